@@ -1,0 +1,67 @@
+"""Clerk's settings, read when they are used, so that tests and reloads see the current value."""
+
+from django.conf import settings
+
+PAGE_SIZE = 500
+"""Records a listing asks for at once; Clerk's maximum (its default is 10)."""
+
+JOB_TIMEOUT_SECONDS = 30.0
+"""Deadline of one service call in a command or job, where nobody waits at a browser."""
+
+JWKS_TIMEOUT_SECONDS = 3.0
+"""Ceiling for fetching the signing keys, in which every request of a process may be waiting."""
+
+
+class ClerkSettings:
+    """One property per setting; the defaults stand in `config/settings.py`."""
+
+    @property
+    def secret_key(self) -> str:
+        """Backend API key (`sk_test_...` or `sk_live_...`); empty when unset."""
+        return str(settings.CLERK_SECRET_KEY).strip()
+
+    @property
+    def api_url(self) -> str:
+        """Base URL of the Backend API, with `/v1` and without a trailing slash."""
+        return str(settings.CLERK_API_URL).strip().rstrip("/")
+
+    @property
+    def jwt_key(self) -> str:
+        """Public key of session tokens as PEM, or empty: then the keys come from JWKS.
+
+        Environment files often hold the line breaks of a PEM as the two characters `\\n`.
+        """
+        return str(settings.CLERK_JWT_KEY).replace("\\n", "\n").strip()
+
+    @property
+    def issuer(self) -> str:
+        """The only `iss` that session tokens may carry; empty when not pinned."""
+        return str(settings.CLERK_ISSUER).strip()
+
+    @property
+    def authorized_parties(self) -> frozenset[str]:
+        """Origins that `azp` may name; empty means that `azp` is not checked."""
+        return frozenset(party.strip() for party in settings.CLERK_AUTHORIZED_PARTIES if party.strip())
+
+    @property
+    def instance_id(self) -> str:
+        """Id of the Clerk instance (`ins_...`); empty when not configured."""
+        return str(settings.CLERK_INSTANCE_ID).strip()
+
+    @property
+    def webhook_signing_secrets(self) -> tuple[str, ...]:
+        """Secrets that a webhook may be signed with; several while one is rotated."""
+        return tuple(secret.strip() for secret in settings.CLERK_WEBHOOK_SIGNING_SECRET if secret.strip())
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Deadline in seconds of one service call in a request, all its pages together."""
+        return float(settings.CLERK_TIMEOUT_SECONDS)
+
+    @property
+    def pending_sessions(self) -> str:
+        """`refuse`, or `create` to admit pending sessions where a first tenant is made."""
+        return str(settings.CLERK_PENDING_SESSIONS).strip()
+
+
+clerk_settings = ClerkSettings()

@@ -1,0 +1,48 @@
+"""One deadline for everything that a service call asks of Clerk.
+
+The HTTP libraries know timeouts per phase only: a server that sends one byte a second never
+exceeds any of them. The deadline here is a moment on the monotonic clock that travels in a
+context variable, and `transport.py` cuts every wait on the socket to what is left of it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from time import monotonic
+
+from clerk_integration.conf import clerk_settings
+
+_deadline: ContextVar[float | None] = ContextVar("clerk_deadline", default=None)
+
+
+@contextmanager
+def clerk_deadline(seconds: float) -> Iterator[None]:
+    """Give all calls to Clerk inside the block `seconds` together; nested, the earlier end wins.
+
+    At the end of the time the running call raises ClerkUnavailable, and so does every later one.
+    The deadline is of this thread (and of this task, in async code): threads started inside the
+    block have none. Do not `yield` out of the block: the deadline would leak to the consumer.
+    """
+    end = monotonic() + seconds
+    outer = _deadline.get()
+    token = _deadline.set(end if outer is None else min(end, outer))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+@contextmanager
+def default_deadline(seconds: float | None = None) -> Iterator[None]:
+    """Open a deadline of `seconds` (CLERK_TIMEOUT_SECONDS when None) unless one is running already."""
+    if _deadline.get() is not None:
+        yield
+        return
+    with clerk_deadline(clerk_settings.timeout_seconds if seconds is None else seconds):
+        yield
+
+
+def remaining_seconds() -> float:
+    """Seconds left of the running deadline: 0.0 when it is over, infinite when there is none."""
+    end = _deadline.get()
+    return float("inf") if end is None else max(0.0, end - monotonic())

@@ -1,0 +1,140 @@
+"""Clerk's records as we use them, and the only mapping from Clerk's JSON to objects.
+
+The mapping is tolerant on purpose: the official SDK's models refuse a whole page of 500 records for
+one null slug. Here a record needs only what nothing can be done without (its id; for a membership
+also its user, role and organization); anything else that is missing or odd becomes its empty value.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MARKER_KEY = "django_clerk_tenants"
+"""Key of our marker in an organization's private metadata."""
+
+ROLE_PREFIX = "org:"
+
+MAX_KEY_LENGTH = 255
+"""Characters that the columns for Clerk's ids, roles and slugs can hold or index."""
+
+LARGEST_STAMP = 2**63 - 1
+
+
+class UnreadableRecord(ValueError):
+    """A record without the fields that nothing can be done without."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClerkOrganization:
+    """An organization; times are integer milliseconds since 1970, as Clerk sends them."""
+
+    id: str
+    name: str
+    slug: str | None = None
+    image_url: str = ""
+    public_metadata: Mapping[str, Any] = field(default_factory=dict)
+    created_by: str | None = None
+    created_at: int | None = None
+    updated_at: int | None = None
+    marker: Mapping[str, Any] | None = None
+    """What we wrote ourselves into private_metadata; the rest of it is never kept."""
+
+    @classmethod
+    def from_json(cls, data: Any) -> "ClerkOrganization":
+        """Read one organization; raise UnreadableRecord when it has no id."""
+        record = _mapping(data)
+        return cls(
+            id=_required(record, "id"),
+            name=_text(record.get("name")),
+            slug=_slug(record.get("slug")),
+            image_url=_text(record.get("image_url")),
+            public_metadata=_clean(_mapping(record.get("public_metadata"))),
+            created_by=_text(record.get("created_by")) or None,
+            created_at=_milliseconds(record.get("created_at")),
+            updated_at=_milliseconds(record.get("updated_at")),
+            marker=_clean(_mapping(_mapping(record.get("private_metadata")).get(MARKER_KEY))) or None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ClerkMembership:
+    """A user's membership of an organization, with that organization; times as above."""
+
+    id: str
+    user_id: str
+    role: str
+    organization: ClerkOrganization
+    created_at: int | None = None
+    updated_at: int | None = None
+
+    @classmethod
+    def from_json(cls, data: Any, *, user_id: str | None = None) -> "ClerkMembership":
+        """Read one membership.
+
+        `user_id` stands in for a missing `public_user_data` where the listing itself was for one
+        user. Raise UnreadableRecord without an id, a user, a role or an organization.
+        """
+        record = _mapping(data)
+        return cls(
+            id=_required(record, "id"),
+            user_id=_text(_mapping(record.get("public_user_data")).get("user_id"))
+            or user_id
+            or _required(record, "user_id"),
+            role=normalise_role(_required(record, "role")),
+            organization=ClerkOrganization.from_json(record.get("organization")),
+            created_at=_milliseconds(record.get("created_at")),
+            updated_at=_milliseconds(record.get("updated_at")),
+        )
+
+
+def normalise_role(role: str) -> str:
+    """Spell a role as the Backend API does (`org:admin`); v2 session tokens drop the prefix."""
+    return role if role.startswith(ROLE_PREFIX) else f"{ROLE_PREFIX}{role}"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _required(record: Mapping[str, Any], key: str) -> str:
+    value = _text(record.get(key))
+    if not 0 < len(value) <= MAX_KEY_LENGTH:
+        raise UnreadableRecord(f"a record without a usable {key!r}")
+    return value
+
+
+def _text(value: Any) -> str:
+    """A string that PostgreSQL can hold: no NUL, no lone surrogate."""
+    if not isinstance(value, str):
+        return ""
+    return value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def _slug(value: Any) -> str | None:
+    """A slug short enough for an index; slugs may be disabled in an instance, and are null then."""
+    slug = _text(value)
+    return slug if 0 < len(slug) <= MAX_KEY_LENGTH else None
+
+
+def _milliseconds(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        stamp = int(value)
+    except (ValueError, OverflowError):
+        return None
+    return stamp if 0 <= stamp <= LARGEST_STAMP else None
+
+
+def _clean(value: Any) -> Any:
+    """The same JSON as PostgreSQL can hold it: strings as in `_text`, no NaN and no infinity."""
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        return {_text(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

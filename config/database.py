@@ -1,0 +1,81 @@
+"""Which database Django uses: the one named by DATABASE_URL, or in development an embedded PostgreSQL."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from config.embedded_postgres.location import Location
+
+EMBEDDED_ENGINE = "config.embedded_postgres"
+UNCONFIGURED_ENGINE = "config.unconfigured_database"
+
+POSTGRESQL_SCHEMES = ("postgres", "postgresql", "psql", "pgsql")
+
+# An idle connection is kept for a minute and checked before it serves the next request.
+CONN_MAX_AGE_SECONDS = 60
+# A database that drops packets fails a request instead of holding its worker for minutes.
+CONNECT_TIMEOUT_SECONDS = 10
+
+
+def database_settings(env: environ.Env, *, debug: bool, base_dir: Path) -> dict[str, Any]:
+    """Return the settings of the default database, without starting or reaching anything.
+
+    DATABASE_URL wins. Without it, `debug` chooses the embedded PostgreSQL of the project in
+    `base_dir`, and no debug a backend that names DATABASE_URL as soon as it is used. Raises
+    ImproperlyConfigured when DATABASE_URL is not a PostgreSQL URL; its value is never shown,
+    because it holds the password.
+    """
+    url = env.str("DATABASE_URL", default="").strip()
+    if url:
+        return _configured(url)
+    if debug:
+        return _embedded(base_dir)
+    return {"ENGINE": UNCONFIGURED_ENGINE, "NAME": "unconfigured"}
+
+
+def _configured(url: str) -> dict[str, Any]:
+    # Before parsing: django-environ warns about a scheme that it does not know, password included.
+    if url.partition("://")[0] not in POSTGRESQL_SCHEMES:
+        raise ImproperlyConfigured(f"DATABASE_URL does not name a PostgreSQL database. {_EXPECTED_URL}")
+    try:
+        database: dict[str, Any] = environ.Env.db_url_config(url)
+    except ValueError:
+        # Unchained: the parser's own message repeats parts of the URL.
+        raise ImproperlyConfigured(f"DATABASE_URL cannot be read. {_EXPECTED_URL}") from None
+    options = database.setdefault("OPTIONS", {})
+    if not database["NAME"] and "service" not in options:
+        raise ImproperlyConfigured(f"DATABASE_URL names no database. {_EXPECTED_URL}")
+    database.setdefault("CONN_MAX_AGE", CONN_MAX_AGE_SECONDS)
+    database.setdefault("CONN_HEALTH_CHECKS", True)
+    options.setdefault("connect_timeout", CONNECT_TIMEOUT_SECONDS)
+    return database
+
+
+_EXPECTED_URL = (
+    "The only database is PostgreSQL 14 or newer: postgres://USER:PASSWORD@HOST:PORT/NAME, with "
+    "special characters of the password percent-encoded."
+)
+
+
+def _embedded(base_dir: Path) -> dict[str, Any]:
+    if os.name != "posix":
+        raise ImproperlyConfigured(
+            "The embedded PostgreSQL of development runs on Linux and macOS only. "
+            "Set DATABASE_URL to a PostgreSQL server, or work inside WSL."
+        )
+    location = Location.of(base_dir)
+    return {
+        "ENGINE": EMBEDDED_ENGINE,
+        "NAME": location.database,
+        "USER": location.user,
+        "HOST": str(location.socket_dir),
+        "PORT": str(location.port),
+        # Read by config.embedded_postgres.base; Django passes unknown keys through.
+        "PROJECT_DIR": base_dir,
+        "TEST": {"NAME": location.test_database},
+        "CONN_MAX_AGE": CONN_MAX_AGE_SECONDS,
+        "CONN_HEALTH_CHECKS": True,
+    }

@@ -1,0 +1,92 @@
+"""Who is asking: a Clerk session token in the Authorization header, or a member of staff in Django's session.
+
+DRF imports this module while it defines its views, so nothing here may import `rest_framework.views`.
+"""
+
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser
+from rest_framework.authentication import (
+    BaseAuthentication,
+    SessionAuthentication,
+    get_authorization_header,
+)
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from clerk_integration.authentication import MAX_TOKEN_BYTES, ClerkUser, authenticate_session_token
+from clerk_integration.conf import clerk_settings
+from clerk_integration.exceptions import ClerkError, SessionPending, SessionTokenError
+from tenants.api.errors import read_failure
+
+KEYWORD = b"bearer"
+"""Compared in lower case: RFC 9110 has schemes case-insensitive."""
+
+MAX_HEADER_BYTES = MAX_TOKEN_BYTES + len("Bearer ")
+
+PENDING_HINT = "Operators can admit pending sessions here with CLERK_PENDING_SESSIONS=create."
+
+
+class ClerkSessionAuthentication(BaseAuthentication):
+    """Authenticates `Authorization: Bearer <Clerk session token>` as a ClerkUser; cookies are never read.
+
+    A bearer token that is refused ends the request with 401, whatever other credentials came along.
+    Pending sessions are admitted where the view says so (`admits_pending_sessions = True`, settable per
+    action) and CLERK_PENDING_SESSIONS is `create`. While Clerk's keys cannot be had: 503.
+    """
+
+    def authenticate(self, request: Request) -> tuple[ClerkUser, None] | None:
+        """Return the token's user, or None when the request carries no bearer token."""
+        token = _bearer_token(request)
+        if token is None:
+            return None
+        may_be_pending = bool(getattr(_view(request), "admits_pending_sessions", False))
+        try:
+            user = authenticate_session_token(
+                token, admit_pending=may_be_pending and clerk_settings.pending_sessions == "create"
+            )
+        except SessionPending as exc:
+            hint = f" {PENDING_HINT}" if may_be_pending else ""
+            raise AuthenticationFailed(f"{exc.message}{hint}", code=exc.code) from exc
+        except SessionTokenError as exc:
+            raise AuthenticationFailed(exc.message, code=exc.code) from exc
+        except ClerkError as exc:
+            raise read_failure(exc) from exc
+        return user, None
+
+    def authenticate_header(self, request: Request) -> str:
+        """Return the challenge that turns "not signed in" into 401."""
+        return "Bearer"
+
+
+class StaffSessionAuthentication(SessionAuthentication):
+    """Authenticates Django's session, CSRF protection included, for staff only.
+
+    Anybody else with a Django account counts as not signed in: tenants are Clerk's users' business.
+    """
+
+    def authenticate(self, request: Request) -> tuple[AbstractBaseUser, Any] | None:
+        """Return the session's user if it is active staff; None otherwise."""
+        user = getattr(request._request, "user", None)
+        if user is None or not user.is_staff:
+            return None
+        return super().authenticate(request)
+
+
+def _bearer_token(request: Request) -> str | None:
+    header = get_authorization_header(request)
+    parts = header.split()
+    if not parts or parts[0].lower() != KEYWORD:
+        return None
+    if len(parts) != 2 or len(header) > MAX_HEADER_BYTES or not header.isascii():  # noqa: PLR2004
+        raise AuthenticationFailed(
+            "The Authorization header is malformed. Send `Authorization: Bearer <session token>`: one "
+            "token, in ASCII, of at most 16 KiB.",
+            code="authorization_header_format_invalid",
+        )
+    return parts[1].decode("ascii")
+
+
+def _view(request: Request) -> object:
+    context = request.parser_context or {}
+    return context.get("view")

@@ -1,0 +1,205 @@
+"""The rows of the domain. No I/O here: `tenants.sync` writes mirrored columns, `tenants.transitions` own ones."""
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from tenants.querysets import MembershipQuerySet, TenantQuerySet
+
+
+class Tenant(models.Model):
+    """A tenant: the mirror of a Clerk organization, or (`clerk_org_id` NULL) a legacy tenant.
+
+    Mirrored columns are `clerk_org_id`, `name`, `slug`, `logo_url`, `clerk_metadata`,
+    `clerk_created_at` and `clerk_updated_at`; the two stamps are Clerk's own, in milliseconds.
+    """
+
+    class Status(models.TextChoices):
+        ACTIVE = "active"
+        SUSPENDED = "suspended"
+        DEACTIVATED = "deactivated"
+
+    clerk_org_id = models.CharField(
+        "Clerk organization id", max_length=255, null=True, blank=True, unique=True
+    )
+    # Clerk's own limits are enforced where names enter; the mirror must be able to hold any answer.
+    name = models.CharField()
+    slug = models.CharField(null=True, blank=True)
+    logo_url = models.CharField("logo URL", blank=True, default="", db_default="")
+    clerk_metadata = models.JSONField("public metadata", default=dict, db_default={}, blank=True)
+    clerk_created_at = models.BigIntegerField("created in Clerk (ms)", null=True, blank=True)
+    clerk_updated_at = models.BigIntegerField("updated in Clerk (ms)", null=True, blank=True)
+
+    status = models.CharField(max_length=16, choices=Status, default=Status.ACTIVE, db_default=Status.ACTIVE)
+    suspension_reason = models.TextField(blank=True, default="", db_default="")
+    deleted_at = models.DateTimeField("deleted in Clerk", null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+    last_synced_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = TenantQuerySet.as_manager()
+
+    class Meta:
+        db_table = "tenants"
+        ordering: ClassVar = ["id"]
+        # Not unique: slugs are swapped in Clerk, and the two facts arrive in any order.
+        indexes: ClassVar = [models.Index(fields=["slug"], name="tenants_slug")]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                name="tenants_status_known",
+                condition=Q(status__in=["active", "suspended", "deactivated"]),
+            ),
+            models.CheckConstraint(
+                name="tenants_deleted_is_deactivated",
+                condition=Q(deleted_at__isnull=True) | Q(status="deactivated"),
+            ),
+            models.CheckConstraint(
+                name="tenants_clerk_org_id_not_empty",
+                condition=Q(clerk_org_id__isnull=True) | ~Q(clerk_org_id=""),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or f"tenant {self.pk}"
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether the tenant has no organization in Clerk."""
+        return self.clerk_org_id is None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the tenant is open to its members."""
+        return self.status == self.Status.ACTIVE
+
+
+class Membership(models.Model):
+    """A Clerk user's membership of a tenant.
+
+    Mirrored from Clerk (`clerk_membership_id` set) or local (NULL: a legacy row, or the creator of
+    a tenant whose membership has not been read back yet). `written_at` is the database's clock at
+    the last write and tells a listing which rows are younger than itself.
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
+    clerk_user_id = models.CharField("Clerk user id", max_length=255)
+    clerk_membership_id = models.CharField("Clerk membership id", max_length=255, null=True, blank=True)
+    role = models.CharField(max_length=255)
+    is_active = models.BooleanField(default=True, db_default=True)
+    is_primary = models.BooleanField(default=False, db_default=False)
+    clerk_created_at = models.BigIntegerField("created in Clerk (ms)", null=True, blank=True)
+    clerk_updated_at = models.BigIntegerField("updated in Clerk (ms)", null=True, blank=True)
+    written_at = models.DateTimeField(db_default=Now(), editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = MembershipQuerySet.as_manager()
+
+    class Meta:
+        db_table = "memberships"
+        ordering: ClassVar = ["id"]
+        indexes: ClassVar = [models.Index(fields=["clerk_user_id"], name="memberships_clerk_user_id")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "clerk_user_id"], name="memberships_once_per_tenant"),
+            models.UniqueConstraint(fields=["clerk_membership_id"], name="memberships_once_per_clerk_id"),
+            models.UniqueConstraint(
+                fields=["clerk_user_id"],
+                condition=Q(is_primary=True),
+                name="memberships_one_primary_per_user",
+            ),
+            models.CheckConstraint(
+                name="memberships_user_and_role_not_empty", condition=~Q(clerk_user_id="") & ~Q(role="")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.clerk_user_id} in tenant {self.tenant_id}"
+
+
+class Tombstone(models.Model):
+    """An id that is dead in Clerk. It outlives the tenant's row, and nothing brings the id back."""
+
+    class Kind(models.TextChoices):
+        ORGANIZATION = "organization"
+        MEMBERSHIP = "membership"
+        USER = "user"
+
+    kind = models.CharField(max_length=16, choices=Kind)
+    clerk_id = models.CharField(max_length=255)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "tombstones"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["kind", "clerk_id"], name="tombstones_once_per_id"),
+            models.CheckConstraint(
+                name="tombstones_kind_known", condition=Q(kind__in=["organization", "membership", "user"])
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.clerk_id}"
+
+
+class CreationAttempt(models.Model):
+    """One intended organization, committed before the POST to Clerk.
+
+    The organization carries `marker` in its private metadata, so that an attempt whose reply was
+    lost can be told apart from one that never arrived.
+    """
+
+    class State(models.TextChoices):
+        SENT = "sent", "sent, not answered yet"
+        UNKNOWN = "unknown", "reply lost"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed", "refused by Clerk, nothing created"
+
+    marker = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    clerk_user_id = models.CharField("caller", max_length=255)
+    idempotency_key = models.CharField(max_length=255, null=True, blank=True)
+    body_hash = models.CharField(max_length=64)
+    state = models.CharField(max_length=16, choices=State, default=State.SENT)
+    answer = models.JSONField(null=True, blank=True)
+    sent_at = models.DateTimeField(db_default=Now())
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "creation_attempts"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["clerk_user_id", "idempotency_key"],
+                condition=Q(idempotency_key__isnull=False),
+                name="creation_attempts_once_per_key",
+            ),
+            models.CheckConstraint(
+                name="creation_attempts_state_known",
+                condition=Q(state__in=["sent", "unknown", "succeeded", "failed"]),
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["sent_at"],
+                condition=Q(state__in=["sent", "unknown"]),
+                name="creation_attempts_unresolved",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.state} creation {self.marker}"
+
+
+class UserSync(models.Model):
+    """When a user's memberships were last listed whole, and the lease that makes a listing single-flight."""
+
+    clerk_user_id = models.CharField(max_length=255, primary_key=True)
+    synced_at = models.DateTimeField(null=True)
+    lease = models.UUIDField(null=True)
+    lease_expires_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "user_syncs"
+
+    def __str__(self) -> str:
+        return self.clerk_user_id

@@ -1,0 +1,246 @@
+"""What views, admin actions, commands and jobs call: one function per thing that somebody wants done.
+
+Each fetches from Clerk first, with no transaction open, and then writes through `tenants.sync` and
+`tenants.transitions`.
+"""
+
+import logging
+import time
+import warnings
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from clerk_integration.conf import clerk_settings
+from clerk_integration.deadlines import clerk_deadline
+from clerk_integration.entities import ClerkOrganization
+from clerk_integration.exceptions import ClerkError, ClerkMisconfigured, ClerkNotFound
+from clerk_integration.instance import get_clerk_instance
+from clerk_integration.organizations import (
+    get_clerk_membership,
+    get_clerk_org,
+    get_user_clerk_orgs,
+    iter_clerk_memberships,
+)
+from tenants import freshness, sync, transitions
+from tenants.creation import DEFAULT_CREATOR_ROLE, Creation, create_in_clerk
+from tenants.exceptions import AlreadyLinked, NotAMember, UnknownOrganization
+from tenants.models import Tenant
+
+logger = logging.getLogger(__name__)
+
+LEASE_MARGIN_SECONDS = 5.0
+"""How much longer than Clerk's deadline a lease lives: the time to write what was listed."""
+
+LEASE_POLL_SECONDS = 0.1
+
+
+class SyncState(StrEnum):
+    """What a list of tenants rests on; the value of the header `X-Clerk-Sync`."""
+
+    SYNCED = "synced"
+    FRESH = "fresh"
+    SKIPPED = "skipped"
+    STALE = "stale"
+
+
+class TenantService:
+    """Everything that can be done with tenants across Clerk and the mirror."""
+
+    @staticmethod
+    def create_tenant(tenant_data: Mapping[str, Any], clerk_org_id: str | None = None) -> Tenant:
+        """Insert a tenant without asking Clerk (deprecated: use `create_tenant_from_clerk`).
+
+        Writes `tenants`. Raise AlreadyLinked or OrganizationDeleted for an unusable `clerk_org_id`.
+        """
+        warnings.warn(
+            "TenantService.create_tenant() does not create the organization in Clerk;"
+            " use create_tenant_from_clerk().",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return transitions.create_local_tenant(
+            name=tenant_data["name"], slug=tenant_data.get("slug"), clerk_org_id=clerk_org_id
+        )
+
+    @staticmethod
+    def create_tenant_from_clerk(
+        *,
+        clerk_user_id: str,
+        tenant_data: Mapping[str, Any],
+        clerk_org_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Tenant:
+        """Create an organization in Clerk and mirror it; with `clerk_org_id`, adopt that one instead.
+
+        `tenant_data` holds `name` (1 to 256 characters) and perhaps `slug`. The tenant becomes the
+        user's primary. Writes `creation_attempts`, `tenants`, `memberships`; calls Clerk once to
+        create and once to read the creator's role. Raise ClerkError, and for an adoption NotAMember,
+        UnknownOrganization or OrganizationDeleted; then no tenant is left.
+        """
+        with clerk_deadline(clerk_settings.timeout_seconds):
+            if clerk_org_id is not None:
+                return _adopt(clerk_user_id, clerk_org_id)
+            return create_in_clerk(
+                Creation(clerk_user_id, tenant_data["name"], tenant_data.get("slug"), idempotency_key)
+            )
+
+    @staticmethod
+    def get_or_sync_from_clerk(clerk_org_id: str) -> Tenant | None:
+        """Return the local row, else fetch the organization and store it.
+
+        None when Clerk does not know it. Raise ClerkError when Clerk cannot be asked.
+        """
+        tenant = Tenant.objects.filter(clerk_org_id=clerk_org_id).first()
+        return tenant or sync_clerk_org_to_db(clerk_org_id)
+
+    @staticmethod
+    def sync_user_tenants_from_clerk(clerk_user_id: str) -> SyncState:
+        """Bring the user's memberships, and their tenants, level with Clerk; never raise for Clerk.
+
+        Does nothing while they are fresh (`CLERK_SYNC_MAX_AGE_SECONDS`); waits, up to the deadline,
+        for another process that is listing them. Otherwise lists all memberships of the user,
+        creates and updates tenants and memberships, and ends the memberships that Clerk no longer
+        lists. Spared: members of legacy tenants, rows written while the listing ran, and everything
+        when the user is unknown to Clerk or Clerk fails (`stale`).
+        """
+        deadline = time.monotonic() + clerk_settings.timeout_seconds
+        standing = _await_standing(clerk_user_id, deadline)
+        if standing.is_fresh:
+            return SyncState.FRESH
+        if standing.lease is None:
+            return SyncState.STALE
+        return _list_user(clerk_user_id, standing.lease, seconds=deadline - time.monotonic())
+
+    @staticmethod
+    def refresh_from_clerk(tenant: Tenant) -> Tenant:
+        """Fetch the tenant's organization and all its memberships now, and mirror them.
+
+        A 404 from Clerk makes the tenant a tombstone. Members that Clerk no longer lists end; legacy
+        members stay. Raise UnknownOrganization for a legacy tenant, ClerkError when Clerk fails
+        (then nothing is written).
+        """
+        if tenant.clerk_org_id is None:
+            raise UnknownOrganization("This tenant is not linked to an organization in Clerk.")
+        with clerk_deadline(clerk_settings.timeout_seconds):
+            _mirror_whole(tenant.clerk_org_id)
+        tenant.refresh_from_db()
+        return tenant
+
+    @staticmethod
+    def link_to_clerk_org(tenant: Tenant, clerk_org_id: str, *, acting_user: Any) -> Tenant:
+        """Give a legacy tenant its organization in Clerk, absorbing the bare row of that organization.
+
+        Fetches the organization and its memberships, then writes `tenants` and `memberships` under
+        lock. `acting_user` is who decided so (None: the system), for the log. Raise
+        UnknownOrganization, AlreadyLinked, OrganizationDeleted, AbsorbRefused or ClerkError; then
+        nothing is written.
+        """
+        if tenant.clerk_org_id not in (None, clerk_org_id):
+            raise AlreadyLinked(f"Tenant {tenant.pk} is linked to {tenant.clerk_org_id}; unlink it first.")
+        with clerk_deadline(clerk_settings.timeout_seconds):
+            listed_at = sync.clock()
+            organization = _fetch(clerk_org_id)
+            memberships = iter_clerk_memberships(clerk_org_id).to_list()
+        linked = transitions.link(
+            tenant, organization, memberships, listed_at=listed_at, complete=memberships.complete
+        )
+        logger.info("tenant %s linked to %s by %s", tenant.pk, clerk_org_id, acting_user or "the system")
+        return linked
+
+
+def sync_clerk_org_to_db(
+    clerk_org_id: str, clerk_org_data: Mapping[str, Any] | ClerkOrganization | None = None
+) -> Tenant | None:
+    """Mirror one organization, from `clerk_org_data` when given, else fetched from Clerk.
+
+    Returns its tenant; None when the organization is dead or unknown to Clerk, and a 404 makes an
+    existing tenant a tombstone. Raise ClerkError when Clerk cannot be asked.
+    """
+    try:
+        organization = _given(clerk_org_id, clerk_org_data) or get_clerk_org(clerk_org_id)
+    except ClerkNotFound:
+        _bury_if_ours(clerk_org_id)
+        return None
+    sync.write_organizations([organization])
+    return Tenant.objects.filter(clerk_org_id=clerk_org_id, deleted_at=None).first()
+
+
+def _list_user(clerk_user_id: str, lease: freshness.Lease, *, seconds: float) -> SyncState:
+    try:
+        with clerk_deadline(seconds):
+            memberships = get_user_clerk_orgs(clerk_user_id)
+    except ClerkError as error:
+        freshness.return_lease(clerk_user_id, lease)
+        level = logging.CRITICAL if isinstance(error, ClerkMisconfigured) else logging.WARNING
+        logger.log(level, "tenants of %s served from the mirror: %s", clerk_user_id, error)
+        return SyncState.STALE
+    sync.write_user_listing(
+        clerk_user_id,
+        memberships,
+        lease=lease.id,
+        listed_at=lease.listed_at,
+        complete=memberships.complete,
+    )
+    return SyncState.SYNCED
+
+
+def _await_standing(clerk_user_id: str, deadline: float) -> freshness.Standing:
+    """Fresh, or the lease; neither when somebody else held it up to the deadline."""
+    lease_seconds = clerk_settings.timeout_seconds + LEASE_MARGIN_SECONDS
+    while True:
+        standing = freshness.take_lease(clerk_user_id, seconds=lease_seconds)
+        if standing.is_fresh or standing.lease is not None or time.monotonic() >= deadline:
+            return standing
+        time.sleep(LEASE_POLL_SECONDS)
+
+
+def _adopt(clerk_user_id: str, clerk_org_id: str) -> Tenant:
+    organization = _fetch(clerk_org_id)
+    membership = get_clerk_membership(clerk_org_id, clerk_user_id)
+    if membership is None:
+        raise NotAMember(f"{clerk_user_id} is not a member of {clerk_org_id} in Clerk.")
+    return transitions.adopt_organization(clerk_user_id, organization, membership, DEFAULT_CREATOR_ROLE)
+
+
+def _mirror_whole(clerk_org_id: str) -> None:
+    listed_at = sync.clock()
+    try:
+        organization = get_clerk_org(clerk_org_id)
+    except ClerkNotFound:
+        _bury_if_ours(clerk_org_id)
+        return
+    memberships = iter_clerk_memberships(clerk_org_id).to_list()
+    sync.write_organization_listing(
+        organization, memberships, listed_at=listed_at, complete=memberships.complete
+    )
+
+
+def _fetch(clerk_org_id: str) -> ClerkOrganization:
+    try:
+        return get_clerk_org(clerk_org_id)
+    except ClerkNotFound as error:
+        raise UnknownOrganization(f"Clerk has no organization {clerk_org_id}.") from error
+
+
+def _given(clerk_org_id: str, data: Mapping[str, Any] | ClerkOrganization | None) -> ClerkOrganization | None:
+    if data is None or isinstance(data, ClerkOrganization):
+        organization = data
+    else:
+        organization = ClerkOrganization.from_json(data)
+    if organization is not None and organization.id != clerk_org_id:
+        raise ValueError(f"the data given is of {organization.id}, not of {clerk_org_id}")
+    return organization
+
+
+def _bury_if_ours(clerk_org_id: str) -> None:
+    """Bury an id that Clerk answered 404 for, unless the key is that of another instance.
+
+    A key of the wrong instance gets a 404 for every id that we know.
+    """
+    expected = clerk_settings.instance_id
+    if expected and get_clerk_instance().id != expected:
+        raise ClerkMisconfigured(
+            f"CLERK_SECRET_KEY is not of the instance {expected} (CLERK_INSTANCE_ID); nothing was changed."
+        )
+    sync.bury_organization(clerk_org_id)

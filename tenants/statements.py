@@ -1,0 +1,139 @@
+"""The statements of `tenants.sync`: the write rule, in SQL.
+
+Facts travel as one JSON parameter, so that a page of any size is one statement with one plan.
+`ORDER BY` makes concurrent pages lock their common rows in the same order.
+"""
+
+UPSERT_ORGANIZATIONS = """
+INSERT INTO tenants (clerk_org_id, name, slug, logo_url, clerk_metadata,
+                     clerk_created_at, clerk_updated_at, last_synced_at)
+SELECT fact.id, fact.name, fact.slug, fact.image_url, fact.public_metadata,
+       fact.created_at, fact.updated_at, clock_timestamp()
+FROM jsonb_to_recordset(%(facts)s::jsonb) AS fact(
+    id text, name text, slug text, image_url text, public_metadata jsonb, created_at bigint, updated_at bigint)
+WHERE NOT EXISTS (SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.id)
+ORDER BY fact.id
+ON CONFLICT (clerk_org_id) DO UPDATE SET
+    name = excluded.name,
+    slug = excluded.slug,
+    logo_url = excluded.logo_url,
+    clerk_metadata = excluded.clerk_metadata,
+    clerk_created_at = excluded.clerk_created_at,
+    clerk_updated_at = excluded.clerk_updated_at,
+    updated_at = clock_timestamp(),
+    last_synced_at = clock_timestamp()
+WHERE coalesce(tenants.clerk_updated_at, 0) <= coalesce(excluded.clerk_updated_at, 0)
+  AND (tenants.name, tenants.slug, tenants.logo_url, tenants.clerk_metadata,
+       tenants.clerk_created_at, tenants.clerk_updated_at)
+      IS DISTINCT FROM
+      (excluded.name, excluded.slug, excluded.logo_url, excluded.clerk_metadata,
+       excluded.clerk_created_at, excluded.clerk_updated_at)
+RETURNING (xmax = 0)
+"""
+
+UPSERT_MEMBERSHIPS = """
+INSERT INTO memberships (tenant_id, clerk_user_id, clerk_membership_id, role,
+                         clerk_created_at, clerk_updated_at, written_at)
+SELECT tenants.id, fact.user_id, fact.id, fact.role, fact.created_at, fact.updated_at, clock_timestamp()
+FROM jsonb_to_recordset(%(facts)s::jsonb) AS fact(
+    id text, user_id text, organization_id text, role text, created_at bigint, updated_at bigint)
+JOIN tenants ON tenants.clerk_org_id = fact.organization_id
+WHERE NOT EXISTS (
+    SELECT FROM tombstones AS dead
+    WHERE (dead.kind = 'membership' AND dead.clerk_id = fact.id)
+       OR (dead.kind = 'user' AND dead.clerk_id = fact.user_id)
+       OR (dead.kind = 'organization' AND dead.clerk_id = fact.organization_id))
+ORDER BY tenants.id, fact.user_id
+ON CONFLICT (tenant_id, clerk_user_id) DO UPDATE SET
+    clerk_membership_id = excluded.clerk_membership_id,
+    role = excluded.role,
+    is_active = true,
+    clerk_created_at = excluded.clerk_created_at,
+    clerk_updated_at = excluded.clerk_updated_at,
+    written_at = clock_timestamp()
+WHERE CASE
+        WHEN memberships.clerk_membership_id IS NULL THEN true
+        WHEN memberships.clerk_membership_id = excluded.clerk_membership_id
+            THEN coalesce(memberships.clerk_updated_at, 0) <= coalesce(excluded.clerk_updated_at, 0)
+        WHEN coalesce(memberships.clerk_created_at, 0) = coalesce(excluded.clerk_created_at, 0)
+            THEN NOT memberships.is_active OR memberships.clerk_membership_id < excluded.clerk_membership_id
+        ELSE coalesce(memberships.clerk_created_at, 0) < coalesce(excluded.clerk_created_at, 0)
+      END
+  AND (memberships.clerk_membership_id, memberships.role, memberships.is_active,
+       memberships.clerk_created_at, memberships.clerk_updated_at)
+      IS DISTINCT FROM
+      (excluded.clerk_membership_id, excluded.role, true,
+       excluded.clerk_created_at, excluded.clerk_updated_at)
+RETURNING (xmax = 0)
+"""
+
+BURY = """
+INSERT INTO tombstones (kind, clerk_id) VALUES (%(kind)s, %(clerk_id)s) ON CONFLICT DO NOTHING
+"""
+
+RETIRE_ORGANIZATION = """
+WITH retired AS (
+    UPDATE tenants
+    SET status = 'deactivated', deleted_at = clock_timestamp(),
+        updated_at = clock_timestamp(), last_synced_at = clock_timestamp()
+    WHERE clerk_org_id = %(clerk_id)s AND deleted_at IS NULL)
+UPDATE memberships SET is_active = false, written_at = clock_timestamp()
+WHERE is_active AND tenant_id IN (SELECT id FROM tenants WHERE clerk_org_id = %(clerk_id)s)
+"""
+
+RETIRE_USER = """
+UPDATE memberships SET is_active = false, written_at = clock_timestamp()
+WHERE is_active AND clerk_user_id = %(clerk_id)s AND clerk_membership_id IS NOT NULL
+"""
+
+RETIRE_MEMBERSHIP = """
+UPDATE memberships
+SET is_active = false, clerk_membership_id = %(clerk_id)s, role = %(role)s,
+    clerk_created_at = %(created_at)s, clerk_updated_at = %(updated_at)s, written_at = clock_timestamp()
+FROM tenants
+WHERE tenants.id = memberships.tenant_id
+  AND tenants.clerk_org_id = %(organization_id)s
+  AND memberships.clerk_user_id = %(user_id)s
+  AND (memberships.clerk_membership_id = %(clerk_id)s
+       OR coalesce(memberships.clerk_created_at, 0) < coalesce(%(created_at)s, 0))
+"""
+
+FINISH_USER_LISTING = """
+WITH finished AS (
+    UPDATE user_syncs
+    SET synced_at = %(listed_at)s, lease = NULL, lease_expires_at = NULL
+    WHERE clerk_user_id = %(user_id)s AND lease = %(lease)s
+    RETURNING clerk_user_id),
+resolved AS (
+    UPDATE creation_attempts AS attempt
+    SET state = 'succeeded',
+        answer = jsonb_build_object('tenant_id', tenants.id, 'clerk_org_id', tenants.clerk_org_id)
+    FROM jsonb_to_recordset(%(markers)s::jsonb) AS found(marker uuid, organization_id text)
+    JOIN tenants ON tenants.clerk_org_id = found.organization_id
+    WHERE attempt.marker = found.marker AND attempt.clerk_user_id = %(user_id)s
+      AND attempt.state IN ('sent', 'unknown'))
+UPDATE memberships SET is_active = false, written_at = clock_timestamp()
+FROM finished
+WHERE %(retire)s
+  AND memberships.clerk_user_id = finished.clerk_user_id
+  AND memberships.is_active
+  AND memberships.clerk_membership_id IS NOT NULL
+  AND memberships.clerk_membership_id <> ALL (%(listed)s)
+  AND memberships.written_at < %(listed_at)s
+"""
+
+RETIRE_ABSENT_MEMBERS = """
+UPDATE memberships SET is_active = false, written_at = clock_timestamp()
+FROM tenants
+WHERE tenants.id = memberships.tenant_id
+  AND tenants.clerk_org_id = %(organization_id)s
+  AND memberships.is_active
+  AND memberships.clerk_membership_id IS NOT NULL
+  AND memberships.clerk_membership_id <> ALL (%(listed)s)
+  AND memberships.written_at < %(listed_at)s
+"""
+
+TOUCH_ORGANIZATION = """
+UPDATE tenants SET last_synced_at = clock_timestamp()
+WHERE clerk_org_id = %(clerk_id)s AND deleted_at IS NULL
+"""

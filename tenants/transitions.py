@@ -1,0 +1,198 @@
+"""The only writer of own columns: one function per state change.
+
+Nothing here calls Clerk. What must hold together with mirrored columns is written through
+`tenants.sync` inside the same transaction.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import Q
+
+from clerk_integration.entities import ClerkMembership, ClerkOrganization
+from tenants import sync
+from tenants.absorption import absorb_mirror_of
+from tenants.exceptions import AlreadyLinked, NotAMember, OrganizationDeleted, TenantInactive
+from tenants.models import CreationAttempt, Membership, Tenant, Tombstone
+
+PRIMARY_LOCK = 0x636C6B02
+"""First key of the advisory lock under which one user's primary moves; any constant of ours will do."""
+
+
+def create_local_tenant(*, name: str, slug: str | None, clerk_org_id: str | None) -> Tenant:
+    """Insert a tenant without asking Clerk.
+
+    Raise OrganizationDeleted when the id is dead in Clerk, AlreadyLinked when another tenant has it.
+    """
+    with transaction.atomic():
+        if clerk_org_id is not None:
+            sync.share_writers_lock()
+            _refuse_dead(clerk_org_id)
+            _refuse_linked(clerk_org_id)
+        return Tenant.objects.create(name=name, slug=slug, clerk_org_id=clerk_org_id)
+
+
+def set_primary(clerk_user_id: str, tenant: Tenant) -> None:
+    """Make the tenant the user's primary. Writes `memberships.is_primary`, of this user only.
+
+    Raise NotAMember without an active membership, TenantInactive when the tenant is not active.
+    """
+    with transaction.atomic():
+        _lock_primary(clerk_user_id)
+        _move_primary(clerk_user_id, tenant.pk)
+
+
+def begin_creation(
+    *, clerk_user_id: str, body_hash: str, idempotency_key: str | None
+) -> CreationAttempt | None:
+    """Insert the attempt that must be committed before the POST to Clerk.
+
+    Return None when the user's idempotency key has an attempt already.
+    """
+    attempt = CreationAttempt(
+        clerk_user_id=clerk_user_id, body_hash=body_hash, idempotency_key=idempotency_key
+    )
+    created = CreationAttempt.objects.bulk_create([attempt], ignore_conflicts=True)
+    return CreationAttempt.objects.filter(marker=created[0].marker).first()
+
+
+def resume_creation(attempt: CreationAttempt) -> bool:
+    """Make an attempt that created nothing `sent` again; False when somebody else was faster.
+
+    Writes `state`, `sent_at` and a clean `answer`, on the condition that both stand as they were read.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE creation_attempts SET state = 'sent', sent_at = clock_timestamp(), answer = NULL"
+            " WHERE id = %s AND state = %s AND sent_at = %s",
+            [attempt.pk, attempt.state, attempt.sent_at],
+        )
+        return cursor.rowcount == 1
+
+
+def settle_creation(
+    attempt: CreationAttempt, state: CreationAttempt.State, answer: dict[str, Any] | None
+) -> None:
+    """Record how Clerk answered an attempt that has no tenant: `failed`, or `unknown`."""
+    CreationAttempt.objects.filter(pk=attempt.pk, state=CreationAttempt.State.SENT).update(
+        state=state, answer=answer
+    )
+
+
+def finish_creation(
+    attempt: CreationAttempt, organization: ClerkOrganization, membership: ClerkMembership | None, role: str
+) -> Tenant:
+    """Mirror the organization that Clerk created, with its creator, as the creator's primary.
+
+    Writes tenant, membership and attempt in one transaction. Without a `membership` (Clerk could
+    not be asked for it) the creator gets `role` locally, until a sync brings Clerk's own record.
+    """
+    with transaction.atomic():
+        tenant = adopt_organization(attempt.clerk_user_id, organization, membership, role)
+        CreationAttempt.objects.filter(pk=attempt.pk).update(
+            state=CreationAttempt.State.SUCCEEDED,
+            answer={"tenant_id": tenant.pk, "clerk_org_id": organization.id},
+        )
+    return tenant
+
+
+def adopt_organization(
+    clerk_user_id: str, organization: ClerkOrganization, membership: ClerkMembership | None, role: str
+) -> Tenant:
+    """Mirror an organization with one of its members and make it that member's primary.
+
+    Raise OrganizationDeleted when the id is dead in Clerk.
+    """
+    with transaction.atomic():
+        _lock_primary(clerk_user_id)
+        sync.write_organizations([organization])
+        _refuse_dead(organization.id)
+        tenant = Tenant.objects.get(clerk_org_id=organization.id)
+        if membership is not None:
+            sync.write_memberships([membership])
+        else:
+            _ensure_member(tenant, clerk_user_id, role)
+        if tenant.is_active:
+            _move_primary(clerk_user_id, tenant.pk)
+    return tenant
+
+
+def link(
+    tenant: Tenant,
+    organization: ClerkOrganization,
+    memberships: Sequence[ClerkMembership],
+    *,
+    listed_at: datetime,
+    complete: bool,
+) -> Tenant:
+    """Give a legacy tenant its organization, absorbing the bare row that a sync has made for it.
+
+    Writes `tenants.clerk_org_id` and, through the mirror, name, slug, logo, metadata and members;
+    deletes the absorbed row. Raise AlreadyLinked, OrganizationDeleted or AbsorbRefused; then
+    nothing is written.
+    """
+    with transaction.atomic():
+        movable = _lock_primaries_of(organization.id)
+        sync.take_writers_lock()
+        target, others = _lock_for_link(tenant, organization.id)
+        if target.clerk_org_id not in (None, organization.id):
+            raise AlreadyLinked(f"Tenant {target.pk} is linked to {target.clerk_org_id}; unlink it first.")
+        _refuse_dead(organization.id)
+        primaries = {user for bare in others for user in absorb_mirror_of(bare)}
+        Tenant.objects.filter(pk=target.pk).update(clerk_org_id=organization.id)
+        sync.write_organization_listing(organization, memberships, listed_at=listed_at, complete=complete)
+        members = Membership.objects.filter(tenant=target, clerk_user_id__in=primaries & movable)
+        members.update(is_primary=True)
+        target.refresh_from_db()
+    return target
+
+
+def _lock_primaries_of(clerk_org_id: str) -> set[str]:
+    """Lock the primaries of those whose primary the organization's row is; before the writers' lock."""
+    flagged = Membership.objects.filter(tenant__clerk_org_id=clerk_org_id, is_primary=True)
+    users = sorted(flagged.values_list("clerk_user_id", flat=True))
+    for user in users:
+        _lock_primary(user)
+    return set(users)
+
+
+def _lock_for_link(tenant: Tenant, clerk_org_id: str) -> tuple[Tenant, list[Tenant]]:
+    """Lock the tenant's row and the organization's, if that is another one."""
+    rows = Tenant.objects.select_for_update().filter(Q(pk=tenant.pk) | Q(clerk_org_id=clerk_org_id))
+    locked = {row.pk: row for row in rows.order_by("pk")}
+    return locked.pop(tenant.pk), list(locked.values())
+
+
+def _move_primary(clerk_user_id: str, tenant_id: int) -> None:
+    mine = Membership.objects.filter(clerk_user_id=clerk_user_id)
+    membership = mine.select_related("tenant").filter(tenant_id=tenant_id, is_active=True).first()
+    if membership is None:
+        raise NotAMember("You are not a member of this tenant.")
+    if not membership.tenant.is_active:
+        raise TenantInactive(f"This tenant is {membership.tenant.status}; it cannot be your primary.")
+    mine.filter(is_primary=True).exclude(pk=membership.pk).update(is_primary=False)
+    mine.filter(pk=membership.pk).update(is_primary=True)
+
+
+def _ensure_member(tenant: Tenant, clerk_user_id: str, role: str) -> None:
+    Membership.objects.bulk_create(
+        [Membership(tenant=tenant, clerk_user_id=clerk_user_id, role=role)], ignore_conflicts=True
+    )
+
+
+def _refuse_dead(clerk_org_id: str) -> None:
+    if Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id=clerk_org_id).exists():
+        raise OrganizationDeleted(f"{clerk_org_id} was deleted in Clerk; its id never comes back.")
+
+
+def _refuse_linked(clerk_org_id: str) -> None:
+    if Tenant.objects.filter(clerk_org_id=clerk_org_id).exists():
+        raise AlreadyLinked(f"{clerk_org_id} belongs to another tenant.")
+
+
+def _lock_primary(clerk_user_id: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [PRIMARY_LOCK, clerk_user_id])

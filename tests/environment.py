@@ -1,0 +1,29 @@
+"""The environment of the test run, set before Django reads its settings (`-p tests.environment`).
+
+Only DATABASE_URL of the developer's own environment is respected; a key of a real Clerk instance
+that lies in the environment or in `.env` must never be used by a test.
+"""
+
+import os
+
+os.environ["DEBUG"] = "true"
+os.environ["SECRET_KEY"] = "tests-only"
+os.environ["ALLOWED_HOSTS"] = "testserver,localhost,127.0.0.1"
+os.environ["CACHE_URL"] = "locmemcache://"
+os.environ["LOG_LEVEL"] = "WARNING"
+os.environ["LOG_FORMAT"] = "console"
+for name in ("CSRF_TRUSTED_ORIGINS", "CORS_ALLOWED_ORIGINS"):
+    os.environ[name] = ""
+for name in (
+    "SECRET_KEY",
+    "JWT_KEY",
+    "ISSUER",
+    "AUTHORIZED_PARTIES",
+    "INSTANCE_ID",
+    "WEBHOOK_SIGNING_SECRET",
+):
+    os.environ[f"CLERK_{name}"] = ""
+os.environ["CLERK_API_URL"] = "http://127.0.0.1:9/v1"
+os.environ["CLERK_TIMEOUT_SECONDS"] = "5"
+os.environ["CLERK_PENDING_SESSIONS"] = "refuse"
+os.environ["CLERK_SYNC_MAX_AGE_SECONDS"] = "60"
