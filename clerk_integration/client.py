@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
+from clerk_integration.api_url import wrong_with_api_url
 from clerk_integration.conf import JWKS_TIMEOUT_SECONDS, clerk_settings
 from clerk_integration.deadlines import clerk_deadline, default_deadline, remaining_seconds
 from clerk_integration.exceptions import (
@@ -60,8 +61,8 @@ class _Client:
         self._of_parent: list[object] = []
 
     def get(self) -> "Clerk":
-        """Return the client; raise ClerkMisconfigured when there is no key that could be sent."""
-        wanted = (_secret_key(), clerk_settings.api_url)
+        """Return the client; raise ClerkMisconfigured when there is no key, or nowhere to send it."""
+        wanted = (_secret_key(), _api_url())
         with self._lock:
             if self._built is None or self._built[0] != wanted:
                 self._close()
@@ -195,7 +196,7 @@ def _pause(attempt: int, failure: ClerkUnavailable) -> None:
 def _refuse_open_transaction() -> None:
     """Raise ClerkCalledInTransaction inside `atomic`; the wrapper of a Django TestCase does not count."""
     for connection in connections.all(initialized_only=True):
-        if any(not block._from_testcase for block in connection.atomic_blocks):
+        if any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
             raise ClerkCalledInTransaction(
                 f"Clerk was called inside a transaction on the database {connection.alias!r}. Nothing "
                 "was sent. Call Clerk first and open the transaction with its answer at hand."
@@ -209,6 +210,14 @@ def _secret_key() -> str:
     if not _SENDABLE_KEY.fullmatch(key):
         raise ClerkMisconfigured("CLERK_SECRET_KEY holds characters that no Clerk key has. Nothing was sent.")
     return key
+
+
+def _api_url() -> str:
+    """Return the address to send the key to; servers do not run the system checks that say the same."""
+    wrong = wrong_with_api_url(clerk_settings.api_url)
+    if wrong is not None:
+        raise ClerkMisconfigured(f"CLERK_API_URL {wrong}. Nothing was sent to Clerk.")
+    return clerk_settings.api_url
 
 
 def _build(secret_key: str, api_url: str) -> "tuple[Clerk, httpx.Client]":

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 MAX_PASSES = 3
 """How often the pages are read while the list keeps changing."""
 
-Record = TypeVar("Record", ClerkOrganization, ClerkMembership)
+Record = TypeVar("Record", bound=ClerkOrganization | ClerkMembership)
 FetchPage = Callable[[int, int], Any]
 """Fetches the page of a limit and an offset as JSON."""
 

@@ -119,9 +119,7 @@ def _refused(status: int, refusal: _Refusal) -> ClerkError:
 
 def _misconfigured(status: int, refusal: _Refusal) -> ClerkMisconfigured:
     if status < HTTPStatus.BAD_REQUEST:
-        message = (
-            f"CLERK_API_URL answers with a redirect ({status}), which was not followed. Name its target."
-        )
+        message = f"CLERK_API_URL answers with a redirect ({status}), which was not followed."
     elif status == HTTPStatus.UNAUTHORIZED:
         message = _told("Clerk does not accept CLERK_SECRET_KEY", status, refusal)
     else:

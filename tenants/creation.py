@@ -102,7 +102,7 @@ def _resolve(attempt: CreationAttempt) -> Tenant | None:
     age = (sync.clock() - attempt.sent_at).total_seconds()
     if attempt.state == CreationAttempt.State.SENT and age < IN_FLIGHT_SECONDS:
         raise IdempotencyKeyInUse("Another request with this Idempotency-Key is running.", retry_after=1.0)
-    for organization in iter_clerk_orgs(user_ids=[attempt.clerk_user_id]):
+    for organization in iter_clerk_orgs(user_id=attempt.clerk_user_id):
         if sync.attempt_marker(organization) == attempt.marker:
             return _finish(attempt, organization)
     if age < UNRESOLVED_SECONDS:

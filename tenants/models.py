@@ -1,4 +1,4 @@
-"""The rows of the domain. No I/O here: `tenants.sync` writes mirrored columns, `tenants.transitions` own ones."""
+"""The rows of the domain; no I/O. `sync` writes the mirrored columns, `transitions` our own."""
 
 import uuid
 from typing import ClassVar

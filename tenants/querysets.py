@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from django.apps import apps
 from django.db.models import (
     Case,
     DateTimeField,
@@ -21,7 +22,7 @@ from django.db.models import (
 from django.db.models.functions import Coalesce
 
 if TYPE_CHECKING:
-    from tenants.models import Membership, Tenant
+    from tenants.models import Membership, Tenant  # noqa: F401  (the type parameters below)
 
 CLERK_ADMIN_ROLE = "org:admin"
 LEGACY_ADMIN_ROLES = ("owner", "admin")
@@ -85,7 +86,6 @@ def _joined_at(prefix: str) -> Coalesce:
 
 
 def _is_primary_of(clerk_user_id: str) -> Case:
-    from tenants.models import Membership  # noqa: PLC0415  (the models import this module)
-
-    primary = Membership.objects.primary_of(clerk_user_id).values("tenant_id")
+    memberships: MembershipQuerySet = apps.get_model("tenants", "Membership").objects.all()
+    primary = memberships.primary_of(clerk_user_id).values("tenant_id")
     return Case(When(pk=Subquery(primary), then=Value(True)), default=Value(False))

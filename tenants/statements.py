@@ -10,7 +10,8 @@ INSERT INTO tenants (clerk_org_id, name, slug, logo_url, clerk_metadata,
 SELECT fact.id, fact.name, fact.slug, fact.image_url, fact.public_metadata,
        fact.created_at, fact.updated_at, clock_timestamp()
 FROM jsonb_to_recordset(%(facts)s::jsonb) AS fact(
-    id text, name text, slug text, image_url text, public_metadata jsonb, created_at bigint, updated_at bigint)
+    id text, name text, slug text, image_url text, public_metadata jsonb,
+    created_at bigint, updated_at bigint)
 WHERE NOT EXISTS (SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.id)
 ORDER BY fact.id
 ON CONFLICT (clerk_org_id) DO UPDATE SET

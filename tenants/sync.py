@@ -43,7 +43,8 @@ def clock() -> datetime:
     """The database's clock, which dates every `written_at`; read it before a listing begins."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
-        return cursor.fetchone()[0]
+        now: datetime = cursor.fetchone()[0]
+    return now
 
 
 def share_writers_lock() -> None:

@@ -7,7 +7,6 @@ Nothing here calls Clerk. What must hold together with mirrored columns is writt
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models import Q
@@ -70,7 +69,7 @@ def resume_creation(attempt: CreationAttempt) -> bool:
             " WHERE id = %s AND state = %s AND sent_at = %s",
             [attempt.pk, attempt.state, attempt.sent_at],
         )
-        return cursor.rowcount == 1
+        return bool(cursor.rowcount == 1)
 
 
 def settle_creation(

@@ -1,8 +1,9 @@
 """Strict reading of query strings and JSON bodies, with Clerk's refusals."""
 
 import json
+import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
@@ -121,9 +122,14 @@ class Body:
     def __contains__(self, name: str) -> bool:
         return name in self._data
 
+    def given(self, name: str) -> bool:
+        """Whether the member is there and not null."""
+        return self._data.get(name) is not None
+
     def text(self, name: str) -> str | None:
         """Return a string."""
-        return self._typed(name, str, "a string")
+        value: str | None = self._typed(name, str, "a string")
+        return value
 
     def required_text(self, name: str) -> str:
         """Return a string that must be there and not blank."""
@@ -134,8 +140,8 @@ class Body:
 
     def integer(self, name: str, least: int = 0) -> int | None:
         """Return an integer of at least `least` that fits 64 bits."""
-        value = None if self._data.get(name) is True else self._typed(name, int, "an integer")
-        if isinstance(self._data.get(name), bool):
+        value: int | None = self._typed(name, int, "an integer")
+        if isinstance(value, bool):
             _refuse_type(name, "an integer")
         if value is not None and not least <= value <= MAX_INT64:
             raise ApiError("form_param_value_invalid", f"{name} must be at least {least}.", param=name)
@@ -154,11 +160,13 @@ class Body:
 
     def boolean(self, name: str) -> bool | None:
         """Return true or false."""
-        return self._typed(name, bool, "a boolean")
+        value: bool | None = self._typed(name, bool, "a boolean")
+        return value
 
     def mapping(self, name: str) -> dict[str, Any] | None:
         """Return a JSON object."""
-        return self._typed(name, dict, "an object")
+        value: dict[str, Any] | None = self._typed(name, dict, "an object")
+        return value
 
     def texts(self, name: str) -> list[str] | None:
         """Return a list of strings."""
@@ -171,7 +179,9 @@ class Body:
         """Return one of the given strings."""
         value = self.text(name)
         if value is not None and value not in choices:
-            raise ApiError("form_param_value_invalid", f"{name} must be one of {sorted(choices)}.", param=name)
+            raise ApiError(
+                "form_param_value_invalid", f"{name} must be one of {sorted(choices)}.", param=name
+            )
         return value
 
     def metadata(self, name: str) -> dict[str, Any] | None:
@@ -239,7 +249,7 @@ def require_metadata_size(name: str, value: Mapping[str, Any] | None) -> None:
 def parse_json(raw: bytes) -> Any:
     """Parse strict JSON in UTF-8; raise `request_body_invalid` for anything else."""
     try:
-        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         raise ApiError("request_body_invalid", "The body is not valid JSON.") from None
 
@@ -256,8 +266,12 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large")
+    return value
+
+
 def _refuse_type(name: str, description: str) -> NoReturn:
     raise ApiError("form_param_format_invalid", f"{name} must be {description}.", param=name)
-
-
-Reader = Callable[[Body], Any]

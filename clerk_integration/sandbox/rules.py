@@ -23,9 +23,7 @@ def require_slug_free(tables: Tables, slug: str | None) -> None:
         raise ApiError("form_identifier_exists", f"The slug {slug} is taken.", param="slug")
 
 
-def require_room_for_organization(
-    tables: Tables, settings: InstanceSettings, created_by: str | None
-) -> None:
+def require_room_for_organization(tables: Tables, settings: InstanceSettings, created_by: str | None) -> None:
     """Raise when the creator is unknown, or the instance or the creator has reached its limit."""
     quota = settings.organization_quota
     if quota and len(tables.organizations) >= quota:

@@ -5,7 +5,7 @@ of 500 memberships is then little more than joining strings.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from clerk_integration.sandbox.errors import ApiError
@@ -22,6 +22,33 @@ from clerk_integration.sandbox.store import Store
 Record = TypeVar("Record", User, Organization, Membership)
 
 IMAGE_URL = "https://img.clerk.com/sandbox"
+
+_NOT_KEPT: Mapping[str, Any] = {
+    "primary_phone_number_id": None,
+    "primary_web3_wallet_id": None,
+    "locale": None,
+    "phone_numbers": [],
+    "web3_wallets": [],
+    "passkeys": [],
+    "external_accounts": [],
+    "saml_accounts": [],
+    "enterprise_accounts": [],
+    "password_enabled": False,
+    "password_last_updated_at": None,
+    "two_factor_enabled": False,
+    "totp_enabled": False,
+    "backup_code_enabled": False,
+    "mfa_enabled_at": None,
+    "mfa_disabled_at": None,
+    "locked": False,
+    "lockout_expires_in_seconds": None,
+    "verification_attempts_remaining": None,
+    "deprovisioned": False,
+    "last_sign_in_at": None,
+    "last_active_at": None,
+    "legal_accepted_at": None,
+}
+"""Fields of a user that are the same for every user here."""
 
 
 def dump(value: Any) -> str:
@@ -43,9 +70,7 @@ class Serializer:
             return text
         return f'{text[:-1]},"members_count":{self._store.members_count(record.id)}}}'
 
-    def organizations(
-        self, page: Iterable[Organization], total: int, *, members_count: bool = False
-    ) -> str:
+    def organizations(self, page: Iterable[Organization], total: int, *, members_count: bool = False) -> str:
         """A page of organizations."""
         return _page((self.organization(record, members_count=members_count) for record in page), total)
 
@@ -96,7 +121,7 @@ def _page(items: Iterable[str], total: int) -> str:
 
 
 def _patched(fields: dict[str, Any], patch: RawPatch) -> dict[str, Any]:
-    return {key: value for key, value in (fields | patch.changed).items() if key not in patch.removed}
+    return {key: value for key, value in {**fields, **patch.changed}.items() if key not in patch.removed}
 
 
 def organization_json(record: Organization) -> dict[str, Any]:
@@ -154,13 +179,6 @@ def public_user_data_json(record: User) -> dict[str, Any]:
 def user_json(record: User) -> dict[str, Any]:
     """A user as the Backend API shows it; whatever the sandbox does not keep is empty."""
     emails = [_email_address_json(record, record.email_address)] if record.email_address else []
-    nothing = (
-        "primary_phone_number_id primary_web3_wallet_id locale mfa_enabled_at mfa_disabled_at "
-        "password_last_updated_at last_sign_in_at lockout_expires_in_seconds "
-        "verification_attempts_remaining last_active_at legal_accepted_at"
-    ).split()
-    empty = "phone_numbers web3_wallets passkeys external_accounts saml_accounts enterprise_accounts".split()
-    off = "password_enabled two_factor_enabled totp_enabled backup_code_enabled locked deprovisioned".split()
     return {
         "object": "user",
         "id": record.id,
@@ -182,9 +200,7 @@ def user_json(record: User) -> dict[str, Any]:
         "create_organizations_limit": record.create_organizations_limit,
         "created_at": record.created_at,
         "updated_at": record.updated_at,
-        **dict.fromkeys(nothing),
-        **{name: [] for name in empty},
-        **dict.fromkeys(off, False),
+        **_NOT_KEPT,
     }
 
 

@@ -142,7 +142,7 @@ class Store:
     # --- users -------------------------------------------------------------------------------
 
     @_locked
-    def create_user(self, user_id: str | None = None, **fields: Any) -> User:
+    def create_user(self, /, user_id: str | None = None, **fields: Any) -> User:
         """Store a user under the given id or a new one; raise `form_identifier_exists`."""
         if user_id in self.tables.users:
             raise ApiError("form_identifier_exists", f"User {user_id} exists already.", param="id")
@@ -155,7 +155,7 @@ class Store:
 
     @_locked
     def create_organization(
-        self, *, name: str, slug: str | None, created_by: str | None, **optional: Any
+        self, /, *, name: str, slug: str | None, created_by: str | None, **optional: Any
     ) -> Organization:
         """Store an organization and, when it has a creator, their membership in the creator role.
 

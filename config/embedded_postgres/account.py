@@ -49,8 +49,8 @@ class Account:
         Nothing of the caller's environment reaches it: PGDATA, PGHOST, LC_ALL and their kind would
         configure the server behind our back.
         """
-        switch = {} if self.uid == os.geteuid() else {"user": self.uid, "group": self.gid, "extra_groups": []}
-        return subprocess.run(  # type: ignore[call-overload,no-any-return]  # noqa: S603 - our own binaries
+        switch = self.uid != os.geteuid()
+        return subprocess.run(  # noqa: S603 - the binaries of the package, and paths of our own
             command,
             check=False,
             cwd="/",
@@ -58,5 +58,7 @@ class Account:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            **switch,
+            user=self.uid if switch else None,
+            group=self.gid if switch else None,
+            extra_groups=[] if switch else None,
         ).returncode

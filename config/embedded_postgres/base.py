@@ -44,7 +44,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def get_connection_params(self) -> dict[str, Any]:
         """Return psycopg's parameters, the server running."""
         self.server.ensure()
-        return super().get_connection_params()  # type: ignore[no-any-return]
+        return super().get_connection_params()
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Connect, once more after a restart if the server has been stopped under this process."""

@@ -4,6 +4,7 @@ import logging
 import shlex
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from config.embedded_postgres.account import Account
 from config.embedded_postgres.databases import answers, prepare_databases
 from config.embedded_postgres.exceptions import EmbeddedPostgresError
 from config.embedded_postgres.installation import MAJOR_VERSION, copied_tree, installed_tree, runnable_tree
-from config.embedded_postgres.location import Location, make_private_dir
+from config.embedded_postgres.location import SOCKET_NAME, Location, make_private_dir
 from config.embedded_postgres.postmaster import Postmaster, find_postmaster
 
 logger = logging.getLogger(__name__)
 
 START_SECONDS = 60
+# The backends of a killed server hold its shared memory until they notice.
+ORPHANS_SECONDS = 4
 ANSWER_SECONDS = 30
 STOP_SECONDS = 30
 
@@ -74,29 +77,8 @@ def _start(location: Location, account: Account) -> None:
     if not location.data.exists():
         _initialize(location, account, tree)
     _verify_version(location)
-    # No server of ours runs. PostgreSQL would take any process with the recorded id for one.
-    (location.data / "postmaster.pid").unlink(missing_ok=True)
-    settings = {
-        **SERVER_SETTINGS,
-        "unix_socket_directories": str(location.socket_dir),
-        "port": str(location.port),
-    }
-    options = shlex.join(argument for item in settings.items() for argument in ("-c", "=".join(item)))
-    _run(
-        location,
-        account,
-        [
-            tree / "bin" / "pg_ctl",
-            "start",
-            "-w",
-            "-t",
-            str(START_SECONDS),
-            "-D",
-            location.data,
-            "-o",
-            options,
-        ],
-    )
+    _forget_dead_server(location)
+    _start_server(location, account, tree)
     prepare_databases(location)
 
 
@@ -134,6 +116,43 @@ def _verify_version(location: Location) -> None:
             f"{location.data} was made by PostgreSQL {found}, and the installed one is {MAJOR_VERSION}. "
             f"Nothing was changed. Remove the directory to begin with empty development data."
         )
+
+
+def _forget_dead_server(location: Location) -> None:
+    """Remove what a server killed with its machine has left; it was verified that none runs.
+
+    PostgreSQL would take any living process with a recorded id for that server, and refuse to start.
+    """
+    (location.data / "postmaster.pid").unlink(missing_ok=True)
+    (location.socket_dir / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
+
+
+def _start_server(location: Location, account: Account, tree: Path) -> None:
+    settings = {
+        **SERVER_SETTINGS,
+        "unix_socket_directories": str(location.socket_dir),
+        "port": str(location.port),
+    }
+    options = shlex.join(argument for item in settings.items() for argument in ("-c", "=".join(item)))
+    pg_ctl = [
+        tree / "bin" / "pg_ctl",
+        "start",
+        "-w",
+        "-t",
+        str(START_SECONDS),
+        "-D",
+        location.data,
+        "-o",
+        options,
+    ]
+    deadline = time.monotonic() + ORPHANS_SECONDS
+    while True:
+        try:
+            return _run(location, account, pg_ctl)
+        except EmbeddedPostgresError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(ORPHANS_SECONDS / 20)
 
 
 def _run(location: Location, account: Account, command: Sequence[str | Path]) -> None:

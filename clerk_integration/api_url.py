@@ -1,0 +1,40 @@
+"""What CLERK_API_URL may be: the secret key is sent to that address with every call."""
+
+from ipaddress import ip_address
+from urllib.parse import SplitResult, urlsplit
+
+
+def wrong_with_api_url(url: str) -> str | None:
+    """Return what forbids sending the secret key to `url`, to be read after the setting's name, or None."""
+    parts = _split(url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        return "is no http or https URL"
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        return "would send the secret key unencrypted: it is http, and not on this machine"
+    if parts.username is not None or parts.query or parts.fragment:
+        return "holds more than scheme, host and path"
+    if parts.path.rpartition("/")[2] != "v1":
+        return "does not end with /v1"
+    return None
+
+
+def is_on_this_machine(url: str) -> bool:
+    """Return whether `url` names a loopback address, as that of a local sandbox does."""
+    parts = _split(url)
+    return parts is not None and _is_loopback(parts.hostname)
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # Raises ValueError unless it is a number in range.
+    except ValueError:
+        return None
+    return parts
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ip_address(host or "").is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,81 @@
+"""What the sandbox covers of Clerk's Backend API, as data; compared with the routes by the tests."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Coverage = Literal["supported", "partial", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One endpoint of Clerk's and how far it is emulated."""
+
+    method: str
+    path: str
+    coverage: Coverage
+    notes: str = ""
+
+
+_ONE_ROLE_SET = "the only role set is role_set:default"
+_USER_DATA = "users have no phones, wallets, passkeys, external accounts or sign-ins"
+_NO_INVITATIONS = "invitations are not emulated"
+_NO_DOMAINS = "domains are not emulated"
+_FIXED_ROLES = "roles come from /sandbox/settings"
+
+COVERAGE: tuple[Endpoint, ...] = (
+    Endpoint("GET", "/.well-known/jwks.json", "supported", "Frontend API; needs no key"),
+    Endpoint("GET", "/v1/jwks", "supported"),
+    Endpoint("GET", "/v1/instance", "supported"),
+    Endpoint("PATCH", "/v1/instance", "missing"),
+    Endpoint("GET", "/v1/instance/organization_settings", "supported"),
+    Endpoint("PATCH", "/v1/instance/organization_settings", "supported", "role ids as role_admin"),
+    Endpoint(
+        "GET",
+        "/v1/organizations",
+        "partial",
+        "include_missing_member_with_elevated_permissions is accepted and adds nothing",
+    ),
+    Endpoint("POST", "/v1/organizations", "supported", _ONE_ROLE_SET),
+    Endpoint(
+        "GET",
+        "/v1/organizations/{organization_id}",
+        "partial",
+        "include_missing_member_with_elevated_permissions is accepted and adds nothing",
+    ),
+    Endpoint(
+        "PATCH",
+        "/v1/organizations/{organization_id}",
+        "supported",
+        f"{_ONE_ROLE_SET}; metadata is refused, as since API version 2026-05-12",
+    ),
+    Endpoint("DELETE", "/v1/organizations/{organization_id}", "supported"),
+    Endpoint("PATCH", "/v1/organizations/{organization_id}/metadata", "supported"),
+    Endpoint("PUT", "/v1/organizations/{organization_id}/metadata", "supported"),
+    Endpoint("PUT", "/v1/organizations/{organization_id}/logo", "missing"),
+    Endpoint("DELETE", "/v1/organizations/{organization_id}/logo", "missing"),
+    Endpoint("GET", "/v1/organizations/{organization_id}/memberships", "partial", _USER_DATA),
+    Endpoint("POST", "/v1/organizations/{organization_id}/memberships", "supported"),
+    Endpoint("PATCH", "/v1/organizations/{organization_id}/memberships/{user_id}", "supported"),
+    Endpoint("DELETE", "/v1/organizations/{organization_id}/memberships/{user_id}", "supported"),
+    Endpoint("PATCH", "/v1/organizations/{organization_id}/memberships/{user_id}/metadata", "supported"),
+    Endpoint("GET", "/v1/organization_memberships", "supported"),
+    Endpoint("GET", "/v1/users", "partial", _USER_DATA),
+    Endpoint("POST", "/v1/users", "missing", "users are made through /sandbox/users"),
+    Endpoint("GET", "/v1/users/count", "partial", _USER_DATA),
+    Endpoint("GET", "/v1/users/{user_id}", "partial", _USER_DATA),
+    Endpoint("PATCH", "/v1/users/{user_id}", "missing"),
+    Endpoint("DELETE", "/v1/users/{user_id}", "missing"),
+    Endpoint("GET", "/v1/users/{user_id}/organization_memberships", "supported"),
+    Endpoint("GET", "/v1/users/{user_id}/organization_invitations", "missing", _NO_INVITATIONS),
+    Endpoint("GET", "/v1/organization_invitations", "missing", _NO_INVITATIONS),
+    Endpoint("GET", "/v1/organizations/{organization_id}/invitations", "missing", _NO_INVITATIONS),
+    Endpoint("POST", "/v1/organizations/{organization_id}/invitations", "missing", _NO_INVITATIONS),
+    Endpoint("POST", "/v1/organizations/{organization_id}/invitations/bulk", "missing", _NO_INVITATIONS),
+    Endpoint("GET", "/v1/organizations/{organization_id}/domains", "missing", _NO_DOMAINS),
+    Endpoint("POST", "/v1/organizations/{organization_id}/domains", "missing", _NO_DOMAINS),
+    Endpoint("GET", "/v1/organization_domains", "missing", _NO_DOMAINS),
+    Endpoint("GET", "/v1/organization_roles", "missing", _FIXED_ROLES),
+    Endpoint("POST", "/v1/organization_roles", "missing", _FIXED_ROLES),
+    Endpoint("GET", "/v1/organization_permissions", "missing", _FIXED_ROLES),
+    Endpoint("GET", "/v1/role_sets", "missing", _ONE_ROLE_SET),
+)

@@ -1,0 +1,56 @@
+"""Clerk's documented rate limits: sliding windows of ten seconds."""
+
+import math
+import threading
+import time
+from collections import deque
+from typing import Literal
+
+from clerk_integration.sandbox.errors import ApiError
+
+RateLimit = Literal["dev", "live", "none"]
+
+WINDOW_SECONDS = 10.0
+REQUESTS_PER_WINDOW = {"dev": 100, "live": 1000}
+ORGANIZATION_CHANGES_PER_WINDOW = 10
+"""PATCH of one organization, and PATCH and PUT of its metadata, share nothing with other organizations."""
+
+
+class RateLimiter:
+    """Counts requests per instance and changes per organization."""
+
+    def __init__(self, mode: RateLimit) -> None:
+        self.mode = mode
+        self._lock = threading.Lock()
+        self._windows: dict[str, deque[float]] = {}
+
+    def admit(self, *, organization_id: str | None = None) -> None:
+        """Count one request; raise `too_many_requests` with Retry-After in seconds."""
+        if self.mode == "none":
+            return
+        with self._lock:
+            self._count("instance", REQUESTS_PER_WINDOW[self.mode])
+            if organization_id is not None:
+                self._count(organization_id, ORGANIZATION_CHANGES_PER_WINDOW)
+
+    def reset(self) -> None:
+        """Forget what was counted."""
+        with self._lock:
+            self._windows.clear()
+
+    def _count(self, key: str, limit: int) -> None:
+        now = time.monotonic()
+        window = self._windows.setdefault(key, deque())
+        while window and window[0] <= now - WINDOW_SECONDS:
+            window.popleft()
+        if len(window) >= limit:
+            raise too_many_requests(window[0] + WINDOW_SECONDS - now)
+        window.append(now)
+
+
+def too_many_requests(seconds: float) -> ApiError:
+    """A 429 whose Retry-After is the next whole number of seconds, at least 1."""
+    retry_after = max(1, math.ceil(seconds))
+    return ApiError(
+        "too_many_requests", meta={"resets_in": retry_after}, headers={"Retry-After": str(retry_after)}
+    )

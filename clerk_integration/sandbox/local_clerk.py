@@ -1,0 +1,64 @@
+"""One local instance of Clerk: its keys, records, settings, faults and log."""
+
+import base64
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar, cast
+
+from clerk_integration.sandbox.faults import Faults
+from clerk_integration.sandbox.identifiers import random_id
+from clerk_integration.sandbox.limits import RateLimit, RateLimiter
+from clerk_integration.sandbox.records import InstanceSettings
+from clerk_integration.sandbox.request_log import RequestLog
+from clerk_integration.sandbox.seed import Seed
+from clerk_integration.sandbox.shapes import Serializer
+from clerk_integration.sandbox.store import Store
+from clerk_integration.sandbox.tokens import TokenIssuer
+
+T = TypeVar("T")
+
+
+class LocalClerk:
+    """Everything behind the server; keys are made once and survive a reset."""
+
+    def __init__(self, seed: Seed, *, slug_disabled: bool, rate_limit: RateLimit, latency_ms: float) -> None:
+        live = rate_limit == "live"
+        self.environment_type = "production" if live else "development"
+        self.secret_key = f"sk_{'live' if live else 'test'}_{secrets.token_urlsafe(32)}"
+        self.webhook_signing_secret = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
+        self.instance_id = random_id("ins_")
+        self.tokens = TokenIssuer(self.instance_id)
+        self.store = Store(InstanceSettings())
+        self.serializer = Serializer(self.store)
+        self.faults = Faults()
+        self.log = RequestLog()
+        self.limits = RateLimiter(rate_limit)
+        self.latency_ms = latency_ms
+        self.stopping = threading.Event()
+        """Set when the server stops, so that nobody waits out a latency or a fault."""
+        self._start = (rate_limit, latency_ms)
+        self._settings = replace(InstanceSettings(), slug_disabled=slug_disabled)
+        self._population = seed.tables(self.store.clock)
+        self._derived: dict[str, tuple[int, Any]] = {}
+        self.reset()
+
+    def reset(self, seed: Seed | None = None) -> None:
+        """Go back to the first settings, without faults and log, and to the first or the given population."""
+        population = self._population if seed is None else seed.tables(self.store.clock)
+        self.store.replace_all(population, self._settings)
+        self.serializer.forget()
+        self.faults.clear()
+        self.log.clear()
+        self.limits.reset()
+        self.limits.mode, self.latency_ms = self._start
+
+    def derived(self, name: str, compute: Callable[[], T]) -> T:
+        """Return what `compute` makes of the records, kept until the next change of them."""
+        version = self.store.version
+        kept = self._derived.get(name)
+        if kept is None or kept[0] != version:
+            kept = (version, compute())
+            self._derived[name] = kept
+        return cast(T, kept[1])

@@ -1,0 +1,26 @@
+"""Every URL of the project."""
+
+from django.contrib import admin
+from django.urls import include, path, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from config.health import ReadinessView, healthz
+from tenants.api import schema  # noqa: F401  (registers the security schemes of the OpenAPI document)
+from tenants.api.exception_handlers import ApiNotFoundView
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/v1/schema", SpectacularAPIView.as_view(authentication_classes=()), name="schema"),
+    path(
+        "api/v1/docs",
+        SpectacularSwaggerView.as_view(authentication_classes=(), url_name="schema"),
+        name="docs",
+    ),
+    path("api/v1/", include("tenants.api.urls")),
+    path("healthz", healthz, name="healthz"),
+    path("readyz", ReadinessView.as_view(), name="readyz"),
+    # Last: Django's own 404 is an HTML page.
+    re_path(r"^api(/.*)?$", ApiNotFoundView.as_view()),
+]
+
+handler500 = "tenants.api.exception_handlers.server_error"

@@ -1,0 +1,25 @@
+"""Routes below `/api/v1/`; none ends in a slash."""
+
+from django.urls import path
+
+from tenants.api.views import TenantViewSet
+
+urlpatterns = [
+    path(
+        "tenants/create",
+        TenantViewSet.as_view({"post": "create"}, admits_pending_sessions=True),
+        name="tenant-create",
+    ),
+    path(
+        "tenants/me/get-tenants",
+        TenantViewSet.as_view({"get": "my_tenants"}, admits_pending_sessions=True),
+        name="my-tenants",
+    ),
+    path("tenants/me/primary-id", TenantViewSet.as_view({"get": "primary_id"}), name="my-primary-id"),
+    path("tenants/<int:pk>", TenantViewSet.as_view({"get": "retrieve"}), name="tenant-detail"),
+    path(
+        "tenants/<int:pk>/set-primary",
+        TenantViewSet.as_view({"patch": "set_primary"}),
+        name="tenant-set-primary",
+    ),
+]

@@ -1,0 +1,132 @@
+"""Tenants over REST. Each action parses, calls one service and renders."""
+
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import status
+from rest_framework.exceptions import NotFound
+from rest_framework.generics import get_object_or_404
+from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from clerk_integration.authentication import ClerkUser
+from clerk_integration.exceptions import ClerkError
+from tenants import transitions
+from tenants.api.errors import create_failure
+from tenants.api.idempotency import idempotency_key
+from tenants.api.permissions import IsClerkUser
+from tenants.api.serializers import (
+    PrimaryIdSerializer,
+    TenantCreateSerializer,
+    TenantListParameters,
+    TenantSerializer,
+)
+from tenants.models import Membership, Tenant
+from tenants.querysets import TenantQuerySet
+from tenants.services import SyncState, TenantService
+
+SYNC_HEADER = "X-Clerk-Sync"
+
+ACTIONS_OF_ANYBODY = frozenset({"retrieve"})
+"""Actions open to staff with a Django session; the others act as a Clerk user."""
+
+
+class TenantViewSet(GenericViewSet[Tenant]):
+    """The caller's tenants."""
+
+    serializer_class = TenantSerializer
+    lookup_value_converter = "int"
+    pagination_class = None
+    admits_pending_sessions = False
+
+    def get_permissions(self) -> list[BasePermission]:
+        """Ask for a Clerk user wherever the caller acts as one."""
+        return [IsAuthenticated()] if self.action in ACTIONS_OF_ANYBODY else [IsClerkUser()]
+
+    def get_queryset(self) -> TenantQuerySet:
+        """Return the tenants that the caller may see, with what each is to the caller."""
+        user = self.request.user
+        if isinstance(user, ClerkUser):
+            return Tenant.objects.for_caller(user.clerk_user_id).visible_to_member()
+        if user.has_perm("tenants.view_tenant"):
+            return Tenant.objects.all()
+        return Tenant.objects.none()
+
+    @extend_schema(
+        request=TenantCreateSerializer,
+        responses={201: TenantSerializer},
+        parameters=[
+            OpenApiParameter(
+                "Idempotency-Key",
+                OpenApiTypes.STR,
+                OpenApiParameter.HEADER,
+                description="Repeat a create with the same key and body, and it happens once.",
+            )
+        ],
+    )
+    def create(self, request: Request) -> Response:
+        """Create an organization in Clerk and its tenant here, and make it the caller's primary."""
+        body = TenantCreateSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        key = idempotency_key(request)
+        try:
+            tenant = TenantService.create_tenant_from_clerk(
+                clerk_user_id=_caller(request), tenant_data=body.validated_data, idempotency_key=key
+            )
+        except ClerkError as error:
+            raise create_failure(error) from error
+        return Response(self._rendered(tenant), status=status.HTTP_201_CREATED)
+
+    @extend_schema(
+        parameters=[TenantListParameters],
+        responses={
+            200: OpenApiResponse(
+                TenantSerializer(many=True),
+                description="The header `X-Clerk-Sync` says what the list rests on: `synced`, `fresh`,"
+                " `skipped` or `stale` (Clerk could not be asked; the local rows are shown).",
+            )
+        },
+    )
+    def my_tenants(self, request: Request) -> Response:
+        """List the caller's tenants, the primary first, then by time of joining."""
+        parameters = TenantListParameters(data=request.query_params)
+        parameters.is_valid(raise_exception=True)
+        state = SyncState.SKIPPED
+        if parameters.validated_data["sync_from_clerk"]:
+            state = TenantService.sync_user_tenants_from_clerk(_caller(request))
+        tenants = self.get_queryset().in_caller_order()
+        if parameters.validated_data["active_only"]:
+            tenants = tenants.filter(status=Tenant.Status.ACTIVE)
+        return Response(TenantSerializer(tenants, many=True).data, headers={SYNC_HEADER: state})
+
+    @extend_schema(responses=PrimaryIdSerializer)
+    def primary_id(self, request: Request) -> Response:
+        """Name the caller's primary tenant; 404 for a caller without one."""
+        primary = Membership.objects.primary_of(_caller(request)).first()
+        if primary is None:
+            raise NotFound("You have no primary tenant.")
+        return Response(PrimaryIdSerializer(primary).data)
+
+    @extend_schema(responses=TenantSerializer)
+    def retrieve(self, request: Request, pk: int) -> Response:
+        """Show one tenant."""
+        return Response(TenantSerializer(get_object_or_404(self.get_queryset(), pk=pk)).data)
+
+    @extend_schema(request=None, responses=TenantSerializer)
+    def set_primary(self, request: Request, pk: int) -> Response:
+        """Make the tenant the caller's primary."""
+        tenant = get_object_or_404(self.get_queryset(), pk=pk)
+        transitions.set_primary(_caller(request), tenant)
+        return Response(self._rendered(tenant))
+
+    def _rendered(self, tenant: Tenant) -> Any:
+        return TenantSerializer(Tenant.objects.for_caller(_caller(self.request)).get(pk=tenant.pk)).data
+
+
+def _caller(request: Request) -> str:
+    user = request.user
+    assert isinstance(user, ClerkUser)  # noqa: S101  (IsClerkUser has admitted the request)
+    return user.clerk_user_id

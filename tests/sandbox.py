@@ -1,0 +1,119 @@
+"""Control of the local Clerk from the tests' side, over HTTP like every other client."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+from clerk_backend_api import Clerk
+
+Json = dict[str, Any]
+
+
+@contextmanager
+def official_sdk(
+    description: Mapping[str, str],
+    *,
+    secret_key: str | None = None,
+    on_request: Callable[[httpx.Request], None] | None = None,
+    on_response: Callable[[httpx.Response], None] | None = None,
+) -> Iterator[Clerk]:
+    """Clerk's own SDK without retries, with hooks that see what goes over the wire."""
+    hooks = {
+        "request": [on_request] if on_request else [],
+        "response": [on_response] if on_response else [],
+    }
+    with httpx.Client(event_hooks=hooks, trust_env=False, timeout=30) as http:
+        yield Clerk(
+            bearer_auth=description["secretKey"] if secret_key is None else secret_key,
+            server_url=description["apiUrl"],
+            client=http,
+            retry_config=None,
+        )
+
+
+class SandboxControl:
+    """What a test may do to the local Clerk.
+
+    `organization`, `membership` and `api` act like a person in Clerk's dashboard: they obey Clerk's
+    rules, but are not in `requests()`, need no key and meet no fault, delay or rate limit.
+    """
+
+    def __init__(self, description: Mapping[str, str]) -> None:
+        self.description = description
+        self.url = description["issuer"]
+        self._http = httpx.Client(base_url=f"{self.url}/sandbox", timeout=30, trust_env=False)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def user(self, user_id: str | None = None, **fields: Any) -> Json:
+        """Create a user (`firstName`, `emailAddress`, ...) and return it in Clerk's shape."""
+        return dict(self._call("POST", "users", {"id": user_id, **fields}))
+
+    def organization(
+        self, name: str = "Acme", created_by: str | None = None, slug: str | None = None, **fields: Any
+    ) -> Json:
+        """Create an organization and return it in Clerk's shape."""
+        body = {"name": name, "created_by": created_by, "slug": slug, **fields}
+        return dict(self.api("POST", "/organizations", body))
+
+    def membership(self, organization_id: str, user_id: str, role: str = "org:member", **fields: Any) -> Json:
+        """Make a user a member and return the membership in Clerk's shape."""
+        body = {"user_id": user_id, "role": role, **fields}
+        return dict(self.api("POST", f"/organizations/{organization_id}/memberships", body))
+
+    def api(self, method: str, path: str, body: Json | None = None, **query: Any) -> Any:
+        """Call one of Clerk's own paths, such as `/organizations/org_1`, as the dashboard would."""
+        return self._call(method, f"v1{path}", body, **query)
+
+    def token(self, user_id: str, organization_id: str | None = None, **variant: Any) -> str:
+        """Return a session token.
+
+        `variant` (session, v1, template, oauth, machine), `signature` (valid, forged, none),
+        `expiresIn` in seconds, `claims` and `header` (laid over the rest, None removes) change it.
+        """
+        body = {"userId": user_id, "organizationId": organization_id, **variant}
+        return str(self._call("POST", "session-tokens", body)["jwt"])
+
+    def fault(self, match: str, *, times: int = 1, **kind: Any) -> None:
+        """Let the next requests that match (`POST /v1/organizations`, * as wildcard) meet a fault.
+
+        Kinds: `status`, `body`, `rateLimit`, `timeoutSeconds`, `dropAfterCommit`.
+        """
+        self._call("POST", "faults", {"match": match, "times": times, **kind})
+
+    def clear_faults(self) -> None:
+        """Let no fault wait."""
+        self._call("DELETE", "faults")
+
+    def requests(self, method: str | None = None, path: str | None = None) -> list[Json]:
+        """Return the calls of Clerk's API, oldest first: method, path, query, status, body."""
+        calls: list[Json] = self._call("GET", "requests")
+        return [call for call in calls if method in {None, call["method"]} and path in {None, call["path"]}]
+
+    def clear_requests(self) -> None:
+        """Forget the calls."""
+        self._call("DELETE", "requests")
+
+    def settings(self, **changes: Any) -> None:
+        """Change `slugs`, `nullSlugs`, `membershipRequired`, `organizationQuota`, `latencyMs`, ..."""
+        self._call("POST", "settings", changes)
+
+    def organization_settings(self, **changes: Any) -> Json:
+        """Change Clerk's organization settings: `enabled`, `max_allowed_memberships`, ..."""
+        return dict(self.api("PATCH", "/instance/organization_settings", changes))
+
+    def patch_record(self, record_id: str, *, remove: tuple[str, ...] = (), **changes: Any) -> None:
+        """Serve a record with JSON that Clerk's rules would not allow: `slug=None`, fields removed."""
+        self._call("POST", "records", {"id": record_id, "set": changes, "remove": list(remove)})
+
+    def reset(self, **population: int) -> None:
+        """Go back to the start, or to `organizations`, `users`, `membershipsPerOrganization`, `seed`."""
+        self._call("POST", "reset", dict(population))
+
+    def _call(self, method: str, path: str, body: Json | None = None, **query: Any) -> Any:
+        response = self._http.request(method, path, json=body, params=query)
+        assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
+        return response.json()

@@ -1,0 +1,502 @@
+"""The REST endpoints, against the local Clerk."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+from tenants.models import CreationAttempt, Membership, Tenant
+from tests.sandbox import SandboxControl
+from tests.tenants.conftest import Caller
+
+pytestmark = pytest.mark.django_db
+
+DETAIL_FIELDS = {
+    "id",
+    "clerkOrgId",
+    "name",
+    "slug",
+    "logoUrl",
+    "status",
+    "suspensionReason",
+    "clerkMetadata",
+    "createdAt",
+    "updatedAt",
+    "lastSyncedAt",
+    "role",
+    "isPrimary",
+}
+
+
+def error(response: Any) -> tuple[int, str, str | None]:
+    """Status, code and attribute of the only error in the answer, whose shape is checked."""
+    body = response.json()
+    assert set(body) == {"type", "errors"}
+    assert len(body["errors"]) == 1, body
+    [problem] = body["errors"]
+    assert set(problem) == {"code", "detail", "attr"}
+    return response.status_code, problem["code"], problem["attr"]
+
+
+def test_create_makes_the_organization_in_clerk_and_its_tenant_here(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    response = ada.create("Acme", slug="acme")
+
+    assert response.status_code == 201
+    tenant = response.json()
+    assert set(tenant) == DETAIL_FIELDS
+    organization = sandbox.api("GET", f"/organizations/{tenant['clerkOrgId']}")
+    assert (organization["name"], organization["slug"]) == ("Acme", "acme")
+    assert organization["created_by"] == ada.id
+    assert (tenant["name"], tenant["slug"], tenant["status"]) == ("Acme", "acme", "active")
+    assert (tenant["role"], tenant["isPrimary"]) == ("org:admin", True)
+    assert tenant["createdAt"].endswith("Z")
+    membership = Membership.objects.get(tenant_id=tenant["id"])
+    assert membership.clerk_membership_id is not None
+    assert [attempt.state for attempt in CreationAttempt.objects.all()] == ["succeeded"]
+
+
+def test_create_with_a_custom_creator_role_gives_that_role_here(sandbox: SandboxControl, ada: Caller) -> None:
+    sandbox.organization_settings(creator_role_id="org:member")
+
+    assert ada.create().json()["role"] == "org:member"
+
+
+def test_create_again_moves_the_primary_to_the_new_tenant(ada: Caller) -> None:
+    first, second = ada.create("First").json(), ada.create("Second").json()
+
+    listed = ada.tenants().json()
+
+    assert [(t["id"], t["isPrimary"]) for t in listed] == [(second["id"], True), (first["id"], False)]
+    assert ada.get("/tenants/me/primary-id").json() == {"tenantId": second["id"]}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({}, (400, "required", "name")),
+        ({"name": ""}, (400, "blank", "name")),
+        ({"name": "   "}, (400, "blank", "name")),
+        ({"name": "x" * 257}, (400, "max_length", "name")),
+        ({"name": 7}, (400, "invalid", "name")),
+        ({"name": None}, (400, "null", "name")),
+        ({"name": True}, (400, "invalid", "name")),
+        ({"name": ["Acme"]}, (400, "invalid", "name")),
+        ({"name": "a\x00b"}, (400, "null_characters_not_allowed", "name")),
+        ({"name": "\ud800"}, (400, "surrogate_characters_not_allowed", "name")),
+        ({"name": "Acme", "slug": "Not A Slug"}, (400, "invalid_slug", "slug")),
+        ({"name": "Acme", "slug": "---"}, (400, "invalid_slug", "slug")),
+        ({"name": "Acme", "slug": 5}, (400, "invalid", "slug")),
+        ({"name": "Acme", "slug": ""}, (400, "blank", "slug")),
+        ({"name": "https://evil.example"}, (400, "form_param_value_invalid", "name")),
+        ("Acme", (400, "invalid", None)),
+        ([], (400, "invalid", None)),
+    ],
+)
+def test_create_with_bad_input_is_refused_and_writes_nothing(
+    sandbox: SandboxControl, ada: Caller, body: Any, expected: tuple[int, str, str]
+) -> None:
+    response = ada.request("POST", "/tenants/create", body)
+
+    status, code, attr = error(response)
+    assert (status, code, attr if attr != "non_field_errors" else None) == expected
+    assert not Tenant.objects.exists()
+    assert sandbox.api("GET", "/organizations")["total_count"] == 0
+
+
+def test_create_with_a_name_of_256_characters_succeeds(ada: Caller) -> None:
+    assert ada.create("x" * 256).status_code == 201
+
+
+def test_create_with_a_taken_slug_is_refused_on_the_slug(sandbox: SandboxControl, ada: Caller) -> None:
+    sandbox.organization("Somebody else", slug="acme")
+
+    response = ada.create("Acme", slug="acme")
+
+    assert error(response)[0] == 400
+    assert error(response)[2] == "slug"
+    assert not Tenant.objects.exists()
+
+
+def test_create_with_a_slug_where_slugs_are_disabled_is_refused_on_the_slug(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    sandbox.settings(slugs="disabled")
+
+    assert error(ada.create("Acme", slug="acme")) == (400, "organization_slugs_disabled", "slug")
+    assert ada.create("Acme").status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("payload", "content_type", "expected"),
+    [
+        (b'{"name": ', "application/json", (400, "parse_error")),
+        (b"\xff\xfe", "application/json", (400, "parse_error")),
+        (b"name=Acme", "application/x-www-form-urlencoded", (415, "unsupported_media_type")),
+    ],
+)
+def test_create_with_an_unreadable_body_is_refused(
+    sandbox: SandboxControl, ada: Caller, payload: bytes, content_type: str, expected: tuple[int, str]
+) -> None:
+    response = Client().generic(
+        "POST",
+        "/api/v1/tenants/create",
+        data=payload,
+        content_type=content_type,
+        headers={"Authorization": f"Bearer {sandbox.token(ada.id)}"},
+    )
+
+    assert error(response)[:2] == expected
+    assert not Tenant.objects.exists()
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 401}, {"rateLimit": 7}])
+def test_create_while_clerk_fails_is_500_and_leaves_no_tenant(
+    sandbox: SandboxControl, ada: Caller, fault: dict[str, int]
+) -> None:
+    sandbox.fault("POST /v1/organizations", times=5, **fault)
+
+    response = ada.create()
+
+    assert response.status_code == 500
+    assert response.json()["errors"][0]["detail"].startswith("Failed to create organization")
+    assert response.headers.get("Retry-After") == ("7" if "rateLimit" in fault else None)
+    assert not Tenant.objects.exists()
+    assert len(sandbox.requests("POST", "/v1/organizations")) == 1
+
+
+def test_create_whose_reply_is_lost_posts_once_and_the_next_sync_adopts(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    sandbox.fault("POST /v1/organizations", dropAfterCommit=True)
+
+    lost = ada.create("Acme")
+
+    assert lost.status_code == 500
+    assert lost.json()["errors"][0]["detail"].startswith("Failed to create organization")
+    assert not Tenant.objects.exists()
+    assert CreationAttempt.objects.get().state == "unknown"
+
+    [tenant] = ada.tenants().json()
+
+    assert (tenant["name"], tenant["role"], tenant["isPrimary"]) == ("Acme", "org:admin", True)
+    assert CreationAttempt.objects.get().state == "succeeded"
+    assert len(sandbox.requests("POST", "/v1/organizations")) == 1
+    assert sandbox.api("GET", "/organizations")["total_count"] == 1
+
+
+def test_create_without_the_creators_membership_read_back_heals_with_the_next_sync(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    sandbox.organization_settings(creator_role_id="org:member")
+    sandbox.fault("GET /v1/organizations/*/memberships", times=9, status=503)
+
+    created = ada.create("Acme").json()
+    assert created["role"] == "org:admin"
+    assert Membership.objects.get().clerk_membership_id is None
+
+    [listed] = ada.tenants().json()
+    assert (listed["id"], listed["role"], listed["isPrimary"]) == (created["id"], "org:member", True)
+
+
+def test_create_with_the_same_key_again_answers_the_same_tenant(sandbox: SandboxControl, ada: Caller) -> None:
+    body = {"name": "Acme"}
+    first = ada.request("POST", "/tenants/create", body, **{"Idempotency-Key": "k1"})
+    again = ada.request("POST", "/tenants/create", body, **{"Idempotency-Key": "k1"})
+
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json()["id"] == again.json()["id"]
+    assert len(sandbox.requests("POST", "/v1/organizations")) == 1
+
+
+def test_create_with_the_same_key_for_another_body_is_refused(sandbox: SandboxControl, ada: Caller) -> None:
+    ada.request("POST", "/tenants/create", {"name": "Acme"}, **{"Idempotency-Key": "k1"})
+
+    other = ada.request("POST", "/tenants/create", {"name": "Other"}, **{"Idempotency-Key": "k1"})
+
+    assert error(other)[:2] == (422, "idempotency_key_reused")
+    assert len(sandbox.requests("POST", "/v1/organizations")) == 1
+
+
+def test_create_with_a_key_whose_reply_was_lost_adopts_instead_of_creating(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    key = {"Idempotency-Key": "k1"}
+    sandbox.fault("POST /v1/organizations", dropAfterCommit=True)
+    assert ada.request("POST", "/tenants/create", {"name": "Acme"}, **key).status_code == 500
+
+    again = ada.request("POST", "/tenants/create", {"name": "Acme"}, **key)
+
+    assert again.status_code == 201
+    assert sandbox.api("GET", "/organizations")["total_count"] == 1
+
+
+def test_create_with_a_key_whose_request_never_arrived_is_sent_again_after_a_minute_only(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    key = {"Idempotency-Key": "k1"}
+    sandbox.fault("POST /v1/organizations", status=503)
+    assert ada.request("POST", "/tenants/create", {"name": "Acme"}, **key).status_code == 500
+
+    early = ada.request("POST", "/tenants/create", {"name": "Acme"}, **key)
+
+    assert error(early)[:2] == (409, "idempotency_key_in_use")
+    assert 0 < int(early.headers["Retry-After"]) <= 60
+    assert sandbox.api("GET", "/organizations")["total_count"] == 0
+
+    attempt = CreationAttempt.objects.get()
+    attempt.sent_at = attempt.sent_at.replace(year=attempt.sent_at.year - 1)
+    attempt.save()
+    assert ada.request("POST", "/tenants/create", {"name": "Acme"}, **key).status_code == 201
+    assert sandbox.api("GET", "/organizations")["total_count"] == 1
+
+
+def test_create_with_a_key_that_clerk_refused_before_can_be_corrected(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    taken = sandbox.organization("Somebody else", slug="acme")
+    body, key = {"name": "Acme", "slug": "acme"}, {"Idempotency-Key": "k1"}
+    assert ada.request("POST", "/tenants/create", body, **key).status_code == 400
+    sandbox.api("DELETE", f"/organizations/{taken['id']}")
+
+    assert ada.request("POST", "/tenants/create", body, **key).status_code == 201
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "caf\xe9"])
+def test_create_with_an_unusable_key_is_refused(sandbox: SandboxControl, ada: Caller, key: str) -> None:
+    response = ada.request("POST", "/tenants/create", {"name": "Acme"}, **{"Idempotency-Key": key})
+
+    assert error(response)[0] == 400
+    assert sandbox.requests("POST", "/v1/organizations") == []
+
+
+def test_list_syncs_once_and_is_then_fresh(sandbox: SandboxControl, ada: Caller) -> None:
+    sandbox.organization("Acme", created_by=ada.id)
+    first, second = ada.tenants(), ada.tenants()
+
+    assert (first.headers["X-Clerk-Sync"], second.headers["X-Clerk-Sync"]) == ("synced", "fresh")
+    assert first.json() == second.json()
+    assert [t["name"] for t in first.json()] == ["Acme"]
+    assert len(sandbox.requests()) == 1
+
+
+def test_list_without_sync_calls_nobody(sandbox: SandboxControl, ada: Caller) -> None:
+    sandbox.organization("Acme", created_by=ada.id)
+
+    response = ada.tenants("?sync_from_clerk=false")
+
+    assert (response.headers["X-Clerk-Sync"], response.json()) == ("skipped", [])
+    assert sandbox.requests() == []
+
+
+@pytest.mark.parametrize("fault", [{"status": 500}, {"status": 401}, {"rateLimit": 30}])
+def test_list_while_clerk_fails_answers_the_local_rows(
+    sandbox: SandboxControl, ada: Caller, fault: dict[str, int]
+) -> None:
+    created = ada.create("Acme").json()
+    sandbox.fault("GET /v1/users/*/organization_memberships", times=9, **fault)
+
+    response = ada.tenants()
+
+    assert response.status_code == 200
+    assert response.headers["X-Clerk-Sync"] == "stale"
+    assert [t["id"] for t in response.json()] == [created["id"]]
+
+
+def test_list_of_a_user_whom_clerk_does_not_know_retires_nothing(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    created = ada.create("Acme").json()
+    sandbox.fault("GET /v1/users/*/organization_memberships", status=404)
+
+    response = ada.tenants()
+
+    assert (response.headers["X-Clerk-Sync"], [t["id"] for t in response.json()]) == ("stale", [created["id"]])
+
+
+def test_list_after_the_user_left_ends_the_membership(
+    sandbox: SandboxControl, ada: Caller, grace: Caller
+) -> None:
+    tenant = ada.create("Acme").json()
+    sandbox.membership(tenant["clerkOrgId"], grace.id)
+    settings_age = {"sync": "?sync_from_clerk=true"}
+    assert [t["role"] for t in grace.tenants(settings_age["sync"]).json()] == ["org:member"]
+    sandbox.api("DELETE", f"/organizations/{tenant['clerkOrgId']}/memberships/{grace.id}")
+    Membership.objects.update(written_at="2026-01-01T00:00Z")
+    from tenants.models import UserSync
+
+    UserSync.objects.update(synced_at=None)
+
+    assert grace.tenants().json() == []
+    assert Membership.objects.filter(clerk_user_id=grace.id, is_active=True).count() == 0
+    assert grace.get(f"/tenants/{tenant['id']}").status_code == 404
+
+
+def test_list_shows_a_legacy_tenant_beside_the_linked_ones(
+    ada: Caller, legacy: Callable[..., Tenant]
+) -> None:
+    old = legacy(members={ada.id: "owner"})
+    new = ada.create("Acme").json()
+
+    listed = ada.tenants().json()
+
+    assert [(t["id"], t["clerkOrgId"], t["role"]) for t in listed] == [
+        (new["id"], new["clerkOrgId"], "org:admin"),
+        (old.pk, None, "owner"),
+    ]
+
+
+def test_list_hides_inactive_tenants_unless_asked_by_an_admin(
+    ada: Caller, grace: Caller, legacy: Callable[..., Tenant]
+) -> None:
+    tenant = legacy(members={ada.id: "admin", grace.id: "member"}, status="suspended")
+
+    assert ada.tenants().json() == []
+    assert [t["id"] for t in ada.tenants("?active_only=false").json()] == [tenant.pk]
+    assert grace.tenants("?active_only=false").json() == []
+
+
+@pytest.mark.parametrize("query", ["?sync_from_clerk=maybe", "?active_only=2"])
+def test_list_with_a_malformed_parameter_is_refused(ada: Caller, query: str) -> None:
+    assert error(ada.tenants(query))[:2] == (400, "invalid")
+
+
+def test_primary_id_without_any_tenant_is_404(ada: Caller) -> None:
+    assert error(ada.get("/tenants/me/primary-id"))[:2] == (404, "not_found")
+
+
+def test_primary_id_without_a_flag_is_the_earliest_joined(
+    ada: Caller, legacy: Callable[..., Tenant]
+) -> None:
+    first = legacy("First", {ada.id: "member"})
+    legacy("Second", {ada.id: "member"})
+
+    assert ada.get("/tenants/me/primary-id").json() == {"tenantId": first.pk}
+
+
+def test_retrieve_shows_a_members_tenant_and_hides_it_from_others(ada: Caller, grace: Caller) -> None:
+    tenant = ada.create("Acme").json()
+
+    assert ada.get(f"/tenants/{tenant['id']}").json() == tenant
+    assert error(grace.get(f"/tenants/{tenant['id']}"))[:2] == (404, "not_found")
+    assert error(grace.get("/tenants/99999999999999999999999"))[:2] == (404, "not_found")
+
+
+def test_retrieve_never_shows_private_metadata(sandbox: SandboxControl, ada: Caller) -> None:
+    tenant = ada.create("Acme").json()
+    sandbox.api(
+        "PATCH",
+        f"/organizations/{tenant['clerkOrgId']}/metadata",
+        {"public_metadata": {"snake_case": {"camelCase": 1}}, "private_metadata": {"secret": "s3cret"}},
+    )
+
+    [listed] = ada.tenants().json()
+
+    assert listed["clerkMetadata"] == {"snake_case": {"camelCase": 1}}
+    assert "s3cret" not in ada.get(f"/tenants/{tenant['id']}").text
+
+
+def test_set_primary_moves_the_callers_primary_only(
+    ada: Caller, grace: Caller, legacy: Callable[..., Tenant]
+) -> None:
+    shared = legacy("Shared", {ada.id: "member", grace.id: "member"})
+    own = ada.create("Own").json()
+
+    response = ada.request("PATCH", f"/tenants/{shared.pk}/set-primary")
+
+    assert response.status_code == 200
+    assert (response.json()["id"], response.json()["isPrimary"]) == (shared.pk, True)
+    assert [t["id"] for t in ada.tenants().json()] == [shared.pk, own["id"]]
+    flagged = Membership.objects.filter(is_primary=True).values_list("clerk_user_id", flat=True)
+    assert list(flagged) == [ada.id]
+
+
+def test_set_primary_of_anothers_tenant_is_404_and_of_an_inactive_one_409(
+    ada: Caller, grace: Caller, legacy: Callable[..., Tenant]
+) -> None:
+    suspended = legacy(members={ada.id: "admin"}, status="suspended")
+
+    assert error(grace.request("PATCH", f"/tenants/{suspended.pk}/set-primary"))[:2] == (404, "not_found")
+    assert error(ada.request("PATCH", f"/tenants/{suspended.pk}/set-primary"))[:2] == (409, "tenant_inactive")
+    assert not Membership.objects.filter(is_primary=True).exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/v1/tenants/create"),
+        ("GET", "/api/v1/tenants/me/get-tenants"),
+        ("GET", "/api/v1/tenants/me/primary-id"),
+    ],
+)
+def test_a_staff_session_without_a_clerk_user_is_403_where_one_is_needed(
+    client: Client, method: str, path: str
+) -> None:
+    client.force_login(User.objects.create_superuser("root"))
+
+    assert error(client.generic(method, path))[:2] == (403, "clerk_user_required")
+
+
+def test_retrieve_by_staff_needs_the_permission(client: Client, legacy: Callable[..., Tenant]) -> None:
+    tenant = legacy()
+    staff = User.objects.create_user("staff", is_staff=True)
+    client.force_login(staff)
+    assert client.get(f"/api/v1/tenants/{tenant.pk}").status_code == 404
+
+    staff.user_permissions.add(Permission.objects.get(codename="view_tenant"))
+
+    response = client.get(f"/api/v1/tenants/{tenant.pk}")
+    assert (response.status_code, response.json()["role"]) == (200, None)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"expiresIn": -60},
+        {"signature": "forged"},
+        {"signature": "none"},
+        {"variant": "template"},
+        {"variant": "oauth"},
+        {"variant": "machine"},
+        {"claims": {"iss": "https://clerk.elsewhere.example"}},
+        {"claims": {"sts": "pending"}},
+    ],
+)
+def test_create_with_a_token_that_is_no_session_is_401_and_writes_nothing(
+    sandbox: SandboxControl, ada: Caller, variant: dict[str, Any]
+) -> None:
+    token = sandbox.token(ada.id, **variant)
+
+    response = Client().post(
+        "/api/v1/tenants/create",
+        {"name": "Acme"},
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {token}"},
+    )
+
+    status, code, _ = error(response)
+    assert status == 401
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
+    assert (code == "session_pending") == ("sts" in variant.get("claims", {}))
+    assert not Tenant.objects.exists()
+    assert sandbox.requests() == []
+
+
+def test_pending_sessions_are_admitted_to_create_and_list_only_where_configured(
+    sandbox: SandboxControl, ada: Caller, settings: Any
+) -> None:
+    settings.CLERK_PENDING_SESSIONS = "create"
+    bearer = {"Authorization": f"Bearer {sandbox.token(ada.id, claims={'sts': 'pending'})}"}
+    http = Client()
+
+    created = http.post(
+        "/api/v1/tenants/create", {"name": "Acme"}, content_type="application/json", headers=bearer
+    )
+    listed = http.get("/api/v1/tenants/me/get-tenants", headers=bearer)
+    other = http.get("/api/v1/tenants/me/primary-id", headers=bearer)
+
+    assert (created.status_code, listed.status_code) == (201, 200)
+    assert error(other)[:2] == (401, "session_pending")

@@ -1,0 +1,76 @@
+"""Rules of the tree that import contracts cannot express."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+PACKAGES = ("config", "clerk_integration", "tenants")
+
+MAY_OPEN_TRANSACTIONS = {"tenants/sync.py", "tenants/transitions.py"}
+TOOLBOXES = {"utils.py", "helpers.py", "common.py", "misc.py"}
+MAX_FUNCTION_LINES = 60
+
+
+def modules() -> list[Path]:
+    return [
+        path
+        for package in PACKAGES
+        for path in sorted((PROJECT / package).rglob("*.py"))
+        if "migrations" not in path.parts
+    ]
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def test_transactions_are_opened_by_the_writers_only() -> None:
+    openers = {
+        str(path.relative_to(PROJECT))
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Attribute) and node.attr == "atomic")
+        or (isinstance(node, ast.alias) and node.name == "atomic")
+    }
+    assert openers == MAY_OPEN_TRANSACTIONS
+
+
+def test_every_module_has_a_subject() -> None:
+    assert [path.name for path in modules() if path.name in TOOLBOXES] == []
+
+
+def test_functions_fit_on_a_screen() -> None:
+    long = [
+        f"{path.relative_to(PROJECT)}:{node.lineno} {node.name}"
+        for path in modules()
+        for node in functions(path)
+        if (node.end_lineno or node.lineno) - node.lineno + 1 > MAX_FUNCTION_LINES
+    ]
+    assert long == []
+
+
+@pytest.mark.parametrize("command", [["check"], ["help"]])
+def test_manage_py_without_a_call_to_clerk_does_not_import_the_sdk(command: list[str]) -> None:
+    script = (
+        "import sys, runpy; sys.argv = ['manage.py', *sys.argv[1:]]\n"
+        "try: runpy.run_path('manage.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "assert 'clerk_backend_api' not in sys.modules, 'the SDK was imported'\n"
+        "assert 'django' in sys.modules"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, *command],
+        cwd=PROJECT,
+        env={"DEBUG": "true", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
