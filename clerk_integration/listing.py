@@ -130,7 +130,7 @@ class _Pass:
         for index, item in enumerate(items, start=self.offset):
             try:
                 record = read_record(item)
-            except UnreadableRecord as exc:
+            except (UnreadableRecord, RecursionError) as exc:
                 self.skipped += 1
                 logger.warning("Record %d of Clerk's list was skipped: %s", index, exc)
             else:

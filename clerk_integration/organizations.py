@@ -129,7 +129,7 @@ def get_clerk_membership(org_id: str, user_id: str) -> ClerkMembership | None:
 def _organization(data: Any) -> ClerkOrganization:
     try:
         return ClerkOrganization.from_json(data)
-    except UnreadableRecord as exc:
+    except (UnreadableRecord, RecursionError) as exc:
         raise ClerkProtocolError(f"Clerk's answer is no organization: {exc}.") from None
 
 

@@ -20,9 +20,9 @@ from django.db import Error, connection, connections
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, JsonResponse
-from health_check.base import HealthCheck, HealthCheckResult
-from health_check.exceptions import ServiceUnavailable
-from health_check.views import HealthCheckView
+from health_check.base import HealthCheck, HealthCheckResult  # type: ignore[import-untyped]
+from health_check.exceptions import ServiceUnavailable  # type: ignore[import-untyped]
+from health_check.views import HealthCheckView  # type: ignore[import-untyped]
 from procrastinate.contrib.django import app as queue
 from procrastinate.exceptions import ConnectorException
 from rest_framework import status
@@ -43,7 +43,7 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 
 @dataclass
-class Database(HealthCheck):
+class Database(HealthCheck):  # type: ignore[misc]  # untyped library
     """The database answers a query."""
 
     timeout = CHECK_TIMEOUT
@@ -58,7 +58,7 @@ class Database(HealthCheck):
 
 
 @dataclass
-class Migrations(HealthCheck):
+class Migrations(HealthCheck):  # type: ignore[misc]  # untyped library
     """Every migration of this code is applied to the database."""
 
     timeout = CHECK_TIMEOUT
@@ -75,7 +75,7 @@ class Migrations(HealthCheck):
 
 
 @dataclass
-class Queue(HealthCheck):
+class Queue(HealthCheck):  # type: ignore[misc]  # untyped library
     """The tables of the background queue are there."""
 
     timeout = CHECK_TIMEOUT
@@ -90,7 +90,7 @@ class Queue(HealthCheck):
             raise ServiceUnavailable("run `manage.py migrate`: the queue has no tables")
 
 
-class ReadinessView(HealthCheckView):
+class ReadinessView(HealthCheckView):  # type: ignore[misc]  # untyped library
     """`GET /readyz`: 200 when every check holds, 503 otherwise, with what each of them says."""
 
     checks = (Database, Migrations, Queue)

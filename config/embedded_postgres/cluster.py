@@ -27,7 +27,6 @@ STOP_SECONDS = 30
 # times faster for it.
 SERVER_SETTINGS = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "listen_addresses": "",
     "max_connections": "200",
@@ -134,21 +133,11 @@ def _start_server(location: Location, account: Account, tree: Path) -> None:
         "port": str(location.port),
     }
     options = shlex.join(argument for item in settings.items() for argument in ("-c", "=".join(item)))
-    pg_ctl = [
-        tree / "bin" / "pg_ctl",
-        "start",
-        "-w",
-        "-t",
-        str(START_SECONDS),
-        "-D",
-        location.data,
-        "-o",
-        options,
-    ]
+    start = ["start", "-w", "-t", str(START_SECONDS), "-D", str(location.data), "-o", options]
     deadline = time.monotonic() + ORPHANS_SECONDS
     while True:
         try:
-            return _run(location, account, pg_ctl)
+            return _run(location, account, [tree / "bin" / "pg_ctl", *start])
         except EmbeddedPostgresError:
             if time.monotonic() > deadline:
                 raise

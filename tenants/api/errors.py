@@ -170,5 +170,4 @@ def _outcome(error: ClerkError) -> str:
 
 
 def _wait(error: ClerkError) -> float | None:
-    is_known = isinstance(error, (ClerkRateLimited, SigningKeysUnavailable))
-    return error.retry_after if is_known else None
+    return error.retry_after if isinstance(error, (ClerkRateLimited, SigningKeysUnavailable)) else None

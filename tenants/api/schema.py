@@ -1,13 +1,15 @@
-"""How the two ways to sign in appear in the OpenAPI document; importing this module registers them."""
+"""How signing in and our errors appear in the OpenAPI document; importing this module registers the former."""
 
 from typing import Any
 
 from drf_spectacular.authentication import SessionScheme
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
+from drf_standardized_errors.openapi_serializers import ClientErrorEnum, ServerErrorEnum
+from rest_framework import serializers
 
 
-class ClerkSessionScheme(OpenApiAuthenticationExtension):
+class ClerkSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # untyped library
     """`Authorization: Bearer <Clerk session token>`."""
 
     target_class = "tenants.api.authentication.ClerkSessionAuthentication"
@@ -23,8 +25,30 @@ class ClerkSessionScheme(OpenApiAuthenticationExtension):
         }
 
 
-class StaffSessionScheme(SessionScheme):
+class StaffSessionScheme(SessionScheme):  # type: ignore[no-untyped-call]  # untyped library
     """Django's session cookie, for staff."""
 
     target_class = "tenants.api.authentication.StaffSessionAuthentication"
     name = "staffSession"
+
+
+class OpenCodeErrorSerializer(serializers.Serializer[Any]):
+    """An error whose code is one of many; the library's own schemas know only DRF's codes."""
+
+    code = serializers.CharField()
+    detail = serializers.CharField()
+    attr = serializers.CharField(allow_null=True)
+
+
+class ClientErrorResponseSerializer(serializers.Serializer[Any]):
+    """401 and 403, such as `token_expired`, `session_pending` and `clerk_user_required`."""
+
+    type = serializers.ChoiceField(choices=ClientErrorEnum.choices)
+    errors = OpenCodeErrorSerializer(many=True)  # type: ignore[assignment]  # the field hides the property
+
+
+class ServerErrorResponseSerializer(serializers.Serializer[Any]):
+    """500 and 503, such as `clerk_unavailable` and `clerk_rate_limited`."""
+
+    type = serializers.ChoiceField(choices=ServerErrorEnum.choices)
+    errors = OpenCodeErrorSerializer(many=True)  # type: ignore[assignment]  # the field hides the property

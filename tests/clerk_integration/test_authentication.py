@@ -26,7 +26,7 @@ from tests.tokens import (
 )
 
 ORGANIZATION_V2 = {"id": ORGANIZATION_ID, "slg": "acme", "rol": "admin", "per": "read,manage", "fpm": "3,2"}
-ORGANIZATION_V1 = {
+ORGANIZATION_V1: dict[str, Any] = {
     "org_id": ORGANIZATION_ID,
     "org_role": "org:admin",
     "org_slug": "acme",
@@ -130,7 +130,7 @@ def test_session_token_with_optional_or_unknown_headers_is_accepted(headers: dic
 @pytest.mark.parametrize("seconds", [{"exp": -3}, {"nbf": 3}, {"iat": 3}])
 def test_session_token_within_the_clock_skew_is_accepted(seconds: dict[str, int]) -> None:
     now = int(time.time())
-    moved = {name: now + offset for name, offset in seconds.items()}
+    moved: dict[str, Any] = {name: now + offset for name, offset in seconds.items()}
     assert authenticate_session_token(session_token(**moved)).clerk_user_id == USER_ID
 
 
@@ -143,12 +143,14 @@ def test_session_token_within_the_clock_skew_is_accepted(seconds: dict[str, int]
     ],
 )
 def test_session_token_out_of_time_is_refused(claim: str, seconds: int, code: str) -> None:
-    assert refusal_code(session_token(**{claim: int(time.time()) + seconds})) == code
+    moved: dict[str, Any] = {claim: int(time.time()) + seconds}
+    assert refusal_code(session_token(**moved)) == code
 
 
 @pytest.mark.parametrize("claim", ["exp", "sub", "sid"])
 def test_session_token_without_a_required_claim_is_refused(claim: str) -> None:
-    assert refusal_code(session_token(**{claim: None})) == "token_invalid"
+    removed: dict[str, Any] = {claim: None}
+    assert refusal_code(session_token(**removed)) == "token_invalid"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ from tests.sandbox import SandboxControl, official_sdk
 
 SPECIFICATION = django_settings.BASE_DIR.parent / "shared" / "clerk-openapi" / "bapi-2026-05-12.yml"
 
+# The SDK reads fields that it declares deprecated itself when it builds the query of a user listing.
+pytestmark = pytest.mark.filterwarnings(r"ignore:warning. \*\* DEPRECATED:DeprecationWarning")
+
 FRONTEND_API = "/.well-known/"
 CLAIMED = [row for row in COVERAGE if row.coverage != "missing"]
 BACKEND = [row for row in CLAIMED if not row.path.startswith(FRONTEND_API)]

@@ -87,4 +87,4 @@ class DatabaseUser:
 
 def is_running(pid: int) -> bool:
     """Say whether `pid` is a process; a zombie, unreaped in some containers, is none."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return bool(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)

@@ -14,16 +14,15 @@ from config.embedded_postgres.location import Location
 from tests.config.processes import DJANGO, DatabaseUser, run_python
 
 
-class Environment(environ.Env):
-    """An environment of the test's own."""
-
-    def __init__(self, **variables: str) -> None:
-        super().__init__()
-        self.ENVIRON = variables
+def environment(**variables: str) -> environ.Env:
+    """Return an environment of the test's own."""
+    env = environ.Env()
+    env.ENVIRON = variables
+    return env
 
 
 def settings_for(url: str, *, debug: bool = False) -> dict[str, Any]:
-    return database_settings(Environment(DATABASE_URL=url), debug=debug, base_dir=Path("/nonexistent"))
+    return database_settings(environment(DATABASE_URL=url), debug=debug, base_dir=Path("/nonexistent"))
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "psql", "pgsql"])
@@ -79,7 +78,7 @@ def test_database_url_unusable_is_refused_without_showing_the_password(url: str)
 def test_database_url_unset_in_development_is_embedded_and_touches_nothing(
     tmp_path: Path, variables: dict[str, str]
 ) -> None:
-    database = database_settings(Environment(**variables), debug=True, base_dir=tmp_path)
+    database = database_settings(environment(**variables), debug=True, base_dir=tmp_path)
 
     assert database["ENGINE"] == EMBEDDED_ENGINE
     assert database["HOST"] == str(Location.of(tmp_path).socket_dir)
@@ -89,7 +88,7 @@ def test_database_url_unset_in_development_is_embedded_and_touches_nothing(
 
 @pytest.mark.parametrize("variables", [{}, {"DATABASE_URL": ""}])
 def test_database_url_unset_in_production_is_unconfigured(tmp_path: Path, variables: dict[str, str]) -> None:
-    database = database_settings(Environment(**variables), debug=False, base_dir=tmp_path)
+    database = database_settings(environment(**variables), debug=False, base_dir=tmp_path)
 
     assert database["ENGINE"] == UNCONFIGURED_ENGINE
 

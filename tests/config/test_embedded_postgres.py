@@ -21,6 +21,13 @@ StartUser = Callable[..., DatabaseUser]
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another account for the server")
 
 
+def use_once(project: Path, start_user: StartUser) -> None:
+    """Start and stop the server, so that the project has a cluster."""
+    user = start_user(project)
+    user.read()
+    user.leave()
+
+
 def record_pid(project: Path, pid: int | str) -> None:
     """Leave the files that a server leaves when the machine goes down, naming `pid`."""
     location = Location.of(project)
@@ -29,12 +36,6 @@ def record_pid(project: Path, pid: int | str) -> None:
     )
     for lock_file in (location.data / "postmaster.pid", location.socket_dir / ".s.PGSQL.5432.lock"):
         lock_file.write_text(lines)
-
-
-def account_of(project: Path) -> dict[str, int]:
-    """Return what makes subprocess run a program as the server's account."""
-    found = Location.of(project).data.stat()
-    return {"user": found.st_uid, "group": found.st_gid} if os.geteuid() == 0 else {}
 
 
 def test_server_first_use_starts_it_and_last_exit_stops_it(project: Path, start_user: StartUser) -> None:
@@ -133,7 +134,6 @@ def test_server_killed_under_its_user_comes_back_with_the_data(project: Path, st
 def test_server_meaningless_pid_file_does_not_prevent_starting(
     project: Path, start_user: StartUser, content: str
 ) -> None:
-    start_user(project).read()
     user = start_user(project)
     os.kill(user.read(), signal.SIGKILL)
     record_pid(project, content)
@@ -144,8 +144,7 @@ def test_server_meaningless_pid_file_does_not_prevent_starting(
 def test_server_stale_pid_of_a_stranger_starts_and_spares_it(
     project: Path, start_user: StartUser, stranger: subprocess.Popen[bytes]
 ) -> None:
-    start_user(project).read()
-    start_user(project).leave()
+    use_once(project, start_user)
     record_pid(project, stranger.pid)
 
     user = start_user(project)
@@ -172,12 +171,17 @@ def test_server_pid_reused_while_in_use_is_not_stopped(
 @pytest.fixture
 def foreign_postgres(project: Path, start_user: StartUser) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is called postgres, runs as the server's account and names its data directory."""
-    start_user(project).read()
-    start_user(project).leave()
+    use_once(project, start_user)
     data = Location.of(project).data
     command = ["postgres", "-c", "echo; read line", "-D", str(data)]
+    owner = data.stat()
     with subprocess.Popen(
-        command, executable="/bin/sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE, **account_of(project)
+        command,
+        executable="/bin/sh",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        user=owner.st_uid if os.geteuid() == 0 else None,
+        group=owner.st_gid if os.geteuid() == 0 else None,
     ) as process:
         assert process.stdout
         process.stdout.readline()

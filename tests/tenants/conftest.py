@@ -1,5 +1,6 @@
 """A caller of the REST API, and rows that come from nowhere but the public surface."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ class Caller:
         return self._http.generic(
             method,
             f"/api/v1{path}",
-            data=self._http._encode_json({} if body is None else body, "application/json"),
+            data=json.dumps({} if body is None else body),
             content_type="application/json",
             headers=bearer | headers,
         )

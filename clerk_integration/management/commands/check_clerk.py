@@ -17,7 +17,7 @@ class Command(BaseCommand):
         "keys, issuer, webhook secret. Reads only."
     )
     # The settings are what is tested here, and each fault gets its own line.
-    requires_system_checks = []
+    requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare `--json`."""

@@ -1,0 +1,69 @@
+"""One step for each selected tenant, and what is said about it afterwards."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from django.contrib import messages
+from django.http import HttpRequest
+
+from clerk_integration.exceptions import ClerkError, ClerkMisconfigured, ClerkUnavailable
+from tenants.exceptions import TenantError
+from tenants.models import Tenant
+
+BATCH_SECONDS = 20.0
+"""After this no further tenant is begun: the request must end before its web server ends it (30 s)."""
+
+HOPELESS = (ClerkUnavailable, ClerkMisconfigured)
+"""What the next tenant would meet as well, each after a wait of its own."""
+
+
+@dataclass
+class Outcome:
+    """What became of a selection; each tenant is done, failed or not tried."""
+
+    done: int = 0
+    failures: list[str] = field(default_factory=list)
+    not_tried: int = 0
+
+
+def run_in_order(
+    tenants: Sequence[Tenant], step: Callable[[Tenant], object], *, seconds: float = BATCH_SECONDS
+) -> Outcome:
+    """Call `step` for one tenant after the other and collect what is wrong with some of them.
+
+    Stops at the first failure that is not the tenant's own (Clerk unavailable or misconfigured) and
+    when `seconds` are over. Only TenantError and ClerkError are failures; anything else is raised.
+    """
+    outcome = Outcome()
+    end = time.monotonic() + seconds
+    for position, tenant in enumerate(tenants):
+        if time.monotonic() >= end:
+            outcome.not_tried = len(tenants) - position
+            break
+        try:
+            step(tenant)
+        except (TenantError, ClerkError) as error:
+            outcome.failures.append(f"{tenant} (tenant {tenant.pk}): {error}")
+            if isinstance(error, HOPELESS):
+                outcome.not_tried = len(tenants) - position - 1
+                break
+        else:
+            outcome.done += 1
+    return outcome
+
+
+def report(request: HttpRequest, outcome: Outcome, *, done: str) -> None:
+    """Tell the user in one message how many tenants are `done`, and in one line each what failed."""
+    if outcome.done:
+        messages.success(request, f"{_count(outcome.done)} {done}.")
+    for failure in outcome.failures:
+        messages.error(request, failure)
+    if outcome.not_tried:
+        messages.warning(
+            request, f"Stopped early: {_count(outcome.not_tried)} not tried. Select the rest again later."
+        )
+
+
+def _count(tenants: int) -> str:
+    return "1 tenant" if tenants == 1 else f"{tenants} tenants"

@@ -1,0 +1,123 @@
+"""Tenants in the admin."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import URLPattern, path
+
+from tenants.admin.batch import report, run_in_order
+from tenants.admin.linking import link_page
+from tenants.admin.mirror import MirrorAdmin
+from tenants.backfill import create_organization_for
+from tenants.models import Membership, Tenant
+from tenants.services import TenantService
+
+
+class LinkedFilter(admin.SimpleListFilter):
+    """Tenants with an organization in Clerk, or legacy ones."""
+
+    title = "organization"
+    parameter_name = "linked"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the two choices."""
+        return [("true", "Linked to Clerk"), ("false", "Legacy")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> QuerySet[Tenant]:
+        """Keep the tenants of the chosen kind."""
+        match self.value():
+            case "true":
+                return queryset.filter(clerk_org_id__isnull=False)
+            case "false":
+                return queryset.filter(clerk_org_id__isnull=True)
+            case _:
+                return queryset
+
+
+@admin.register(Tenant)
+class TenantAdmin(MirrorAdmin):
+    """Tenants, read-only, and the three things that staff may have done with them in Clerk."""
+
+    list_display = ("name", "clerk_org_id", "slug", "status", "last_synced_at", "members")
+    list_filter = ("status", LinkedFilter)
+    search_fields = ("name", "slug", "clerk_org_id")
+    ordering = ("name", "id")
+    actions = ("sync_from_clerk", "create_in_clerk", "link_to_organization")
+    fieldsets = (
+        (
+            "Mirrored from Clerk",
+            {
+                "fields": (
+                    "name",
+                    "slug",
+                    "clerk_org_id",
+                    "logo_url",
+                    "clerk_metadata",
+                    "clerk_created_at",
+                    "clerk_updated_at",
+                )
+            },
+        ),
+        ("Ours", {"fields": ("status", "suspension_reason", "deleted_at", "members")}),
+        ("Times", {"fields": ("created_at", "updated_at", "last_synced_at")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
+        """Count the active members in the same statement, for the rows of the page only."""
+        active = Membership.objects.filter(tenant=OuterRef("pk"), is_active=True).order_by()
+        counts = active.values("tenant").annotate(count=Count("pk")).values("count")
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(members_count=Coalesce(Subquery(counts), 0, output_field=IntegerField()))
+        )
+
+    @admin.display(description="active members")
+    def members(self, tenant: Any) -> int:
+        """Return how many active members the tenant has."""
+        return int(tenant.members_count)
+
+    @admin.action(description="Sync from Clerk", permissions=["operate"])
+    def sync_from_clerk(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
+        """Fetch each tenant's organization and members now."""
+        report(request, run_in_order(queryset, TenantService.refresh_from_clerk), done="synced from Clerk")
+
+    @admin.action(description="Create in Clerk (legacy tenants)", permissions=["operate"])
+    def create_in_clerk(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
+        """Create the organization of each legacy tenant."""
+
+        def create(tenant: Tenant) -> Tenant:
+            return create_organization_for(tenant, acting_user=request.user)
+
+        report(request, run_in_order(queryset, create), done="created in Clerk")
+
+    @admin.action(description="Link to organization (one legacy tenant)", permissions=["operate"])
+    def link_to_organization(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> HttpResponse | None:
+        """Ask for the organization on a page of its own."""
+        tenants = queryset[:2]
+        if len(tenants) != 1:
+            messages.error(request, "Select exactly one tenant to link: each has an organization of its own.")
+            return None
+        return redirect("admin:tenants_tenant_link", tenants[0].pk)
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the page that links a tenant."""
+        page = self.admin_site.admin_view(self.link_view)
+        return [path("<int:tenant_id>/link/", page, name="tenants_tenant_link"), *super().get_urls()]
+
+    def link_view(self, request: HttpRequest, tenant_id: int) -> HttpResponse:
+        """Show the page that links a tenant; outside the admin's own views, which open a transaction."""
+        if not self.has_operate_permission(request):
+            raise PermissionDenied
+        tenant = get_object_or_404(self.get_queryset(request), pk=tenant_id)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"Link {tenant} to an organization in Clerk",
+        }
+        return link_page(request, tenant, context)

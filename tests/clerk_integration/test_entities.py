@@ -1,0 +1,119 @@
+"""The mapping from Clerk's JSON: what is needed, what may be missing or odd."""
+
+import json
+from typing import Any
+
+import pytest
+
+from clerk_integration.entities import (
+    MARKER_KEY,
+    ClerkMembership,
+    ClerkOrganization,
+    UnreadableRecord,
+    normalise_role,
+)
+
+ORGANIZATION: dict[str, Any] = {
+    "object": "organization",
+    "id": "org_1",
+    "name": "Acme",
+    "slug": "acme",
+    "image_url": "https://img.example.com/1",
+    "public_metadata": {"plan": "pro"},
+    "private_metadata": {MARKER_KEY: {"tenant": 7}, "password": "hunter2"},
+    "created_by": "user_1",
+    "created_at": 1_700_000_000_000,
+    "updated_at": 1_700_000_000_001,
+}
+MEMBERSHIP: dict[str, Any] = {
+    "id": "orgmem_1",
+    "role": "org:admin",
+    "organization": ORGANIZATION,
+    "public_user_data": {"user_id": "user_1"},
+    "created_at": 1,
+    "updated_at": 2,
+}
+
+
+def organization(**changes: Any) -> ClerkOrganization:
+    return ClerkOrganization.from_json({**ORGANIZATION, **changes})
+
+
+def test_organization_of_a_whole_record_has_its_fields() -> None:
+    assert organization() == ClerkOrganization(
+        id="org_1",
+        name="Acme",
+        slug="acme",
+        image_url="https://img.example.com/1",
+        public_metadata={"plan": "pro"},
+        created_by="user_1",
+        created_at=1_700_000_000_000,
+        updated_at=1_700_000_000_001,
+        marker={"tenant": 7},
+    )
+
+
+def test_organization_keeps_nothing_of_private_metadata_but_the_marker() -> None:
+    assert "hunter2" not in repr(organization())
+
+
+def test_organization_with_nothing_but_an_id_is_read() -> None:
+    assert ClerkOrganization.from_json({"id": "org_1"}) == ClerkOrganization(id="org_1", name="")
+
+
+@pytest.mark.parametrize("record", [None, [], "org_1", {}, {"id": ""}, {"id": 1}, {"id": "o" * 256}])
+def test_organization_without_a_usable_id_is_unreadable(record: Any) -> None:
+    with pytest.raises(UnreadableRecord):
+        ClerkOrganization.from_json(record)
+
+
+@pytest.mark.parametrize("slug", [None, "", 7, "s" * 256])
+def test_organization_without_a_usable_slug_has_none(slug: Any) -> None:
+    assert organization(slug=slug).slug is None
+
+
+@pytest.mark.parametrize("stamp", [None, "soon", True, -1, 2**63, 1e400, float("nan"), {}])
+def test_organization_with_an_odd_time_has_none(stamp: Any) -> None:
+    assert organization(updated_at=stamp).updated_at is None
+
+
+@pytest.mark.parametrize("stamp", [7, "7", 7.0])
+def test_organization_time_is_an_integer(stamp: Any) -> None:
+    assert organization(updated_at=stamp).updated_at == 7
+
+
+@pytest.mark.parametrize("metadata", [None, [], "text"])
+def test_organization_with_odd_metadata_has_empty_ones(metadata: Any) -> None:
+    read = organization(public_metadata=metadata, private_metadata=metadata)
+    assert read.public_metadata == {}
+    assert read.marker is None
+
+
+def test_organization_holds_only_what_postgresql_can_store() -> None:
+    hostile = json.loads('{"a\\u0000": ["b\\u0000", "\\ud800", NaN, Infinity, {"c": null}]}')
+    read = organization(name="A\x00cme\ud800", public_metadata=hostile)
+    assert read.name == "Acme?"
+    assert read.public_metadata == {"a": ["b", "?", None, None, {"c": None}]}
+
+
+def test_membership_of_a_whole_record_has_its_fields() -> None:
+    membership = ClerkMembership.from_json(MEMBERSHIP)
+    assert (membership.id, membership.user_id, membership.role) == ("orgmem_1", "user_1", "org:admin")
+    assert membership.organization == organization()
+    assert (membership.created_at, membership.updated_at) == (1, 2)
+
+
+@pytest.mark.parametrize("field", ["id", "role", "organization", "public_user_data"])
+def test_membership_without_a_needed_field_is_unreadable(field: str) -> None:
+    with pytest.raises(UnreadableRecord):
+        ClerkMembership.from_json({**MEMBERSHIP, field: None})
+
+
+def test_membership_of_a_users_listing_may_lack_the_user() -> None:
+    record = {**MEMBERSHIP, "public_user_data": None}
+    assert ClerkMembership.from_json(record, user_id="user_9").user_id == "user_9"
+
+
+@pytest.mark.parametrize(("role", "expected"), [("org:admin", "org:admin"), ("admin", "org:admin")])
+def test_role_is_spelled_as_in_the_backend_api(role: str, expected: str) -> None:
+    assert normalise_role(role) == expected

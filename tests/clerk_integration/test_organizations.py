@@ -1,0 +1,373 @@
+"""The gateway's functions against a local Clerk, and against listings that shift or lie."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from clerk_integration.entities import MARKER_KEY
+from clerk_integration.exceptions import (
+    ClerkError,
+    ClerkNotFound,
+    ClerkProtocolError,
+    ClerkRejected,
+    ClerkUnavailable,
+    InvalidClerkId,
+)
+from clerk_integration.organizations import (
+    create_clerk_org,
+    get_clerk_membership,
+    get_clerk_org,
+    get_user_clerk_orgs,
+    iter_clerk_memberships,
+    iter_clerk_orgs,
+)
+from tests.hostile_server import HostileServer, respond
+from tests.sandbox import Json, SandboxControl
+
+BAD_ORG_IDS: list[Any] = [
+    "",
+    "org_",
+    "user_1",
+    "org_a/b",
+    "org_a?b",
+    "org_a\n",
+    " org_a",
+    "org_é",
+    "org_" + 252 * "a",
+    1,
+    None,
+]
+BAD_USER_IDS: list[Any] = ["", "user_", "org_1", "user_a/../b", "user_a#", "user_" + 251 * "a", None]
+
+
+@pytest.fixture
+def owner(sandbox: SandboxControl) -> str:
+    """A user who may create organizations."""
+    return str(sandbox.user()["id"])
+
+
+@pytest.fixture
+def server(settings: Settings) -> Iterator[HostileServer]:
+    with HostileServer(respond()) as server:
+        settings.CLERK_API_URL = server.api_url
+        settings.CLERK_SECRET_KEY = "sk_test_of_a_scripted_server"
+        yield server
+
+
+def calls(sandbox: SandboxControl) -> list[str]:
+    return [f"{call['method']} {call['path']}" for call in sandbox.requests()]
+
+
+# One organization
+
+
+def test_get_clerk_org_of_a_known_id_returns_it(sandbox: SandboxControl, owner: str) -> None:
+    created = sandbox.organization("Acme", owner, "acme", public_metadata={"plan": "pro"})
+    organization = get_clerk_org(created["id"])
+    assert (organization.id, organization.name, organization.slug) == (created["id"], "Acme", "acme")
+    assert organization.public_metadata == {"plan": "pro"}
+    assert (organization.created_at, organization.updated_at) == (
+        created["created_at"],
+        created["updated_at"],
+    )
+    assert organization.created_by == owner
+
+
+def test_get_clerk_org_of_an_unknown_id_raises_not_found(sandbox: SandboxControl) -> None:
+    with pytest.raises(ClerkNotFound):
+        get_clerk_org("org_nobody")
+
+
+def test_get_clerk_org_by_a_slug_that_looks_like_an_id_raises_not_found(server: HostileServer) -> None:
+    # Clerk takes a slug in the place of the id.
+    server.script(respond(200, {"id": "org_other", "name": "Stranger", "slug": "org_1"}))
+    with pytest.raises(ClerkNotFound):
+        get_clerk_org("org_1")
+
+
+@pytest.mark.parametrize("org_id", BAD_ORG_IDS)
+def test_get_clerk_org_of_no_id_sends_nothing(sandbox: SandboxControl, org_id: Any) -> None:
+    for call in (get_clerk_org, iter_clerk_memberships, lambda bad: get_clerk_membership(bad, "user_1")):
+        with pytest.raises(InvalidClerkId):
+            call(org_id)
+    assert calls(sandbox) == []
+
+
+@pytest.mark.parametrize("user_id", BAD_USER_IDS)
+def test_call_with_no_user_id_sends_nothing(sandbox: SandboxControl, user_id: Any) -> None:
+    for call in (
+        get_user_clerk_orgs,
+        lambda bad: create_clerk_org("Acme", bad),
+        lambda bad: get_clerk_membership("org_1", bad or ""),
+        lambda bad: iter_clerk_orgs(user_id=bad or ""),
+    ):
+        with pytest.raises(InvalidClerkId):
+            call(user_id)
+    assert calls(sandbox) == []
+
+
+# Creating
+
+
+def test_create_clerk_org_sends_one_post_with_what_was_given(sandbox: SandboxControl, owner: str) -> None:
+    organization = create_clerk_org(
+        "Acme",
+        owner,
+        "acme",
+        marker={"tenant": 7},
+        public_metadata={"plan": "pro"},
+        max_allowed_memberships=9,
+    )
+    (request,) = sandbox.requests()
+    assert (request["method"], request["path"]) == ("POST", "/v1/organizations")
+    assert request["body"] == {
+        "name": "Acme",
+        "created_by": owner,
+        "slug": "acme",
+        "private_metadata": {MARKER_KEY: {"tenant": 7}},
+        "public_metadata": {"plan": "pro"},
+        "max_allowed_memberships": 9,
+    }
+    assert organization.marker == {"tenant": 7}
+    assert get_clerk_org(organization.id) == organization
+
+
+def test_create_clerk_org_without_options_leaves_them_out(sandbox: SandboxControl, owner: str) -> None:
+    sandbox.organization_settings(slug_disabled=True)
+    create_clerk_org("Acme", owner)
+    (request,) = sandbox.requests("POST", "/v1/organizations")
+    # A null slug is a slug to Clerk, and refused where slugs are disabled.
+    assert request["body"] == {"name": "Acme", "created_by": owner}
+
+
+def test_create_clerk_org_with_a_taken_slug_is_rejected_by_field(sandbox: SandboxControl, owner: str) -> None:
+    sandbox.organization("First", owner, "acme")
+    with pytest.raises(ClerkRejected) as caught:
+        create_clerk_org("Second", owner, "acme")
+    assert caught.value.param == "slug"
+
+
+def test_create_clerk_org_whose_answer_is_lost_is_sent_once_and_found_by_its_marker(
+    sandbox: SandboxControl, owner: str
+) -> None:
+    sandbox.fault("POST /v1/organizations", dropAfterCommit=True)
+    with pytest.raises(ClerkUnavailable) as caught:
+        create_clerk_org("Acme", owner, marker={"attempt": "a1"})
+    assert caught.value.outcome_unknown
+    assert calls(sandbox) == ["POST /v1/organizations"]
+    marked = [found for found in iter_clerk_orgs(user_id=owner) if found.marker == {"attempt": "a1"}]
+    assert [found.name for found in marked] == ["Acme"]
+
+
+# Listings
+
+
+@pytest.mark.parametrize(("count", "pages"), [(0, 1), (1, 1), (500, 1), (501, 2), (1000, 2)])
+def test_get_user_clerk_orgs_returns_every_page(
+    sandbox: SandboxControl, owner: str, count: int, pages: int
+) -> None:
+    created = {sandbox.organization(f"Organization {number}", owner)["id"] for number in range(count)}
+    memberships = get_user_clerk_orgs(owner)
+    assert {membership.organization.id for membership in memberships} == created
+    assert len(memberships) == count
+    assert memberships.complete
+    assert all(membership.role == "org:admin" for membership in memberships)
+    assert len(sandbox.requests()) == pages
+
+
+def test_get_user_clerk_orgs_of_an_unknown_user_raises_not_found(sandbox: SandboxControl) -> None:
+    with pytest.raises(ClerkNotFound):
+        get_user_clerk_orgs("user_nobody")
+
+
+def test_get_user_clerk_orgs_with_a_record_that_the_sdk_refuses_reads_it(
+    sandbox: SandboxControl, owner: str
+) -> None:
+    whole, odd = (sandbox.organization(name, owner) for name in ("Whole", "Odd"))
+    sandbox.patch_record(odd["id"], remove=("has_image", "updated_at"), slug=None, object="new")
+    memberships = {membership.organization.id: membership for membership in get_user_clerk_orgs(owner)}
+    assert memberships.keys() == {whole["id"], odd["id"]}
+    assert memberships[odd["id"]].organization.slug is None
+    assert memberships[odd["id"]].organization.name == "Odd"
+
+
+def test_get_clerk_org_that_the_sdk_refuses_is_read(sandbox: SandboxControl, owner: str) -> None:
+    odd = sandbox.organization("Odd", owner)
+    sandbox.patch_record(odd["id"], remove=("has_image",), slug=None, public_metadata=None)
+    assert get_clerk_org(odd["id"]).public_metadata == {}
+
+
+def test_get_user_clerk_orgs_with_an_unreadable_record_tells_that_the_list_is_not_whole(
+    sandbox: SandboxControl, owner: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, lost = (sandbox.organization(name, owner) for name in ("Whole", "Lost"))
+    sandbox.patch_record(lost["id"], remove=("id",))
+    with caplog.at_level(logging.WARNING):
+        memberships = get_user_clerk_orgs(owner)
+    assert [membership.organization.id for membership in memberships] == [whole["id"]]
+    assert (memberships.skipped, memberships.complete) == (1, False)
+    assert "was skipped" in caplog.text
+    assert len(sandbox.requests()) == 1
+
+
+def test_iter_clerk_orgs_lists_the_organizations_of_a_user_oldest_first(
+    sandbox: SandboxControl, owner: str
+) -> None:
+    stranger = sandbox.user()["id"]
+    mine = [sandbox.organization(name, owner)["id"] for name in ("One", "Two", "Three")]
+    theirs = sandbox.organization("Four", stranger)["id"]
+    assert [found.id for found in iter_clerk_orgs(user_id=owner)] == mine
+    assert [found.id for found in iter_clerk_orgs()] == [*mine, theirs]
+    assert [found.id for found in iter_clerk_orgs(query=theirs)] == [theirs]
+
+
+def test_iter_clerk_orgs_asks_for_a_page_only_when_it_is_wanted(sandbox: SandboxControl, owner: str) -> None:
+    for number in range(501):
+        sandbox.organization(f"Organization {number}", owner)
+    listing = iter_clerk_orgs()
+    assert calls(sandbox) == []
+    assert next(listing).name == "Organization 0"
+    assert len(calls(sandbox)) == 1
+    assert not listing.complete
+    assert len(list(listing)) == 500
+    assert len(calls(sandbox)) == 2
+    assert listing.complete
+
+
+def test_iter_clerk_memberships_lists_all_members_with_roles(sandbox: SandboxControl, owner: str) -> None:
+    org_id = sandbox.organization("Acme", owner)["id"]
+    member = sandbox.user()["id"]
+    sandbox.membership(org_id, member)
+    listed = {membership.user_id: membership.role for membership in iter_clerk_memberships(org_id)}
+    assert listed == {owner: "org:admin", member: "org:member"}
+
+
+def test_iter_clerk_memberships_of_an_unknown_organization_raises_not_found(sandbox: SandboxControl) -> None:
+    with pytest.raises(ClerkNotFound):
+        list(iter_clerk_memberships("org_nobody"))
+
+
+def test_get_clerk_membership_returns_the_one_or_none(sandbox: SandboxControl, owner: str) -> None:
+    org_id = sandbox.organization("Acme", owner)["id"]
+    stranger = sandbox.user()["id"]
+    membership = get_clerk_membership(org_id, owner)
+    assert membership is not None
+    assert (membership.user_id, membership.role, membership.organization.id) == (owner, "org:admin", org_id)
+    assert get_clerk_membership(org_id, stranger) is None
+
+
+def test_get_clerk_membership_that_cannot_be_read_is_not_taken_for_absent(
+    sandbox: SandboxControl, owner: str
+) -> None:
+    org_id = sandbox.organization("Acme", owner)["id"]
+    membership = get_clerk_membership(org_id, owner)
+    assert membership is not None
+    sandbox.patch_record(membership.id, remove=("role",))
+    with pytest.raises(ClerkProtocolError):
+        get_clerk_membership(org_id, owner)
+
+
+# Listings that shift or lie
+
+
+def org(number: int) -> Json:
+    return {"id": f"org_{number}", "name": str(number)}
+
+
+def page(numbers: range, total: int) -> Any:
+    return respond(200, {"data": [org(number) for number in numbers], "total_count": total})
+
+
+def listed() -> list[int]:
+    return [int(found.name) for found in iter_clerk_orgs()]
+
+
+def test_listing_from_which_a_row_vanished_between_pages_is_read_again(server: HostileServer) -> None:
+    # Number 0 is deleted after the first page: number 500 moves up to it and is skipped at first.
+    server.script(
+        page(range(500), 600),
+        page(range(501, 600), 599),
+        page(range(1, 501), 599),
+        page(range(501, 600), 599),
+    )
+    assert sorted(listed()) == list(range(600))
+    assert len(server.requests) == 4
+
+
+def test_listing_into_which_a_row_came_between_pages_yields_each_once(server: HostileServer) -> None:
+    # Newest first, a new row pushes the last one of the first page onto the second.
+    server.script(
+        page(range(500), 600),
+        page(range(499, 600), 601),
+        page(range(500), 601),
+        page(range(500, 601), 601),
+    )
+    assert listed() == list(range(601))
+    assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize(
+    "second",
+    [page(range(0), 600), page(range(500), 600), page(range(400, 500), 600)],
+    ids=["empty", "the first again", "duplicates"],
+)
+def test_listing_that_never_comes_whole_raises_instead_of_ending(server: HostileServer, second: Any) -> None:
+    server.script(*[page(range(500), 600), second] * 3, page(range(0), 0))
+    with pytest.raises(ClerkUnavailable):
+        list(iter_clerk_orgs())
+    assert len(server.requests) == 6
+
+
+def test_listing_in_pages_shorter_than_asked_for_is_read_to_the_end(server: HostileServer) -> None:
+    server.script(page(range(100), 250), page(range(100, 200), 250), page(range(200, 250), 250))
+    assert listed() == list(range(250))
+    assert [request.rpartition("offset=")[2] for request in server.requests] == ["0", "100", "200"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [[], {}, {"data": []}, {"data": None, "total_count": 0}, {"data": [], "total_count": None}],
+)
+def test_listing_without_data_or_count_is_a_protocol_error(server: HostileServer, answer: object) -> None:
+    server.script(respond(200, answer))
+    with pytest.raises(ClerkProtocolError):
+        list(iter_clerk_orgs())
+
+
+@pytest.mark.parametrize("read_all", [lambda: list(iter_clerk_orgs()), lambda: get_user_clerk_orgs("user_1")])
+def test_listing_whose_second_page_fails_raises_instead_of_ending(
+    server: HostileServer, read_all: Callable[[], object]
+) -> None:
+    records = [{**org(number), "role": "org:admin", "organization": org(number)} for number in range(500)]
+    first = respond(200, {"data": records, "total_count": 501})
+    server.script(first, respond(500, {}))
+    with pytest.raises(ClerkError):
+        read_all()
+    assert len(server.requests) == 4
+
+
+def test_membership_of_someone_else_in_a_users_list_is_skipped(server: HostileServer) -> None:
+    record = {
+        "id": "orgmem_1",
+        "role": "org:admin",
+        "organization": org(1),
+        "public_user_data": {"user_id": "user_other"},
+    }
+    server.script(respond(200, {"data": [record], "total_count": 1}))
+    memberships = get_user_clerk_orgs("user_1")
+    assert (list(memberships), memberships.skipped) == ([], 1)
+
+
+def test_record_nested_deeper_than_python_goes_costs_that_record_only(server: HostileServer) -> None:
+    deep: object = {}
+    for _ in range(450):
+        deep = {"a": deep}
+    records = [org(1), {**org(2), "public_metadata": deep}]
+    server.script(respond(200, {"data": records, "total_count": 2}))
+    listing = iter_clerk_orgs()
+    found = [organization.name for organization in listing]
+    assert found[0] == "1"
+    assert len(found) + listing.skipped == 2

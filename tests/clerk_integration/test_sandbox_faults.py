@@ -1,0 +1,150 @@
+"""Faults on demand, latency and rate limits."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.sandbox import SandboxControl
+
+
+@pytest.fixture
+def http(sandbox: SandboxControl) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {sandbox.description['secretKey']}"}
+    with httpx.Client(
+        base_url=sandbox.description["apiUrl"], headers=headers, timeout=20, trust_env=False
+    ) as client:
+        yield client
+
+
+def _names(sandbox: SandboxControl) -> list[str]:
+    return [row["name"] for row in sandbox.api("GET", "/organizations")["data"]]
+
+
+def test_fault_drop_after_commit_changes_once_and_hangs_up(
+    sandbox: SandboxControl, http: httpx.Client
+) -> None:
+    sandbox.fault("POST /v1/organizations", dropAfterCommit=True)
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        http.post("/organizations", json={"name": "Acme"})
+
+    assert _names(sandbox) == ["Acme"]
+    assert [call["status"] for call in sandbox.requests("POST")] == [None]
+    assert http.post("/organizations", json={"name": "Next"}).status_code == 200
+
+
+def test_fault_timeout_commits_and_holds_the_answer_back(sandbox: SandboxControl, http: httpx.Client) -> None:
+    sandbox.fault("POST /v1/organizations", timeoutSeconds=30)
+
+    with pytest.raises(httpx.ReadTimeout):
+        http.post("/organizations", json={"name": "Acme"}, timeout=0.2)
+
+    assert _names(sandbox) == ["Acme"]
+
+
+def test_fault_status_changes_nothing(sandbox: SandboxControl, http: httpx.Client) -> None:
+    sandbox.fault("POST /v1/*", status=503, times=2)
+
+    replies = [http.post("/organizations", json={"name": f"Acme {number}"}) for number in range(3)]
+
+    assert [reply.status_code for reply in replies] == [503, 503, 200]
+    assert replies[0].json()["errors"][0]["code"] == "service_unavailable"
+    assert _names(sandbox) == ["Acme 2"]
+
+
+def test_fault_status_without_a_code_of_clerks_has_no_body(
+    sandbox: SandboxControl, http: httpx.Client
+) -> None:
+    sandbox.fault("GET *", status=502)
+
+    reply = http.get("/organizations")
+
+    assert (reply.status_code, reply.content) == (502, b"")
+
+
+def test_fault_rate_limit_says_when_to_come_back(sandbox: SandboxControl, http: httpx.Client) -> None:
+    sandbox.fault("GET /v1/organizations", rateLimit=7)
+
+    reply = http.get("/organizations")
+
+    assert (reply.status_code, reply.headers["Retry-After"]) == (429, "7")
+    assert reply.json()["errors"][0]["code"] == "too_many_requests"
+
+
+def test_fault_body_is_sent_as_it_is(sandbox: SandboxControl, http: httpx.Client) -> None:
+    sandbox.fault("GET /v1/organizations", body='{"data": [')
+
+    reply = http.get("/organizations")
+
+    assert (reply.status_code, reply.text) == (200, '{"data": [')
+
+
+def test_fault_for_another_path_waits(sandbox: SandboxControl, http: httpx.Client) -> None:
+    sandbox.fault("GET /v1/users*", status=500)
+
+    assert http.get("/organizations").status_code == 200
+    assert http.get("/users/count").status_code == 500
+
+
+def test_clear_faults_makes_the_instance_well_again(sandbox: SandboxControl, http: httpx.Client) -> None:
+    sandbox.fault("*", status=503, times=1000)
+    assert http.get("/organizations").status_code == 503
+
+    sandbox.clear_faults()
+
+    assert http.get("/organizations").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"match": "GET *"},
+        {"match": "", "status": 500},
+        {"match": "GET *", "status": 700},
+        {"match": "GET *", "status": "500"},
+        {"match": "GET *", "status": 500, "times": 0},
+        {"match": "GET *", "timeoutSeconds": -1},
+        {"match": "GET *", "nonsense": True},
+    ],
+)
+def test_fault_that_makes_no_sense_is_refused(sandbox: SandboxControl, fault: dict[str, object]) -> None:
+    reply = httpx.post(f"{sandbox.url}/sandbox/faults", json=fault)
+
+    assert reply.status_code == 422
+    assert httpx.get(f"{sandbox.url}/sandbox/faults").json() == []
+
+
+def test_rate_limit_of_a_development_instance_is_one_hundred_requests(
+    sandbox: SandboxControl, http: httpx.Client
+) -> None:
+    sandbox.settings(rateLimit="dev")
+
+    statuses = [http.get("/users/count").status_code for _ in range(101)]
+    refused = http.get("/organizations")
+
+    assert statuses == [200] * 100 + [429]
+    assert 1 <= int(refused.headers["Retry-After"]) <= 10
+    assert http.get("/jwks").status_code == 200
+
+
+def test_rate_limit_counts_changes_per_organization(sandbox: SandboxControl, http: httpx.Client) -> None:
+    first, second = (sandbox.organization(name)["id"] for name in ("First", "Second"))
+    sandbox.settings(rateLimit="live")
+
+    statuses = [
+        http.patch(f"/organizations/{first}", json={"name": "Renamed"}).status_code for _ in range(11)
+    ]
+
+    assert statuses == [200] * 10 + [429]
+    assert http.put(f"/organizations/{first}/metadata", json={}).status_code == 429
+    assert http.patch(f"/organizations/{second}", json={"name": "Renamed"}).status_code == 200
+
+
+def test_latency_delays_the_change_itself(sandbox: SandboxControl, http: httpx.Client) -> None:
+    sandbox.settings(latencyMs=30_000)
+
+    with pytest.raises(httpx.ReadTimeout):
+        http.post("/organizations", json={"name": "Acme"}, timeout=0.2)
+
+    assert _names(sandbox) == []

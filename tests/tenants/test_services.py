@@ -1,0 +1,248 @@
+"""TenantService and sync_clerk_org_to_db, against the local Clerk."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable
+from tenants import sync
+from tenants.exceptions import (
+    AbsorbRefused,
+    AlreadyLinked,
+    NotAMember,
+    OrganizationDeleted,
+    UnknownOrganization,
+)
+from tenants.models import Membership, Tenant, Tombstone, UserSync
+from tenants.services import SyncState, TenantService, sync_clerk_org_to_db
+from tests.sandbox import SandboxControl
+from tests.tenants.conftest import Caller
+
+pytestmark = pytest.mark.django_db
+
+UNKNOWN = "org_2unknown"
+
+
+def test_create_tenant_warns_and_stays_local(sandbox: SandboxControl) -> None:
+    with pytest.warns(DeprecationWarning, match="create_tenant_from_clerk"):
+        tenant = TenantService.create_tenant({"name": "Old", "slug": "old"})
+
+    assert (tenant.clerk_org_id, tenant.name, tenant.slug, tenant.status) == (None, "Old", "old", "active")
+    assert sandbox.requests() == []
+
+
+def test_create_tenant_with_an_organization_that_is_taken_or_dead_is_refused(sandbox: SandboxControl) -> None:
+    with pytest.warns(DeprecationWarning):
+        TenantService.create_tenant({"name": "Old"}, clerk_org_id="org_1")
+    with pytest.warns(DeprecationWarning), pytest.raises(AlreadyLinked):
+        TenantService.create_tenant({"name": "Other"}, clerk_org_id="org_1")
+    sync.bury_organization("org_2")
+    with pytest.warns(DeprecationWarning), pytest.raises(OrganizationDeleted):
+        TenantService.create_tenant({"name": "Other"}, clerk_org_id="org_2")
+
+    assert Tenant.objects.count() == 1
+
+
+def test_adopting_an_organization_needs_a_membership_in_clerk(
+    sandbox: SandboxControl, ada: Caller, grace: Caller
+) -> None:
+    organization = sandbox.organization("Acme", created_by=ada.id)
+
+    with pytest.raises(NotAMember):
+        TenantService.create_tenant_from_clerk(
+            clerk_user_id=grace.id, tenant_data={"name": "Mine now"}, clerk_org_id=organization["id"]
+        )
+    assert not Tenant.objects.exists()
+
+    tenant = TenantService.create_tenant_from_clerk(
+        clerk_user_id=ada.id, tenant_data={}, clerk_org_id=organization["id"]
+    )
+    assert (tenant.clerk_org_id, tenant.name) == (organization["id"], "Acme")
+    assert Membership.objects.values_list("clerk_user_id", "role", "is_primary").get() == (
+        ada.id,
+        "org:admin",
+        True,
+    )
+    assert sandbox.requests("POST") == []
+
+
+def test_adopting_an_organization_that_clerk_does_not_know_is_refused(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    with pytest.raises(UnknownOrganization):
+        TenantService.create_tenant_from_clerk(clerk_user_id=ada.id, tenant_data={}, clerk_org_id=UNKNOWN)
+
+
+def test_get_or_sync_fetches_once_and_then_reads_the_row(sandbox: SandboxControl) -> None:
+    organization = sandbox.organization("Acme")
+
+    first = TenantService.get_or_sync_from_clerk(organization["id"])
+    second = TenantService.get_or_sync_from_clerk(organization["id"])
+
+    assert first is not None
+    assert first == second
+    assert len(sandbox.requests()) == 1
+
+
+def test_get_or_sync_of_an_organization_that_clerk_does_not_know_is_none(sandbox: SandboxControl) -> None:
+    assert TenantService.get_or_sync_from_clerk(UNKNOWN) is None
+
+
+def test_get_or_sync_while_clerk_fails_raises(sandbox: SandboxControl) -> None:
+    sandbox.fault("GET /v1/organizations/*", times=9, status=503)
+
+    with pytest.raises(ClerkUnavailable):
+        TenantService.get_or_sync_from_clerk(UNKNOWN)
+    assert not Tombstone.objects.exists()
+
+
+def test_sync_clerk_org_to_db_takes_the_data_given_or_fetches(sandbox: SandboxControl) -> None:
+    organization = sandbox.organization("Acme")
+
+    given = sync_clerk_org_to_db(organization["id"], {**organization, "name": "Given", "slug": None})
+    assert given is not None
+    assert (given.name, given.slug, sandbox.requests()) == ("Given", None, [])
+
+    fetched = sync_clerk_org_to_db(organization["id"])
+    assert fetched is not None
+    assert (fetched.pk, fetched.name) == (given.pk, "Acme")
+
+
+def test_sync_clerk_org_to_db_with_the_data_of_another_organization_is_refused() -> None:
+    with pytest.raises(ValueError, match="org_b"):
+        sync_clerk_org_to_db("org_a", {"id": "org_b", "name": "B"})
+    assert not Tenant.objects.exists()
+
+
+def test_refresh_mirrors_the_organization_and_all_its_members(
+    sandbox: SandboxControl, ada: Caller, grace: Caller
+) -> None:
+    tenant = Tenant.objects.get(pk=ada.create("Acme").json()["id"])
+    sandbox.api("PATCH", f"/organizations/{tenant.clerk_org_id}", {"name": "Acme Ltd"})
+    sandbox.membership(str(tenant.clerk_org_id), grace.id)
+
+    assert TenantService.refresh_from_clerk(tenant).name == "Acme Ltd"
+    assert Membership.objects.filter(tenant=tenant, is_active=True).count() == 2
+
+    sandbox.api("DELETE", f"/organizations/{tenant.clerk_org_id}/memberships/{grace.id}")
+    TenantService.refresh_from_clerk(tenant)
+    assert Membership.objects.get(clerk_user_id=grace.id).is_active is False
+
+
+def test_refresh_of_a_deleted_organization_makes_a_tombstone(sandbox: SandboxControl, ada: Caller) -> None:
+    tenant = Tenant.objects.get(pk=ada.create("Acme").json()["id"])
+    sandbox.api("DELETE", f"/organizations/{tenant.clerk_org_id}")
+
+    TenantService.refresh_from_clerk(tenant)
+
+    assert (tenant.status, tenant.deleted_at is not None) == ("deactivated", True)
+    assert not Membership.objects.filter(is_active=True).exists()
+    assert Tombstone.objects.filter(kind="organization", clerk_id=tenant.clerk_org_id).exists()
+
+
+def test_refresh_with_the_key_of_another_instance_buries_nothing(
+    sandbox: SandboxControl, ada: Caller, settings: Any
+) -> None:
+    tenant = Tenant.objects.get(pk=ada.create("Acme").json()["id"])
+    sandbox.api("DELETE", f"/organizations/{tenant.clerk_org_id}")
+    settings.CLERK_INSTANCE_ID = "ins_another"
+
+    with pytest.raises(ClerkMisconfigured):
+        TenantService.refresh_from_clerk(tenant)
+
+    tenant.refresh_from_db()
+    assert tenant.is_active
+    assert not Tombstone.objects.exists()
+
+
+def test_refresh_of_a_legacy_tenant_is_refused(sandbox: SandboxControl, legacy: Callable[..., Tenant]) -> None:
+    with pytest.raises(UnknownOrganization):
+        TenantService.refresh_from_clerk(legacy())
+
+
+def test_user_sync_is_stale_while_clerk_fails_and_never_raises(sandbox: SandboxControl, ada: Caller) -> None:
+    sandbox.fault("GET /v1/users/*", times=9, status=500)
+
+    assert TenantService.sync_user_tenants_from_clerk(ada.id) == SyncState.STALE
+
+    sandbox.clear_faults()
+    assert TenantService.sync_user_tenants_from_clerk(ada.id) == SyncState.SYNCED
+    assert TenantService.sync_user_tenants_from_clerk(ada.id) == SyncState.FRESH
+
+
+def test_user_sync_with_a_record_that_cannot_be_read_keeps_the_rest_and_ends_nothing(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    kept = sandbox.organization("Kept", created_by=ada.id)
+    odd = sandbox.organization("Odd", created_by=ada.id)
+    TenantService.sync_user_tenants_from_clerk(ada.id)
+    sandbox.patch_record(odd["id"], remove=("id",))
+    sandbox.patch_record(kept["id"], slug=None, public_metadata=None)
+    UserSync.objects.all().delete()
+
+    assert TenantService.sync_user_tenants_from_clerk(ada.id) == SyncState.SYNCED
+    assert Membership.objects.filter(is_active=True).count() == 2
+    assert Tenant.objects.get(clerk_org_id=kept["id"]).slug is None
+
+
+def test_link_gives_a_legacy_tenant_its_organization_and_members(
+    sandbox: SandboxControl, ada: Caller, legacy: Callable[..., Tenant]
+) -> None:
+    organization = sandbox.organization("Acme", created_by=ada.id, slug="acme")
+    tenant = legacy("Old", {ada.id: "owner", "user_gone": "member"})
+
+    linked = TenantService.link_to_clerk_org(tenant, organization["id"], acting_user=None)
+
+    assert (linked.pk, linked.clerk_org_id, linked.name) == (tenant.pk, organization["id"], "Acme")
+    rows = Membership.objects.order_by("id").values_list("clerk_user_id", "role", "is_active")
+    assert list(rows) == [(ada.id, "org:admin", True), ("user_gone", "member", True)]
+
+
+def test_link_absorbs_the_bare_row_and_keeps_its_primaries(
+    sandbox: SandboxControl, ada: Caller, legacy: Callable[..., Tenant]
+) -> None:
+    bare = ada.create("Acme").json()
+    tenant = legacy("Old", {ada.id: "owner"})
+
+    linked = TenantService.link_to_clerk_org(tenant, bare["clerkOrgId"], acting_user=None)
+
+    assert list(Tenant.objects.values_list("pk", flat=True)) == [linked.pk] == [tenant.pk]
+    membership = Membership.objects.get()
+    assert (membership.role, membership.is_primary) == ("org:admin", True)
+    assert [t["id"] for t in ada.tenants().json()] == [tenant.pk]
+
+
+def test_link_refuses_to_absorb_a_row_with_a_life_of_its_own(
+    sandbox: SandboxControl, ada: Caller, legacy: Callable[..., Tenant]
+) -> None:
+    bare = ada.create("Acme").json()
+    Tenant.objects.filter(pk=bare["id"]).update(status="suspended", suspension_reason="unpaid")
+    tenant = legacy("Old")
+
+    with pytest.raises(AbsorbRefused, match="suspended.*suspension reason"):
+        TenantService.link_to_clerk_org(tenant, bare["clerkOrgId"], acting_user=None)
+
+    tenant.refresh_from_db()
+    assert tenant.is_legacy
+    assert Tenant.objects.count() == 2
+
+
+def test_link_of_a_linked_tenant_or_to_a_dead_or_unknown_organization_is_refused(
+    sandbox: SandboxControl, ada: Caller, legacy: Callable[..., Tenant]
+) -> None:
+    linked = Tenant.objects.get(pk=ada.create("Acme").json()["id"])
+    other = sandbox.organization("Other")
+    with pytest.raises(AlreadyLinked):
+        TenantService.link_to_clerk_org(linked, other["id"], acting_user=None)
+
+    tenant = legacy("Old")
+    with pytest.raises(UnknownOrganization):
+        TenantService.link_to_clerk_org(tenant, UNKNOWN, acting_user=None)
+
+    sync.bury_organization(other["id"])
+    with pytest.raises(OrganizationDeleted):
+        TenantService.link_to_clerk_org(tenant, other["id"], acting_user=None)
+
+    tenant.refresh_from_db()
+    assert tenant.is_legacy

@@ -1,0 +1,212 @@
+"""The write rule: what the mirror does with facts that come late, twice, in any order."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from clerk_integration.entities import ClerkMembership, ClerkOrganization
+from tenants import sync
+from tenants.models import Membership, Tenant, Tombstone
+
+pytestmark = pytest.mark.django_db
+
+ACME = ClerkOrganization(
+    id="org_acme", name="Acme", slug="acme", public_metadata={"plan": "pro"}, created_at=1000, updated_at=1000
+)
+ADA = ClerkMembership(
+    id="orgmem_1", user_id="user_ada", role="org:admin", organization=ACME, created_at=1000, updated_at=1000
+)
+
+
+def mirrored(clerk_org_id: str = ACME.id) -> tuple[Any, ...]:
+    return Tenant.objects.values_list("name", "slug", "status", "clerk_updated_at").get(clerk_org_id=clerk_org_id)
+
+
+def membership() -> tuple[Any, ...]:
+    return Membership.objects.values_list("clerk_membership_id", "role", "is_active").get()
+
+
+def versions(table: str) -> list[str]:
+    """The physical versions of a table's rows: any write changes them."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT ctid::text FROM {table} ORDER BY id")
+        return [row[0] for row in cursor.fetchall()]
+
+
+def test_an_organization_seen_first_is_inserted() -> None:
+    assert sync.write_organizations([ACME]) == sync.Written(created=1)
+
+    tenant = Tenant.objects.get()
+    assert (tenant.clerk_org_id, tenant.name, tenant.clerk_metadata) == ("org_acme", "Acme", {"plan": "pro"})
+    assert tenant.last_synced_at is not None
+
+
+def test_an_older_fact_changes_nothing() -> None:
+    sync.write_organizations([replace(ACME, name="New", updated_at=2000)])
+
+    assert sync.write_organizations([ACME]) == sync.Written()
+    assert mirrored()[0] == "New"
+
+
+def test_an_equal_stamp_heals() -> None:
+    sync.write_organizations([ACME])
+    Tenant.objects.update(name="damaged")
+
+    assert sync.write_organizations([ACME]) == sync.Written(updated=1)
+    assert mirrored()[0] == "Acme"
+
+
+def test_unchanged_rows_are_not_written() -> None:
+    sync.write_memberships([ADA])
+    before = versions("tenants"), versions("memberships")
+
+    sync.write_memberships([ADA])
+
+    assert (versions("tenants"), versions("memberships")) == before
+
+
+def test_own_columns_are_spared() -> None:
+    sync.write_organizations([ACME])
+    Tenant.objects.update(status="suspended", suspension_reason="unpaid")
+
+    sync.write_organizations([replace(ACME, name="New", updated_at=2000)])
+
+    assert mirrored() == ("New", "acme", "suspended", 2000)
+    assert Tenant.objects.get().suspension_reason == "unpaid"
+
+
+def test_a_slug_swap_arrives_in_any_order() -> None:
+    other = ClerkOrganization(id="org_beta", name="Beta", slug="beta", created_at=1, updated_at=1)
+    sync.write_organizations([ACME, other])
+
+    sync.write_organizations([replace(ACME, slug="beta", updated_at=3000)])
+    sync.write_organizations([replace(other, slug="acme", updated_at=2000)])
+
+    assert (mirrored("org_acme")[1], mirrored("org_beta")[1]) == ("beta", "acme")
+
+
+def test_a_page_that_names_an_organization_twice_keeps_the_newest() -> None:
+    newer = replace(ACME, name="New", updated_at=2000)
+
+    sync.write_organizations([newer, ACME])
+
+    assert mirrored()[0] == "New"
+
+
+def test_a_buried_organization_never_comes_back() -> None:
+    sync.write_memberships([ADA])
+    sync.bury_organization(ACME.id)
+
+    sync.write_memberships([replace(ADA, organization=replace(ACME, name="Zombie", updated_at=9000))])
+
+    assert mirrored() == ("Acme", "acme", "deactivated", 1000)
+    assert Tenant.objects.get().deleted_at is not None
+    assert membership() == ("orgmem_1", "org:admin", False)
+
+
+def test_an_organization_buried_before_it_was_seen_is_never_inserted() -> None:
+    sync.bury_organization(ACME.id)
+
+    sync.write_memberships([ADA])
+
+    assert not Tenant.objects.exists()
+    assert Tombstone.objects.filter(kind="organization", clerk_id=ACME.id).exists()
+
+
+def test_a_user_buried_first_never_becomes_a_member() -> None:
+    sync.bury_user(ADA.user_id)
+
+    sync.write_memberships([ADA])
+
+    assert not Membership.objects.exists()
+
+
+def test_burying_a_user_spares_legacy_memberships(legacy: Callable[..., Tenant]) -> None:
+    sync.write_memberships([ADA])
+    old = legacy(members={ADA.user_id: "owner"})
+
+    sync.bury_user(ADA.user_id)
+
+    active = Membership.objects.filter(is_active=True).values_list("tenant_id", flat=True)
+    assert list(active) == [old.pk]
+
+
+REJOINED = replace(ADA, id="orgmem_2", role="org:member", created_at=5000, updated_at=5000)
+
+FACTS: list[tuple[str, Callable[[], Any]]] = [
+    ("created", lambda: sync.write_memberships([ADA])),
+    ("role changed", lambda: sync.write_memberships([replace(ADA, role="org:member", updated_at=2000)])),
+    ("left", lambda: sync.bury_membership(replace(ADA, role="org:member", updated_at=2000))),
+    ("rejoined", lambda: sync.write_memberships([REJOINED])),
+]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(len(FACTS)))))
+def test_leaving_and_rejoining_end_the_same_in_any_order(order: tuple[int, ...]) -> None:
+    for index in (*order, order[0]):
+        FACTS[index][1]()
+
+    assert membership() == ("orgmem_2", "org:member", True)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_leaving_ends_the_membership_in_any_order(order: tuple[int, ...]) -> None:
+    for index in (*order, order[0]):
+        FACTS[index][1]()
+
+    assert not Membership.objects.filter(is_active=True).exists()
+
+
+def test_a_late_end_of_an_old_membership_spares_the_new_one() -> None:
+    sync.write_memberships([REJOINED])
+
+    sync.bury_membership(ADA)
+
+    assert membership() == ("orgmem_2", "org:member", True)
+
+
+def test_a_listing_ends_what_it_does_not_name(legacy: Callable[..., Tenant]) -> None:
+    sync.write_memberships([ADA])
+    listed_at = sync.clock()
+
+    sync.write_organization_listing(ACME, [], listed_at=listed_at, complete=True)
+
+    assert membership()[2] is False
+
+
+@pytest.mark.parametrize(
+    ("complete", "begun_before"),
+    [(False, timedelta(0)), (True, timedelta(hours=1))],
+    ids=["incomplete", "begun before the row was written"],
+)
+def test_a_listing_that_proves_nothing_ends_nothing(complete: bool, begun_before: timedelta) -> None:
+    sync.write_memberships([ADA])
+    listed_at = sync.clock() - begun_before
+
+    sync.write_organization_listing(ACME, [], listed_at=listed_at, complete=complete)
+
+    assert membership()[2] is True
+
+
+def test_a_listing_spares_members_without_a_clerk_id() -> None:
+    sync.write_organizations([ACME])
+    Membership.objects.create(tenant=Tenant.objects.get(), clerk_user_id="user_old", role="owner")
+
+    sync.write_organization_listing(ACME, [], listed_at=sync.clock(), complete=True)
+
+    assert Membership.objects.get().is_active
+
+
+def test_a_users_listing_without_its_lease_ends_nothing() -> None:
+    sync.write_memberships([ADA])
+
+    sync.write_user_listing("user_ada", [], lease=uuid4(), listed_at=sync.clock(), complete=True)
+
+    assert membership()[2] is True
