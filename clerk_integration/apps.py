@@ -8,4 +8,4 @@ class ClerkIntegrationConfig(AppConfig):
     verbose_name = "Clerk integration"
 
     def ready(self) -> None:
-        from clerk_integration import checks  # noqa: F401  (registers the system checks)
+        from clerk_integration import checks  # noqa: F401, PLC0415  (registers the checks once apps are loaded)

@@ -32,6 +32,7 @@ from clerk_integration.session_claims import (
 )
 from clerk_integration.signing_keys import get_signing_key
 
+ALGORITHM = "RS256"
 LEEWAY_SECONDS = 5
 MAX_TOKEN_BYTES = 16 * 1024
 
@@ -144,6 +145,9 @@ def _header(token: str) -> Mapping[str, Any]:
         header = jwt.get_unverified_header(token)
     except jwt.PyJWTError as exc:
         raise _refusal(exc) from exc
+    # Here already, so that no key is fetched for it.
+    if header.get("alg") != ALGORITHM:
+        raise _refusal(jwt.InvalidAlgorithmError())
     # `at+jwt` marks OAuth access tokens, which Clerk signs with the same keys.
     if header.get("typ", "JWT") != "JWT":
         raise wrong_token_type()
@@ -158,7 +162,7 @@ def _verified_claims(token: str, kid: str | None) -> Mapping[str, Any]:
         return jwt.decode(
             token,
             key,
-            algorithms=["RS256"],
+            algorithms=[ALGORITHM],
             leeway=LEEWAY_SECONDS,
             # `aud` and `iss` have rules of their own, in `_check_claims`.
             options={"require": ["exp", "sub", "sid"], "verify_aud": False, "verify_iss": False},

@@ -57,6 +57,9 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
+SESSION_COOKIE_SECURE = not DEBUG
+CSRF_COOKIE_SECURE = not DEBUG
+
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 APPEND_SLASH = False
@@ -144,6 +147,16 @@ SPECTACULAR_SETTINGS = {
     },
     "POSTPROCESSING_HOOKS": ["drf_standardized_errors.openapi_hooks.postprocess_schema_enums"],
     "SCHEMA_PATH_PREFIX": r"/api/v1",
+}
+
+UNFOLD = {
+    "SITE_TITLE": "Tenants",
+    "SITE_HEADER": "Tenants",
+    "SITE_SUBHEADER": "on Clerk Organizations",
+    "SITE_SYMBOL": "domain",
+    # There is no public site to go to.
+    "SITE_URL": None,
+    "SHOW_VIEW_ON_SITE": False,
 }
 
 CLERK_SECRET_KEY = env.str("CLERK_SECRET_KEY", default="")

@@ -1,8 +1,5 @@
 """Absorbing the row that merely mirrors an organization into the tenant that is being linked to it."""
 
-from typing import cast
-
-from django.db.models import Model
 from django.db.models.fields.reverse_related import ForeignObjectRel
 
 from tenants.exceptions import AbsorbRefused
@@ -48,9 +45,8 @@ def _referring_rows(bare: Tenant) -> list[str]:
 
 
 def _manager_count(relation: ForeignObjectRel, bare: Tenant) -> int:
-    model = cast("type[Model]", relation.related_model)
-    return model._base_manager.filter(**{relation.field.name: bare}).count()
+    return relation.related_model._base_manager.filter(**{relation.field.name: bare}).count()
 
 
 def _label(relation: ForeignObjectRel) -> str:
-    return str(cast("type[Model]", relation.related_model)._meta.verbose_name_plural)
+    return str(relation.related_model._meta.verbose_name_plural)

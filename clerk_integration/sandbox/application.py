@@ -46,12 +46,11 @@ def _answer_control(clerk: LocalClerk, request: Request) -> Reply:
 def _answer_api(clerk: LocalClerk, request: Request) -> Reply | None:
     entry = clerk.log.open(request)
     fault = clerk.faults.take(request.method, request.path)
-    clerk.stopping.wait(clerk.latency_ms / 1000)
+    if not clerk.pause(clerk.latency_ms / 1000):
+        return None
     reply = _faulty_reply(fault) or _serve(clerk, request)
-    if fault is not None:
-        clerk.stopping.wait(fault.timeout_seconds or 0)
-        if fault.drop_after_commit:
-            return None
+    if fault is not None and (fault.drop_after_commit or not clerk.pause(fault.timeout_seconds or 0)):
+        return None
     entry.status = reply.status
     return reply
 

@@ -36,8 +36,7 @@ class LocalClerk:
         self.log = RequestLog()
         self.limits = RateLimiter(rate_limit)
         self.latency_ms = latency_ms
-        self.stopping = threading.Event()
-        """Set when the server stops, so that nobody waits out a latency or a fault."""
+        self._interruption = threading.Event()
         self._start = (rate_limit, latency_ms)
         self._settings = replace(InstanceSettings(), slug_disabled=slug_disabled)
         self._population = seed.tables(self.store.clock)
@@ -53,6 +52,16 @@ class LocalClerk:
         self.log.clear()
         self.limits.reset()
         self.limits.mode, self.latency_ms = self._start
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """End every pause: what waited belongs to a time that is over and may change nothing now."""
+        interruption, self._interruption = self._interruption, threading.Event()
+        interruption.set()
+
+    def pause(self, seconds: float) -> bool:
+        """Wait; return False when a reset or the end of the server cut it short."""
+        return seconds <= 0 or not self._interruption.wait(seconds)
 
     def derived(self, name: str, compute: Callable[[], T]) -> T:
         """Return what `compute` makes of the records, kept until the next change of them."""

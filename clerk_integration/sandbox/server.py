@@ -81,11 +81,11 @@ class SandboxServer:
 
     def stop(self) -> None:
         """Stop serving, close every connection and free the port."""
-        self._clerk.stopping.set()
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()
+        self._clerk.interrupt()
         self._server.close_connections()
 
 

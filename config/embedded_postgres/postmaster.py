@@ -12,6 +12,9 @@ from config.embedded_postgres.location import Location
 
 POLL_SECONDS = 0.02
 
+# What the kernel's type holds; a damaged file may say anything.
+MAX_PID = 2**31 - 1
+
 
 class Postmaster:
     """The running server of `location`, verified by executable, owner and data directory."""
@@ -79,9 +82,10 @@ def find_postmaster(location: Location, account: Account, executables: set[Path]
 
 def _recorded_pid(data: Path) -> int | None:
     try:
-        return int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+        pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
     except (FileNotFoundError, ValueError):
         return None
+    return pid if 0 < pid <= MAX_PID else None
 
 
 def _serves(process: Any, data: Path) -> bool:

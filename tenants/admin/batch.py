@@ -1,7 +1,7 @@
 """One step for each selected tenant, and what is said about it afterwards."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from django.contrib import messages
@@ -28,13 +28,14 @@ class Outcome:
 
 
 def run_in_order(
-    tenants: Sequence[Tenant], step: Callable[[Tenant], object], *, seconds: float = BATCH_SECONDS
+    selected: Iterable[Tenant], step: Callable[[Tenant], object], *, seconds: float = BATCH_SECONDS
 ) -> Outcome:
     """Call `step` for one tenant after the other and collect what is wrong with some of them.
 
     Stops at the first failure that is not the tenant's own (Clerk unavailable or misconfigured) and
     when `seconds` are over. Only TenantError and ClerkError are failures; anything else is raised.
     """
+    tenants = list(selected)
     outcome = Outcome()
     end = time.monotonic() + seconds
     for position, tenant in enumerate(tenants):

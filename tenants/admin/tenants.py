@@ -50,7 +50,7 @@ class TenantAdmin(MirrorAdmin):
     actions = ("sync_from_clerk", "create_in_clerk", "link_to_organization")
     fieldsets = (
         (
-            "Mirrored from Clerk",
+            "Organization",
             {
                 "fields": (
                     "name",
@@ -71,11 +71,8 @@ class TenantAdmin(MirrorAdmin):
         """Count the active members in the same statement, for the rows of the page only."""
         active = Membership.objects.filter(tenant=OuterRef("pk"), is_active=True).order_by()
         counts = active.values("tenant").annotate(count=Count("pk")).values("count")
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(members_count=Coalesce(Subquery(counts), 0, output_field=IntegerField()))
-        )
+        tenants: QuerySet[Tenant] = super().get_queryset(request)
+        return tenants.annotate(members_count=Coalesce(Subquery(counts), 0, output_field=IntegerField()))
 
     @admin.display(description="active members")
     def members(self, tenant: Any) -> int:

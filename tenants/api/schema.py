@@ -1,4 +1,4 @@
-"""How signing in and our errors appear in the OpenAPI document; importing this module registers the former."""
+"""How signing in and our errors appear in OpenAPI; importing this module registers the former."""
 
 from typing import Any
 

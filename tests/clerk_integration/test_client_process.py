@@ -52,6 +52,7 @@ from clerk_integration.organizations import get_clerk_org
 
 org_id = os.environ["ORG_IDS"].split()[0]
 stop = threading.Event()
+get_clerk_org(org_id)  # A fork in the middle of an import would hang in Python's own locks.
 
 def read():
     while not stop.is_set():
@@ -77,7 +78,7 @@ import sys, django
 django.setup()
 from django.core.management import call_command
 import clerk_integration.organizations, clerk_integration.instance
-call_command("check", "--tag", "clerk")
+call_command("check")
 heavy = {"clerk_backend_api", "httpx", "pydantic"} & sys.modules.keys()
 raise SystemExit(f"imported: {heavy}" if heavy else 0)
 """

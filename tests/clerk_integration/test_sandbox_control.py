@@ -1,9 +1,11 @@
 """The sandbox's control API and the fixtures on it."""
 
+import httpx
 import jwt
+import pytest
 from pytest_django import Settings
 
-from tests.sandbox import SandboxControl
+from tests.sandbox import Json, SandboxControl
 
 
 def test_sandbox_fixture_points_the_settings_at_the_server(
@@ -26,3 +28,146 @@ def test_token_with_an_organization_carries_its_claims(sandbox: SandboxControl) 
 
     assert claims["o"] == {"id": organization["id"], "rol": "admin", "slg": "acme"}
     assert (claims["sub"], claims["v"], claims["sts"]) == (user["id"], 2, "active")
+
+
+@pytest.mark.parametrize(
+    ("variant", "present", "absent"),
+    [
+        ("session", {"sid", "v", "sts", "fva", "o"}, {"org_id"}),
+        ("v1", {"sid", "org_id", "org_role", "org_slug"}, {"v", "o"}),
+        ("template", {"sub", "exp"}, {"sid", "v", "o"}),
+        ("oauth", {"client_id"}, {"sid", "v", "o"}),
+        ("machine", {"sub"}, {"sid", "v", "o"}),
+    ],
+)
+def test_token_variants_carry_the_claims_of_their_kind(
+    sandbox: SandboxControl, variant: str, present: set[str], absent: set[str]
+) -> None:
+    user = sandbox.user()["id"]
+    organization = sandbox.organization("Acme", user)["id"]
+
+    claims = _claims(sandbox, sandbox.token(user, organization, variant=variant))
+
+    assert present <= set(claims)
+    assert not absent & set(claims)
+
+
+def test_token_expired_forged_and_unsigned_ones_do_not_verify(sandbox: SandboxControl) -> None:
+    user = sandbox.user()["id"]
+
+    with pytest.raises(jwt.ExpiredSignatureError):
+        _claims(sandbox, sandbox.token(user, expiresIn=-60))
+    with pytest.raises(jwt.InvalidSignatureError):
+        _claims(sandbox, sandbox.token(user, signature="forged"))
+    with pytest.raises(jwt.InvalidAlgorithmError):
+        _claims(sandbox, sandbox.token(user, signature="none"))
+
+
+def test_token_claims_and_header_are_laid_over_the_rest(sandbox: SandboxControl) -> None:
+    token = sandbox.token(
+        sandbox.user()["id"], claims={"azp": "https://app.example.com", "sid": None}, header={"kid": "other"}
+    )
+
+    claims = _claims(sandbox, token)
+    assert claims["azp"] == "https://app.example.com"
+    assert "sid" not in claims
+    assert jwt.get_unverified_header(token)["kid"] == "other"
+
+
+def test_token_without_organization_is_pending_where_membership_is_required(sandbox: SandboxControl) -> None:
+    sandbox.settings(membershipRequired=True)
+    user = sandbox.user()["id"]
+    organization = sandbox.organization("Acme", user)["id"]
+
+    assert _claims(sandbox, sandbox.token(user))["sts"] == "pending"
+    assert _claims(sandbox, sandbox.token(user, organization))["sts"] == "active"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 422),
+        ({"userId": "user_nobody"}, 404),
+        ({"userId": 5}, 422),
+        ({"userId": "user_1", "organizationId": "org_nothing"}, 404),
+        ({"userId": "user_1", "variant": "v3"}, 422),
+        ({"userId": "user_1", "claims": []}, 422),
+        ({"userId": "user_1", "unknown": 1}, 422),
+    ],
+)
+def test_token_for_nobody_or_nonsense_is_refused(sandbox: SandboxControl, body: Json, status: int) -> None:
+    sandbox.user("user_1")
+
+    reply = httpx.post(f"{sandbox.url}/sandbox/session-tokens", json=body)
+
+    assert reply.status_code == status
+    assert reply.json()["errors"][0]["message"]
+
+
+def test_requests_tell_what_was_called_and_not_what_control_did(sandbox: SandboxControl) -> None:
+    sandbox.organization("Acme")
+    headers = {"Authorization": f"Bearer {sandbox.description['secretKey']}"}
+    httpx.post(f"{sandbox.url}/v1/organizations?x=1&x=2", json={"name": "Umbrella"}, headers=headers)
+
+    assert sandbox.requests() == [
+        {
+            "method": "POST",
+            "path": "/v1/organizations",
+            "query": {"x": ["1", "2"]},
+            "status": 200,
+            "body": {"name": "Umbrella"},
+        }
+    ]
+    sandbox.clear_requests()
+    assert sandbox.requests() == []
+
+
+def test_patch_record_serves_json_that_clerks_rules_would_not_allow(sandbox: SandboxControl) -> None:
+    user = sandbox.user()["id"]
+    organization = sandbox.organization("Acme", user)["id"]
+    membership = sandbox.api("GET", "/organization_memberships")["data"][0]["id"]
+
+    sandbox.patch_record(organization, slug=None, object="organisation", remove=("has_image",))
+    sandbox.patch_record(membership, permissions=None, remove=("public_user_data",))
+
+    alone = sandbox.api("GET", f"/organizations/{organization}")
+    listed = sandbox.api("GET", "/organization_memberships")["data"][0]
+    assert (alone["slug"], alone["object"], "has_image" in alone) == (None, "organisation", False)
+    assert listed["organization"] == alone
+    assert (listed["permissions"], "public_user_data" in listed) == (None, False)
+
+
+def test_reset_forgets_everything_but_the_keys(sandbox: SandboxControl) -> None:
+    user = sandbox.user()["id"]
+    organization = sandbox.organization("Acme", user)["id"]
+    sandbox.patch_record(organization, name="Patched")
+    sandbox.settings(slugs="disabled", rateLimit="dev", latencyMs=1)
+    sandbox.fault("*", status=500)
+    key = sandbox.api("GET", "/jwks")
+
+    sandbox.reset()
+
+    assert sandbox.api("GET", "/organizations")["total_count"] == 0
+    assert sandbox.api("GET", "/users") == []
+    assert sandbox.api("GET", "/instance/organization_settings")["slug_disabled"] is False
+    assert httpx.get(f"{sandbox.url}/sandbox/faults").json() == []
+    assert sandbox.api("GET", "/jwks") == key
+
+
+def test_reset_to_a_population_is_the_same_for_the_same_seed(sandbox: SandboxControl) -> None:
+    def ids(seed: int) -> list[str]:
+        sandbox.reset(seed=seed, organizations=3, users=2, membershipsPerOrganization=2)
+        return [row["id"] for row in sandbox.api("GET", "/organization_memberships")["data"]]
+
+    assert ids(1) == ids(1)
+    assert ids(1) != ids(2)
+
+
+def test_reset_to_an_impossible_population_is_refused(sandbox: SandboxControl) -> None:
+    reply = httpx.post(f"{sandbox.url}/sandbox/reset", json={"users": 1, "membershipsPerOrganization": 2})
+
+    assert reply.status_code == 422
+
+
+def _claims(sandbox: SandboxControl, token: str) -> Json:
+    return jwt.decode(token, sandbox.description["jwtKey"], algorithms=["RS256"])

@@ -1,6 +1,7 @@
 """Faults on demand, latency and rate limits."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -139,6 +140,20 @@ def test_rate_limit_counts_changes_per_organization(sandbox: SandboxControl, htt
     assert statuses == [200] * 10 + [429]
     assert http.put(f"/organizations/{first}/metadata", json={}).status_code == 429
     assert http.patch(f"/organizations/{second}", json={"name": "Renamed"}).status_code == 200
+
+
+def test_reset_drops_what_is_still_delayed(sandbox: SandboxControl, http: httpx.Client) -> None:
+    sandbox.settings(latencyMs=30_000)
+    with ThreadPoolExecutor(1) as pool:
+        delayed = pool.submit(http.post, "/organizations", json={"name": "Acme"})
+        while not sandbox.requests("POST"):
+            pass
+
+        sandbox.reset()
+
+        with pytest.raises(httpx.RemoteProtocolError):
+            delayed.result(timeout=20)
+    assert _names(sandbox) == []
 
 
 def test_latency_delays_the_change_itself(sandbox: SandboxControl, http: httpx.Client) -> None:

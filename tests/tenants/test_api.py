@@ -314,7 +314,10 @@ def test_list_of_a_user_whom_clerk_does_not_know_retires_nothing(
 
     response = ada.tenants()
 
-    assert (response.headers["X-Clerk-Sync"], [t["id"] for t in response.json()]) == ("stale", [created["id"]])
+    assert (response.headers["X-Clerk-Sync"], [t["id"] for t in response.json()]) == (
+        "stale",
+        [created["id"]],
+    )
 
 
 def test_list_after_the_user_left_ends_the_membership(
@@ -364,9 +367,7 @@ def test_primary_id_without_any_tenant_is_404(ada: Caller) -> None:
     assert error(ada.get("/tenants/me/primary-id"))[:2] == (404, "not_found")
 
 
-def test_primary_id_without_a_flag_is_the_earliest_joined(
-    ada: Caller, legacy: Callable[..., Tenant]
-) -> None:
+def test_primary_id_without_a_flag_is_the_earliest_joined(ada: Caller, legacy: Callable[..., Tenant]) -> None:
     first = legacy("First", {ada.id: "member"})
     legacy("Second", {ada.id: "member"})
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Barrier
 from typing import Any
 
@@ -80,8 +81,8 @@ def test_a_burial_racing_the_insertion_of_its_organization_always_wins() -> None
     for number in range(20):
         organization = ClerkOrganization(id=f"org_{number}", name="Acme", created_at=1, updated_at=1)
         together(
-            lambda fact=organization: sync.write_organizations([fact]),
-            lambda fact=organization: sync.bury_organization(fact.id),
+            partial(sync.write_organizations, [organization]),
+            partial(sync.bury_organization, organization.id),
         )
 
     assert not Tenant.objects.filter(deleted_at=None).exists()
@@ -92,8 +93,8 @@ def test_pages_that_share_rows_in_opposite_order_do_not_deadlock() -> None:
     for stamp in range(2, 8):
         page = [ClerkOrganization(id=f.id, name=f"v{stamp}", created_at=1, updated_at=stamp) for f in facts]
         together(
-            lambda page=page: sync.write_organizations(page),
-            lambda page=page: sync.write_organizations(page[::-1]),
+            partial(sync.write_organizations, page),
+            partial(sync.write_organizations, page[::-1]),
         )
 
     assert set(Tenant.objects.values_list("name", flat=True)) == {"v7"}

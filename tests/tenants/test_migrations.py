@@ -35,7 +35,12 @@ def test_rows_from_before_clerk_keep_working_after_the_migration(
     sandbox.organization("Acme", created_by=ada.id)
     old, new = ada.tenants().json()
 
-    assert (old["id"], old["name"], old["clerkOrgId"], old["role"]) == (tenant.pk, "Old & Sons", None, "owner")
+    assert (old["id"], old["name"], old["clerkOrgId"], old["role"]) == (
+        tenant.pk,
+        "Old & Sons",
+        None,
+        "owner",
+    )
     assert (old["isPrimary"], new["name"], new["isPrimary"]) == (True, "Acme", False)
     assert ada.request("PATCH", f"/tenants/{new['id']}/set-primary").status_code == 200
     assert ada.get(f"/tenants/{tenant.pk}").json()["isPrimary"] is False

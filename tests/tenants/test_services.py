@@ -33,12 +33,15 @@ def test_create_tenant_warns_and_stays_local(sandbox: SandboxControl) -> None:
 
 
 def test_create_tenant_with_an_organization_that_is_taken_or_dead_is_refused(sandbox: SandboxControl) -> None:
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="create_tenant_from_clerk"):
         TenantService.create_tenant({"name": "Old"}, clerk_org_id="org_1")
-    with pytest.warns(DeprecationWarning), pytest.raises(AlreadyLinked):
+    with pytest.warns(DeprecationWarning, match="create_tenant_from_clerk"), pytest.raises(AlreadyLinked):
         TenantService.create_tenant({"name": "Other"}, clerk_org_id="org_1")
     sync.bury_organization("org_2")
-    with pytest.warns(DeprecationWarning), pytest.raises(OrganizationDeleted):
+    with (
+        pytest.warns(DeprecationWarning, match="create_tenant_from_clerk"),
+        pytest.raises(OrganizationDeleted),
+    ):
         TenantService.create_tenant({"name": "Other"}, clerk_org_id="org_2")
 
     assert Tenant.objects.count() == 1
@@ -156,7 +159,9 @@ def test_refresh_with_the_key_of_another_instance_buries_nothing(
     assert not Tombstone.objects.exists()
 
 
-def test_refresh_of_a_legacy_tenant_is_refused(sandbox: SandboxControl, legacy: Callable[..., Tenant]) -> None:
+def test_refresh_of_a_legacy_tenant_is_refused(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant]
+) -> None:
     with pytest.raises(UnknownOrganization):
         TenantService.refresh_from_clerk(legacy())
 
@@ -220,7 +225,7 @@ def test_link_refuses_to_absorb_a_row_with_a_life_of_its_own(
     Tenant.objects.filter(pk=bare["id"]).update(status="suspended", suspension_reason="unpaid")
     tenant = legacy("Old")
 
-    with pytest.raises(AbsorbRefused, match="suspended.*suspension reason"):
+    with pytest.raises(AbsorbRefused, match=r"suspended.*suspension reason"):
         TenantService.link_to_clerk_org(tenant, bare["clerkOrgId"], acting_user=None)
 
     tenant.refresh_from_db()

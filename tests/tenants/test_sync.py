@@ -24,7 +24,9 @@ ADA = ClerkMembership(
 
 
 def mirrored(clerk_org_id: str = ACME.id) -> tuple[Any, ...]:
-    return Tenant.objects.values_list("name", "slug", "status", "clerk_updated_at").get(clerk_org_id=clerk_org_id)
+    return Tenant.objects.values_list("name", "slug", "status", "clerk_updated_at").get(
+        clerk_org_id=clerk_org_id
+    )
 
 
 def membership() -> tuple[Any, ...]:

@@ -1,0 +1,119 @@
+"""The processes of a demo: each logs to a file of its own, and none outlives it."""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from django.conf import settings
+
+from tenants.demo.exceptions import DemoError
+from tenants.demo.interrupts import Interrupts
+
+POLL_SECONDS = 0.05
+START_SECONDS = 60.0
+STOP_SECONDS = 5.0
+TAIL_LINES = 20
+
+
+class Child:
+    """One process, started by Children."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], env: Mapping[str, str], log: Path, pass_fds: Sequence[int]
+    ) -> None:
+        self.name = name
+        self._output = log.with_suffix(".out")
+        self._log = log
+        with self._output.open("wb") as output, log.open("wb") as errors:
+            self._process = subprocess.Popen(  # noqa: S603 - commands of our own
+                command,
+                cwd=settings.BASE_DIR,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                pass_fds=pass_fds,
+                # Ctrl-C at the terminal reaches us alone; we stop the others, in order.
+                start_new_session=True,
+            )
+
+    def require_alive(self) -> None:
+        """Raise DemoError with the end of the log when the process is gone."""
+        status = self._process.poll()
+        if status is not None:
+            ending = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            raise DemoError(f"The process {self.name!r} is gone ({ending}).{self.last_words()}")
+
+    def last_words(self) -> str:
+        """Return the end of its log, to be appended to a message; empty when it logged nothing."""
+        lines = self._log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        return "\n".join([f" The end of its log:\n{lines[0]}", *lines[1:]]) if lines else ""
+
+    def first_line(self) -> str:
+        """Wait for the first line of its output and return it; raise DemoError when none comes."""
+        deadline = time.monotonic() + START_SECONDS
+        while "\n" not in (output := self._output.read_text(errors="replace")):
+            self.require_alive()
+            if time.monotonic() > deadline:
+                raise DemoError(f"The process {self.name!r} has not started in {START_SECONDS:.0f} s.")
+            time.sleep(POLL_SECONDS)
+        return output.partition("\n")[0]
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop the process from running during the block: its port takes connections, and nobody answers."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            os.waitpid(self._process.pid, os.WUNTRACED)
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Ask the process to end and wait for it; kill it, and what it started, if it does not."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+class Children:
+    """All processes of a demo; leaving the block stops them, the youngest first."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
+        self._children: list[Child] = []
+        self._logs = tempfile.TemporaryDirectory(prefix="clerk-tenants-demo-")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            self._interrupts.ignore()
+        finally:
+            for child in reversed(self._children):
+                child.stop()
+            self._logs.cleanup()
+
+    def start(
+        self, name: str, command: Sequence[str], env: Mapping[str, str], pass_fds: Sequence[int] = ()
+    ) -> Child:
+        """Start `command` with the environment `env` and nothing else of ours."""
+        with self._interrupts.held():
+            child = Child(name, command, env, Path(self._logs.name) / f"{name}.log", pass_fds)
+            self._children.append(child)
+        return child
+
+    def require_alive(self) -> None:
+        """Raise DemoError naming the first process that is gone."""
+        for child in self._children:
+            child.require_alive()

@@ -1,0 +1,157 @@
+"""`check_clerk` against a local Clerk and against servers that are none."""
+
+import base64
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from io import StringIO
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+
+from tests import hostile_server
+from tests.hostile_server import Behaviour, HostileServer, clerk_error, respond
+from tests.sandbox import SandboxControl
+
+SUBJECTS = ["key", "instance", "clock", "organizations", "slugs", "signing keys", "issuer", "webhook secret"]
+SIGNING_SECRET = f"whsec_{base64.b64encode(b'of a test, 24 bytes long').decode()}"
+
+Findings = dict[str, dict[str, str]]
+
+
+def run() -> tuple[Findings, bool]:
+    """Run the command; return its findings by subject, and whether it succeeded."""
+    output = StringIO()
+    try:
+        call_command("check_clerk", "--json", stdout=output)
+    except CommandError:
+        succeeded = False
+    else:
+        succeeded = True
+    summary = json.loads(output.getvalue().splitlines()[-1])
+    assert summary["ok"] is succeeded
+    return {finding["subject"]: finding for finding in summary["findings"]}, succeeded
+
+
+def test_check_clerk_with_everything_right_is_all_ok(sandbox: SandboxControl, settings: Settings) -> None:
+    settings.CLERK_WEBHOOK_SIGNING_SECRET = [SIGNING_SECRET]
+    findings, succeeded = run()
+    assert succeeded
+    assert {subject: finding["status"] for subject, finding in findings.items()} == dict.fromkeys(
+        SUBJECTS, "ok"
+    )
+
+
+def test_check_clerk_prints_a_line_for_each_finding_and_no_secret(
+    sandbox: SandboxControl, settings: Settings
+) -> None:
+    settings.CLERK_WEBHOOK_SIGNING_SECRET = [SIGNING_SECRET]
+    settings.CLERK_INSTANCE_ID = ""
+    output = StringIO()
+    call_command("check_clerk", stdout=output, no_color=True)
+    lines = output.getvalue().splitlines()
+    assert lines[0] == "ok   key: Clerk accepts CLERK_SECRET_KEY."
+    assert lines[1].startswith("warn instance: ")
+    assert f"CLERK_INSTANCE_ID={sandbox.description['instanceId']}" in lines[2]
+    for secret in (SIGNING_SECRET, settings.CLERK_SECRET_KEY, settings.CLERK_JWT_KEY.splitlines()[1]):
+        assert secret not in output.getvalue()
+
+
+def other_public_key() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "subject", "status"),
+    [
+        ("CLERK_INSTANCE_ID", "", "instance", "warn"),
+        ("CLERK_INSTANCE_ID", "ins_other", "instance", "FAIL"),
+        ("CLERK_JWT_KEY", "", "signing keys", "ok"),
+        ("CLERK_JWT_KEY", "no PEM", "signing keys", "FAIL"),
+        ("CLERK_JWT_KEY", other_public_key(), "signing keys", "FAIL"),
+        ("CLERK_ISSUER", "", "issuer", "warn"),
+        ("CLERK_ISSUER", "clerk.example.com", "issuer", "FAIL"),
+        ("CLERK_ISSUER", "https://[clerk", "issuer", "FAIL"),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", [], "webhook secret", "warn"),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", [SIGNING_SECRET, "whsec_no"], "webhook secret", "FAIL"),
+    ],
+)
+def test_check_clerk_with_a_setting_that_does_not_fit_says_so_and_goes_on(
+    sandbox: SandboxControl, settings: Settings, name: str, value: object, subject: str, status: str
+) -> None:
+    setattr(settings, name, value)
+    findings, succeeded = run()
+    assert list(findings) == SUBJECTS
+    assert findings[subject]["status"] == status
+    assert bool(findings[subject]["advice"]) is (status != "ok")
+    assert succeeded is (status != "FAIL")
+
+
+@pytest.mark.parametrize(
+    ("change", "subject", "status"),
+    [
+        (lambda sandbox: sandbox.organization_settings(enabled=False), "organizations", "FAIL"),
+        (lambda sandbox: sandbox.organization_settings(slug_disabled=True), "slugs", "warn"),
+        (lambda sandbox: sandbox.fault("GET /v1/jwks", body="{}"), "signing keys", "FAIL"),
+        (lambda sandbox: sandbox.fault("GET /v1/jwks", body='{"keys": []}'), "signing keys", "FAIL"),
+        (
+            lambda sandbox: sandbox.fault("GET /v1/instance/organization_settings", body="{}"),
+            "organizations",
+            "warn",
+        ),
+        (
+            lambda sandbox: sandbox.fault("GET /v1/instance/organization_settings", body="[]"),
+            "organizations",
+            "FAIL",
+        ),
+    ],
+)
+def test_check_clerk_of_an_instance_that_does_not_fit_says_so(
+    sandbox: SandboxControl, change: Callable[[SandboxControl], object], subject: str, status: str
+) -> None:
+    change(sandbox)
+    findings, succeeded = run()
+    assert findings[subject]["status"] == status
+    assert succeeded is (status != "FAIL")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        clerk_error(401, "clerk_key_invalid"),
+        clerk_error(500, "internal_clerk_error"),
+        hostile_server.reset,
+        respond(200, b"<html>", content_type="text/html"),
+        respond(200, []),
+        respond(302, headers={"Location": "https://example.com"}),
+    ],
+)
+def test_check_clerk_without_an_accepted_key_fails_and_asks_nothing_more(
+    settings: Settings, answer: Behaviour
+) -> None:
+    with HostileServer(answer) as server:
+        settings.CLERK_API_URL = server.api_url
+        settings.CLERK_SECRET_KEY = "sk_test_of_a_scripted_server"
+        findings, succeeded = run()
+    assert not succeeded
+    assert findings["key"]["status"] == "FAIL"
+    assert list(findings) == ["key", "issuer", "webhook secret"]
+    assert set(server.requests) == {"GET /v1/instance"}
+
+
+@pytest.mark.parametrize(("minutes", "words"), [(-3, "ahead of"), (3, "behind")])
+def test_check_clerk_with_a_clock_that_is_off_fails(settings: Settings, minutes: int, words: str) -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)
+    answer = respond(200, {"id": "ins_1", "environment_type": "development"}, headers={"Date": date})
+    with HostileServer(answer) as server:
+        settings.CLERK_API_URL = server.api_url
+        settings.CLERK_SECRET_KEY = "sk_test_of_a_scripted_server"
+        findings, succeeded = run()
+    assert not succeeded
+    assert findings["clock"]["status"] == "FAIL"
+    assert words in findings["clock"]["message"]

@@ -1,0 +1,141 @@
+"""System checks of the settings: each wrong value is named by id, and no value is shown."""
+
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from django.core.checks import run_checks
+from pytest_django import Settings
+
+SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+PUBLIC_PEM = RSA_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+PRIVATE_PEM = RSA_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+EC_PEM = (
+    ec.generate_private_key(ec.SECP256R1())
+    .public_key()
+    .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    .decode()
+)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Iterator[Settings]:
+    """Settings of a production that nothing is wrong with."""
+    settings.DEBUG = False
+    settings.SECRET_KEY = secrets.token_urlsafe(50)
+    settings.DATABASES = {
+        "default": {**settings.DATABASES["default"], "ENGINE": "django.db.backends.postgresql"}
+    }
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache"}}
+    settings.CLERK_SECRET_KEY = f"sk_live_{secrets.token_hex(24)}"
+    settings.CLERK_API_URL = "https://api.clerk.com/v1"
+    settings.CLERK_JWT_KEY = PUBLIC_PEM
+    settings.CLERK_ISSUER = "https://clerk.example.com"
+    settings.CLERK_AUTHORIZED_PARTIES = ["https://app.example.com", "http://localhost:3000"]
+    settings.CLERK_PENDING_SESSIONS = "refuse"
+    settings.CLERK_WEBHOOK_SIGNING_SECRET = [SIGNING_SECRET]
+    yield settings
+
+
+def found() -> dict[str | None, str]:
+    """What our checks say now, by id."""
+    messages = [message for message in run_checks() if str(message.id).startswith("clerk.")]
+    assert all(message.hint for message in messages)
+    return {message.id: message.msg for message in messages}
+
+
+def test_checks_of_good_settings_find_nothing(settings: Settings) -> None:
+    assert found() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "check_id"),
+    [
+        ("CLERK_SECRET_KEY", "", "clerk.E001"),
+        ("CLERK_SECRET_KEY", "sk_test_xxx", "clerk.E001"),
+        ("CLERK_SECRET_KEY", "sk_test_...", "clerk.E001"),
+        ("CLERK_SECRET_KEY", "sk_live_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "clerk.E001"),
+        ("CLERK_SECRET_KEY", "changeme", "clerk.E001"),
+        ("CLERK_SECRET_KEY", "your-key-here", "clerk.E001"),
+        ("CLERK_SECRET_KEY", "sk_test_your_clerk_secret_key_here", "clerk.E001"),
+        ("CLERK_SECRET_KEY", f"pk_test_{secrets.token_hex(24)}", "clerk.E002"),
+        ("CLERK_SECRET_KEY", secrets.token_hex(24), "clerk.E002"),
+        ("CLERK_JWT_KEY", "no PEM", "clerk.E003"),
+        ("CLERK_JWT_KEY", PUBLIC_PEM[:200], "clerk.E003"),
+        ("CLERK_JWT_KEY", PRIVATE_PEM, "clerk.E003"),
+        ("CLERK_JWT_KEY", EC_PEM, "clerk.E003"),
+        ("CLERK_API_URL", "", "clerk.E004"),
+        ("CLERK_API_URL", "api.clerk.com/v1", "clerk.E004"),
+        ("CLERK_API_URL", "https://api.clerk.com", "clerk.E004"),
+        ("CLERK_API_URL", "http://api.clerk.com/v1", "clerk.E004"),
+        ("CLERK_API_URL", "ftp://api.clerk.com/v1", "clerk.E004"),
+        ("CLERK_API_URL", "https://api.clerk.com:port/v1", "clerk.E004"),
+        ("CLERK_API_URL", "https://user@api.clerk.com/v1", "clerk.E004"),
+        ("CLERK_API_URL", "https://api.clerk.com/v1?a=b", "clerk.E004"),
+        ("CLERK_API_URL", "https://[api/v1", "clerk.E004"),
+        ("CLERK_API_URL", "http://127.0.0.1:8001/v1", "clerk.E005"),
+        ("CLERK_API_URL", "http://localhost:8001/v1", "clerk.E005"),
+        ("CLERK_API_URL", "http://[::1]:8001/v1", "clerk.E005"),
+        ("CLERK_PENDING_SESSIONS", "admit", "clerk.E006"),
+        ("CLERK_AUTHORIZED_PARTIES", ["https://app.example.com/"], "clerk.E007"),
+        ("CLERK_AUTHORIZED_PARTIES", ["app.example.com"], "clerk.E007"),
+        ("CLERK_AUTHORIZED_PARTIES", ["https://app.example.com", "https://[app"], "clerk.E007"),
+        ("CLERK_TIMEOUT_SECONDS", 0.0, "clerk.E008"),
+        ("CLERK_TIMEOUT_SECONDS", -1.0, "clerk.E008"),
+        ("CLERK_TIMEOUT_SECONDS", 61.0, "clerk.E008"),
+        ("CLERK_TIMEOUT_SECONDS", float("nan"), "clerk.E008"),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", ["whsec_"], "clerk.E009"),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", ["whsec_not base64 at all, not base64"], "clerk.E009"),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", [SIGNING_SECRET, SIGNING_SECRET[6:]], "clerk.E009"),
+        ("CLERK_ISSUER", "", "clerk.W002"),
+        ("SECRET_KEY", "insecure-development-only", "clerk.E010"),
+        ("SECRET_KEY", "", "clerk.E010"),
+        ("DATABASES", {"default": {"ENGINE": "config.unconfigured_database"}}, "clerk.E011"),
+        ("CACHES", {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}, "clerk.W003"),
+    ],
+)
+def test_checks_of_a_wrong_value_name_the_setting_by_id(
+    settings: Settings, name: str, value: Any, check_id: str
+) -> None:
+    setattr(settings, name, value)
+    messages = found()
+    assert list(messages) == [check_id]
+    for secret in value if isinstance(value, list) else [value]:
+        assert not secret or str(secret) not in messages[check_id]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CLERK_SECRET_KEY", f"sk_test_{secrets.token_urlsafe(32)}"),
+        ("CLERK_JWT_KEY", ""),
+        ("CLERK_JWT_KEY", PUBLIC_PEM.replace("\n", "\\n")),
+        ("CLERK_API_URL", "https://api.clerk.com/v1/"),
+        ("CLERK_AUTHORIZED_PARTIES", []),
+        ("CLERK_PENDING_SESSIONS", "create"),
+        ("CLERK_TIMEOUT_SECONDS", 0.5),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", []),
+    ],
+)
+def test_checks_of_another_good_value_find_nothing(settings: Settings, name: str, value: Any) -> None:
+    setattr(settings, name, value)
+    assert found() == {}
+
+
+def test_checks_in_development_without_a_key_only_warn(settings: Settings) -> None:
+    settings.DEBUG = True
+    settings.SECRET_KEY = "insecure-development-only"
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    settings.CLERK_SECRET_KEY = ""
+    settings.CLERK_ISSUER = ""
+    settings.CLERK_API_URL = "http://127.0.0.1:8001/v1"
+    assert list(found()) == ["clerk.W001"]

@@ -1,0 +1,216 @@
+"""Liveness, readiness, and the pages that are served to anybody."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.contrib.staticfiles import finders
+from django.db import connection
+from django.test import Client
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable
+from config.health import CLERK_INTERVAL_SECONDS, ClerkState
+from tests.jwks_server import running_jwks_server
+
+ASK_READYZ = """
+import django; django.setup()
+from django.test import Client
+response = Client().get("/readyz")
+print(response.status_code, response.json()["checks"]["database"], flush=True)
+import os; os._exit(0)
+"""
+
+
+def test_healthz_answers_without_database_and_network(client: Client) -> None:
+    response = client.get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "alive"})
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("accept", ["*/*", "text/html", "application/json", "nonsense"])
+def test_readyz_with_everything_in_place_is_ready_and_json(client: Client, accept: str) -> None:
+    response = client.get("/readyz", headers={"accept": accept})
+    assert response.status_code == 200
+    body = response.json()
+    assert body["status"] == "ready"
+    assert body["checks"] == {"database": "ok", "migrations": "ok", "queue": "ok"}
+    assert "no-store" in response["Cache-Control"]
+
+
+@pytest.mark.django_db
+def test_readyz_while_clerk_hangs_is_ready_at_once(client: Client, settings: Settings) -> None:
+    with running_jwks_server() as jwks:
+        jwks.answers.clear()
+        settings.CLERK_SECRET_KEY = "sk_test_of_this_test"
+        settings.CLERK_API_URL = jwks.api_url
+        assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_readyz_with_a_migration_not_applied_is_unready_and_names_the_app(client: Client) -> None:
+    with without("DELETE FROM django_migrations WHERE app = 'tenants'", restored_by=insert_back("tenants")):
+        response = client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["status"] == "unready"
+    assert response.json()["checks"]["migrations"].endswith("not applied for tenants")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_readyz_without_the_tables_of_the_queue_is_unready(client: Client) -> None:
+    away = "ALTER TABLE procrastinate_jobs RENAME TO procrastinate_jobs_away"
+    back = "ALTER TABLE procrastinate_jobs_away RENAME TO procrastinate_jobs"
+    with without(away, restored_by=back):
+        response = client.get("/readyz")
+    assert response.status_code == 503
+    assert "the queue has no tables" in response.json()["checks"]["queue"]
+
+
+def insert_back(app: str) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT app, name, applied::text FROM django_migrations WHERE app = %s", [app])
+        rows = ", ".join(f"('{app}', '{name}', '{applied}')" for app, name, applied in cursor.fetchall())
+    return f"INSERT INTO django_migrations (app, name, applied) VALUES {rows}"
+
+
+@contextmanager
+def without(statement: str, *, restored_by: str) -> Iterator[None]:
+    """Take something away from the database for the block."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        try:
+            yield
+        finally:
+            cursor.execute(restored_by)
+
+
+@contextmanager
+def silent_database() -> Iterator[int]:
+    """The port of a server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def readyz_of_a_process_with(database_url: str) -> str:
+    environment = {**os.environ, "DATABASE_URL": database_url, "DJANGO_SETTINGS_MODULE": "config.settings"}
+    finished = subprocess.run(
+        [sys.executable, "-c", ASK_READYZ],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return finished.stdout.strip()
+
+
+def test_readyz_without_a_database_is_unready() -> None:
+    answer = readyz_of_a_process_with("postgres://nobody:secret@127.0.0.1:9/nothing")
+    assert answer == "503 Unavailable: the database does not answer"
+
+
+def test_readyz_with_a_database_that_hangs_gives_up_and_is_unready() -> None:
+    with silent_database() as port:
+        answer = readyz_of_a_process_with(f"postgres://nobody:secret@127.0.0.1:{port}/nothing")
+    assert answer.startswith("503 Unavailable: Timed out")
+
+
+@pytest.mark.django_db
+def test_readyz_leaves_no_query_on_the_connection_of_the_request(
+    client: Client, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    with django_assert_num_queries(0):
+        client.get("/readyz")
+
+
+class Look:
+    """A look at Clerk that counts, and finds what it is told to."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.finds: Exception | None = None
+
+    def __call__(self) -> None:
+        self.count += 1
+        if self.finds:
+            raise self.finds
+
+
+def eventually(state: ClerkState, expected: str) -> bool:
+    give_up = time.monotonic() + 10
+    while state.get() != expected and time.monotonic() < give_up:
+        time.sleep(0.005)
+    return state.get() == expected
+
+
+@pytest.mark.parametrize(
+    ("finds", "expected"),
+    [(None, "ok"), (ClerkUnavailable("x"), "unavailable"), (ClerkMisconfigured("x"), "misconfigured")],
+)
+def test_clerk_state_tells_what_the_last_look_found(finds: Exception | None, expected: str) -> None:
+    look = Look()
+    look.finds = finds
+    assert eventually(ClerkState(look), expected)
+
+
+def test_clerk_state_while_the_first_look_lasts_is_unknown_at_once() -> None:
+    answers = threading.Event()
+    state = ClerkState(answers.wait)
+    assert state.get() == "unknown"
+    answers.set()
+    assert eventually(state, "ok")
+
+
+def test_clerk_state_however_often_asked_looks_once_a_minute() -> None:
+    look, now = Look(), [0.0]
+    state = ClerkState(look, clock=lambda: now[0])
+    assert eventually(state, "ok")
+    for _ in range(100):
+        state.get()
+    assert look.count == 1
+    now[0] += CLERK_INTERVAL_SECONDS
+    look.finds = ClerkUnavailable("x")
+    assert eventually(state, "unavailable")
+    assert look.count == 2
+
+
+# --- documentation ----------------------------------------------------------------------------------
+
+
+def test_docs_are_public_and_name_no_other_server(client: Client) -> None:
+    response = client.get("/api/v1/docs")
+    assert response.status_code == 200
+    page = response.content.decode()
+    assert "//" not in page.replace("://testserver", "") or not external_addresses(page)
+    assert "/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js" in page
+
+
+def external_addresses(page: str) -> list[str]:
+    return [
+        word for word in page.replace('"', " ").replace("'", " ").split() if word.startswith(("http", "//"))
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["swagger-ui.css", "swagger-ui-bundle.js", "swagger-ui-standalone-preset.js"]
+)
+def test_docs_find_their_files_on_this_machine(name: str) -> None:
+    assert finders.find(f"drf_spectacular_sidecar/swagger-ui-dist/{name}")
+
+
+def test_schema_is_public_and_describes_both_ways_to_sign_in(client: Client) -> None:
+    schema = client.get("/api/v1/schema", headers={"accept": "application/vnd.oai.openapi+json"}).json()
+    schemes: dict[str, Any] = schema["components"]["securitySchemes"]
+    assert schemes["clerkSession"]["scheme"] == "bearer"
+    assert schemes["staffSession"]["in"] == "cookie"
+
+
+def test_schema_ignores_credentials(client: Client) -> None:
+    assert client.get("/api/v1/schema", headers={"authorization": "Bearer x"}).status_code == 200
