@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-PROMISED_BYTES = 1000
+PROMISED_BYTES = 20
+"""Of a body that never comes whole within a deadline of a few seconds."""
 
 
 class HostileServer:
@@ -37,6 +38,12 @@ class HostileServer:
     def script(self, *behaviours: "Behaviour") -> None:
         """Answer the next requests with these behaviours."""
         self._behaviours[:] = behaviours
+
+    def forget_requests(self) -> None:
+        """Count from zero again."""
+        with self._lock:
+            self.requests.clear()
+            self.bodies.clear()
 
     def __enter__(self) -> Self:
         return self

@@ -49,9 +49,9 @@ def _found(record: T | None, detail: str) -> T:
 class Store:
     """The instance's users, organizations, memberships and settings."""
 
-    def __init__(self, settings: InstanceSettings) -> None:
+    def __init__(self, settings: InstanceSettings, clock: MillisecondClock | None = None) -> None:
         self.lock = threading.RLock()
-        self.clock = MillisecondClock()
+        self.clock = clock or MillisecondClock()
         self.settings = settings
         self.tables = Tables()
         self.raw_patches: dict[str, RawPatch] = {}

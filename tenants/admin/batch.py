@@ -1,6 +1,7 @@
 """One step for each selected tenant, and what is said about it afterwards."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -14,17 +15,23 @@ from tenants.models import Tenant
 BATCH_SECONDS = 20.0
 """After this no further tenant is begun: the request must end before its web server ends it (30 s)."""
 
-HOPELESS = (ClerkUnavailable, ClerkMisconfigured)
-"""What the next tenant would meet as well, each after a wait of its own."""
+TIME_IS_OVER = "There was no time for more."
+
+HOPELESS = {
+    ClerkUnavailable: "Clerk is unavailable.",
+    ClerkMisconfigured: "The connection to Clerk is misconfigured.",
+}
+"""What every further tenant would meet as well, each after a wait of its own."""
 
 
 @dataclass
 class Outcome:
-    """What became of a selection; each tenant is done, failed or not tried."""
+    """What became of a selection: each tenant is done, failed or, after `stopped` says why, not tried."""
 
     done: int = 0
     failures: list[str] = field(default_factory=list)
     not_tried: int = 0
+    stopped: str = ""
 
 
 def run_in_order(
@@ -35,23 +42,27 @@ def run_in_order(
     Stops at the first failure that is not the tenant's own (Clerk unavailable or misconfigured) and
     when `seconds` are over. Only TenantError and ClerkError are failures; anything else is raised.
     """
-    tenants = list(selected)
+    waiting = deque(selected)
     outcome = Outcome()
     end = time.monotonic() + seconds
-    for position, tenant in enumerate(tenants):
-        if time.monotonic() >= end:
-            outcome.not_tried = len(tenants) - position
-            break
-        try:
-            step(tenant)
-        except (TenantError, ClerkError) as error:
-            outcome.failures.append(f"{tenant} (tenant {tenant.pk}): {error}")
-            if isinstance(error, HOPELESS):
-                outcome.not_tried = len(tenants) - position - 1
-                break
+    while waiting and not outcome.stopped:
+        if time.monotonic() < end:
+            _run(waiting.popleft(), step, outcome)
         else:
-            outcome.done += 1
+            outcome.stopped = TIME_IS_OVER
+    outcome.not_tried = len(waiting)
     return outcome
+
+
+def _run(tenant: Tenant, step: Callable[[Tenant], object], outcome: Outcome) -> None:
+    try:
+        step(tenant)
+    except (TenantError, ClerkError) as error:
+        outcome.failures.append(f"{tenant} (tenant {tenant.pk}): {error}")
+        reasons = (reason for kind, reason in HOPELESS.items() if isinstance(error, kind))
+        outcome.stopped = next(reasons, "")
+    else:
+        outcome.done += 1
 
 
 def report(request: HttpRequest, outcome: Outcome, *, done: str) -> None:
@@ -60,10 +71,10 @@ def report(request: HttpRequest, outcome: Outcome, *, done: str) -> None:
         messages.success(request, f"{_count(outcome.done)} {done}.")
     for failure in outcome.failures:
         messages.error(request, failure)
-    if outcome.not_tried:
-        messages.warning(
-            request, f"Stopped early: {_count(outcome.not_tried)} not tried. Select the rest again later."
-        )
+    if outcome.stopped:
+        rest = f" {_count(outcome.not_tried)} not tried." if outcome.not_tried else ""
+        hint = "Select what is left again later: nothing is done twice."
+        messages.warning(request, f"{outcome.stopped}{rest} {hint}")
 
 
 def _count(tenants: int) -> str:

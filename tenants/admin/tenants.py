@@ -115,6 +115,7 @@ class TenantAdmin(MirrorAdmin):
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
+            "original": tenant,
             "title": f"Link {tenant} to an organization in Clerk",
         }
         return link_page(request, tenant, context)

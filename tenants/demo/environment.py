@@ -12,7 +12,7 @@ SETTINGS: Mapping[str, str] = {
     "DATABASE_URL": "",
     "CACHE_URL": "locmemcache://",
     "LOG_LEVEL": "WARNING",
-    "LOG_FORMAT": "console",
+    "LOG_FORMAT": "json",
     "CLERK_SECRET_KEY": "",
     # Nobody listens there; who may call the local Clerk gets its address instead.
     "CLERK_API_URL": "http://127.0.0.1:9/v1",
@@ -41,7 +41,7 @@ def is_isolated() -> bool:
 
 
 def ignored_settings() -> list[str]:
-    """Return the names of the settings of this process, from its environment or `.env`, that the demo ignores."""
+    """Return the names of what is set here, in the environment or `.env`, and does not apply in the demo."""
     return sorted(name for name, value in SETTINGS.items() if os.environ.get(name, value) not in ("", value))
 
 

@@ -29,7 +29,7 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let a signal wait for the end of the block: what it starts is registered before anything is raised."""
+        """Let a signal wait for the end of the block, so that what is started there is on record first."""
         self._held = True
         try:
             yield

@@ -39,7 +39,7 @@ class Child:
                 stdout=output,
                 stderr=errors,
                 pass_fds=pass_fds,
-                # Ctrl-C at the terminal reaches us alone; we stop the others, in order.
+                # Ctrl-C at the terminal reaches us alone; we stop the others.
                 start_new_session=True,
             )
 
@@ -53,7 +53,7 @@ class Child:
     def last_words(self) -> str:
         """Return the end of its log, to be appended to a message; empty when it logged nothing."""
         lines = self._log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
-        return "\n".join([f" The end of its log:\n{lines[0]}", *lines[1:]]) if lines else ""
+        return "\n".join(["", f"The end of the log of {self.name!r}:", *lines]) if lines else ""
 
     def first_line(self) -> str:
         """Wait for the first line of its output and return it; raise DemoError when none comes."""
@@ -75,9 +75,12 @@ class Child:
         finally:
             self._process.send_signal(signal.SIGCONT)
 
-    def stop(self) -> None:
-        """Ask the process to end and wait for it; kill it, and what it started, if it does not."""
-        self._process.terminate()
+    def ask_to_stop(self) -> None:
+        """Send what Ctrl-C sends: gunicorn then does not wait for browsers that keep a connection open."""
+        self._process.send_signal(signal.SIGINT)
+
+    def wait_stopped(self) -> None:
+        """Wait until the process has ended; kill it, and what it started, if it takes too long."""
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -86,7 +89,7 @@ class Child:
 
 
 class Children:
-    """All processes of a demo; leaving the block stops them, the youngest first."""
+    """All processes of a demo; leaving the block stops them."""
 
     def __init__(self, interrupts: Interrupts) -> None:
         self._interrupts = interrupts
@@ -101,7 +104,9 @@ class Children:
             self._interrupts.ignore()
         finally:
             for child in reversed(self._children):
-                child.stop()
+                child.ask_to_stop()
+            for child in self._children:
+                child.wait_stopped()
             self._logs.cleanup()
 
     def start(

@@ -41,9 +41,9 @@ def test_check_clerk_with_everything_right_is_all_ok(sandbox: SandboxControl, se
     settings.CLERK_WEBHOOK_SIGNING_SECRET = [SIGNING_SECRET]
     findings, succeeded = run()
     assert succeeded
-    assert {subject: finding["status"] for subject, finding in findings.items()} == dict.fromkeys(
-        SUBJECTS, "ok"
-    )
+    assert list(findings) == SUBJECTS
+    # A local Clerk has our own clock; that one is compared with scripted answers below.
+    assert {findings[subject]["status"] for subject in SUBJECTS if subject != "clock"} == {"ok"}
 
 
 def test_check_clerk_prints_a_line_for_each_finding_and_no_secret(
@@ -67,23 +67,24 @@ def other_public_key() -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "subject", "status"),
+    ("name", "value", "expected"),
     [
-        ("CLERK_INSTANCE_ID", "", "instance", "warn"),
-        ("CLERK_INSTANCE_ID", "ins_other", "instance", "FAIL"),
-        ("CLERK_JWT_KEY", "", "signing keys", "ok"),
-        ("CLERK_JWT_KEY", "no PEM", "signing keys", "FAIL"),
-        ("CLERK_JWT_KEY", other_public_key(), "signing keys", "FAIL"),
-        ("CLERK_ISSUER", "", "issuer", "warn"),
-        ("CLERK_ISSUER", "clerk.example.com", "issuer", "FAIL"),
-        ("CLERK_ISSUER", "https://[clerk", "issuer", "FAIL"),
-        ("CLERK_WEBHOOK_SIGNING_SECRET", [], "webhook secret", "warn"),
-        ("CLERK_WEBHOOK_SIGNING_SECRET", [SIGNING_SECRET, "whsec_no"], "webhook secret", "FAIL"),
+        ("CLERK_INSTANCE_ID", "", ("instance", "warn")),
+        ("CLERK_INSTANCE_ID", "ins_other", ("instance", "FAIL")),
+        ("CLERK_JWT_KEY", "", ("signing keys", "ok")),
+        ("CLERK_JWT_KEY", "no PEM", ("signing keys", "FAIL")),
+        ("CLERK_JWT_KEY", other_public_key(), ("signing keys", "FAIL")),
+        ("CLERK_ISSUER", "", ("issuer", "warn")),
+        ("CLERK_ISSUER", "clerk.example.com", ("issuer", "FAIL")),
+        ("CLERK_ISSUER", "https://[clerk", ("issuer", "FAIL")),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", [], ("webhook secret", "warn")),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", [SIGNING_SECRET, "whsec_no"], ("webhook secret", "FAIL")),
     ],
 )
 def test_check_clerk_with_a_setting_that_does_not_fit_says_so_and_goes_on(
-    sandbox: SandboxControl, settings: Settings, name: str, value: object, subject: str, status: str
+    sandbox: SandboxControl, settings: Settings, name: str, value: object, expected: tuple[str, str]
 ) -> None:
+    subject, status = expected
     setattr(settings, name, value)
     findings, succeeded = run()
     assert list(findings) == SUBJECTS
@@ -144,14 +145,15 @@ def test_check_clerk_without_an_accepted_key_fails_and_asks_nothing_more(
     assert set(server.requests) == {"GET /v1/instance"}
 
 
-@pytest.mark.parametrize(("minutes", "words"), [(-3, "ahead of"), (3, "behind")])
-def test_check_clerk_with_a_clock_that_is_off_fails(settings: Settings, minutes: int, words: str) -> None:
+@pytest.mark.parametrize(
+    ("minutes", "words", "status"), [(-3, "ahead of", "FAIL"), (0, "", "ok"), (3, "behind", "FAIL")]
+)
+def test_check_clerk_compares_the_clocks(settings: Settings, minutes: int, words: str, status: str) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)
     answer = respond(200, {"id": "ins_1", "environment_type": "development"}, headers={"Date": date})
     with HostileServer(answer) as server:
         settings.CLERK_API_URL = server.api_url
         settings.CLERK_SECRET_KEY = "sk_test_of_a_scripted_server"
-        findings, succeeded = run()
-    assert not succeeded
-    assert findings["clock"]["status"] == "FAIL"
+        findings, _ = run()
+    assert findings["clock"]["status"] == status
     assert words in findings["clock"]["message"]

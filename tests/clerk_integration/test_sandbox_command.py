@@ -53,12 +53,12 @@ def test_command_serves_what_its_first_line_describes() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_command_signalled_ends_with_exit_code_zero(number: signal.Signals) -> None:
-    with _running() as (process, described):
-        with httpx.Client() as open_connection:
-            open_connection.get(f"{described['issuer']}/sandbox/requests")
-            process.send_signal(number)
+    with _running() as (process, described), httpx.Client(verify=False) as open_connection:
+        open_connection.get(f"{described['issuer']}/sandbox/requests")
 
-            assert process.wait(DEADLINE) == 0
+        process.send_signal(number)
+
+        assert process.wait(DEADLINE) == 0
 
 
 def test_command_port_in_use_says_so_in_one_line_and_exits_one() -> None:

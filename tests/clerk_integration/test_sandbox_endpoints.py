@@ -1,4 +1,4 @@
-"""Every endpoint that the coverage table claims: routed, called by the official SDK, held against the spec."""
+"""Every endpoint that the coverage table claims: routed, called by the SDK, held against the spec."""
 
 from collections.abc import Callable, Iterator
 from functools import cache

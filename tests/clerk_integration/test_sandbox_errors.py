@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from clerk_backend_api import Clerk
-from clerk_backend_api.models import ClerkBaseError
+from clerk_backend_api.models import ClerkBaseError, CreateOrganizationRequestBody
 
 from clerk_integration.sandbox.errors import ERRORS, ErrorRow
 from tests.sandbox import SandboxControl, official_sdk
@@ -24,7 +24,8 @@ class Scene:
     outsider: str
 
     def create(self, **fields: Any) -> object:
-        return self.clerk.organizations.create(request={"name": "Umbrella", **fields})
+        request = CreateOrganizationRequestBody(**{"name": "Umbrella", **fields})
+        return self.clerk.organizations.create(request=request)
 
     def join(self, user: str) -> object:
         return self.clerk.organization_memberships.create(

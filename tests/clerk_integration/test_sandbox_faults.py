@@ -11,10 +11,7 @@ from tests.sandbox import SandboxControl
 
 @pytest.fixture
 def http(sandbox: SandboxControl) -> Iterator[httpx.Client]:
-    headers = {"Authorization": f"Bearer {sandbox.description['secretKey']}"}
-    with httpx.Client(
-        base_url=sandbox.description["apiUrl"], headers=headers, timeout=20, trust_env=False
-    ) as client:
+    with sandbox.backend_client() as client:
         yield client
 
 
@@ -28,18 +25,18 @@ def test_fault_drop_after_commit_changes_once_and_hangs_up(
     sandbox.fault("POST /v1/organizations", dropAfterCommit=True)
 
     with pytest.raises(httpx.RemoteProtocolError):
-        http.post("/organizations", json={"name": "Acme"})
+        http.post("/v1/organizations", json={"name": "Acme"})
 
     assert _names(sandbox) == ["Acme"]
     assert [call["status"] for call in sandbox.requests("POST")] == [None]
-    assert http.post("/organizations", json={"name": "Next"}).status_code == 200
+    assert http.post("/v1/organizations", json={"name": "Next"}).status_code == 200
 
 
 def test_fault_timeout_commits_and_holds_the_answer_back(sandbox: SandboxControl, http: httpx.Client) -> None:
     sandbox.fault("POST /v1/organizations", timeoutSeconds=30)
 
     with pytest.raises(httpx.ReadTimeout):
-        http.post("/organizations", json={"name": "Acme"}, timeout=0.2)
+        http.post("/v1/organizations", json={"name": "Acme"}, timeout=0.2)
 
     assert _names(sandbox) == ["Acme"]
 
@@ -47,7 +44,7 @@ def test_fault_timeout_commits_and_holds_the_answer_back(sandbox: SandboxControl
 def test_fault_status_changes_nothing(sandbox: SandboxControl, http: httpx.Client) -> None:
     sandbox.fault("POST /v1/*", status=503, times=2)
 
-    replies = [http.post("/organizations", json={"name": f"Acme {number}"}) for number in range(3)]
+    replies = [http.post("/v1/organizations", json={"name": f"Acme {number}"}) for number in range(3)]
 
     assert [reply.status_code for reply in replies] == [503, 503, 200]
     assert replies[0].json()["errors"][0]["code"] == "service_unavailable"
@@ -59,7 +56,7 @@ def test_fault_status_without_a_code_of_clerks_has_no_body(
 ) -> None:
     sandbox.fault("GET *", status=502)
 
-    reply = http.get("/organizations")
+    reply = http.get("/v1/organizations")
 
     assert (reply.status_code, reply.content) == (502, b"")
 
@@ -67,7 +64,7 @@ def test_fault_status_without_a_code_of_clerks_has_no_body(
 def test_fault_rate_limit_says_when_to_come_back(sandbox: SandboxControl, http: httpx.Client) -> None:
     sandbox.fault("GET /v1/organizations", rateLimit=7)
 
-    reply = http.get("/organizations")
+    reply = http.get("/v1/organizations")
 
     assert (reply.status_code, reply.headers["Retry-After"]) == (429, "7")
     assert reply.json()["errors"][0]["code"] == "too_many_requests"
@@ -76,7 +73,7 @@ def test_fault_rate_limit_says_when_to_come_back(sandbox: SandboxControl, http: 
 def test_fault_body_is_sent_as_it_is(sandbox: SandboxControl, http: httpx.Client) -> None:
     sandbox.fault("GET /v1/organizations", body='{"data": [')
 
-    reply = http.get("/organizations")
+    reply = http.get("/v1/organizations")
 
     assert (reply.status_code, reply.text) == (200, '{"data": [')
 
@@ -84,17 +81,17 @@ def test_fault_body_is_sent_as_it_is(sandbox: SandboxControl, http: httpx.Client
 def test_fault_for_another_path_waits(sandbox: SandboxControl, http: httpx.Client) -> None:
     sandbox.fault("GET /v1/users*", status=500)
 
-    assert http.get("/organizations").status_code == 200
-    assert http.get("/users/count").status_code == 500
+    assert http.get("/v1/organizations").status_code == 200
+    assert http.get("/v1/users/count").status_code == 500
 
 
 def test_clear_faults_makes_the_instance_well_again(sandbox: SandboxControl, http: httpx.Client) -> None:
     sandbox.fault("*", status=503, times=1000)
-    assert http.get("/organizations").status_code == 503
+    assert http.get("/v1/organizations").status_code == 503
 
     sandbox.clear_faults()
 
-    assert http.get("/organizations").status_code == 200
+    assert http.get("/v1/organizations").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -121,12 +118,12 @@ def test_rate_limit_of_a_development_instance_is_one_hundred_requests(
 ) -> None:
     sandbox.settings(rateLimit="dev")
 
-    statuses = [http.get("/users/count").status_code for _ in range(101)]
-    refused = http.get("/organizations")
+    statuses = [http.get("/v1/users/count").status_code for _ in range(101)]
+    refused = http.get("/v1/organizations")
 
     assert statuses == [200] * 100 + [429]
     assert 1 <= int(refused.headers["Retry-After"]) <= 10
-    assert http.get("/jwks").status_code == 200
+    assert http.get("/v1/jwks").status_code == 200
 
 
 def test_rate_limit_counts_changes_per_organization(sandbox: SandboxControl, http: httpx.Client) -> None:
@@ -134,18 +131,18 @@ def test_rate_limit_counts_changes_per_organization(sandbox: SandboxControl, htt
     sandbox.settings(rateLimit="live")
 
     statuses = [
-        http.patch(f"/organizations/{first}", json={"name": "Renamed"}).status_code for _ in range(11)
+        http.patch(f"/v1/organizations/{first}", json={"name": "Renamed"}).status_code for _ in range(11)
     ]
 
     assert statuses == [200] * 10 + [429]
-    assert http.put(f"/organizations/{first}/metadata", json={}).status_code == 429
-    assert http.patch(f"/organizations/{second}", json={"name": "Renamed"}).status_code == 200
+    assert http.put(f"/v1/organizations/{first}/metadata", json={}).status_code == 429
+    assert http.patch(f"/v1/organizations/{second}", json={"name": "Renamed"}).status_code == 200
 
 
 def test_reset_drops_what_is_still_delayed(sandbox: SandboxControl, http: httpx.Client) -> None:
     sandbox.settings(latencyMs=30_000)
     with ThreadPoolExecutor(1) as pool:
-        delayed = pool.submit(http.post, "/organizations", json={"name": "Acme"})
+        delayed = pool.submit(http.post, "/v1/organizations", json={"name": "Acme"})
         while not sandbox.requests("POST"):
             pass
 
@@ -160,6 +157,6 @@ def test_latency_delays_the_change_itself(sandbox: SandboxControl, http: httpx.C
     sandbox.settings(latencyMs=30_000)
 
     with pytest.raises(httpx.ReadTimeout):
-        http.post("/organizations", json={"name": "Acme"}, timeout=0.2)
+        http.post("/v1/organizations", json={"name": "Acme"}, timeout=0.2)
 
     assert _names(sandbox) == []

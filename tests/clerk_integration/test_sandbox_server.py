@@ -14,8 +14,7 @@ JSON_POST = b"POST /sandbox/users HTTP/1.1\r\nHost: x\r\n"
 
 @pytest.fixture
 def http(sandbox: SandboxControl) -> Iterator[httpx.Client]:
-    headers = {"Authorization": f"Bearer {sandbox.description['secretKey']}"}
-    with httpx.Client(base_url=sandbox.url, headers=headers, timeout=20, trust_env=False) as client:
+    with sandbox.backend_client() as client:
         yield client
 
 
@@ -129,7 +128,8 @@ def test_page_shows_hostile_names_as_text(sandbox: SandboxControl, http: httpx.C
 def test_server_stopped_closes_connections_and_frees_the_port() -> None:
     server = SandboxServer()
     server.start()
-    with httpx.Client(trust_env=False) as client:
+    patient = httpx.Limits(keepalive_expiry=600)
+    with httpx.Client(trust_env=False, verify=False, limits=patient) as client:
         client.get(f"{server.url}/sandbox/requests")
         server.stop()
 

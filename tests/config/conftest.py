@@ -1,5 +1,6 @@
 """Projects whose embedded PostgreSQL the tests may start, break and stop."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from config.embedded_postgres.account import Account
 from config.embedded_postgres.cluster import stop
 from config.embedded_postgres.location import Location
 from tests.config.processes import DatabaseUser
@@ -55,8 +57,12 @@ def new_project(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def stranger() -> Iterator[subprocess.Popen[bytes]]:
-    """A harmless process that nobody may end, owned like the caller."""
-    with subprocess.Popen(["sleep", "300"]) as process:
+def stranger(project: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A harmless process that nobody may end, of the same account as the server."""
+    account = Account.for_data(Location.of(project).data)
+    as_root = os.geteuid() == 0
+    with subprocess.Popen(
+        ["sleep", "300"], user=account.uid if as_root else None, group=account.gid if as_root else None
+    ) as process:
         yield process
         process.kill()

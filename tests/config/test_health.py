@@ -1,4 +1,4 @@
-"""Liveness, readiness, and the pages that are served to anybody."""
+"""Liveness and readiness."""
 
 import os
 import socket
@@ -8,17 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
-from django.contrib.staticfiles import finders
 from django.db import connection
 from django.test import Client
-from pytest_django import DjangoAssertNumQueries, Settings
+from pytest_django import DjangoAssertNumQueries
 
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable
 from config.health import CLERK_INTERVAL_SECONDS, ClerkState
-from tests.jwks_server import running_jwks_server
 
 ASK_READYZ = """
 import django; django.setup()
@@ -46,12 +43,10 @@ def test_readyz_with_everything_in_place_is_ready_and_json(client: Client, accep
 
 
 @pytest.mark.django_db
-def test_readyz_while_clerk_hangs_is_ready_at_once(client: Client, settings: Settings) -> None:
-    with running_jwks_server() as jwks:
-        jwks.answers.clear()
-        settings.CLERK_SECRET_KEY = "sk_test_of_this_test"
-        settings.CLERK_API_URL = jwks.api_url
-        assert client.get("/readyz").status_code == 200
+def test_readyz_without_clerk_is_ready_and_shows_its_state(client: Client) -> None:
+    response = client.get("/readyz")
+    assert response.status_code == 200
+    assert response.json()["clerk"] in {"unknown", "unavailable", "misconfigured"}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -99,7 +94,12 @@ def silent_database() -> Iterator[int]:
 
 
 def readyz_of_a_process_with(database_url: str) -> str:
-    environment = {**os.environ, "DATABASE_URL": database_url, "DJANGO_SETTINGS_MODULE": "config.settings"}
+    environment = {
+        **os.environ,
+        "DATABASE_URL": database_url,
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "LOG_FORMAT": "json",
+    }
     finished = subprocess.run(
         [sys.executable, "-c", ASK_READYZ],
         env=environment,
@@ -179,38 +179,3 @@ def test_clerk_state_however_often_asked_looks_once_a_minute() -> None:
     look.finds = ClerkUnavailable("x")
     assert eventually(state, "unavailable")
     assert look.count == 2
-
-
-# --- documentation ----------------------------------------------------------------------------------
-
-
-def test_docs_are_public_and_name_no_other_server(client: Client) -> None:
-    response = client.get("/api/v1/docs")
-    assert response.status_code == 200
-    page = response.content.decode()
-    assert "//" not in page.replace("://testserver", "") or not external_addresses(page)
-    assert "/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js" in page
-
-
-def external_addresses(page: str) -> list[str]:
-    return [
-        word for word in page.replace('"', " ").replace("'", " ").split() if word.startswith(("http", "//"))
-    ]
-
-
-@pytest.mark.parametrize(
-    "name", ["swagger-ui.css", "swagger-ui-bundle.js", "swagger-ui-standalone-preset.js"]
-)
-def test_docs_find_their_files_on_this_machine(name: str) -> None:
-    assert finders.find(f"drf_spectacular_sidecar/swagger-ui-dist/{name}")
-
-
-def test_schema_is_public_and_describes_both_ways_to_sign_in(client: Client) -> None:
-    schema = client.get("/api/v1/schema", headers={"accept": "application/vnd.oai.openapi+json"}).json()
-    schemes: dict[str, Any] = schema["components"]["securitySchemes"]
-    assert schemes["clerkSession"]["scheme"] == "bearer"
-    assert schemes["staffSession"]["in"] == "cookie"
-
-
-def test_schema_ignores_credentials(client: Client) -> None:
-    assert client.get("/api/v1/schema", headers={"authorization": "Bearer x"}).status_code == 200

@@ -89,8 +89,11 @@ def answer_to(error: Exception) -> Response:
     return rendered(Failing.as_view(error=error)(APIRequestFactory().get("/api/v1/failing")))
 
 
-def rendered(response: Response) -> Response:
-    return response.render()
+def rendered(response: Any) -> Response:
+    """What a DRF view returns, with its content rendered as on the way out."""
+    assert isinstance(response, Response)
+    response.render()
+    return response
 
 
 def error_of(response: Response) -> dict[str, Any]:
@@ -206,7 +209,7 @@ def session_client(db: None) -> Callable[..., Client]:
 
     def build(**attributes: bool) -> Client:
         client = Client(enforce_csrf_checks=True)
-        client.force_login(User.objects.create_user("person", **attributes))
+        client.force_login(User.objects.create(username="person", **attributes))
         return client
 
     return build
@@ -282,8 +285,8 @@ def test_request_that_the_view_cannot_take_is_told_in_the_error_shape(
     method: str, content_type: str, body: bytes, code: str
 ) -> None:
     statuses = {"parse_error": 400, "unsupported_media_type": 415, "method_not_allowed": 405}
-    headers = {"HTTP_AUTHORIZATION": f"Bearer {session_token()}"}
-    request = APIRequestFactory().generic(method, "/", body, content_type, **headers)
+    authorization: dict[str, Any] = {"authorization": f"Bearer {session_token()}"}
+    request = RequestFactory().generic(method, "/", body, content_type, headers=authorization)
     response = rendered(WhoAmI.as_view()(request))
     assert response.status_code == statuses[code]
     assert error_of(response)["code"] == code

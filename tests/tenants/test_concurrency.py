@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from threading import Barrier
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connection, connections, transaction
 
 from clerk_integration.entities import ClerkOrganization
 from tenants import sync
@@ -88,13 +89,26 @@ def test_a_burial_racing_the_insertion_of_its_organization_always_wins() -> None
     assert not Tenant.objects.filter(deleted_at=None).exists()
 
 
-def test_pages_that_share_rows_in_opposite_order_do_not_deadlock() -> None:
-    facts = [ClerkOrganization(id=f"org_{n:03}", name="a", created_at=1, updated_at=1) for n in range(200)]
-    for stamp in range(2, 8):
-        page = [ClerkOrganization(id=f.id, name=f"v{stamp}", created_at=1, updated_at=stamp) for f in facts]
-        together(
-            partial(sync.write_organizations, page),
-            partial(sync.write_organizations, page[::-1]),
-        )
+def waiting_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
 
-    assert set(Tenant.objects.values_list("name", flat=True)) == {"v7"}
+
+def test_a_page_locks_its_rows_in_the_order_of_their_ids_whatever_order_it_came_in() -> None:
+    page = [ClerkOrganization(id=f"org_{n:02}", name="a", created_at=1, updated_at=1) for n in range(20)]
+    sync.write_organizations(page)
+    newer = [replace(fact, name="b", updated_at=2) for fact in reversed(page)]
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            Tenant.objects.select_for_update().get(clerk_org_id="org_10")
+            writer = pool.submit(lambda: (sync.write_organizations(newer), connections.close_all()))
+            while not waiting_for_a_lock():
+                assert not writer.done()
+            free = Tenant.objects.select_for_update(skip_locked=True).order_by("clerk_org_id")
+            not_locked_yet = list(free.values_list("clerk_org_id", flat=True))
+        writer.result()
+
+    assert not_locked_yet == [f"org_{n:02}" for n in range(10, 20)]
+    assert set(Tenant.objects.values_list("name", flat=True)) == {"b"}

@@ -1,0 +1,65 @@
+"""`manage.py demo`: the main job on one machine with nothing set up."""
+
+import os
+import sys
+from argparse import ArgumentTypeError
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from tenants.demo.environment import ignored_settings, is_isolated, isolated_environment
+from tenants.demo.exceptions import DemoError
+from tenants.demo.interrupts import Interrupted
+from tenants.demo.run import run_demo
+
+LAST_PORT = 65535
+
+
+class Command(BaseCommand):
+    """Exit code 0 when every step held, 1 when one failed, 128 + signal when it was interrupted before."""
+
+    help = (
+        "Shows the main job with nothing set up: starts an embedded PostgreSQL, a local Clerk and the web "
+        "server, creates and lists tenants through the REST API, verifies each answer, and serves until "
+        "Ctrl-C. Uses no database and no Clerk key of yours."
+    )
+    # The settings of this process are not those of the demo.
+    requires_system_checks: list[str] = []  # noqa: RUF012 - as in the base class
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        parser.add_argument("--port", type=_port, default=8000, help="port of the web server (default: 8000)")
+        parser.add_argument("--no-serve", action="store_true", help="exit after the walk")
+        parser.add_argument(
+            "--reset", action="store_true", help="begin with an empty database (each port has one of its own)"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run the demo, in the demo's own environment."""
+        if not is_isolated():
+            self._start_over(options)
+        try:
+            run_demo(options["port"], serve=not options["no_serve"], reset=options["reset"])
+        except DemoError as error:
+            raise CommandError(str(error)) from error
+        except Interrupted as interruption:
+            self.stderr.write(f"Stopped by {interruption}, before every step was taken.")
+            sys.exit(interruption.exit_status)
+
+    def _start_over(self, options: dict[str, Any]) -> None:
+        """Replace this process by one whose settings are the demo's."""
+        ignored = ignored_settings()
+        if ignored:
+            self.stdout.write(f"Ignored, the demo has its own: {', '.join(ignored)}")
+        arguments = ["--port", str(options["port"])]
+        arguments += [f"--{name.replace('_', '-')}" for name in ("no_serve", "reset") if options[name]]
+        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "demo", *arguments]
+        self.stdout.flush()
+        os.execve(sys.executable, command, isolated_environment())  # noqa: S606 - ourselves again
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and 0 < int(text) <= LAST_PORT:
+        return int(text)
+    raise ArgumentTypeError(f"{text} is no port; give 1 to {LAST_PORT}")

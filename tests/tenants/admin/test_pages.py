@@ -1,0 +1,150 @@
+"""What the admin shows of tenants and memberships, and that it lets nobody edit them."""
+
+from collections.abc import Callable
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from tenants.models import Membership, Tenant
+from tests.tenants.admin.conftest import CHANGELIST, Staff
+
+MEMBERSHIPS = "/admin/tenants/membership/"
+SCRIPT = "<script>alert(1)</script>"
+
+
+def names(staff: Staff, query: str) -> set[str]:
+    response = staff.get(f"{CHANGELIST}{query}")
+    assert response.status_code == 200
+    return {tenant.name for tenant in response.context["cl"].result_list}
+
+
+def statements(staff: Staff, path: str) -> int:
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        assert staff.get(path).status_code == 200
+    return len(queries)
+
+
+def test_tenants_are_listed_with_their_active_members(
+    viewer: Staff, linked: Callable[..., Tenant], legacy: Callable[..., Tenant]
+) -> None:
+    acme = linked("org_1", slug="acme")
+    legacy("Old & Sons", {"user_1": "owner", "user_2": "member"})
+    for number, active in enumerate([True, True, True, False]):
+        Membership.objects.create(
+            tenant=acme, clerk_user_id=f"user_{number}", role="org:member", is_active=active
+        )
+
+    page = viewer.get()
+
+    assert {tenant.name: tenant.members_count for tenant in page.context["cl"].result_list} == {
+        "Acme": 3,
+        "Old & Sons": 2,
+    }
+    for shown in ("org_1", "acme", "Old &amp; Sons"):
+        assert shown in page.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("?linked=true", {"Acme", "Gone"}),
+        ("?linked=false", {"Old"}),
+        ("?status__exact=deactivated", {"Gone"}),
+        ("?q=acm", {"Acme"}),
+        ("?q=the-old", {"Old"}),
+        ("?q=org_2", {"Gone"}),
+    ],
+)
+def test_tenants_are_filtered_and_searched(
+    viewer: Staff,
+    linked: Callable[..., Tenant],
+    legacy: Callable[..., Tenant],
+    query: str,
+    expected: set[str],
+) -> None:
+    linked("org_1", "Acme")
+    linked("org_2", "Gone", status="deactivated")
+    legacy("Old", slug="the-old-one")
+    assert names(viewer, query) == expected
+
+
+def test_memberships_are_listed_with_their_tenant(viewer: Staff, legacy: Callable[..., Tenant]) -> None:
+    legacy("Acme", {"user_ada": "org:admin"})
+    page = viewer.get(f"{MEMBERSHIPS}?q=ada").content.decode()
+    for shown in ("user_ada", "Acme", "org:admin"):
+        assert shown in page
+
+
+@pytest.mark.parametrize("path", [CHANGELIST, MEMBERSHIPS])
+def test_lists_cost_the_same_for_few_and_many_rows(
+    operator: Staff, legacy: Callable[..., Tenant], path: str
+) -> None:
+    legacy("Acme", {"user_1": "owner"})
+    few = statements(operator, path)
+    for number in range(20):
+        legacy(f"Acme {number}", {"user_1": "owner", "user_2": "member"})
+    assert statements(operator, path) == few
+
+
+def test_names_from_clerk_are_escaped(viewer: Staff, linked: Callable[..., Tenant]) -> None:
+    tenant = linked("org_1", SCRIPT, logo_url="javascript:alert(1)", clerk_metadata={"a": SCRIPT})
+    membership = Membership.objects.create(tenant=tenant, clerk_user_id="user_1", role=SCRIPT)
+    for path in (
+        CHANGELIST,
+        f"{CHANGELIST}{tenant.pk}/change/",
+        MEMBERSHIPS,
+        f"{MEMBERSHIPS}{membership.pk}/change/",
+    ):
+        page = viewer.get(path).content.decode()
+        assert "&lt;script&gt;alert(1)" in page
+        assert SCRIPT not in page
+        assert 'href="javascript:' not in page
+
+
+def test_nobody_adds_changes_or_deletes_rows(operator: Staff, legacy: Callable[..., Tenant]) -> None:
+    tenant = legacy("Acme", {"user_1": "owner"})
+    membership = Membership.objects.get()
+    for row in (f"{CHANGELIST}{tenant.pk}", f"{MEMBERSHIPS}{membership.pk}"):
+        page = operator.get(f"{row}/change/")
+        assert page.status_code == 200
+        assert not page.context["adminform"].form.fields
+        assert operator.http.post(f"{row}/change/", {"name": "Other", "role": "x"}).status_code == 403
+        assert operator.http.post(f"{row}/delete/", {"post": "yes"}).status_code == 403
+    for path in (CHANGELIST, MEMBERSHIPS):
+        assert operator.get(f"{path}add/").status_code == 403
+    assert Tenant.objects.get().name == "Acme"
+
+
+def test_actions_are_offered_to_those_who_may_change_tenants(
+    operator: Staff, legacy: Callable[..., Tenant]
+) -> None:
+    legacy("Acme")
+    assert set(dict(operator.get().context["action_form"].fields["action"].choices)) == {
+        "",
+        "sync_from_clerk",
+        "create_in_clerk",
+        "link_to_organization",
+    }
+
+
+def test_actions_are_not_offered_to_those_who_may_only_look(
+    viewer: Staff, legacy: Callable[..., Tenant]
+) -> None:
+    legacy("Acme")
+    assert viewer.get().context["action_form"] is None
+
+
+@pytest.mark.django_db
+def test_staff_without_permission_see_nothing() -> None:
+    assert Staff().get().status_code == 403
+
+
+@pytest.mark.django_db
+def test_strangers_are_sent_to_the_login() -> None:
+    response = Client().get(CHANGELIST)
+    assert response.status_code == 302
+    assert response["Location"].startswith("/admin/login/")

