@@ -201,6 +201,13 @@ def test_other_instance_in_the_settings_starts_over(jwks: JwksServer, settings: 
         assert (jwks.fetches, other.fetches) == (1, 1)
 
 
+def test_settings_set_anew_start_over(jwks: JwksServer, settings: Settings) -> None:
+    authenticate_session_token(session_token())
+    settings.CLERK_API_URL = jwks.api_url
+    authenticate_session_token(session_token())
+    assert jwks.fetches == 2
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_forked_process_while_a_fetch_runs_fetches_for_itself(jwks: JwksServer) -> None:
     token = session_token()
@@ -402,7 +409,7 @@ def unusable_keys() -> list[Any]:
         {**jwk(OTHER_KID), "e": ""},
         {**jwk(OTHER_KID), "n": "AQAB"},
         {**RSAAlgorithm.to_jwk(weak.public_key(), as_dict=True), "kid": OTHER_KID},
-        {**RSAAlgorithm.to_jwk(weak, as_dict=True), "kid": OTHER_KID},
+        {**RSAAlgorithm.to_jwk(private_key(OTHER_KID), as_dict=True), "kid": OTHER_KID},
         {**curve, "kid": OTHER_KID, "alg": "ES256"},
         {"kty": "oct", "k": "c2VjcmV0", "kid": OTHER_KID},
     ]
