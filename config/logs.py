@@ -18,7 +18,8 @@ def logging_settings(*, level: str, fmt: str) -> dict[str, Any]:
     renderers: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if fmt == "json"
-        else [structlog.dev.ConsoleRenderer()]
+        # The default renders the local variables of every frame: passwords and keys among them.
+        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     )
     return {
         "version": 1,

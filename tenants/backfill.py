@@ -6,22 +6,21 @@ lost is found and adopted instead of created again.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clerk_integration.conf import clerk_settings
 from clerk_integration.deadlines import clerk_deadline
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
-from clerk_integration.exceptions import ClerkError, ClerkProtocolError, ClerkRejected, ClerkUnavailable
+from clerk_integration.exceptions import ClerkError, ClerkRejected
 from clerk_integration.organizations import (
     create_clerk_org,
     get_clerk_org,
     iter_clerk_memberships,
     iter_clerk_orgs,
 )
-from tenants import sync, transitions
-from tenants.creation import IN_FLIGHT_SECONDS, UNRESOLVED_SECONDS
-from tenants.exceptions import AlreadyLinked, IdempotencyKeyInUse, TenantError
+from tenants import attempts, sync, transitions
+from tenants.exceptions import AlreadyLinked, NoOwner
 from tenants.models import CreationAttempt, Membership, Tenant, Tombstone
 from tenants.querysets import LEGACY_ADMIN_ROLES
 
@@ -32,10 +31,6 @@ CALLER = "backfill"
 
 SLUGS_DISABLED = "organization_slugs_disabled"
 """Clerk's code for a slug sent to an instance that has none, the default for new instances."""
-
-
-class NoOwner(TenantError):
-    """The tenant has no owner whom Clerk could make the first member of its organization."""
 
 
 def create_organization_for(tenant: Tenant, *, acting_user: Any) -> Tenant:
@@ -84,7 +79,7 @@ def _create_or_find(tenant: Tenant, owner: str) -> ClerkOrganization:
     attempt = CreationAttempt.objects.get(clerk_user_id=CALLER, idempotency_key=key)
     organization = _created_before(attempt)
     if not transitions.resume_creation(attempt):
-        raise _in_progress(retry_after=IN_FLIGHT_SECONDS)
+        raise attempts.in_progress(retry_after=attempts.IN_FLIGHT_SECONDS)
     return _send(attempt, tenant, owner) if organization is None else _created(attempt, organization)
 
 
@@ -96,46 +91,18 @@ def _created_before(attempt: CreationAttempt) -> ClerkOrganization | None:
         clerk_org_id = (attempt.answer or {})["clerk_org_id"]
         dead = Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id=clerk_org_id)
         return None if dead.exists() else get_clerk_org(clerk_org_id)
-    return _search(attempt)
-
-
-def _search(attempt: CreationAttempt) -> ClerkOrganization | None:
-    """Look for the marker in all of Clerk, since the owner may have left or the name have changed."""
-    age = (sync.clock() - attempt.sent_at).total_seconds()
-    if attempt.state == CreationAttempt.State.SENT and age < IN_FLIGHT_SECONDS:
-        raise _in_progress(retry_after=IN_FLIGHT_SECONDS - age)
-    listing = iter_clerk_orgs(order_by="-created_at")
-    for organization in listing:
-        if sync.attempt_marker(organization) == attempt.marker:
-            return organization
-    if age < UNRESOLVED_SECONDS or not listing.complete:
-        wait = max(UNRESOLVED_SECONDS - age, IN_FLIGHT_SECONDS)
-        raise IdempotencyKeyInUse(
-            "It is not known yet whether Clerk has created the organization; nothing was sent again."
-            f" Try again in {wait:.0f} s.",
-            retry_after=wait,
-        )
-    return None
-
-
-def _in_progress(*, retry_after: float) -> IdempotencyKeyInUse:
-    return IdempotencyKeyInUse(
-        "Its organization is being created right now. Try again in a moment.", retry_after=retry_after
-    )
+    # All of Clerk is searched: the owner may have left, the name have changed.
+    return attempts.search(attempt, iter_clerk_orgs(order_by="-created_at"))
 
 
 def _send(attempt: CreationAttempt, tenant: Tenant, owner: str) -> ClerkOrganization:
-    marker = {"attempt": str(attempt.marker)}
-    try:
-        organization = _post(tenant.name, owner, tenant.slug or None, marker)
-    except ClerkError as error:
-        state = CreationAttempt.State.UNKNOWN if _may_exist(error) else CreationAttempt.State.FAILED
-        transitions.settle_creation(attempt, state, {"error": str(error)})
-        raise
+    organization = attempts.send(
+        attempt, lambda marker: _post(tenant.name, owner, tenant.slug or None, marker)
+    )
     return _created(attempt, organization)
 
 
-def _post(name: str, owner: str, slug: str | None, marker: dict[str, str]) -> ClerkOrganization:
+def _post(name: str, owner: str, slug: str | None, marker: Mapping[str, str]) -> ClerkOrganization:
     try:
         return create_clerk_org(name, owner, slug, marker=marker)
     except ClerkRejected as refusal:
@@ -163,10 +130,3 @@ def _members_of(organization: ClerkOrganization) -> tuple[Sequence[ClerkMembersh
         logger.warning("members of %s not read back; a sync will", organization.id, exc_info=True)
         return [], False
     return memberships, memberships.complete
-
-
-def _may_exist(error: ClerkError) -> bool:
-    """Whether Clerk may have created the organization although it did not say so."""
-    if isinstance(error, ClerkUnavailable):
-        return error.outcome_unknown
-    return isinstance(error, ClerkProtocolError)

@@ -1,9 +1,4 @@
-"""Creating a tenant in Clerk first: one POST, and an attempt on record before it.
-
-Clerk knows no idempotency key for organizations. An attempt whose reply was lost is therefore
-looked for by its marker (in the organization's private metadata) before anything is sent again, and
-"not there" counts only for a search begun `UNRESOLVED_SECONDS` after the attempt.
-"""
+"""Creating a tenant for a user: in Clerk first, with an attempt on record before the one POST."""
 
 import hashlib
 import json
@@ -11,19 +6,13 @@ import logging
 from dataclasses import dataclass
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
-from clerk_integration.exceptions import ClerkError, ClerkProtocolError, ClerkUnavailable
+from clerk_integration.exceptions import ClerkError
 from clerk_integration.organizations import create_clerk_org, get_clerk_membership, iter_clerk_orgs
-from tenants import sync, transitions
-from tenants.exceptions import IdempotencyKeyInUse, IdempotencyKeyReused
+from tenants import attempts, transitions
+from tenants.exceptions import IdempotencyKeyReused
 from tenants.models import CreationAttempt, Tenant
 
 logger = logging.getLogger(__name__)
-
-UNRESOLVED_SECONDS = 60.0
-"""How long an organization may stay invisible to a listing after it was created, at the most."""
-
-IN_FLIGHT_SECONDS = 15.0
-"""How long the process that sent an attempt may still be busy with it; then it is taken for dead."""
 
 DEFAULT_CREATOR_ROLE = "org:admin"
 """Clerk's creator role unless the instance was told otherwise."""
@@ -68,17 +57,10 @@ def create_in_clerk(creation: Creation) -> Tenant:
 
 
 def _send(attempt: CreationAttempt, creation: Creation) -> Tenant:
-    try:
-        organization = create_clerk_org(
-            creation.name,
-            creation.clerk_user_id,
-            creation.slug,
-            marker={"attempt": str(attempt.marker)},
-        )
-    except ClerkError as error:
-        state = CreationAttempt.State.UNKNOWN if _may_exist(error) else CreationAttempt.State.FAILED
-        transitions.settle_creation(attempt, state, {"error": str(error)})
-        raise
+    organization = attempts.send(
+        attempt,
+        lambda marker: create_clerk_org(creation.name, creation.clerk_user_id, creation.slug, marker=marker),
+    )
     return _finish(attempt, organization)
 
 
@@ -89,27 +71,11 @@ def _settled(attempt: CreationAttempt, creation: Creation) -> Tenant | None:
     if attempt.state == CreationAttempt.State.SUCCEEDED:
         return _created_before(attempt)
     if attempt.state != CreationAttempt.State.FAILED:
-        tenant = _resolve(attempt)
-        if tenant is not None:
-            return tenant
-    if not transitions.resume_creation(attempt):
-        raise IdempotencyKeyInUse("Another request with this Idempotency-Key is running.", retry_after=1.0)
-    return None
-
-
-def _resolve(attempt: CreationAttempt) -> Tenant | None:
-    """Look for the attempt's organization; None when it is certain that there is none."""
-    age = (sync.clock() - attempt.sent_at).total_seconds()
-    if attempt.state == CreationAttempt.State.SENT and age < IN_FLIGHT_SECONDS:
-        raise IdempotencyKeyInUse("Another request with this Idempotency-Key is running.", retry_after=1.0)
-    for organization in iter_clerk_orgs(user_id=attempt.clerk_user_id):
-        if sync.attempt_marker(organization) == attempt.marker:
+        organization = attempts.search(attempt, iter_clerk_orgs(user_id=attempt.clerk_user_id))
+        if organization is not None:
             return _finish(attempt, organization)
-    if age < UNRESOLVED_SECONDS:
-        raise IdempotencyKeyInUse(
-            "It is not known yet whether Clerk created the organization. Nothing was sent again.",
-            retry_after=UNRESOLVED_SECONDS - age,
-        )
+    if not transitions.resume_creation(attempt):
+        raise attempts.in_progress(retry_after=1.0)
     return None
 
 
@@ -135,10 +101,3 @@ def _read_creator(organization: ClerkOrganization, clerk_user_id: str) -> ClerkM
             "creator's membership of %s not read back; a sync will", organization.id, exc_info=True
         )
         return None
-
-
-def _may_exist(error: ClerkError) -> bool:
-    """Whether Clerk may have created the organization although it did not say so."""
-    if isinstance(error, ClerkUnavailable):
-        return error.outcome_unknown
-    return isinstance(error, ClerkProtocolError)

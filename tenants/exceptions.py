@@ -7,6 +7,7 @@ TenantError
 ├── OrganizationDeleted      the organization id is dead in Clerk
 ├── AlreadyLinked            the tenant, or the organization, is linked to another one
 ├── AbsorbRefused            the row to absorb is more than a mirror; `reasons` says why
+├── NoOwner                  the tenant has no member whom Clerk could make the organization's first
 ├── IdempotencyKeyInUse      the same key is being worked on, or its outcome is not known yet
 └── IdempotencyKeyReused     the same key came with another body
 """
@@ -44,6 +45,10 @@ class AbsorbRefused(TenantError):
     def __init__(self, message: str, *, reasons: Sequence[str]) -> None:
         super().__init__(message)
         self.reasons = tuple(reasons)
+
+
+class NoOwner(TenantError):
+    """The tenant has no owner whom Clerk could make the first member of its organization."""
 
 
 class IdempotencyKeyInUse(TenantError):

@@ -75,7 +75,7 @@ def resume_creation(attempt: CreationAttempt) -> bool:
 def settle_creation(
     attempt: CreationAttempt, state: CreationAttempt.State, answer: dict[str, Any] | None
 ) -> None:
-    """Record how Clerk answered an attempt that has no tenant: `failed`, or `unknown`."""
+    """Record how Clerk answered: `failed`, `unknown`, or `succeeded` with the link still to come."""
     CreationAttempt.objects.filter(pk=attempt.pk, state=CreationAttempt.State.SENT).update(
         state=state, answer=answer
     )

@@ -41,7 +41,7 @@ class OpenCodeErrorSerializer(serializers.Serializer[Any]):
 
 
 class ClientErrorResponseSerializer(serializers.Serializer[Any]):
-    """401 and 403, such as `token_expired`, `session_pending` and `clerk_user_required`."""
+    """401, 403 and 409, such as `token_expired`, `clerk_user_required` and `tenant_inactive`."""
 
     type = serializers.ChoiceField(choices=ClientErrorEnum.choices)
     errors = OpenCodeErrorSerializer(many=True)  # type: ignore[assignment]  # the field hides the property

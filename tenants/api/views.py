@@ -18,6 +18,7 @@ from tenants import transitions
 from tenants.api.errors import create_failure
 from tenants.api.idempotency import idempotency_key
 from tenants.api.permissions import IsClerkUser
+from tenants.api.schema import ClientErrorResponseSerializer
 from tenants.api.serializers import (
     PrimaryIdSerializer,
     TenantCreateSerializer,
@@ -57,7 +58,7 @@ class TenantViewSet(GenericViewSet[Tenant]):
 
     @extend_schema(
         request=TenantCreateSerializer,
-        responses={201: TenantSerializer},
+        responses={201: TenantSerializer, 409: ClientErrorResponseSerializer},
         parameters=[
             OpenApiParameter(
                 "Idempotency-Key",
@@ -115,7 +116,7 @@ class TenantViewSet(GenericViewSet[Tenant]):
         """Show one tenant."""
         return Response(TenantSerializer(get_object_or_404(self.get_queryset(), pk=pk)).data)
 
-    @extend_schema(request=None, responses=TenantSerializer)
+    @extend_schema(request=None, responses={200: TenantSerializer, 409: ClientErrorResponseSerializer})
     def set_primary(self, request: Request, pk: int) -> Response:
         """Make the tenant the caller's primary."""
         tenant = get_object_or_404(self.get_queryset(), pk=pk)

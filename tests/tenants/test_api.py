@@ -107,6 +107,13 @@ def test_create_with_bad_input_is_refused_and_writes_nothing(
     assert sandbox.api("GET", "/organizations")["total_count"] == 0
 
 
+def test_create_with_a_huge_body_is_refused_unread(sandbox: SandboxControl, ada: Caller) -> None:
+    response = ada.create("Acme", padding="x" * 100_000)
+
+    assert error(response)[:2] == (413, "body_too_large")
+    assert sandbox.requests() == []
+
+
 def test_create_with_a_name_of_256_characters_succeeds(ada: Caller) -> None:
     assert ada.create("x" * 256).status_code == 201
 

@@ -11,8 +11,8 @@ from django.db import connection
 from django.db.models import F
 
 from clerk_integration.exceptions import ClerkRejected, ClerkUnavailable
-from tenants.backfill import NoOwner, create_organization_for
-from tenants.exceptions import AbsorbRefused, AlreadyLinked, IdempotencyKeyInUse
+from tenants.backfill import create_organization_for
+from tenants.exceptions import AbsorbRefused, AlreadyLinked, IdempotencyKeyInUse, NoOwner
 from tenants.models import CreationAttempt, Membership, Tenant
 from tenants.services import sync_clerk_org_to_db
 from tests.sandbox import SandboxControl

@@ -19,16 +19,20 @@ from tests.tenants.conftest import Caller
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+def in_own_connection(action: Callable[[], Any]) -> Any:
+    try:
+        return action()
+    finally:
+        connections.close_all()
+
+
 def together(*actions: Callable[[], Any]) -> list[Any]:
     """Run the actions at the same moment, each in a thread with a connection of its own."""
     barrier = Barrier(len(actions))
 
     def run(action: Callable[[], Any]) -> Any:
         barrier.wait()
-        try:
-            return action()
-        finally:
-            connections.close_all()
+        return in_own_connection(action)
 
     with ThreadPoolExecutor(len(actions)) as pool:
         return [future.result() for future in [pool.submit(run, action) for action in actions]]
@@ -103,7 +107,7 @@ def test_a_page_locks_its_rows_in_the_order_of_their_ids_whatever_order_it_came_
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
             Tenant.objects.select_for_update().get(clerk_org_id="org_10")
-            writer = pool.submit(lambda: (sync.write_organizations(newer), connections.close_all()))
+            writer = pool.submit(in_own_connection, partial(sync.write_organizations, newer))
             while not waiting_for_a_lock():
                 assert not writer.done()
             free = Tenant.objects.select_for_update(skip_locked=True).order_by("clerk_org_id")

@@ -257,11 +257,19 @@ def sign_in_to_admin(port: str, output: str) -> str:
 
 def tables_of_development(project: Path) -> list[tuple[object, ...]]:
     """Return the tables in the database of development, beside which the demo has its own."""
-    location = Location.of(project)
-    with psycopg.connect(
-        host=str(location.socket_dir), port=location.port, user=location.user, dbname=location.database
-    ) as connection:
+    with connect(project, Location.of(project).database) as connection:
         return connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+
+
+def connect(project: Path, database: str) -> psycopg.Connection[tuple[object, ...]]:
+    location = Location.of(project)
+    return psycopg.connect(
+        host=str(location.socket_dir),
+        port=location.port,
+        user=location.user,
+        dbname=database,
+        autocommit=True,
+    )
 
 
 @pytest.mark.slow
@@ -275,6 +283,21 @@ def test_demo_interrupted_before_the_end_of_the_walk_stops_everything(
     assert demo.wait() == 130
     assert demo.complaints == ["Stopped by SIGINT, before every step was taken."]
     assert left_running(project) == []
+
+
+@pytest.mark.slow
+def test_demo_started_again_does_not_wait_for_a_lister_that_is_gone(start: Start, project: Path) -> None:
+    port = free_port()
+    demo = start("--port", port)
+    demo.wait_for(SERVING)
+    with connect(project, f"tenants_demo_{port}") as connection:
+        connection.execute(
+            "UPDATE user_syncs SET lease = gen_random_uuid(), lease_expires_at = now() + interval '1 hour'"
+        )
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.wait() == 0
+    again = start("--no-serve", "--port", port)
+    assert again.wait() == 0, again.complaints
 
 
 @pytest.mark.slow

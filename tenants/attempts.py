@@ -1,0 +1,71 @@
+"""One POST per creation attempt, and the search for what an attempt whose reply was lost has created.
+
+Clerk knows no idempotency key for organizations. An organization therefore carries the marker of its
+attempt in its private metadata, and "not there" counts only for a complete search that began
+`UNRESOLVED_SECONDS` after the attempt.
+"""
+
+from collections.abc import Callable, Mapping
+
+from clerk_integration.entities import ClerkOrganization
+from clerk_integration.exceptions import ClerkError, ClerkProtocolError, ClerkUnavailable
+from clerk_integration.listing import ClerkListing
+from tenants import sync, transitions
+from tenants.exceptions import IdempotencyKeyInUse
+from tenants.models import CreationAttempt
+
+UNRESOLVED_SECONDS = 60.0
+"""How long an organization may stay invisible to a listing after it was created, at the most."""
+
+IN_FLIGHT_SECONDS = 15.0
+"""How long the process that sent an attempt may still be busy with it; then it is taken for dead."""
+
+
+def send(
+    attempt: CreationAttempt, post: Callable[[Mapping[str, str]], ClerkOrganization]
+) -> ClerkOrganization:
+    """Call `post` with the attempt's marker; record the attempt as failed or unknown when it raises.
+
+    Writes `creation_attempts`. Raise what `post` raises.
+    """
+    try:
+        return post({"attempt": str(attempt.marker)})
+    except ClerkError as error:
+        state = CreationAttempt.State.UNKNOWN if _may_exist(error) else CreationAttempt.State.FAILED
+        transitions.settle_creation(attempt, state, {"error": str(error)})
+        raise
+
+
+def search(attempt: CreationAttempt, listing: ClerkListing[ClerkOrganization]) -> ClerkOrganization | None:
+    """Look for the attempt's organization; None when it is certain that Clerk has none.
+
+    Raise IdempotencyKeyInUse while its sender may still be busy, and while nobody can be certain.
+    """
+    age = (sync.clock() - attempt.sent_at).total_seconds()
+    if attempt.state == CreationAttempt.State.SENT and age < IN_FLIGHT_SECONDS:
+        raise in_progress(retry_after=IN_FLIGHT_SECONDS - age)
+    for organization in listing:
+        if sync.attempt_marker(organization) == attempt.marker:
+            return organization
+    if age < UNRESOLVED_SECONDS or not listing.complete:
+        wait = max(UNRESOLVED_SECONDS - age, IN_FLIGHT_SECONDS)
+        raise IdempotencyKeyInUse(
+            "It is not known yet whether Clerk has created the organization; nothing was sent again."
+            f" Try again in {wait:.0f} s.",
+            retry_after=wait,
+        )
+    return None
+
+
+def in_progress(*, retry_after: float) -> IdempotencyKeyInUse:
+    """What to raise when somebody else is at the same attempt."""
+    return IdempotencyKeyInUse(
+        "This organization is being created right now. Try again in a moment.", retry_after=retry_after
+    )
+
+
+def _may_exist(error: ClerkError) -> bool:
+    """Whether Clerk may have created the organization although it did not say so."""
+    if isinstance(error, ClerkUnavailable):
+        return error.outcome_unknown
+    return isinstance(error, ClerkProtocolError)
