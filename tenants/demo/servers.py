@@ -62,7 +62,7 @@ def reserve(port: int) -> socket.socket:
         listener.close()
         raise DemoError(
             f"Port {port} of {HOST} cannot be used: {error.strerror}. Nothing was started. "
-            f"Stop what listens there, or choose another port: --port {port + 1}"
+            "Stop what listens there, or choose another port with --port."
         ) from None
     return listener
 
