@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.exceptions import ClerkError, ClerkProtocolError, ClerkUnavailable
 from clerk_integration.listing import ClerkListing
-from tenants import sync, transitions
+from tenants import facts, sync, transitions
 from tenants.exceptions import IdempotencyKeyInUse
 from tenants.models import CreationAttempt
 
@@ -45,7 +45,7 @@ def search(attempt: CreationAttempt, listing: ClerkListing[ClerkOrganization]) -
     if attempt.state == CreationAttempt.State.SENT and age < IN_FLIGHT_SECONDS:
         raise in_progress(retry_after=IN_FLIGHT_SECONDS - age)
     for organization in listing:
-        if sync.attempt_marker(organization) == attempt.marker:
+        if facts.attempt_marker(organization) == attempt.marker:
             return organization
     if age < UNRESOLVED_SECONDS or not listing.complete:
         wait = max(UNRESOLVED_SECONDS - age, IN_FLIGHT_SECONDS)

@@ -9,7 +9,8 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db import connection
+
+from tenants.cursors import execute, query
 
 TAKE_LEASE = """
 WITH known AS (
@@ -68,13 +69,10 @@ def take_lease(clerk_user_id: str, *, seconds: float) -> Standing:
         "lease_seconds": seconds,
         "max_age": settings.CLERK_SYNC_MAX_AGE_SECONDS,
     }
-    with connection.cursor() as cursor:
-        cursor.execute(TAKE_LEASE, parameters)
-        taken, is_fresh, now = cursor.fetchone()
+    [(taken, is_fresh, now)] = query(TAKE_LEASE, **parameters)
     return Standing(is_fresh=is_fresh and not taken, lease=Lease(lease_id, now) if taken else None)
 
 
 def return_lease(clerk_user_id: str, lease: Lease) -> None:
     """Give up the lease without having listed, so that the next request may try. Writes `user_syncs`."""
-    with connection.cursor() as cursor:
-        cursor.execute(RETURN_LEASE, {"user_id": clerk_user_id, "lease": lease.id})
+    execute(RETURN_LEASE, user_id=clerk_user_id, lease=lease.id)

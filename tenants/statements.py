@@ -1,71 +1,104 @@
 """The statements of `tenants.sync`: the write rule, in SQL.
 
 Facts travel as one JSON parameter, so that a page of any size is one statement with one plan.
-`ORDER BY` makes concurrent pages lock their common rows in the same order.
+`ORDER BY` makes concurrent pages lock their common rows in the same order. Each statement returns
+the rows that it wrote, with the columns that others may want to hear about before and after.
 """
 
 UPSERT_ORGANIZATIONS = """
-INSERT INTO tenants (clerk_org_id, name, slug, logo_url, clerk_metadata,
-                     clerk_created_at, clerk_updated_at, last_synced_at)
-SELECT fact.id, fact.name, fact.slug, fact.image_url, fact.public_metadata,
-       fact.created_at, fact.updated_at, clock_timestamp()
-FROM jsonb_to_recordset(%(facts)s::jsonb) AS fact(
-    id text, name text, slug text, image_url text, public_metadata jsonb,
-    created_at bigint, updated_at bigint)
-WHERE NOT EXISTS (SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.id)
-ORDER BY fact.id
-ON CONFLICT (clerk_org_id) DO UPDATE SET
-    name = excluded.name,
-    slug = excluded.slug,
-    logo_url = excluded.logo_url,
-    clerk_metadata = excluded.clerk_metadata,
-    clerk_created_at = excluded.clerk_created_at,
-    clerk_updated_at = excluded.clerk_updated_at,
-    updated_at = clock_timestamp(),
-    last_synced_at = clock_timestamp()
-WHERE coalesce(tenants.clerk_updated_at, 0) <= coalesce(excluded.clerk_updated_at, 0)
-  AND (tenants.name, tenants.slug, tenants.logo_url, tenants.clerk_metadata,
-       tenants.clerk_created_at, tenants.clerk_updated_at)
-      IS DISTINCT FROM
-      (excluded.name, excluded.slug, excluded.logo_url, excluded.clerk_metadata,
-       excluded.clerk_created_at, excluded.clerk_updated_at)
-RETURNING (xmax = 0)
+WITH fact AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(%(facts)s::jsonb) AS fact(
+        id text, name text, slug text, image_url text, public_metadata jsonb,
+        created_at bigint, updated_at bigint)),
+before AS MATERIALIZED (
+    SELECT tenants.id, tenants.name, tenants.slug, tenants.logo_url, tenants.clerk_metadata
+    FROM tenants JOIN fact ON fact.id = tenants.clerk_org_id),
+written AS (
+    INSERT INTO tenants (clerk_org_id, name, slug, logo_url, clerk_metadata,
+                         clerk_created_at, clerk_updated_at, last_synced_at)
+    SELECT id, name, slug, image_url, public_metadata, created_at, updated_at, clock_timestamp()
+    FROM fact
+    WHERE NOT EXISTS (
+        SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.id)
+    ORDER BY fact.id
+    ON CONFLICT (clerk_org_id) DO UPDATE SET
+        name = excluded.name,
+        slug = excluded.slug,
+        logo_url = excluded.logo_url,
+        clerk_metadata = excluded.clerk_metadata,
+        clerk_created_at = excluded.clerk_created_at,
+        clerk_updated_at = excluded.clerk_updated_at,
+        updated_at = clock_timestamp(),
+        last_synced_at = clock_timestamp()
+    WHERE coalesce(tenants.clerk_updated_at, 0) <= coalesce(excluded.clerk_updated_at, 0)
+      AND (tenants.name, tenants.slug, tenants.logo_url, tenants.clerk_metadata,
+           tenants.clerk_created_at, tenants.clerk_updated_at)
+          IS DISTINCT FROM
+          (excluded.name, excluded.slug, excluded.logo_url, excluded.clerk_metadata,
+           excluded.clerk_created_at, excluded.clerk_updated_at)
+    RETURNING id, clerk_org_id, name, slug, logo_url, clerk_metadata)
+SELECT written.id, written.clerk_org_id,
+       CASE WHEN before.id IS NOT NULL THEN jsonb_build_object(
+           'name', before.name, 'slug', before.slug,
+           'logo_url', before.logo_url, 'clerk_metadata', before.clerk_metadata) END,
+       jsonb_build_object(
+           'name', written.name, 'slug', written.slug,
+           'logo_url', written.logo_url, 'clerk_metadata', written.clerk_metadata)
+FROM written LEFT JOIN before ON before.id = written.id
 """
 
 UPSERT_MEMBERSHIPS = """
-INSERT INTO memberships (tenant_id, clerk_user_id, clerk_membership_id, role,
-                         clerk_created_at, clerk_updated_at, written_at)
-SELECT tenants.id, fact.user_id, fact.id, fact.role, fact.created_at, fact.updated_at, clock_timestamp()
-FROM jsonb_to_recordset(%(facts)s::jsonb) AS fact(
-    id text, user_id text, organization_id text, role text, created_at bigint, updated_at bigint)
-JOIN tenants ON tenants.clerk_org_id = fact.organization_id
-WHERE NOT EXISTS (
-    SELECT FROM tombstones AS dead
-    WHERE (dead.kind = 'membership' AND dead.clerk_id = fact.id)
-       OR (dead.kind = 'user' AND dead.clerk_id = fact.user_id)
-       OR (dead.kind = 'organization' AND dead.clerk_id = fact.organization_id))
-ORDER BY tenants.id, fact.user_id
-ON CONFLICT (tenant_id, clerk_user_id) DO UPDATE SET
-    clerk_membership_id = excluded.clerk_membership_id,
-    role = excluded.role,
-    is_active = true,
-    clerk_created_at = excluded.clerk_created_at,
-    clerk_updated_at = excluded.clerk_updated_at,
-    written_at = clock_timestamp()
-WHERE CASE
-        WHEN memberships.clerk_membership_id IS NULL THEN true
-        WHEN memberships.clerk_membership_id = excluded.clerk_membership_id
-            THEN coalesce(memberships.clerk_updated_at, 0) <= coalesce(excluded.clerk_updated_at, 0)
-        WHEN coalesce(memberships.clerk_created_at, 0) = coalesce(excluded.clerk_created_at, 0)
-            THEN NOT memberships.is_active OR memberships.clerk_membership_id < excluded.clerk_membership_id
-        ELSE coalesce(memberships.clerk_created_at, 0) < coalesce(excluded.clerk_created_at, 0)
-      END
-  AND (memberships.clerk_membership_id, memberships.role, memberships.is_active,
-       memberships.clerk_created_at, memberships.clerk_updated_at)
-      IS DISTINCT FROM
-      (excluded.clerk_membership_id, excluded.role, true,
-       excluded.clerk_created_at, excluded.clerk_updated_at)
-RETURNING (xmax = 0)
+WITH fact AS MATERIALIZED (
+    SELECT tenants.id AS tenant_id, fact.*
+    FROM jsonb_to_recordset(%(facts)s::jsonb) AS fact(
+        id text, user_id text, organization_id text, role text, created_at bigint, updated_at bigint)
+    JOIN tenants ON tenants.clerk_org_id = fact.organization_id),
+before AS MATERIALIZED (
+    SELECT memberships.id, memberships.role, memberships.is_active
+    FROM memberships JOIN fact
+      ON fact.tenant_id = memberships.tenant_id AND fact.user_id = memberships.clerk_user_id),
+written AS (
+    INSERT INTO memberships (tenant_id, clerk_user_id, clerk_membership_id, role,
+                             clerk_created_at, clerk_updated_at, written_at)
+    SELECT tenant_id, user_id, id, role, created_at, updated_at, clock_timestamp()
+    FROM fact
+    WHERE NOT EXISTS (SELECT FROM tombstones WHERE kind = 'membership' AND clerk_id = fact.id)
+      AND NOT EXISTS (SELECT FROM tombstones WHERE kind = 'user' AND clerk_id = fact.user_id)
+      AND NOT EXISTS (
+          SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.organization_id)
+    ORDER BY tenant_id, user_id
+    ON CONFLICT (tenant_id, clerk_user_id) DO UPDATE SET
+        clerk_membership_id = excluded.clerk_membership_id,
+        role = excluded.role,
+        is_active = true,
+        clerk_created_at = excluded.clerk_created_at,
+        clerk_updated_at = excluded.clerk_updated_at,
+        written_at = clock_timestamp()
+    WHERE CASE
+            WHEN memberships.clerk_membership_id IS NULL THEN true
+            WHEN memberships.clerk_membership_id = excluded.clerk_membership_id
+                THEN coalesce(memberships.clerk_updated_at, 0) <= coalesce(excluded.clerk_updated_at, 0)
+            WHEN coalesce(memberships.clerk_created_at, 0) = coalesce(excluded.clerk_created_at, 0)
+                THEN NOT memberships.is_active
+                     OR memberships.clerk_membership_id < excluded.clerk_membership_id
+            ELSE coalesce(memberships.clerk_created_at, 0) < coalesce(excluded.clerk_created_at, 0)
+          END
+      AND (memberships.clerk_membership_id, memberships.role, memberships.is_active,
+           memberships.clerk_created_at, memberships.clerk_updated_at)
+          IS DISTINCT FROM
+          (excluded.clerk_membership_id, excluded.role, true,
+           excluded.clerk_created_at, excluded.clerk_updated_at)
+    RETURNING id, tenant_id, clerk_user_id, role, is_active)
+SELECT written.tenant_id, written.clerk_user_id,
+       CASE WHEN before.id IS NOT NULL THEN jsonb_build_object(
+           'role', before.role, 'is_active', before.is_active) END,
+       jsonb_build_object('role', written.role, 'is_active', written.is_active)
+FROM written LEFT JOIN before ON before.id = written.id
+"""
+
+ENDED = """
+RETURNING memberships.tenant_id, memberships.clerk_user_id,
+          '{"is_active": true}'::jsonb, '{"is_active": false}'::jsonb
 """
 
 BURY = """
@@ -73,33 +106,42 @@ INSERT INTO tombstones (kind, clerk_id) VALUES (%(kind)s, %(clerk_id)s) ON CONFL
 """
 
 RETIRE_ORGANIZATION = """
-WITH retired AS (
-    UPDATE tenants
-    SET status = 'deactivated', deleted_at = clock_timestamp(),
-        updated_at = clock_timestamp(), last_synced_at = clock_timestamp()
-    WHERE clerk_org_id = %(clerk_id)s AND deleted_at IS NULL)
+UPDATE tenants
+SET status = 'deactivated', deleted_at = clock_timestamp(),
+    updated_at = clock_timestamp(), last_synced_at = clock_timestamp()
+WHERE clerk_org_id = %(clerk_id)s AND deleted_at IS NULL
+RETURNING id
+"""
+
+END_MEMBERSHIPS_OF_ORGANIZATION = f"""
 UPDATE memberships SET is_active = false, written_at = clock_timestamp()
 WHERE is_active AND tenant_id IN (SELECT id FROM tenants WHERE clerk_org_id = %(clerk_id)s)
-"""
+{ENDED}"""
 
-RETIRE_USER = """
+END_MEMBERSHIPS_OF_USER = f"""
 UPDATE memberships SET is_active = false, written_at = clock_timestamp()
 WHERE is_active AND clerk_user_id = %(clerk_id)s AND clerk_membership_id IS NOT NULL
-"""
+{ENDED}"""
 
-RETIRE_MEMBERSHIP = """
+END_MEMBERSHIP = """
+WITH before AS MATERIALIZED (
+    SELECT memberships.id, memberships.role, memberships.is_active
+    FROM memberships JOIN tenants ON tenants.id = memberships.tenant_id
+    WHERE tenants.clerk_org_id = %(organization_id)s
+      AND memberships.clerk_user_id = %(user_id)s
+      AND (memberships.clerk_membership_id = %(clerk_id)s
+           OR coalesce(memberships.clerk_created_at, 0) < coalesce(%(created_at)s, 0)))
 UPDATE memberships
 SET is_active = false, clerk_membership_id = %(clerk_id)s, role = %(role)s,
     clerk_created_at = %(created_at)s, clerk_updated_at = %(updated_at)s, written_at = clock_timestamp()
-FROM tenants
-WHERE tenants.id = memberships.tenant_id
-  AND tenants.clerk_org_id = %(organization_id)s
-  AND memberships.clerk_user_id = %(user_id)s
-  AND (memberships.clerk_membership_id = %(clerk_id)s
-       OR coalesce(memberships.clerk_created_at, 0) < coalesce(%(created_at)s, 0))
+FROM before
+WHERE before.id = memberships.id
+RETURNING memberships.tenant_id, memberships.clerk_user_id,
+          jsonb_build_object('role', before.role, 'is_active', before.is_active),
+          jsonb_build_object('role', memberships.role, 'is_active', memberships.is_active)
 """
 
-FINISH_USER_LISTING = """
+FINISH_USER_LISTING = f"""
 WITH finished AS (
     UPDATE user_syncs
     SET synced_at = %(listed_at)s, lease = NULL, lease_expires_at = NULL
@@ -121,9 +163,9 @@ WHERE %(retire)s
   AND memberships.clerk_membership_id IS NOT NULL
   AND memberships.clerk_membership_id <> ALL (%(listed)s)
   AND memberships.written_at < %(listed_at)s
-"""
+{ENDED}"""
 
-RETIRE_ABSENT_MEMBERS = """
+END_ABSENT_MEMBERS = f"""
 UPDATE memberships SET is_active = false, written_at = clock_timestamp()
 FROM tenants
 WHERE tenants.id = memberships.tenant_id
@@ -132,7 +174,7 @@ WHERE tenants.id = memberships.tenant_id
   AND memberships.clerk_membership_id IS NOT NULL
   AND memberships.clerk_membership_id <> ALL (%(listed)s)
   AND memberships.written_at < %(listed_at)s
-"""
+{ENDED}"""
 
 TOUCH_ORGANIZATION = """
 UPDATE tenants SET last_synced_at = clock_timestamp()

@@ -13,19 +13,37 @@ a statement that began before the burial could still insert the dead id after it
 """
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, cast
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
-from tenants import statements
-from tenants.models import Tombstone
+from tenants import facts, signals, statements
+from tenants.cursors import execute, query
+from tenants.models import Membership, Tenant, Tombstone
 
-Fact = TypeVar("Fact", ClerkOrganization, ClerkMembership)
+MIRRORED_COLUMNS = (
+    "clerk_org_id",
+    "name",
+    "slug",
+    "logo_url",
+    "clerk_metadata",
+    "clerk_created_at",
+    "clerk_updated_at",
+    "last_synced_at",
+)
+MIRRORED_MEMBER_COLUMNS = (
+    "clerk_user_id",
+    "clerk_membership_id",
+    "role",
+    "is_active",
+    "clerk_created_at",
+    "clerk_updated_at",
+)
 
 WRITERS_LOCK = 0x636C6B01
 """Key of the advisory lock between writers (shared) and burials (alone); any constant of ours will do."""
@@ -38,23 +56,27 @@ class Written:
     created: int = 0
     updated: int = 0
 
+    @classmethod
+    def count(cls, rows: Sequence[Any]) -> "Written":
+        """Count the rows that an upsert returned: those without columns from before are new."""
+        created = sum(before is None for *_, before, _after in rows)
+        return cls(created=created, updated=len(rows) - created)
+
 
 def clock() -> datetime:
     """The database's clock, which dates every `written_at`; read it before a listing begins."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        now: datetime = cursor.fetchone()[0]
-    return now
+    [[now]] = query("SELECT clock_timestamp()")
+    return cast("datetime", now)
 
 
 def share_writers_lock() -> None:
     """Keep burials away until the end of the open transaction; take it before any row is locked."""
-    _execute("SELECT pg_advisory_xact_lock_shared(%(key)s)", key=WRITERS_LOCK)
+    execute("SELECT pg_advisory_xact_lock_shared(%(key)s)", key=WRITERS_LOCK)
 
 
 def take_writers_lock() -> None:
     """Keep burials and all other writers away until the end of the open transaction."""
-    _execute("SELECT pg_advisory_xact_lock(%(key)s)", key=WRITERS_LOCK)
+    execute("SELECT pg_advisory_xact_lock(%(key)s)", key=WRITERS_LOCK)
 
 
 def write_organizations(organizations: Iterable[ClerkOrganization]) -> Written:
@@ -99,15 +121,16 @@ def write_user_listing(
         share_writers_lock()
         _upsert_organizations(membership.organization for membership in memberships)
         _upsert_memberships(memberships)
-        _execute(
+        ended = query(
             statements.FINISH_USER_LISTING,
             user_id=clerk_user_id,
             lease=lease,
             listed_at=listed_at,
             listed=[membership.id for membership in memberships],
-            markers=json.dumps(_markers(memberships)),
+            markers=json.dumps(facts.attempt_markers(memberships)),
             retire=complete,
         )
+        signals.announce_memberships(ended)
 
 
 def write_organization_listing(
@@ -128,13 +151,14 @@ def write_organization_listing(
         _upsert_organizations([organization])
         _upsert_memberships(memberships)
         if complete:
-            _execute(
-                statements.RETIRE_ABSENT_MEMBERS,
+            ended = query(
+                statements.END_ABSENT_MEMBERS,
                 organization_id=organization.id,
                 listed=[membership.id for membership in memberships],
                 listed_at=listed_at,
             )
-        _execute(statements.TOUCH_ORGANIZATION, clerk_id=organization.id)
+            signals.announce_memberships(ended)
+        execute(statements.TOUCH_ORGANIZATION, clerk_id=organization.id)
 
 
 def bury_organization(clerk_org_id: str) -> None:
@@ -145,7 +169,9 @@ def bury_organization(clerk_org_id: str) -> None:
     """
     with transaction.atomic():
         _bury(Tombstone.Kind.ORGANIZATION, clerk_org_id)
-        _execute(statements.RETIRE_ORGANIZATION, clerk_id=clerk_org_id)
+        for (tenant_id,) in query(statements.RETIRE_ORGANIZATION, clerk_id=clerk_org_id):
+            signals.announce_deactivation(tenant_id, clerk_org_id)
+        signals.announce_memberships(query(statements.END_MEMBERSHIPS_OF_ORGANIZATION, clerk_id=clerk_org_id))
 
 
 def bury_user(clerk_user_id: str) -> None:
@@ -155,7 +181,7 @@ def bury_user(clerk_user_id: str) -> None:
     """
     with transaction.atomic():
         _bury(Tombstone.Kind.USER, clerk_user_id)
-        _execute(statements.RETIRE_USER, clerk_id=clerk_user_id)
+        signals.announce_memberships(query(statements.END_MEMBERSHIPS_OF_USER, clerk_id=clerk_user_id))
 
 
 def bury_membership(membership: ClerkMembership) -> None:
@@ -165,8 +191,8 @@ def bury_membership(membership: ClerkMembership) -> None:
     """
     with transaction.atomic():
         _bury(Tombstone.Kind.MEMBERSHIP, membership.id)
-        _execute(
-            statements.RETIRE_MEMBERSHIP,
+        ended = query(
+            statements.END_MEMBERSHIP,
             clerk_id=membership.id,
             role=membership.role,
             created_at=membership.created_at,
@@ -174,92 +200,53 @@ def bury_membership(membership: ClerkMembership) -> None:
             organization_id=membership.organization.id,
             user_id=membership.user_id,
         )
+        signals.announce_memberships(ended)
 
 
-def _upsert_organizations(organizations: Iterable[ClerkOrganization]) -> Written:
-    newest = _newest(organizations, key=lambda fact: fact.id, version=lambda fact: (fact.updated_at or 0,))
-    return _upsert(
-        statements.UPSERT_ORGANIZATIONS,
-        [
-            {
-                "id": fact.id,
-                "name": fact.name,
-                "slug": fact.slug,
-                "image_url": fact.image_url,
-                "public_metadata": fact.public_metadata,
-                "created_at": fact.created_at,
-                "updated_at": fact.updated_at,
-            }
-            for fact in newest
-        ],
+def split_off_mirror(tenant: Tenant) -> None:
+    """Take the organization away from its tenant, which becomes a legacy tenant with all its members.
+
+    While the organization lives in Clerk it goes on being mirrored, by a bare row with the same
+    members; a dead one leaves its tombstone. Writes `tenants` and `memberships`; the members of the
+    legacy tenant keep their primary. To be called in a transaction, under the writers' lock alone.
+    """
+    mirrored = Tenant.objects.get(pk=tenant.pk)
+    members = list(Membership.objects.filter(tenant=tenant, clerk_membership_id__isnull=False))
+    Membership.objects.filter(tenant=tenant).update(
+        clerk_membership_id=None, clerk_created_at=None, clerk_updated_at=None
     )
-
-
-def _upsert_memberships(memberships: Iterable[ClerkMembership]) -> Written:
-    newest = _newest(
-        memberships,
-        key=lambda fact: (fact.organization.id, fact.user_id),
-        version=lambda fact: (fact.created_at or 0, fact.id, fact.updated_at or 0),
+    Tenant.objects.filter(pk=tenant.pk).update(
+        clerk_org_id=None, clerk_created_at=None, clerk_updated_at=None, deleted_at=None
     )
-    return _upsert(
-        statements.UPSERT_MEMBERSHIPS,
-        [
-            {
-                "id": fact.id,
-                "user_id": fact.user_id,
-                "organization_id": fact.organization.id,
-                "role": fact.role,
-                "created_at": fact.created_at,
-                "updated_at": fact.updated_at,
-            }
-            for fact in newest
-        ],
+    if mirrored.deleted_at is None:
+        _insert_bare_row(mirrored, members)
+
+
+def _insert_bare_row(mirrored: Tenant, members: list[Membership]) -> None:
+    bare = Tenant.objects.create(**{column: getattr(mirrored, column) for column in MIRRORED_COLUMNS})
+    Membership.objects.bulk_create(
+        Membership(tenant=bare, **{column: getattr(member, column) for column in MIRRORED_MEMBER_COLUMNS})
+        for member in members
     )
-
-
-def _upsert(statement: str, facts: list[dict[str, Any]]) -> Written:
-    """Run an upsert whose RETURNING says, per written row, whether it was inserted."""
-    if not facts:
-        return Written()
-    with connection.cursor() as cursor:
-        cursor.execute(statement, {"facts": json.dumps(facts)})
-        inserted = [row[0] for row in cursor.fetchall()]
-    return Written(created=sum(inserted), updated=len(inserted) - sum(inserted))
-
-
-def _newest(
-    facts: Iterable[Fact],
-    *,
-    key: Callable[[Fact], Hashable],
-    version: Callable[[Fact], tuple[int | str, ...]],
-) -> list[Fact]:
-    """One fact per key, since a statement may not touch a row twice: the one of the highest version."""
-    return list({key(fact): fact for fact in sorted(facts, key=version)}.values())
-
-
-def _markers(memberships: Sequence[ClerkMembership]) -> list[dict[str, str]]:
-    """The creation attempts that listed organizations say they come from."""
-    found = []
-    for organization in {fact.organization.id: fact.organization for fact in memberships}.values():
-        marker = attempt_marker(organization)
-        if marker is not None:
-            found.append({"marker": str(marker), "organization_id": organization.id})
-    return found
-
-
-def attempt_marker(organization: ClerkOrganization) -> UUID | None:
-    """The marker of the creation attempt that the organization carries, if any."""
-    try:
-        return UUID((organization.marker or {})["attempt"])
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return None
+    signals.announce_link(bare.pk, str(bare.clerk_org_id))
 
 
 def _bury(kind: Tombstone.Kind, clerk_id: str) -> None:
     take_writers_lock()
-    _execute(statements.BURY, kind=kind, clerk_id=clerk_id)
+    execute(statements.BURY, kind=kind, clerk_id=clerk_id)
 
 
-def _execute(statement: str, **parameters: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
+def _upsert_organizations(organizations: Iterable[ClerkOrganization]) -> Written:
+    rows = _upsert(statements.UPSERT_ORGANIZATIONS, facts.organization_rows(organizations))
+    signals.announce_tenants(rows)
+    return Written.count(rows)
+
+
+def _upsert_memberships(memberships: Iterable[ClerkMembership]) -> Written:
+    rows = _upsert(statements.UPSERT_MEMBERSHIPS, facts.membership_rows(memberships))
+    signals.announce_memberships(rows)
+    return Written.count(rows)
+
+
+def _upsert(statement: str, rows: list[dict[str, Any]]) -> list[Any]:
+    return query(statement, facts=json.dumps(rows)) if rows else []

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Q
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
-from tenants import sync
+from tenants import signals, sync
 from tenants.absorption import absorb_mirror_of
+from tenants.cursors import execute, query
 from tenants.exceptions import AlreadyLinked, NotAMember, OrganizationDeleted, TenantInactive
 from tenants.models import CreationAttempt, Membership, Tenant, Tombstone
 
@@ -63,13 +64,14 @@ def resume_creation(attempt: CreationAttempt) -> bool:
 
     Writes `state`, `sent_at` and a clean `answer`, on the condition that both stand as they were read.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE creation_attempts SET state = 'sent', sent_at = clock_timestamp(), answer = NULL"
-            " WHERE id = %s AND state = %s AND sent_at = %s",
-            [attempt.pk, attempt.state, attempt.sent_at],
-        )
-        return bool(cursor.rowcount == 1)
+    resumed = query(
+        "UPDATE creation_attempts SET state = 'sent', sent_at = clock_timestamp(), answer = NULL"
+        " WHERE id = %(id)s AND state = %(state)s AND sent_at = %(sent_at)s RETURNING id",
+        id=attempt.pk,
+        state=attempt.state,
+        sent_at=attempt.sent_at,
+    )
+    return bool(resumed)
 
 
 def settle_creation(
@@ -141,12 +143,44 @@ def link(
             raise AlreadyLinked(f"Tenant {target.pk} is linked to {target.clerk_org_id}; unlink it first.")
         _refuse_dead(organization.id)
         primaries = {user for bare in others for user in absorb_mirror_of(bare)}
+        if target.is_legacy:
+            signals.announce_link(target.pk, organization.id)
         Tenant.objects.filter(pk=target.pk).update(clerk_org_id=organization.id)
         sync.write_organization_listing(organization, memberships, listed_at=listed_at, complete=complete)
         members = Membership.objects.filter(tenant=target, clerk_user_id__in=primaries & movable)
         members.update(is_primary=True)
         target.refresh_from_db()
     return target
+
+
+def unlink(tenant: Tenant) -> Tenant:
+    """Make the tenant a legacy tenant again; its organization goes on as a bare row while it lives.
+
+    Writes `tenants` and `memberships`. Own columns stay: a tenant deactivated because its
+    organization was deleted stays deactivated until somebody changes that. Nothing happens to a
+    tenant that is not linked.
+    """
+    with transaction.atomic():
+        sync.take_writers_lock()
+        locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
+        if not locked.is_legacy:
+            sync.split_off_mirror(locked)
+        tenant.refresh_from_db()
+    return tenant
+
+
+def delete(tenant: Tenant) -> None:
+    """Delete the tenant and its memberships for good.
+
+    Its organization, if it has one, must be gone from Clerk already: it is recorded as dead, so that
+    no late event brings the tenant back.
+    """
+    with transaction.atomic():
+        sync.take_writers_lock()
+        locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
+        if locked.clerk_org_id is not None:
+            sync.bury_organization(locked.clerk_org_id)
+        locked.delete()
 
 
 def _lock_primaries_of(clerk_org_id: str) -> set[str]:
@@ -193,5 +227,4 @@ def _refuse_linked(clerk_org_id: str) -> None:
 
 
 def _lock_primary(clerk_user_id: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [PRIMARY_LOCK, clerk_user_id])
+    execute("SELECT pg_advisory_xact_lock(%(key)s, hashtext(%(user)s))", key=PRIMARY_LOCK, user=clerk_user_id)

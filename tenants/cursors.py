@@ -1,0 +1,27 @@
+"""Raw statements: parameters by name in, rows out."""
+
+import json
+from typing import Any
+
+from django.db import connection
+
+JSONB_OID = 3802
+"""PostgreSQL's type number of jsonb, which Django's cursors leave as text."""
+
+
+def execute(statement: str, **parameters: Any) -> None:
+    """Run a statement for its effect."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+
+
+def query(statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    """Run a statement and return its rows, JSON already read."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        is_json = [column.type_code == JSONB_OID for column in cursor.description]
+        return [tuple(map(_read, row, is_json)) for row in cursor.fetchall()]
+
+
+def _read(value: Any, is_json: bool) -> Any:
+    return json.loads(value) if is_json and value is not None else value

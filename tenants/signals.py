@@ -1,0 +1,61 @@
+"""What other apps can listen to: sent after commit, once for each row that changed.
+
+Receivers get plain values, not rows: the row may have changed again by then. What a receiver raises
+is logged and stops nobody else. `changes` maps a column to the pair (old, new).
+
+* tenant_linked(tenant_id, clerk_org_id): a tenant has an organization now, as a new row of the
+  mirror or because a legacy tenant was linked.
+* tenant_updated(tenant_id, clerk_org_id, changes): mirrored columns changed.
+* tenant_deactivated(tenant_id, clerk_org_id): its organization was deleted in Clerk.
+* membership_changed(tenant_id, clerk_user_id, changes): began (old values None), ended or changed
+  its role; `changes` holds `role` and `is_active`.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+from django.dispatch import Signal
+
+tenant_linked = Signal()
+tenant_updated = Signal()
+tenant_deactivated = Signal()
+membership_changed = Signal()
+
+
+def announce_tenants(rows: Iterable[tuple[int, str, Mapping[str, Any] | None, Mapping[str, Any]]]) -> None:
+    """Announce written tenants: id, organization id, columns before (None: a new row) and after."""
+    for tenant_id, clerk_org_id, before, after in rows:
+        if before is None:
+            _send(tenant_linked, tenant_id=tenant_id, clerk_org_id=clerk_org_id)
+        elif changes := _changes(before, after):
+            _send(tenant_updated, tenant_id=tenant_id, clerk_org_id=clerk_org_id, changes=changes)
+
+
+def announce_link(tenant_id: int, clerk_org_id: str) -> None:
+    """Announce that a legacy tenant has its organization."""
+    _send(tenant_linked, tenant_id=tenant_id, clerk_org_id=clerk_org_id)
+
+
+def announce_deactivation(tenant_id: int, clerk_org_id: str) -> None:
+    """Announce that a tenant's organization is dead."""
+    _send(tenant_deactivated, tenant_id=tenant_id, clerk_org_id=clerk_org_id)
+
+
+def announce_memberships(
+    rows: Iterable[tuple[int, str, Mapping[str, Any] | None, Mapping[str, Any]]],
+) -> None:
+    """Announce written memberships: tenant id, user id, columns before (None: a new row) and after."""
+    for tenant_id, clerk_user_id, before, after in rows:
+        if changes := _changes(before or dict.fromkeys(after), after):
+            _send(membership_changed, tenant_id=tenant_id, clerk_user_id=clerk_user_id, changes=changes)
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    return {column: (before[column], new) for column, new in after.items() if before[column] != new}
+
+
+def _send(signal: Signal, **what: Any) -> None:
+    if signal.has_listeners():
+        transaction.on_commit(partial(signal.send_robust, sender=None, **what))

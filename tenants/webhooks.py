@@ -1,0 +1,53 @@
+"""What Clerk's events mean for tenants.
+
+Payloads go through the same tolerant entities and the same writer as everything else, so an event may
+come late, twice, or before the events that it follows from. A payload that cannot be read at all
+raises, and stays in the inbox as failed.
+"""
+
+from clerk_integration.entities import ClerkMembership, ClerkOrganization, UnreadableRecord
+from clerk_integration.webhooks.registry import ClerkEvent, register
+from tenants import sync
+
+
+def organization_written(event: ClerkEvent) -> None:
+    """organization.created, organization.updated: mirror it."""
+    sync.write_organizations([ClerkOrganization.from_json(event.data)])
+
+
+def organization_deleted(event: ClerkEvent) -> None:
+    """organization.deleted: make it a tombstone, even if it was never seen."""
+    sync.bury_organization(_id_of(event))
+
+
+def membership_written(event: ClerkEvent) -> None:
+    """organizationMembership.created, .updated: mirror it, and the organization nested in it."""
+    sync.write_memberships([ClerkMembership.from_json(event.data)])
+
+
+def membership_deleted(event: ClerkEvent) -> None:
+    """organizationMembership.deleted: end it. The payload is the whole membership."""
+    sync.bury_membership(ClerkMembership.from_json(event.data))
+
+
+def user_deleted(event: ClerkEvent) -> None:
+    """user.deleted: end all memberships mirrored for the user, and those whose events come later."""
+    sync.bury_user(_id_of(event))
+
+
+def register_handlers() -> None:
+    """Register with the inbox; called once, when the app is ready."""
+    register("organization.created", organization_written)
+    register("organization.updated", organization_written)
+    register("organization.deleted", organization_deleted)
+    register("organizationMembership.created", membership_written)
+    register("organizationMembership.updated", membership_written)
+    register("organizationMembership.deleted", membership_deleted)
+    register("user.deleted", user_deleted)
+
+
+def _id_of(event: ClerkEvent) -> str:
+    clerk_id = event.data.get("id")
+    if not isinstance(clerk_id, str) or not clerk_id:
+        raise UnreadableRecord(f"{event.type} without an id")
+    return clerk_id
