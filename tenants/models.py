@@ -3,6 +3,7 @@
 import uuid
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -203,3 +204,60 @@ class UserSync(models.Model):
 
     def __str__(self) -> str:
         return self.clerk_user_id
+
+
+class SyncRun(models.Model):
+    """One full sync, migration or import: how far it came, what it did, and why it ended."""
+
+    class Kind(models.TextChoices):
+        FULL_SYNC = "full_sync"
+        MIGRATION = "migration"
+        IMPORT = "import"
+        LINK = "link"
+
+    class State(models.TextChoices):
+        RUNNING = "running"
+        INTERRUPTED = "interrupted", "stopped before the end, can be resumed"
+        COMPLETED = "completed"
+        FAILED = "failed"
+
+    kind = models.CharField(max_length=16, choices=Kind)
+    state = models.CharField(max_length=16, choices=State, default=State.RUNNING)
+    holder = models.CharField("who runs it", max_length=255, blank=True, default="")
+    cursor = models.JSONField("where to go on", default=dict, blank=True)
+    created = models.PositiveIntegerField(default=0)
+    updated = models.PositiveIntegerField(default=0)
+    unchanged = models.PositiveIntegerField(default=0)
+    retired = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    error = models.TextField(blank=True, default="")
+    started_at = models.DateTimeField(db_default=Now(), editable=False)
+    finished_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        db_table = "sync_runs"
+        ordering: ClassVar = ["-id"]
+        indexes: ClassVar = [models.Index(fields=["kind", "-id"], name="sync_runs_latest")]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.pk}, {self.get_state_display()}"
+
+
+class SyncRunPage(models.Model):
+    """The ids on one page of a full sync's listing: what a resumed run need not fetch again."""
+
+    run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="pages")
+    listing = models.CharField(max_length=16)
+    offset = models.PositiveIntegerField()
+    ids = ArrayField(models.CharField(max_length=255))
+
+    class Meta:
+        db_table = "sync_run_pages"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["run", "listing", "offset"], name="sync_run_pages_once_per_offset"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.listing} from {self.offset} of run {self.run_id}"

@@ -1,0 +1,288 @@
+"""Whatever happens on the way, the mirror ends in the same rows.
+
+Clerk's messages in any order, twice, or never, mixed with what staff do here, end in the rows that a
+sync into an empty database gives: without any sync when no message was lost, after a sync of the
+affected objects when some were.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import permutations
+from typing import Any
+
+import pytest
+from django.db import transaction
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from clerk_integration.webhooks.registry import ClerkEvent, handler_of
+from tenants import transitions
+from tenants.models import Membership, Tenant
+from tenants.services import TenantService, sync_clerk_org_to_db
+from tests.sandbox import SandboxControl
+
+pytestmark = pytest.mark.django_db
+
+Json = dict[str, Any]
+Rows = tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]
+MAX_ORDERS = 120
+"""Orders tried of a scenario: all up to five messages, a seeded choice of more."""
+
+
+@dataclass
+class World:
+    """Two organizations with an owner who stays, and two users who come and go."""
+
+    sandbox: SandboxControl
+    owner: str = ""
+    users: list[str] = field(default_factory=list)
+    organizations: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.sandbox.reset()
+        self.sandbox.webhooks(paused=True)
+        self.owner = self.sandbox.user()["id"]
+        self.users = [self.sandbox.user()["id"] for _ in range(2)]
+
+    def create(self, index: int) -> None:
+        body = self.sandbox.organization(f"Organization {index}", self.owner, f"slug-{index}")
+        self.organizations.append(body["id"])
+
+    def rename(self, index: int) -> None:
+        self._organization("PATCH", index, body={"name": f"Renamed {index}"})
+
+    def swap_slugs(self, _: int) -> None:
+        if len(self.organizations) < 2:
+            return
+        first, second = (self._organization("GET", index)["slug"] for index in (0, 1))
+        self._organization("PATCH", 0, body={"slug": "in-between"})
+        self._organization("PATCH", 1, body={"slug": first})
+        self._organization("PATCH", 0, body={"slug": second})
+
+    def join(self, index: int) -> None:
+        for user in self.users:
+            self._organization("POST", index, "/memberships", body={"user_id": user, "role": "org:member"})
+
+    def promote(self, index: int) -> None:
+        self._organization("PATCH", index, f"/memberships/{self.users[0]}", body={"role": "org:admin"})
+
+    def leave(self, index: int) -> None:
+        self._organization("DELETE", index, f"/memberships/{self.users[0]}")
+
+    def delete(self, index: int) -> None:
+        self._organization("DELETE", index)
+
+    def delete_user(self, _: int) -> None:
+        self._try("DELETE", f"/users/{self.users[1]}")
+
+    def messages(self) -> list[Json]:
+        """What Clerk sends about all this, in the order of the changes."""
+        return [m["body"] for m in self.sandbox.messages() if handler_of(m["type"]) is not None]
+
+    def _organization(self, method: str, index: int, path: str = "", body: Json | None = None) -> Any:
+        if index < len(self.organizations):
+            return self._try(method, f"/organizations/{self.organizations[index]}{path}", body)
+        return {}
+
+    def _try(self, method: str, path: str, body: Json | None = None) -> Any:
+        """Do what Clerk's rules allow at this point; what they refuse did not happen."""
+        with self.sandbox.backend_client() as http:
+            response = http.request(method, path, json=body)
+        return response.json() if response.is_success else {"slug": None}
+
+
+def unlink(clerk_org_id: str) -> None:
+    """What staff do: detach a tenant from its organization."""
+    for tenant in Tenant.objects.filter(clerk_org_id=clerk_org_id):
+        transitions.unlink(tenant)
+
+
+def delete_if_dead(clerk_org_id: str) -> None:
+    """What staff do: delete a tenant whose organization is gone from Clerk."""
+    for tenant in Tenant.objects.filter(clerk_org_id=clerk_org_id, deleted_at__isnull=False):
+        transitions.delete(tenant)
+
+
+LOCAL: list[Callable[[str], None]] = [unlink, delete_if_dead]
+
+
+def rows() -> Rows:
+    """The mirror: living organizations and active memberships of them."""
+    tenants = Tenant.objects.filter(clerk_org_id__isnull=False, deleted_at=None)
+    columns = ("clerk_org_id", "name", "slug", "logo_url", "status", "clerk_created_at", "clerk_updated_at")
+    members = Membership.objects.filter(is_active=True, clerk_membership_id__isnull=False)
+    member_columns = (
+        "clerk_membership_id",
+        "tenant__clerk_org_id",
+        "clerk_user_id",
+        "role",
+        "clerk_created_at",
+        "clerk_updated_at",
+    )
+    return (
+        sorted(tenants.values_list(*columns)),
+        sorted(members.values_list(*member_columns)),
+    )
+
+
+def sync_everything(world: World) -> None:
+    """A sync of all the objects concerned, with Clerk's present answers."""
+    for clerk_org_id in world.organizations:
+        tenant = sync_clerk_org_to_db(clerk_org_id)
+        if tenant is not None:
+            TenantService.refresh_from_clerk(tenant)
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """Undo at the end what the block has written."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+def expected(world: World) -> Rows:
+    """The rows that a sync into an empty database gives."""
+    with undone():
+        sync_everything(world)
+        return rows()
+
+
+def deliver(messages: Sequence[Json]) -> None:
+    for message in messages:
+        event = ClerkEvent.from_json(message)
+        handler = handler_of(event.type)
+        assert handler is not None
+        handler(event)
+
+
+def orders(messages: list[Json]) -> Iterator[list[Json]]:
+    """All orders of a few messages; of many, the given one, its reverse and a seeded choice."""
+    if len(messages) <= 5:
+        yield from map(list, permutations(messages))
+        return
+    yield messages
+    yield messages[::-1]
+    choice = random.Random(len(messages))
+    for _ in range(MAX_ORDERS - 2):
+        yield choice.sample(messages, len(messages))
+
+
+SCENARIOS: dict[str, list[tuple[str, int]]] = {
+    "create": [("create", 0)],
+    "rename twice": [("create", 0), ("rename", 0), ("rename", 0)],
+    "create and delete": [("create", 0), ("rename", 0), ("delete", 0)],
+    "slug swap": [("create", 0), ("create", 1), ("swap_slugs", 0)],
+    "role change": [("create", 0), ("join", 0), ("promote", 0)],
+    "leave": [("create", 0), ("join", 0), ("leave", 0)],
+    "leave and rejoin": [("create", 0), ("join", 0), ("promote", 0), ("leave", 0), ("join", 0)],
+    "user deleted": [("create", 0), ("create", 1), ("join", 0), ("join", 1), ("delete_user", 0)],
+    "everything": [
+        ("create", 0),
+        ("create", 1),
+        ("join", 0),
+        ("join", 1),
+        ("promote", 0),
+        ("swap_slugs", 0),
+        ("leave", 0),
+        ("rename", 1),
+        ("join", 0),
+        ("delete_user", 0),
+        ("delete", 1),
+    ],
+}
+
+
+@pytest.fixture
+def play(sandbox: SandboxControl) -> Callable[[Sequence[tuple[str, int]]], World]:
+    """Make the changes in the local Clerk and return the world that they lead to."""
+
+    def run(steps: Sequence[tuple[str, int]]) -> World:
+        world = World(sandbox)
+        for name, index in steps:
+            getattr(world, name)(index)
+        return world
+
+    return run
+
+
+@pytest.mark.parametrize("scenario", list(SCENARIOS))
+def test_messages_in_any_order_and_twice_end_in_the_rows_of_a_sync(
+    play: Callable[..., World], scenario: str
+) -> None:
+    world = play(SCENARIOS[scenario])
+    goal, messages = expected(world), world.messages()
+    assert messages
+
+    for order in orders(messages):
+        with undone():
+            deliver([*order, *order[::2]])
+            assert rows() == goal, [message["type"] for message in order]
+
+
+@pytest.mark.parametrize("local", LOCAL)
+@pytest.mark.parametrize("scenario", ["rename twice", "create and delete", "leave and rejoin"])
+def test_messages_mixed_with_what_staff_do_end_in_the_rows_of_a_sync(
+    play: Callable[..., World], scenario: str, local: Callable[[str], None]
+) -> None:
+    world = play(SCENARIOS[scenario])
+    goal, messages = expected(world), world.messages()
+
+    for number, order in enumerate(orders(messages)):
+        with undone():
+            at = number % (len(order) + 1)
+            deliver(order[:at])
+            local(world.organizations[0])
+            deliver(order[at:])
+            assert rows() == goal, (at, [message["type"] for message in order])
+
+
+@pytest.mark.parametrize("scenario", list(SCENARIOS))
+def test_lost_messages_are_made_up_for_by_a_sync(play: Callable[..., World], scenario: str) -> None:
+    world = play(SCENARIOS[scenario])
+    goal, messages = expected(world), world.messages()
+    choice = random.Random(scenario)
+
+    for _ in range(10):
+        with undone():
+            arrived = [message for message in messages if choice.random() < 0.6]
+            choice.shuffle(arrived)
+            deliver(arrived)
+            choice.choice(LOCAL)(world.organizations[0])
+            sync_everything(world)
+            assert rows() == goal, [message["type"] for message in arrived]
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["rename", "swap_slugs", "join", "promote", "leave", "delete", "delete_user"]),
+        st.integers(0, 1),
+    ),
+    max_size=8,
+)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(steps=STEPS, randomness=st.randoms(use_true_random=False))
+def test_any_changes_delivered_in_any_way_end_in_the_rows_of_a_sync(
+    play: Callable[..., World], steps: list[tuple[str, int]], randomness: random.Random
+) -> None:
+    world = play([("create", 0), ("create", 1), *steps])
+    goal, messages = expected(world), world.messages()
+    order = randomness.sample(messages, len(messages)) + randomness.choices(messages, k=3)
+
+    with undone():
+        deliver(order)
+        assert rows() == goal, [message["type"] for message in order]
+    with undone():
+        deliver(order[: len(order) // 2])
+        randomness.choice(LOCAL)(randomness.choice(world.organizations))
+        sync_everything(world)
+        assert rows() == goal, [message["type"] for message in order]
