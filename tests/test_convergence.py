@@ -27,8 +27,12 @@ pytestmark = pytest.mark.django_db
 
 Json = dict[str, Any]
 Rows = tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]
-MAX_ORDERS = 120
-"""Orders tried of a scenario: all up to five messages, a seeded choice of more."""
+MAX_ORDERS = 60
+"""Orders tried of a scenario: all up to four messages, a seeded choice of more."""
+
+
+REFUSALS = ("resource_not_found", "already_a_member_in_organization")
+"""Codes of Clerk for changes that make no sense at the point where a random sequence has them."""
 
 
 @dataclass
@@ -39,6 +43,7 @@ class World:
     owner: str = ""
     users: list[str] = field(default_factory=list)
     organizations: list[str] = field(default_factory=list)
+    renames: int = 0
 
     def __post_init__(self) -> None:
         self.sandbox.reset()
@@ -51,7 +56,8 @@ class World:
         self.organizations.append(body["id"])
 
     def rename(self, index: int) -> None:
-        self._organization("PATCH", index, body={"name": f"Renamed {index}"})
+        self.renames += 1
+        self._organization("PATCH", index, body={"name": f"Renamed {self.renames} times"})
 
     def swap_slugs(self, _: int) -> None:
         if len(self.organizations) < 2:
@@ -88,9 +94,11 @@ class World:
 
     def _try(self, method: str, path: str, body: Json | None = None) -> Any:
         """Do what Clerk's rules allow at this point; what they refuse did not happen."""
-        with self.sandbox.backend_client() as http:
-            response = http.request(method, path, json=body)
-        return response.json() if response.is_success else {"slug": None}
+        try:
+            return self.sandbox.api(method, path, body)
+        except AssertionError as refusal:
+            assert any(rule in str(refusal) for rule in REFUSALS), refusal
+            return {"slug": None}
 
 
 def unlink(clerk_org_id: str) -> None:
@@ -137,10 +145,15 @@ def sync_everything(world: World) -> None:
 
 @contextmanager
 def undone() -> Iterator[None]:
-    """Undo at the end what the block has written."""
-    with transaction.atomic():
+    """Undo at the end what the block has written.
+
+    A bare savepoint, because Clerk may not be called inside `atomic`.
+    """
+    savepoint = transaction.savepoint()
+    try:
         yield
-        transaction.set_rollback(True)
+    finally:
+        transaction.savepoint_rollback(savepoint)
 
 
 def expected(world: World) -> Rows:
@@ -160,7 +173,7 @@ def deliver(messages: Sequence[Json]) -> None:
 
 def orders(messages: list[Json]) -> Iterator[list[Json]]:
     """All orders of a few messages; of many, the given one, its reverse and a seeded choice."""
-    if len(messages) <= 5:
+    if len(messages) <= 4:
         yield from map(list, permutations(messages))
         return
     yield messages
@@ -265,7 +278,7 @@ STEPS = st.lists(
 
 
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -1,0 +1,73 @@
+"""The convergence test is worth something only if it fails without the rules that it is about."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow]
+
+PROJECT = Path(__file__).resolve().parent.parent
+PARTS = ("clerk_integration", "config", "templates", "tenants", "tests", "manage.py", "pyproject.toml")
+NO_TESTS_FAILED, TESTS_FAILED = 0, 1
+
+RULES = {
+    "the guard of organizations": (
+        "WHERE coalesce(tenants.clerk_updated_at, 0) <= coalesce(excluded.clerk_updated_at, 0)",
+        "WHERE true",
+    ),
+    "the tombstones of organizations": (
+        "SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.id)",
+        "SELECT WHERE false)",
+    ),
+    "the tombstones of memberships": (
+        "SELECT FROM tombstones WHERE kind = 'membership' AND clerk_id = fact.id)",
+        "SELECT WHERE false)",
+    ),
+    "the tombstones of users": (
+        "SELECT FROM tombstones WHERE kind = 'user' AND clerk_id = fact.user_id)",
+        "SELECT WHERE false)",
+    ),
+    "the version of memberships": (
+        "ELSE coalesce(memberships.clerk_created_at, 0) < coalesce(excluded.clerk_created_at, 0)",
+        "ELSE true",
+    ),
+    "the guard of memberships": (
+        "THEN coalesce(memberships.clerk_updated_at, 0) <= coalesce(excluded.clerk_updated_at, 0)",
+        "THEN true",
+    ),
+}
+
+
+@pytest.fixture
+def copy_of_the_project(tmp_path: Path) -> Path:
+    for part in PARTS:
+        source, target = PROJECT / part, tmp_path / part
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    return tmp_path
+
+
+def converges(project: Path) -> int:
+    """Run the convergence test in the project and return pytest's exit code."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "tests/test_convergence.py"]
+    return subprocess.run(command, cwd=project, capture_output=True, check=False).returncode
+
+
+@pytest.mark.parametrize("rule", list(RULES))
+def test_convergence_without_the_rule_is_seen_to_fail(copy_of_the_project: Path, rule: str) -> None:
+    statements = copy_of_the_project / "tenants" / "statements.py"
+    text = statements.read_text()
+    present, absent = RULES[rule]
+    assert text.count(present) == 1
+    statements.write_text(text.replace(present, absent))
+
+    assert converges(copy_of_the_project) == TESTS_FAILED
+
+
+def test_convergence_with_all_rules_holds_in_the_copy(copy_of_the_project: Path) -> None:
+    assert converges(copy_of_the_project) == NO_TESTS_FAILED
