@@ -17,12 +17,12 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 from django.core.exceptions import ImproperlyConfigured
 
 from clerk_integration.api_url import is_on_this_machine, wrong_with_api_url
-from clerk_integration.conf import clerk_settings
+from clerk_integration.conf import clerk_settings, is_seconds
 from clerk_integration.exceptions import ClerkMisconfigured
 
 Rule = Callable[..., list[CheckMessage]]
 
-MAX_TIMEOUT_SECONDS = 60.0
+MAX_TIMEOUT_SECONDS = 30.0
 MIN_KEY_LENGTH = 16
 """Characters after `sk_test_` or `sk_live_`; Clerk's keys have more than 40."""
 
@@ -141,12 +141,26 @@ def check_authorized_parties() -> CheckMessage | None:
 @_rule
 def check_timeout() -> CheckMessage | None:
     """No deadline holds a worker for ever; none of 0 seconds can be met."""
-    if 0 < clerk_settings.timeout_seconds <= MAX_TIMEOUT_SECONDS:
+    if is_seconds(settings.CLERK_TIMEOUT_SECONDS) and (
+        0 < clerk_settings.timeout_seconds <= MAX_TIMEOUT_SECONDS
+    ):
         return None
     return Error(
         f"CLERK_TIMEOUT_SECONDS is not between 0 and {MAX_TIMEOUT_SECONDS:.0f}.",
         hint="It is the time a request waits for Clerk at most, in seconds; the default is 5.",
         id="clerk.E008",
+    )
+
+
+@_rule
+def check_sync_max_age() -> CheckMessage | None:
+    """What cannot be read as seconds would silently count as unset."""
+    if is_seconds(settings.CLERK_SYNC_MAX_AGE_SECONDS):
+        return None
+    return Error(
+        "CLERK_SYNC_MAX_AGE_SECONDS is no number of seconds.",
+        hint="It is how long a user's list counts as fresh; 0 asks Clerk every time; the default is 60.",
+        id="clerk.E012",
     )
 
 

@@ -25,12 +25,14 @@ from clerk_integration.conf import JWKS_TIMEOUT_SECONDS, clerk_settings
 from clerk_integration.deadlines import clerk_deadline, default_deadline, remaining_seconds
 from clerk_integration.exceptions import (
     ClerkCalledInTransaction,
+    ClerkError,
     ClerkMisconfigured,
     ClerkProtocolError,
     ClerkRateLimited,
     ClerkRejected,
     ClerkUnavailable,
 )
+from clerk_integration.pace import postpone, use_turn
 from clerk_integration.replies import Reply
 
 if TYPE_CHECKING:
@@ -141,10 +143,16 @@ def fetch_jwks() -> list[dict[str, Any]]:
 
 
 def _send(operation: Operation) -> Reply:
-    """Send one request; return its successful reply or raise what the reply stands for."""
+    """Send one request when it is its turn; return its successful reply or raise what the reply stands for."""
     _refuse_open_transaction()
-    reply = _exchange(_client.get(), operation)
-    reply.raise_for_status()
+    clerk = _client.get()
+    use_turn()
+    reply = _exchange(clerk, operation)
+    try:
+        reply.raise_for_status()
+    except ClerkRateLimited as limited:
+        postpone(limited.retry_after)
+        raise
     return reply
 
 
@@ -154,21 +162,25 @@ def _exchange(clerk: "Clerk", operation: Operation) -> Reply:
     Its exceptions are dropped instead of chained: they quote bodies, private metadata included.
     """
     import httpx  # noqa: PLC0415  (see the module's docstring)
-    from clerk_backend_api.models import ClerkBaseError  # noqa: PLC0415
 
     from clerk_integration.transport import recorded_replies  # noqa: PLC0415
 
     with recorded_replies() as replies:
         try:
             operation(clerk)
-        except ClerkBaseError:
-            pass  # Raised for a reply, which was recorded.
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise ClerkMisconfigured(
-                f"CLERK_API_URL cannot be called ({type(exc).__name__}). Nothing was sent."
-            ) from None
-        except ValueError as exc:
-            raise _unsendable(exc) from None
+        except ClerkError:
+            raise  # The transport's: there was no whole reply.
+        except Exception as exc:
+            # Once Clerk has answered, the answer counts, and nothing that the SDK stumbles over in it
+            # (a body it cannot decode raises ValueError) may pass for "nothing was sent".
+            if not replies:
+                if isinstance(exc, (httpx.HTTPError, httpx.InvalidURL)):
+                    raise ClerkMisconfigured(
+                        f"CLERK_API_URL cannot be called ({type(exc).__name__}). Nothing was sent."
+                    ) from None
+                if isinstance(exc, ValueError):
+                    raise _unsendable(exc) from None
+                raise
     return replies[-1]
 
 

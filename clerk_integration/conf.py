@@ -1,5 +1,7 @@
 """Clerk's settings, read when they are used, so that tests and reloads see the current value."""
 
+from typing import Any
+
 from django.conf import settings
 
 PAGE_SIZE = 500
@@ -10,6 +12,14 @@ JOB_TIMEOUT_SECONDS = 30.0
 
 JWKS_TIMEOUT_SECONDS = 3.0
 """Ceiling for fetching the signing keys, in which every request of a process may be waiting."""
+
+LIVE_RATE_LIMIT = 1000.0
+TEST_RATE_LIMIT = 100.0
+"""Requests in ten seconds that Clerk allows an instance, as documented."""
+
+
+DEFAULT_TIMEOUT_SECONDS = 5.0
+DEFAULT_SYNC_MAX_AGE_SECONDS = 60.0
 
 
 class ClerkSettings:
@@ -56,7 +66,23 @@ class ClerkSettings:
     @property
     def timeout_seconds(self) -> float:
         """Deadline in seconds of one service call in a request, all its pages together."""
-        return float(settings.CLERK_TIMEOUT_SECONDS)
+        return _seconds(settings.CLERK_TIMEOUT_SECONDS, default=DEFAULT_TIMEOUT_SECONDS)
+
+    @property
+    def sync_max_age_seconds(self) -> float:
+        """How long a user's complete listing counts as fresh, in seconds."""
+        return _seconds(settings.CLERK_SYNC_MAX_AGE_SECONDS, default=DEFAULT_SYNC_MAX_AGE_SECONDS)
+
+    @property
+    def rate_limit(self) -> float:
+        """Requests in ten seconds that commands and jobs keep under together.
+
+        Unset (0): Clerk's documented limit, 1000 for a live key and 100 for a test key.
+        """
+        configured = float(settings.CLERK_RATE_LIMIT)
+        if configured > 0:
+            return configured
+        return LIVE_RATE_LIMIT if self.secret_key.startswith("sk_live_") else TEST_RATE_LIMIT
 
     @property
     def pending_sessions(self) -> str:
@@ -65,3 +91,16 @@ class ClerkSettings:
 
 
 clerk_settings = ClerkSettings()
+
+
+def is_seconds(value: Any) -> bool:
+    """Whether a setting can be read as a number of seconds, zero included."""
+    try:
+        return 0 <= float(value) < float("inf")
+    except (TypeError, ValueError):
+        return False
+
+
+def _seconds(value: Any, *, default: float) -> float:
+    """What a system check has named as malformed counts as unset."""
+    return float(value) if is_seconds(value) else default

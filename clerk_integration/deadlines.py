@@ -13,6 +13,8 @@ from time import monotonic
 from clerk_integration.conf import clerk_settings
 
 _deadline: ContextVar[float | None] = ContextVar("clerk_deadline", default=None)
+_suspended: ContextVar[float] = ContextVar("clerk_deadlines_suspended", default=0.0)
+"""Seconds of this context that count towards no deadline."""
 
 
 @contextmanager
@@ -23,7 +25,7 @@ def clerk_deadline(seconds: float) -> Iterator[None]:
     The deadline is of this thread (and of this task, in async code): threads started inside the
     block have none. Do not `yield` out of the block: the deadline would leak to the consumer.
     """
-    end = monotonic() + seconds
+    end = _now() + seconds
     outer = _deadline.get()
     token = _deadline.set(end if outer is None else min(end, outer))
     try:
@@ -42,7 +44,22 @@ def default_deadline(seconds: float | None = None) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def deadlines_suspended() -> Iterator[None]:
+    """Let the time inside the block count towards no deadline: it is not Clerk that is waited for."""
+    started = monotonic()
+    try:
+        yield
+    finally:
+        _suspended.set(_suspended.get() + monotonic() - started)
+
+
 def remaining_seconds() -> float:
     """Seconds left of the running deadline: 0.0 when it is over, infinite when there is none."""
     end = _deadline.get()
-    return float("inf") if end is None else max(0.0, end - monotonic())
+    return float("inf") if end is None else max(0.0, end - _now())
+
+
+def _now() -> float:
+    """The monotonic clock, standing still while deadlines are suspended."""
+    return monotonic() - _suspended.get()

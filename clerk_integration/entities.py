@@ -18,6 +18,9 @@ ROLE_PREFIX = "org:"
 MAX_KEY_LENGTH = 255
 """Characters that the columns for Clerk's ids, roles and slugs can hold or index."""
 
+MAX_SLUG_LENGTH = 512
+"""Characters of a slug that fit into an index entry; Clerk's own limit is not known."""
+
 LARGEST_STAMP = 2**63 - 1
 
 
@@ -49,11 +52,11 @@ class ClerkOrganization:
             name=_text(record.get("name")),
             slug=_slug(record.get("slug")),
             image_url=_text(record.get("image_url")),
-            public_metadata=_clean(_mapping(record.get("public_metadata"))),
+            public_metadata=clean(_mapping(record.get("public_metadata"))),
             created_by=_text(record.get("created_by")) or None,
             created_at=_milliseconds(record.get("created_at")),
             updated_at=_milliseconds(record.get("updated_at")),
-            marker=_clean(_mapping(_mapping(record.get("private_metadata")).get(MARKER_KEY))) or None,
+            marker=clean(_mapping(_mapping(record.get("private_metadata")).get(MARKER_KEY))) or None,
         )
 
 
@@ -114,7 +117,7 @@ def _text(value: Any) -> str:
 def _slug(value: Any) -> str | None:
     """A slug short enough for an index; slugs may be disabled in an instance, and are null then."""
     slug = _text(value)
-    return slug if 0 < len(slug) <= MAX_KEY_LENGTH else None
+    return slug if 0 < len(slug) <= MAX_SLUG_LENGTH else None
 
 
 def _milliseconds(value: Any) -> int | None:
@@ -127,14 +130,17 @@ def _milliseconds(value: Any) -> int | None:
     return stamp if 0 <= stamp <= LARGEST_STAMP else None
 
 
-def _clean(value: Any) -> Any:
-    """The same JSON as PostgreSQL can hold it: strings as in `_text`, no NaN and no infinity."""
+def clean(value: Any) -> Any:
+    """Return the same JSON as PostgreSQL can hold it.
+
+    Strings and keys lose NUL characters and lone surrogates; NaN and infinity become None.
+    """
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, Mapping):
-        return {_text(key): _clean(item) for key, item in value.items()}
+        return {_text(key): clean(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_clean(item) for item in value]
+        return [clean(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -8,6 +8,7 @@ as Clerk counts, and that count was the same on every page; otherwise the pages 
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +25,22 @@ MAX_PASSES = 3
 Record = TypeVar("Record", bound=ClerkOrganization | ClerkMembership)
 FetchPage = Callable[[int, int], Any]
 """Fetches the page of a limit and an offset as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClerkPage(Generic[Record]):
+    """One page of a listing: its readable records, in Clerk's order, and how many were unreadable."""
+
+    records: list[Record]
+    offset: int
+    total: int
+    """How many records Clerk counted when it sent the page."""
+    skipped: int = 0
+
+    @property
+    def end(self) -> int:
+        """The offset behind the last record of the page."""
+        return self.offset + len(self.records) + self.skipped
 
 
 class ClerkList(list[Record], Generic[Record]):
@@ -66,9 +83,17 @@ class ClerkListing(Iterator[Record], Generic[Record]):
         return self.finished and self.skipped == 0
 
     def to_list(self) -> ClerkList[Record]:
-        """Read what is left of the listing into a list."""
-        records = list(self)
-        return ClerkList(records, skipped=self.skipped)
+        """Read the whole listing into a list: the records of the one pass that was consistent."""
+        for _ in range(MAX_PASSES):
+            scan = _Pass()
+            records: dict[str, Record] = {}
+            while scan.wants_more:
+                page = scan.read(self._page(scan.offset), self._read_record)
+                records |= {record.id: record for record in page}
+            if scan.consistent:
+                self.skipped, self.finished = scan.skipped, True
+                return ClerkList(records.values(), skipped=scan.skipped)
+        raise _moved()
 
     def _scan(self) -> Iterator[Record]:
         for _ in range(MAX_PASSES):
@@ -77,11 +102,7 @@ class ClerkListing(Iterator[Record], Generic[Record]):
             if scan.consistent:
                 self.skipped, self.finished = scan.skipped, True
                 return
-        raise ClerkUnavailable(
-            f"The list changed in Clerk each of the {MAX_PASSES} times that it was read, so none of them "
-            "is known to be whole. Nothing may be concluded from what is absent; try again later.",
-            outcome_unknown=False,
-        )
+        raise _moved()
 
     def _new_records(self, scan: "_Pass") -> Iterator[Record]:
         while scan.wants_more:
@@ -97,6 +118,14 @@ class ClerkListing(Iterator[Record], Generic[Record]):
                 return self._fetch_page(PAGE_SIZE, offset)
         finally:
             self._seconds_left -= monotonic() - started
+
+
+def _moved() -> ClerkUnavailable:
+    return ClerkUnavailable(
+        f"The list changed in Clerk each of the {MAX_PASSES} times that it was read, so none of them "
+        "is known to be whole. Nothing may be concluded from what is absent; try again later.",
+        outcome_unknown=False,
+    )
 
 
 class _Pass:
@@ -121,23 +150,30 @@ class _Pass:
 
     def read(self, page: Any, read_record: Callable[[Any], Record]) -> list[Record]:
         """Take in one page; return its readable records."""
-        items, total = _contents(page)
-        self._shifted = total != (total if self._total is None else self._total) or (
-            not items and self.offset < total
+        read = read_page(page, read_record, offset=self.offset)
+        self._shifted = read.total != (read.total if self._total is None else self._total) or (
+            read.end == self.offset < read.total
         )
-        self._total = total
-        records = []
-        for index, item in enumerate(items, start=self.offset):
-            try:
-                record = read_record(item)
-            except (UnreadableRecord, RecursionError) as exc:
-                self.skipped += 1
-                logger.warning("Record %d of Clerk's list was skipped: %s", index, exc)
-            else:
-                records.append(record)
-        self._ids.update(record.id for record in records)
-        self.offset += len(items)
-        return records
+        self._total = read.total
+        self.skipped += read.skipped
+        self._ids.update(record.id for record in read.records)
+        self.offset = read.end
+        return read.records
+
+
+def read_page(page: Any, read_record: Callable[[Any], Record], *, offset: int) -> ClerkPage[Record]:
+    """Read a page as Clerk sent it; records that cannot be read are logged and left out.
+
+    Raises ClerkProtocolError when it is no page at all.
+    """
+    items, total = _contents(page)
+    records = []
+    for index, item in enumerate(items, start=offset):
+        try:
+            records.append(read_record(item))
+        except (UnreadableRecord, RecursionError) as exc:
+            logger.warning("Record %d of Clerk's list was skipped: %s", index, exc)
+    return ClerkPage(records, offset=offset, total=total, skipped=len(items) - len(records))
 
 
 def _contents(page: Any) -> tuple[list[Any], int]:

@@ -1,4 +1,4 @@
-"""The inbox of webhooks. No I/O here: `webhooks.inbox` stores and processes deliveries."""
+"""The inbox of webhooks, and what all processes share about Clerk. No I/O here."""
 
 from typing import ClassVar
 
@@ -59,3 +59,37 @@ class WebhookDelivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.svix_id}"
+
+
+class LearnedInstance(models.Model):
+    """The Clerk instance whose webhook came first, while CLERK_INSTANCE_ID is unset: at most one row.
+
+    Webhooks of other instances are refused then. A configured CLERK_INSTANCE_ID always wins.
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    instance_id = models.CharField(max_length=255)
+    learned_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "clerk_learned_instance"
+        constraints: ClassVar = [
+            models.CheckConstraint(name="clerk_learned_instance_only_one", condition=Q(id=1))
+        ]
+
+    def __str__(self) -> str:
+        return self.instance_id
+
+
+class ClerkPace(models.Model):
+    """When the next request of a command or job may go to Clerk: at most one row, see `pace`."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    next_slot_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "clerk_pace"
+        constraints: ClassVar = [models.CheckConstraint(name="clerk_pace_only_one", condition=Q(id=1))]
+
+    def __str__(self) -> str:
+        return f"next request at {self.next_slot_at}"

@@ -4,14 +4,18 @@ All functions call Clerk and write nothing here; all raise ClerkError, and Clerk
 inside a database transaction. Without a running `clerk_deadline`, each has CLERK_TIMEOUT_SECONDS.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from clerk_integration.client import read, write
+from clerk_integration.conf import PAGE_SIZE
 from clerk_integration.entities import MARKER_KEY, ClerkMembership, ClerkOrganization, UnreadableRecord
-from clerk_integration.exceptions import ClerkNotFound, ClerkProtocolError
+from clerk_integration.exceptions import ClerkNotFound, ClerkProtocolError, ClerkRejected, InvalidClerkId
 from clerk_integration.ids import validate_org_id, validate_user_id
-from clerk_integration.listing import ClerkList, ClerkListing
+from clerk_integration.listing import ClerkList, ClerkListing, ClerkPage, read_page
+
+ALREADY_A_MEMBER = "already_a_member_in_organization"
+"""Clerk's code for a second membership of a user in an organization."""
 
 
 def get_clerk_org(org_id: str) -> ClerkOrganization:
@@ -55,6 +59,62 @@ def create_clerk_org(
     return _organization(write(lambda clerk: clerk.organizations.create(request=request)))
 
 
+def raise_clerk_member_limit(org_id: str, members: int) -> ClerkOrganization:
+    """Let an organization have up to `members` memberships (0: any number) in Clerk.
+
+    One PATCH, which may be sent again. Raises InvalidClerkId, ClerkNotFound, ClerkRejected (a plan
+    that bills by seats manages the limit itself) and ClerkError as of `client.write`.
+    """
+    validate_org_id(org_id)
+    return _organization(
+        write(
+            lambda clerk: clerk.organizations.update(organization_id=org_id, max_allowed_memberships=members)
+        )
+    )
+
+
+def create_clerk_membership(org_id: str, user_id: str, role: str) -> ClerkMembership | None:
+    """Make a user a member of an organization in Clerk; None when they were one already.
+
+    One POST, which may be sent again after an unknown outcome: Clerk refuses a second membership.
+    Raises InvalidClerkId, ClerkNotFound when the organization, user or role is unknown,
+    ClerkRejected (`organization_membership_quota_exceeded`, ...) and ClerkError as of `client.write`.
+    """
+    validate_org_id(org_id)
+    validate_user_id(user_id)
+    try:
+        data = write(
+            lambda clerk: clerk.organization_memberships.create(
+                organization_id=org_id, user_id=user_id, role=role
+            )
+        )
+    except ClerkRejected as refusal:
+        if refusal.code == ALREADY_A_MEMBER:
+            return None
+        raise
+    try:
+        return _membership_reader(user_id=user_id, org_id=org_id)(data)
+    except (UnreadableRecord, RecursionError) as exc:
+        raise ClerkProtocolError(f"Clerk's answer is no membership of {user_id}: {exc}.") from None
+
+
+def find_clerk_users(user_ids: Iterable[str]) -> set[str]:
+    """Return those of the users that Clerk knows.
+
+    One call for each 100. Values that are no user id are not asked for. Raises ClerkError as of
+    `client.read`.
+    """
+    wanted = [user_id for user_id in dict.fromkeys(user_ids) if _is_user_id(user_id)]
+    known: set[str] = set()
+    for start in range(0, len(wanted), MAX_IDS):
+        request: Any = {"user_id": wanted[start : start + MAX_IDS], "limit": MAX_IDS}
+        page = read(lambda clerk, request=request: clerk.users.list(request=request))
+        if not isinstance(page, list):
+            raise ClerkProtocolError("Clerk's answer is no list of users.")
+        known.update(user["id"] for user in page if isinstance(user, Mapping) and "id" in user)
+    return known & set(wanted)
+
+
 def get_user_clerk_orgs(user_id: str) -> ClerkList[ClerkMembership]:
     """Fetch all memberships of a user, each with its role and organization.
 
@@ -93,6 +153,65 @@ def iter_clerk_orgs(
     )
 
 
+def get_clerk_orgs(org_ids: Sequence[str]) -> ClerkList[ClerkOrganization]:
+    """Fetch up to 100 organizations by their ids, in one call.
+
+    Clerk leaves out ids that it does not know; ask for one of these alone to be certain. Raises
+    InvalidClerkId, ValueError for more than 100 ids, and ClerkError as of `client.read`.
+    """
+    if len(org_ids) > MAX_IDS:
+        raise ValueError(f"{len(org_ids)} ids; Clerk takes {MAX_IDS} at once")
+    wanted = [validate_org_id(org_id) for org_id in org_ids]
+    page = read(lambda clerk: clerk.organizations.list(organization_id=wanted, limit=PAGE_SIZE))
+    found = read_page(page, ClerkOrganization.from_json, offset=0)
+    return ClerkList([org for org in found.records if org.id in wanted], skipped=found.skipped)
+
+
+def get_clerk_orgs_page(offset: int) -> ClerkPage[ClerkOrganization]:
+    """Fetch up to 500 of all organizations, oldest first, from `offset` on. One call.
+
+    For scans that keep their own account of what is whole; ClerkListing does it for all others.
+    Raises ClerkError as of `client.read`.
+    """
+    page = read(
+        lambda clerk: clerk.organizations.list(order_by="+created_at", limit=PAGE_SIZE, offset=offset)
+    )
+    return read_page(page, ClerkOrganization.from_json, offset=offset)
+
+
+def get_clerk_memberships_page(offset: int) -> ClerkPage[ClerkMembership]:
+    """Fetch up to 500 of the memberships of all organizations, oldest first, from `offset` on. One call.
+
+    See `get_clerk_orgs_page`.
+    """
+    page = read(
+        lambda clerk: clerk.users.get_instance_organization_memberships(
+            order_by="+created_at", limit=PAGE_SIZE, offset=offset
+        )
+    )
+    return read_page(page, ClerkMembership.from_json, offset=offset)
+
+
+def get_clerk_memberships(org_id: str, user_ids: Sequence[str]) -> ClerkList[ClerkMembership]:
+    """Fetch the memberships that up to 100 users have of an organization; users without one are absent.
+
+    One call. Raises InvalidClerkId, ValueError for more than 100 ids, ClerkNotFound for an unknown
+    organization, and ClerkError as of `client.read`.
+    """
+    if len(user_ids) > MAX_IDS:
+        raise ValueError(f"{len(user_ids)} ids; Clerk takes {MAX_IDS} at once")
+    validate_org_id(org_id)
+    members = [validate_user_id(user_id) for user_id in user_ids]
+    return ClerkListing(
+        lambda limit, offset: read(
+            lambda clerk: clerk.organization_memberships.list(
+                organization_id=org_id, user_id=members, limit=limit, offset=offset
+            )
+        ),
+        _membership_reader(org_id=org_id),
+    ).to_list()
+
+
 def iter_clerk_memberships(org_id: str, *, user_id: str | None = None) -> ClerkListing[ClerkMembership]:
     """List the memberships of an organization lazily, oldest first, or only those of one user.
 
@@ -124,6 +243,14 @@ def get_clerk_membership(org_id: str, user_id: str) -> ClerkMembership | None:
     if not memberships.complete:
         raise ClerkProtocolError(f"Clerk's record of {user_id} in {org_id} cannot be read.")
     return None
+
+
+def _is_user_id(value: str) -> bool:
+    try:
+        validate_user_id(value)
+    except InvalidClerkId:
+        return False
+    return True
 
 
 def _organization(data: Any) -> ClerkOrganization:

@@ -1,9 +1,12 @@
 """Logging through structlog: readable lines at a terminal, one JSON object a line elsewhere."""
 
+import logging
 import sys
 from typing import Any
 
 import structlog
+
+LEVELS = logging.getLevelNamesMapping()
 
 SHARED_PROCESSORS: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -37,8 +40,11 @@ def logging_settings(*, level: str, fmt: str) -> dict[str, Any]:
             }
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structlog"}},
-        "root": {"handlers": ["stderr"], "level": level.upper()},
+        "root": {"handlers": ["stderr"], "level": level.upper() if level.upper() in LEVELS else "INFO"},
         "loggers": {
+            # Django's own handlers would write every record a second time.
+            "django": {"handlers": []},
+            "django.server": {"handlers": [], "propagate": True},
             # The SDK logs every request through httpx at INFO; the URL is not worth a line each.
             "httpx": {"level": "WARNING"},
             "httpcore": {"level": "WARNING"},

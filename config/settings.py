@@ -6,8 +6,10 @@ importing it must work with an empty environment and must not start anything.
 """
 
 from pathlib import Path
+from typing import Any
 
 import environ
+from corsheaders.defaults import default_headers
 
 from config.database import database_settings
 from config.logs import logging_settings
@@ -22,6 +24,7 @@ SECRET_KEY = env.str("SECRET_KEY", default="insecure-development-only" if DEBUG 
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1"] if DEBUG else [])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
+CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key"]
 CORS_EXPOSE_HEADERS = ["X-Clerk-Sync", "Retry-After", "ETag"]
 CORS_URLS_REGEX = r"^/api/"
 
@@ -166,6 +169,19 @@ CLERK_ISSUER = env.str("CLERK_ISSUER", default="")
 CLERK_AUTHORIZED_PARTIES = env.list("CLERK_AUTHORIZED_PARTIES", default=[])
 CLERK_INSTANCE_ID = env.str("CLERK_INSTANCE_ID", default="")
 CLERK_WEBHOOK_SIGNING_SECRET = env.list("CLERK_WEBHOOK_SIGNING_SECRET", default=[])
-CLERK_TIMEOUT_SECONDS = env.float("CLERK_TIMEOUT_SECONDS", default=5.0)
+CLERK_TIMEOUT_SECONDS = env.str("CLERK_TIMEOUT_SECONDS", default="5")
+CLERK_RATE_LIMIT = env.float("CLERK_RATE_LIMIT", default=0.0)
 CLERK_PENDING_SESSIONS = env.str("CLERK_PENDING_SESSIONS", default="refuse")
-CLERK_SYNC_MAX_AGE_SECONDS = env.float("CLERK_SYNC_MAX_AGE_SECONDS", default=60.0)
+CLERK_SYNC_MAX_AGE_SECONDS = env.str("CLERK_SYNC_MAX_AGE_SECONDS", default="60")
+
+# Of `manage.py procrastinate worker`; the rescue of stalled jobs goes by the same timeout.
+PROCRASTINATE_WORKER_DEFAULTS: dict[str, Any] = {
+    "concurrency": 4,
+    "update_heartbeat_interval": 5.0,
+    "stalled_worker_timeout": 15.0,
+    # What SIGTERM leaves to running jobs. A thread cannot be ended: PostgreSQL's timeouts bound a delivery.
+    "shutdown_graceful_timeout": 20.0,
+    # The table stays small: what is done is deleted at once, what failed after 30 days.
+    "delete_jobs": "successful",
+}
+PROCRASTINATE_ON_APP_READY = "clerk_integration.connectors.use_patient_workers"

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from clerk_integration.webhooks.views import receive_webhook
 from config.health import ReadinessView, healthz
 from tenants.api import schema  # noqa: F401  (registers the security schemes of the OpenAPI document)
 from tenants.api.exception_handlers import ApiNotFoundView
@@ -16,6 +17,7 @@ urlpatterns = [
         SpectacularSwaggerView.as_view(authentication_classes=(), url_name="schema"),
         name="docs",
     ),
+    path("api/v1/webhooks/clerk", receive_webhook, name="clerk-webhook"),
     path("api/v1/", include("tenants.api.urls")),
     path("healthz", healthz, name="healthz"),
     path("readyz", ReadinessView.as_view(), name="readyz"),

@@ -17,7 +17,7 @@ from tenants.models import CreationAttempt
 UNRESOLVED_SECONDS = 60.0
 """How long an organization may stay invisible to a listing after it was created, at the most."""
 
-IN_FLIGHT_SECONDS = 15.0
+IN_FLIGHT_SECONDS = 45.0
 """How long the process that sent an attempt may still be busy with it; then it is taken for dead."""
 
 
@@ -31,7 +31,7 @@ def send(
     try:
         return post({"attempt": str(attempt.marker)})
     except ClerkError as error:
-        state = CreationAttempt.State.UNKNOWN if _may_exist(error) else CreationAttempt.State.FAILED
+        state = CreationAttempt.State.UNKNOWN if may_exist(error) else CreationAttempt.State.FAILED
         transitions.settle_creation(attempt, state, {"error": str(error)})
         raise
 
@@ -64,7 +64,7 @@ def in_progress(*, retry_after: float) -> IdempotencyKeyInUse:
     )
 
 
-def _may_exist(error: ClerkError) -> bool:
+def may_exist(error: ClerkError) -> bool:
     """Whether Clerk may have created the organization although it did not say so."""
     if isinstance(error, ClerkUnavailable):
         return error.outcome_unknown

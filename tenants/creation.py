@@ -5,10 +5,10 @@ import json
 import logging
 from dataclasses import dataclass
 
-from clerk_integration.entities import ClerkMembership, ClerkOrganization
-from clerk_integration.exceptions import ClerkError
+from clerk_integration.entities import ClerkOrganization
+from clerk_integration.exceptions import ClerkError, ClerkUnavailable
 from clerk_integration.organizations import create_clerk_org, get_clerk_membership, iter_clerk_orgs
-from tenants import attempts, transitions
+from tenants import attempts, freshness, transitions
 from tenants.exceptions import IdempotencyKeyReused
 from tenants.models import CreationAttempt, Tenant
 
@@ -57,11 +57,19 @@ def create_in_clerk(creation: Creation) -> Tenant:
 
 
 def _send(attempt: CreationAttempt, creation: Creation) -> Tenant:
-    organization = attempts.send(
-        attempt,
-        lambda marker: create_clerk_org(creation.name, creation.clerk_user_id, creation.slug, marker=marker),
-    )
-    return _finish(attempt, organization)
+    try:
+        organization = attempts.send(
+            attempt,
+            lambda marker: create_clerk_org(
+                creation.name, creation.clerk_user_id, creation.slug, marker=marker
+            ),
+        )
+    except ClerkError as error:
+        if attempts.may_exist(error):
+            # Whoever looks for it next must not be told what was true before.
+            freshness.expire(creation.clerk_user_id)
+        raise
+    return _finish(attempt, organization, just_created=True)
 
 
 def _settled(attempt: CreationAttempt, creation: Creation) -> Tenant | None:
@@ -71,12 +79,24 @@ def _settled(attempt: CreationAttempt, creation: Creation) -> Tenant | None:
     if attempt.state == CreationAttempt.State.SUCCEEDED:
         return _created_before(attempt)
     if attempt.state != CreationAttempt.State.FAILED:
-        organization = attempts.search(attempt, iter_clerk_orgs(user_id=attempt.clerk_user_id))
+        organization = _search(attempt)
         if organization is not None:
-            return _finish(attempt, organization)
+            return _finish(attempt, organization, just_created=False)
     if not transitions.resume_creation(attempt):
         raise attempts.in_progress(retry_after=1.0)
     return None
+
+
+def _search(attempt: CreationAttempt) -> ClerkOrganization | None:
+    """Look among the creator's organizations, and before anything is sent again among all others."""
+    try:
+        return attempts.search(attempt, iter_clerk_orgs(user_id=attempt.clerk_user_id)) or attempts.search(
+            attempt, iter_clerk_orgs(order_by="-created_at")
+        )
+    except ClerkUnavailable as error:
+        # The search has failed, and with it nothing is known of the attempt either.
+        error.outcome_unknown = True
+        raise
 
 
 def _created_before(attempt: CreationAttempt) -> Tenant:
@@ -84,20 +104,26 @@ def _created_before(attempt: CreationAttempt) -> Tenant:
     tenant = Tenant.objects.filter(clerk_org_id=clerk_org_id).first()
     if tenant is None:
         raise IdempotencyKeyReused("The tenant that this Idempotency-Key created no longer exists.")
+    transitions.claim_primary(attempt, tenant)
     return tenant
 
 
-def _finish(attempt: CreationAttempt, organization: ClerkOrganization) -> Tenant:
-    membership = _read_creator(organization, attempt.clerk_user_id)
-    return transitions.finish_creation(attempt, organization, membership, DEFAULT_CREATOR_ROLE)
+def _finish(attempt: CreationAttempt, organization: ClerkOrganization, *, just_created: bool) -> Tenant:
+    """Mirror the organization with its creator.
 
-
-def _read_creator(organization: ClerkOrganization, clerk_user_id: str) -> ClerkMembership | None:
-    """The creator's membership with the role that Clerk gave it; None when Clerk cannot say now."""
+    Where Clerk cannot say now who is in it, or does not know yet (a listing may lag behind a create),
+    the creator has Clerk's default role until the next sync. A creator who has left since has none.
+    """
+    role: str | None = DEFAULT_CREATOR_ROLE
     try:
-        return get_clerk_membership(organization.id, clerk_user_id)
+        membership = get_clerk_membership(organization.id, attempt.clerk_user_id)
     except ClerkError:
         logger.warning(
             "creator's membership of %s not read back; a sync will", organization.id, exc_info=True
         )
-        return None
+        membership = None
+    else:
+        role = DEFAULT_CREATOR_ROLE if just_created else None
+    if membership is None:
+        freshness.expire(attempt.clerk_user_id)
+    return transitions.finish_creation(attempt, organization, membership, role)

@@ -3,6 +3,7 @@
 TenantError
 ├── TenantInactive           the tenant is suspended or deactivated; only a status change is possible
 ├── NotAMember               the user has no (active) membership of the tenant or organization
+├── UnknownTenants           there are no tenants with these ids
 ├── UnknownOrganization      Clerk does not know the organization id
 ├── OrganizationDeleted      the organization id is dead in Clerk
 ├── AlreadyLinked            the tenant, or the organization, is linked to another one
@@ -10,6 +11,14 @@ TenantError
 ├── NoOwner                  the tenant has no member whom Clerk could make the organization's first
 ├── IdempotencyKeyInUse      the same key is being worked on, or its outcome is not known yet
 └── IdempotencyKeyReused     the same key came with another body
+
+SyncError
+├── SyncAlreadyRunning       somebody else runs a full sync
+├── SyncLost                 somebody else has taken the run over
+├── SyncInterrupted          told to stop; the run can be resumed
+├── ListKeepsMoving          Clerk's list changed each time that it was read
+├── WrongInstance            the key is of another Clerk instance than the mirror
+└── TooManyAbsent            so much is missing in Clerk that nothing was retired
 """
 
 from collections.abc import Sequence
@@ -25,6 +34,14 @@ class TenantInactive(TenantError):
 
 class NotAMember(TenantError):
     """The user is not an active member."""
+
+
+class UnknownTenants(TenantError):
+    """There are no tenants with these ids."""
+
+    def __init__(self, tenant_ids: Sequence[int]) -> None:
+        listed = ", ".join(map(str, tenant_ids))
+        super().__init__(f"There {'are no tenants' if len(tenant_ids) > 1 else 'is no tenant'} {listed}.")
 
 
 class UnknownOrganization(TenantError):
@@ -61,3 +78,31 @@ class IdempotencyKeyInUse(TenantError):
 
 class IdempotencyKeyReused(TenantError):
     """The key was used for a different request."""
+
+
+class SyncError(Exception):
+    """Base of what ends a full sync early; never raised itself. The message is fit for operators."""
+
+
+class SyncAlreadyRunning(SyncError):
+    """Another process runs a full sync; nothing was done."""
+
+
+class SyncLost(SyncError):
+    """Another process has taken the run over."""
+
+
+class SyncInterrupted(SyncError):
+    """Told to stop. What was written is kept, and the run can be resumed."""
+
+
+class ListKeepsMoving(SyncError):
+    """No reading of the list is known to be whole, so nothing was retired."""
+
+
+class WrongInstance(SyncError):
+    """The key is of another Clerk instance than the one mirrored here; nothing was written."""
+
+
+class TooManyAbsent(SyncError):
+    """More is absent in Clerk than may be retired at once; nothing was retired."""

@@ -1,10 +1,12 @@
 """Clerk's records as the rows that the write statements take."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 from uuid import UUID
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
+
+LARGEST_TENANT_ID = 2**63 - 1
 
 Fact = TypeVar("Fact", ClerkOrganization, ClerkMembership)
 
@@ -46,13 +48,12 @@ def membership_rows(memberships: Iterable[ClerkMembership]) -> list[dict[str, An
     ]
 
 
-def attempt_markers(memberships: Sequence[ClerkMembership]) -> list[dict[str, str]]:
-    """Return the creation attempts that the memberships' organizations say they come from."""
-    organizations = {fact.organization.id: fact.organization for fact in memberships}.values()
-    marked = [(attempt_marker(organization), organization.id) for organization in organizations]
+def attempt_markers(organizations: Iterable[ClerkOrganization]) -> list[dict[str, str]]:
+    """Return the creation attempts that the organizations say they come from."""
+    marked = {attempt_marker(organization): organization.id for organization in organizations}
     return [
         {"marker": str(marker), "organization_id": clerk_org_id}
-        for marker, clerk_org_id in marked
+        for marker, clerk_org_id in marked.items()
         if marker is not None
     ]
 
@@ -63,6 +64,22 @@ def attempt_marker(organization: ClerkOrganization) -> UUID | None:
         return UUID((organization.marker or {})["attempt"])
     except (KeyError, ValueError, TypeError, AttributeError):
         return None
+
+
+def tenant_markers(organizations: Iterable[ClerkOrganization]) -> list[dict[str, Any]]:
+    """Return the tenants that organizations say they were made for, one row for each that says so."""
+    return [
+        {"organization_id": organization.id, "tenant_id": tenant_id, "installation": installation}
+        for organization in organizations
+        for tenant_id, installation in [_marked_tenant(organization.marker or {})]
+        if tenant_id is not None
+    ]
+
+
+def _marked_tenant(marker: Mapping[str, Any]) -> tuple[int | None, str]:
+    tenant_id, installation = marker.get("tenant"), marker.get("installation")
+    is_id = isinstance(tenant_id, int) and 0 < tenant_id <= LARGEST_TENANT_ID
+    return (tenant_id if is_id else None), str(installation)
 
 
 def _newest(

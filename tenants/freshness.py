@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from django.conf import settings
-
+from clerk_integration.conf import clerk_settings
 from tenants.cursors import execute, query
 
 TAKE_LEASE = """
@@ -37,6 +36,9 @@ RETURN_LEASE = """
 UPDATE user_syncs SET lease = NULL, lease_expires_at = NULL
 WHERE clerk_user_id = %(user_id)s AND lease = %(lease)s
 """
+
+
+EXPIRE = "UPDATE user_syncs SET synced_at = NULL WHERE clerk_user_id = %(user_id)s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def take_lease(clerk_user_id: str, *, seconds: float) -> Standing:
         "user_id": clerk_user_id,
         "lease": lease_id,
         "lease_seconds": seconds,
-        "max_age": settings.CLERK_SYNC_MAX_AGE_SECONDS,
+        "max_age": clerk_settings.sync_max_age_seconds,
     }
     [(taken, is_fresh, now)] = query(TAKE_LEASE, **parameters)
     return Standing(is_fresh=is_fresh and not taken, lease=Lease(lease_id, now) if taken else None)
@@ -76,3 +78,8 @@ def take_lease(clerk_user_id: str, *, seconds: float) -> Standing:
 def return_lease(clerk_user_id: str, lease: Lease) -> None:
     """Give up the lease without having listed, so that the next request may try. Writes `user_syncs`."""
     execute(RETURN_LEASE, user_id=clerk_user_id, lease=lease.id)
+
+
+def expire(clerk_user_id: str) -> None:
+    """Let the user's next list ask Clerk, however fresh the last one is. Writes `user_syncs`."""
+    execute(EXPIRE, user_id=clerk_user_id)

@@ -34,6 +34,9 @@ class Tenant(models.Model):
     clerk_created_at = models.BigIntegerField("created in Clerk (ms)", null=True, blank=True)
     clerk_updated_at = models.BigIntegerField("updated in Clerk (ms)", null=True, blank=True)
 
+    external_id = models.CharField(
+        "key in an older system", max_length=255, null=True, blank=True, unique=True, editable=False
+    )
     status = models.CharField(max_length=16, choices=Status, default=Status.ACTIVE, db_default=Status.ACTIVE)
     suspension_reason = models.TextField(blank=True, default="", db_default="")
     deleted_at = models.DateTimeField("deleted in Clerk", null=True, blank=True)
@@ -144,6 +147,24 @@ class Tombstone(models.Model):
         return f"{self.kind} {self.clerk_id}"
 
 
+class Installation(models.Model):
+    """Who we are in the markers that we leave in Clerk: at most one row, made when it is first needed.
+
+    A Clerk instance may serve several databases; an organization's marker is ours only with our id.
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    identity = models.UUIDField(default=uuid.uuid4, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "installation"
+        constraints: ClassVar = [models.CheckConstraint(name="installation_only_one", condition=Q(id=1))]
+
+    def __str__(self) -> str:
+        return str(self.identity)
+
+
 class CreationAttempt(models.Model):
     """One intended organization, committed before the POST to Clerk.
 
@@ -224,6 +245,7 @@ class SyncRun(models.Model):
     kind = models.CharField(max_length=16, choices=Kind)
     state = models.CharField(max_length=16, choices=State, default=State.RUNNING)
     holder = models.CharField("who runs it", max_length=255, blank=True, default="")
+    instance_id = models.CharField("Clerk instance", max_length=255, blank=True, default="")
     cursor = models.JSONField("where to go on", default=dict, blank=True)
     created = models.PositiveIntegerField(default=0)
     updated = models.PositiveIntegerField(default=0)
@@ -244,18 +266,25 @@ class SyncRun(models.Model):
 
 
 class SyncRunPage(models.Model):
-    """The ids on one page of a full sync's listing: what a resumed run need not fetch again."""
+    """The ids on one page of a full sync's listing: what a resumed run need not fetch again.
+
+    `total` is how many records Clerk counted with that page, `skipped` how many of the page's were
+    unreadable. A listing that moved while it was read is read again, in the next pass.
+    """
 
     run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="pages")
     listing = models.CharField(max_length=16)
+    pass_number = models.PositiveSmallIntegerField()
     offset = models.PositiveIntegerField()
+    total = models.PositiveIntegerField()
+    skipped = models.PositiveIntegerField()
     ids = ArrayField(models.CharField(max_length=255))
 
     class Meta:
         db_table = "sync_run_pages"
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["run", "listing", "offset"], name="sync_run_pages_once_per_offset"
+                fields=["run", "listing", "pass_number", "offset"], name="sync_run_pages_once_per_offset"
             )
         ]
 

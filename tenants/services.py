@@ -8,11 +8,12 @@ import logging
 import time
 import warnings
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from clerk_integration.conf import clerk_settings
-from clerk_integration.deadlines import clerk_deadline
+from clerk_integration.deadlines import clerk_deadline, default_deadline
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.exceptions import ClerkError, ClerkMisconfigured, ClerkNotFound
 from clerk_integration.instance import get_clerk_instance
@@ -22,6 +23,7 @@ from clerk_integration.organizations import (
     get_user_clerk_orgs,
     iter_clerk_memberships,
 )
+from clerk_integration.webhooks.instances import known_instance_id
 from tenants import freshness, sync, transitions
 from tenants.creation import DEFAULT_CREATOR_ROLE, Creation, create_in_clerk
 from tenants.exceptions import AlreadyLinked, NotAMember, UnknownOrganization
@@ -78,7 +80,7 @@ class TenantService:
         create and once to read the creator's role. Raise ClerkError, and for an adoption NotAMember,
         UnknownOrganization or OrganizationDeleted; then no tenant is left.
         """
-        with clerk_deadline(clerk_settings.timeout_seconds):
+        with default_deadline():
             if clerk_org_id is not None:
                 return _adopt(clerk_user_id, clerk_org_id)
             return create_in_clerk(
@@ -122,7 +124,7 @@ class TenantService:
         """
         if tenant.clerk_org_id is None:
             raise UnknownOrganization("This tenant is not linked to an organization in Clerk.")
-        with clerk_deadline(clerk_settings.timeout_seconds):
+        with default_deadline():
             _mirror_whole(tenant.clerk_org_id)
         tenant.refresh_from_db()
         return tenant
@@ -138,7 +140,7 @@ class TenantService:
         """
         if tenant.clerk_org_id not in (None, clerk_org_id):
             raise AlreadyLinked(f"Tenant {tenant.pk} is linked to {tenant.clerk_org_id}; unlink it first.")
-        with clerk_deadline(clerk_settings.timeout_seconds):
+        with default_deadline():
             listed_at = sync.clock()
             organization = _fetch(clerk_org_id)
             memberships = iter_clerk_memberships(clerk_org_id).to_list()
@@ -157,12 +159,13 @@ def sync_clerk_org_to_db(
     Returns its tenant; None when the organization is dead or unknown to Clerk, and a 404 makes an
     existing tenant a tombstone. Raise ClerkError when Clerk cannot be asked.
     """
+    asked_at = sync.clock()
     try:
         organization = _given(clerk_org_id, clerk_org_data) or get_clerk_org(clerk_org_id)
     except ClerkNotFound:
-        _bury_if_ours(clerk_org_id)
+        _bury_if_known(clerk_org_id, asked_at)
         return None
-    sync.write_organizations([organization])
+    sync.write_organization(organization)
     return Tenant.objects.filter(clerk_org_id=clerk_org_id, deleted_at=None).first()
 
 
@@ -211,7 +214,7 @@ def _mirror_whole(clerk_org_id: str) -> None:
     try:
         organization = get_clerk_org(clerk_org_id)
     except ClerkNotFound:
-        _bury_if_ours(clerk_org_id)
+        _bury_if_known(clerk_org_id, listed_at)
         return
     memberships = iter_clerk_memberships(clerk_org_id).to_list()
     sync.write_organization_listing(
@@ -236,14 +239,22 @@ def _given(clerk_org_id: str, data: Mapping[str, Any] | ClerkOrganization | None
     return organization
 
 
-def _bury_if_ours(clerk_org_id: str) -> None:
-    """Bury an id that Clerk answered 404 for, unless the key is that of another instance.
+def _bury_if_known(clerk_org_id: str, asked_at: datetime) -> None:
+    """Bury an organization of ours that Clerk answered 404 for.
 
-    A key of the wrong instance gets a 404 for every id that we know.
+    Not one that we have never seen, or have heard of since we asked: a 404 may be a read that lags
+    behind. And not with a key of another instance, which gets a 404 for every id that we know.
     """
-    expected = clerk_settings.instance_id
-    if expected and get_clerk_instance().id != expected:
+    known = Tenant.objects.filter(clerk_org_id=clerk_org_id, deleted_at=None)
+    if not known.exclude(last_synced_at__gte=asked_at).exists():
+        return
+    expected = known_instance_id()
+    if not expected:
         raise ClerkMisconfigured(
-            f"CLERK_SECRET_KEY is not of the instance {expected} (CLERK_INSTANCE_ID); nothing was changed."
+            f"Clerk does not know {clerk_org_id}. Set CLERK_INSTANCE_ID (`manage.py check_clerk` prints"
+            " it), so that a deleted organization can be told from a key of another instance."
+            " Nothing was changed."
         )
+    if get_clerk_instance().id != expected:
+        raise ClerkMisconfigured(f"CLERK_SECRET_KEY is not of the instance {expected}; nothing was changed.")
     sync.bury_organization(clerk_org_id)

@@ -5,6 +5,25 @@ Facts travel as one JSON parameter, so that a page of any size is one statement 
 the rows that it wrote, with the columns that others may want to hear about before and after.
 """
 
+LINK_MARKED = """
+WITH marked AS MATERIALIZED (
+    SELECT tenants.id, fact.organization_id
+    FROM jsonb_to_recordset(%(markers)s::jsonb) AS fact(
+        organization_id text, tenant_id bigint, installation text)
+    JOIN installation ON installation.identity::text = fact.installation
+    JOIN tenants ON tenants.id = fact.tenant_id
+    WHERE tenants.clerk_org_id IS NULL
+      AND NOT EXISTS (SELECT FROM tenants AS mirror WHERE mirror.clerk_org_id = fact.organization_id)
+      AND NOT EXISTS (
+          SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.organization_id)
+    ORDER BY fact.organization_id
+    FOR UPDATE OF tenants)
+UPDATE tenants SET clerk_org_id = marked.organization_id, updated_at = clock_timestamp()
+FROM marked
+WHERE tenants.id = marked.id AND tenants.clerk_org_id IS NULL
+RETURNING tenants.id, tenants.clerk_org_id
+"""
+
 UPSERT_ORGANIZATIONS = """
 WITH fact AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(%(facts)s::jsonb) AS fact(
@@ -77,7 +96,12 @@ written AS (
     WHERE CASE
             WHEN memberships.clerk_membership_id IS NULL THEN true
             WHEN memberships.clerk_membership_id = excluded.clerk_membership_id
-                THEN coalesce(memberships.clerk_updated_at, 0) <= coalesce(excluded.clerk_updated_at, 0)
+                THEN coalesce(memberships.clerk_updated_at, 0) < coalesce(excluded.clerk_updated_at, 0)
+                     -- An equal stamp heals, but what was read before the membership was seen to have
+                     -- ended does not begin it again.
+                     OR coalesce(memberships.clerk_updated_at, 0) = coalesce(excluded.clerk_updated_at, 0)
+                        AND (memberships.is_active
+                             OR memberships.written_at < coalesce(%(as_of)s::timestamptz, 'infinity'))
             WHEN coalesce(memberships.clerk_created_at, 0) = coalesce(excluded.clerk_created_at, 0)
                 THEN NOT memberships.is_active
                      OR memberships.clerk_membership_id < excluded.clerk_membership_id
@@ -100,6 +124,14 @@ ENDED = """
 RETURNING memberships.tenant_id, memberships.clerk_user_id,
           '{"is_active": true}'::jsonb, '{"is_active": false}'::jsonb
 """
+
+ABSENT = """
+memberships.clerk_membership_id IS NOT NULL AND memberships.clerk_membership_id <> ALL (%(listed)s)
+OR memberships.clerk_membership_id IS NULL AND tenants.clerk_org_id IS NOT NULL
+   AND memberships.role LIKE 'org:%%'
+"""
+# The second half: the creator of a tenant whose membership could not be read back has a row without
+# Clerk's id, and with a role that only Clerk gives. Legacy members have legacy roles.
 
 BURY = """
 INSERT INTO tombstones (kind, clerk_id) VALUES (%(kind)s, %(clerk_id)s) ON CONFLICT DO NOTHING
@@ -156,12 +188,12 @@ resolved AS (
     WHERE attempt.marker = found.marker AND attempt.clerk_user_id = %(user_id)s
       AND attempt.state IN ('sent', 'unknown'))
 UPDATE memberships SET is_active = false, written_at = clock_timestamp()
-FROM finished
+FROM finished, tenants
 WHERE %(retire)s
+  AND tenants.id = memberships.tenant_id
   AND memberships.clerk_user_id = finished.clerk_user_id
   AND memberships.is_active
-  AND memberships.clerk_membership_id IS NOT NULL
-  AND memberships.clerk_membership_id <> ALL (%(listed)s)
+  AND ({ABSENT})
   AND memberships.written_at < %(listed_at)s
 {ENDED}"""
 
@@ -171,8 +203,7 @@ FROM tenants
 WHERE tenants.id = memberships.tenant_id
   AND tenants.clerk_org_id = %(organization_id)s
   AND memberships.is_active
-  AND memberships.clerk_membership_id IS NOT NULL
-  AND memberships.clerk_membership_id <> ALL (%(listed)s)
+  AND ({ABSENT})
   AND memberships.written_at < %(listed_at)s
 {ENDED}"""
 
@@ -180,3 +211,14 @@ TOUCH_ORGANIZATION = """
 UPDATE tenants SET last_synced_at = clock_timestamp()
 WHERE clerk_org_id = %(clerk_id)s AND deleted_at IS NULL
 """
+
+END_MEMBERSHIPS = f"""
+UPDATE memberships SET is_active = false, written_at = clock_timestamp()
+FROM tenants
+WHERE memberships.id = ANY (%(ids)s)
+  AND tenants.id = memberships.tenant_id
+  AND tenants.clerk_org_id IS NOT NULL
+  AND memberships.is_active
+  AND memberships.clerk_membership_id IS NOT NULL
+  AND memberships.written_at < %(listed_at)s
+{ENDED}"""

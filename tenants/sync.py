@@ -19,10 +19,10 @@ from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
-from tenants import facts, signals, statements
+from tenants import facts, runs, signals, statements
 from tenants.cursors import execute, query
 from tenants.models import Membership, Tenant, Tombstone
 
@@ -89,17 +89,26 @@ def write_organizations(organizations: Iterable[ClerkOrganization]) -> Written:
         return _upsert_organizations(organizations)
 
 
-def write_memberships(memberships: Sequence[ClerkMembership]) -> Written:
+def write_organization(organization: ClerkOrganization) -> None:
+    """Mirror one organization that somebody asked for, and mark its tenant as synced now."""
+    with transaction.atomic():
+        share_writers_lock()
+        _upsert_organizations([organization])
+        execute(statements.TOUCH_ORGANIZATION, clerk_id=organization.id)
+
+
+def write_memberships(memberships: Sequence[ClerkMembership], *, as_of: datetime | None = None) -> Written:
     """Mirror memberships together with the organizations nested in them.
 
     Writes `tenants` and `memberships`, one statement each, in one transaction. A membership whose
     id, user or organization is dead is left out; a membership row of ours without a Clerk id (a
-    legacy member, a creator not read back yet) takes on the id.
+    legacy member, a creator not read back yet) takes on the id. `as_of` is the database's clock when
+    Clerk was asked: a membership that has been seen to end since is not begun again (None: asked now).
     """
     with transaction.atomic():
         share_writers_lock()
         _upsert_organizations(membership.organization for membership in memberships)
-        return _upsert_memberships(memberships)
+        return _upsert_memberships(memberships, as_of=as_of)
 
 
 def write_user_listing(
@@ -120,14 +129,14 @@ def write_user_listing(
     with transaction.atomic():
         share_writers_lock()
         _upsert_organizations(membership.organization for membership in memberships)
-        _upsert_memberships(memberships)
+        _upsert_memberships(memberships, as_of=listed_at)
         ended = query(
             statements.FINISH_USER_LISTING,
             user_id=clerk_user_id,
             lease=lease,
             listed_at=listed_at,
             listed=[membership.id for membership in memberships],
-            markers=json.dumps(facts.attempt_markers(memberships)),
+            markers=json.dumps(facts.attempt_markers(fact.organization for fact in memberships)),
             retire=complete,
         )
         signals.announce_memberships(ended)
@@ -149,7 +158,7 @@ def write_organization_listing(
     with transaction.atomic():
         share_writers_lock()
         _upsert_organizations([organization])
-        _upsert_memberships(memberships)
+        _upsert_memberships(memberships, as_of=listed_at)
         if complete:
             ended = query(
                 statements.END_ABSENT_MEMBERS,
@@ -159,6 +168,54 @@ def write_organization_listing(
             )
             signals.announce_memberships(ended)
         execute(statements.TOUCH_ORGANIZATION, clerk_id=organization.id)
+
+
+def write_organization_page(page: runs.RunPage, organizations: Sequence[ClerkOrganization]) -> Written:
+    """Mirror a page of a full sync's organizations, and put the page on record with it.
+
+    Writes `tenants` as `write_organizations` does, `sync_runs`, `sync_run_pages`, and the
+    `creation_attempts` whose marker the page shows: three statements. Raise SyncLost when another
+    process has taken the run over; then nothing is written.
+    """
+    with transaction.atomic():
+        share_writers_lock()
+        written = _upsert_organizations(organizations)
+        markers = facts.attempt_markers(organizations)
+        runs.record_organizations(page, created=written.created, updated=written.updated, markers=markers)
+    return written
+
+
+def write_membership_page(page: runs.RunPage, memberships: Sequence[ClerkMembership]) -> Written:
+    """Mirror a page of a full sync's memberships, and put the page on record with it.
+
+    Writes `memberships`, `sync_runs`, `sync_run_pages`: three statements. The nested organizations
+    were on the run's pages before; one that appeared since is mirrored too, with two more. Raise
+    SyncLost when another process has taken the run over; then nothing is written.
+    """
+    nested = {membership.organization.id: membership.organization for membership in memberships}
+    with transaction.atomic():
+        share_writers_lock()
+        written = _upsert_memberships(memberships)
+        unknown = runs.record_memberships(
+            page, created=written.created, updated=written.updated, organizations=list(nested)
+        )
+        if unknown:
+            _upsert_organizations([nested[clerk_org_id] for clerk_org_id in unknown])
+            _upsert_memberships(fact for fact in memberships if fact.organization.id in unknown)
+    return written
+
+
+def end_memberships(ids: Sequence[int], *, listed_at: datetime) -> int:
+    """End memberships that Clerk gave an id and no longer has; return how many.
+
+    Writes `memberships` in one statement. Spared: rows written after `listed_at`, and rows of legacy
+    tenants.
+    """
+    with transaction.atomic():
+        share_writers_lock()
+        ended = query(statements.END_MEMBERSHIPS, ids=list(ids), listed_at=listed_at)
+        signals.announce_memberships(ended)
+    return len(ended)
 
 
 def bury_organization(clerk_org_id: str) -> None:
@@ -236,17 +293,37 @@ def _bury(kind: Tombstone.Kind, clerk_id: str) -> None:
     execute(statements.BURY, kind=kind, clerk_id=clerk_id)
 
 
-def _upsert_organizations(organizations: Iterable[ClerkOrganization]) -> Written:
+def _link_marked(organizations: Sequence[ClerkOrganization]) -> None:
+    """Link legacy tenants to the organizations that say, in a marker of ours, that they are theirs.
+
+    One statement, and none where nothing is marked. An organization that has a row already is left
+    to `transitions.link`, which absorbs that row.
+    """
+    markers = facts.tenant_markers(organizations)
+    if not markers:
+        return
+    try:
+        with transaction.atomic():
+            linked = query(statements.LINK_MARKED, markers=json.dumps(markers))
+    except IntegrityError:
+        return  # Another fact has just made that row.
+    for tenant_id, clerk_org_id in linked:
+        signals.announce_link(tenant_id, clerk_org_id)
+
+
+def _upsert_organizations(facts_of_page: Iterable[ClerkOrganization]) -> Written:
+    organizations = list(facts_of_page)
+    _link_marked(organizations)
     rows = _upsert(statements.UPSERT_ORGANIZATIONS, facts.organization_rows(organizations))
     signals.announce_tenants(rows)
     return Written.count(rows)
 
 
-def _upsert_memberships(memberships: Iterable[ClerkMembership]) -> Written:
-    rows = _upsert(statements.UPSERT_MEMBERSHIPS, facts.membership_rows(memberships))
+def _upsert_memberships(memberships: Iterable[ClerkMembership], *, as_of: datetime | None = None) -> Written:
+    rows = _upsert(statements.UPSERT_MEMBERSHIPS, facts.membership_rows(memberships), as_of=as_of)
     signals.announce_memberships(rows)
     return Written.count(rows)
 
 
-def _upsert(statement: str, rows: list[dict[str, Any]]) -> list[Any]:
-    return query(statement, facts=json.dumps(rows)) if rows else []
+def _upsert(statement: str, rows: list[dict[str, Any]], **parameters: Any) -> list[Any]:
+    return query(statement, facts=json.dumps(rows), **parameters) if rows else []

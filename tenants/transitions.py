@@ -4,11 +4,12 @@ Nothing here calls Clerk. What must hold together with mirrored columns is writt
 `tenants.sync` inside the same transaction.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
@@ -21,6 +22,18 @@ from tenants.models import CreationAttempt, Membership, Tenant, Tombstone
 PRIMARY_LOCK = 0x636C6B02
 """First key of the advisory lock under which one user's primary moves; any constant of ours will do."""
 
+SETTLE_FOUND = """
+UPDATE creation_attempts AS attempt
+SET state = 'succeeded',
+    answer = jsonb_build_object('tenant_id', tenants.id, 'clerk_org_id', tenants.clerk_org_id)
+FROM jsonb_to_recordset(%(markers)s::jsonb) AS found(marker uuid, organization_id text)
+JOIN tenants ON tenants.clerk_org_id = found.organization_id
+WHERE attempt.marker = found.marker AND attempt.state IN ('sent', 'unknown')
+"""
+
+BACKFILLED = "backfilled"
+"""Key in the answer of a legacy tenant's attempt: its organization is linked and has its members."""
+
 
 def create_local_tenant(*, name: str, slug: str | None, clerk_org_id: str | None) -> Tenant:
     """Insert a tenant without asking Clerk.
@@ -32,7 +45,11 @@ def create_local_tenant(*, name: str, slug: str | None, clerk_org_id: str | None
             sync.share_writers_lock()
             _refuse_dead(clerk_org_id)
             _refuse_linked(clerk_org_id)
-        return Tenant.objects.create(name=name, slug=slug, clerk_org_id=clerk_org_id)
+        try:
+            with transaction.atomic():
+                return Tenant.objects.create(name=name, slug=slug, clerk_org_id=clerk_org_id)
+        except IntegrityError:
+            raise AlreadyLinked(f"{clerk_org_id} belongs to another tenant.") from None
 
 
 def set_primary(clerk_user_id: str, tenant: Tenant) -> None:
@@ -42,6 +59,7 @@ def set_primary(clerk_user_id: str, tenant: Tenant) -> None:
     """
     with transaction.atomic():
         _lock_primary(clerk_user_id)
+        sync.share_writers_lock()
         _move_primary(clerk_user_id, tenant.pk)
 
 
@@ -66,11 +84,13 @@ def resume_creation(attempt: CreationAttempt) -> bool:
     """
     resumed = query(
         "UPDATE creation_attempts SET state = 'sent', sent_at = clock_timestamp(), answer = NULL"
-        " WHERE id = %(id)s AND state = %(state)s AND sent_at = %(sent_at)s RETURNING id",
+        " WHERE id = %(id)s AND state = %(state)s AND sent_at = %(sent_at)s RETURNING sent_at",
         id=attempt.pk,
         state=attempt.state,
         sent_at=attempt.sent_at,
     )
+    for (sent_at,) in resumed:
+        attempt.state, attempt.sent_at, attempt.answer = CreationAttempt.State.SENT, sent_at, None
     return bool(resumed)
 
 
@@ -78,30 +98,81 @@ def settle_creation(
     attempt: CreationAttempt, state: CreationAttempt.State, answer: dict[str, Any] | None
 ) -> None:
     """Record how Clerk answered: `failed`, `unknown`, or `succeeded` with the link still to come."""
-    CreationAttempt.objects.filter(pk=attempt.pk, state=CreationAttempt.State.SENT).update(
-        state=state, answer=answer
+    sent = CreationAttempt.objects.filter(
+        pk=attempt.pk, state=CreationAttempt.State.SENT, sent_at=attempt.sent_at
+    )
+    sent.update(state=state, answer=answer)
+
+
+def settle_found(markers: Sequence[Mapping[str, str]]) -> None:
+    """Record what became of unresolved creations whose organization was found and is mirrored.
+
+    `markers` are those of `facts.attempt_markers`. Writes `creation_attempts` in one statement.
+    """
+    execute(SETTLE_FOUND, markers=json.dumps(markers))
+
+
+def fail_creations(*, sent_before: datetime) -> int:
+    """Record that the unresolved creations sent before that moment created nothing; return how many.
+
+    For who has searched all of Clerk since, and has settled what was found. Writes
+    `creation_attempts` in one statement.
+    """
+    open_states = [CreationAttempt.State.SENT, CreationAttempt.State.UNKNOWN]
+    return CreationAttempt.objects.filter(state__in=open_states, sent_at__lt=sent_before).update(
+        state=CreationAttempt.State.FAILED
+    )
+
+
+def close_backfill(attempt: CreationAttempt, organization: ClerkOrganization) -> None:
+    """Record that the organization made for a legacy tenant is linked and has its members."""
+    CreationAttempt.objects.filter(pk=attempt.pk).update(
+        state=CreationAttempt.State.SUCCEEDED, answer={"clerk_org_id": organization.id, BACKFILLED: True}
     )
 
 
 def finish_creation(
-    attempt: CreationAttempt, organization: ClerkOrganization, membership: ClerkMembership | None, role: str
+    attempt: CreationAttempt,
+    organization: ClerkOrganization,
+    membership: ClerkMembership | None,
+    role: str | None,
 ) -> Tenant:
     """Mirror the organization that Clerk created, with its creator, as the creator's primary.
 
     Writes tenant, membership and attempt in one transaction. Without a `membership` (Clerk could
-    not be asked for it) the creator gets `role` locally, until a sync brings Clerk's own record.
+    not be asked for it) the creator gets `role` locally, until a sync brings Clerk's own record;
+    without both (Clerk says that there is none) nothing.
     """
     with transaction.atomic():
         tenant = adopt_organization(attempt.clerk_user_id, organization, membership, role)
         CreationAttempt.objects.filter(pk=attempt.pk).update(
             state=CreationAttempt.State.SUCCEEDED,
-            answer={"tenant_id": tenant.pk, "clerk_org_id": organization.id},
+            answer={"tenant_id": tenant.pk, "clerk_org_id": organization.id, "primary": True},
         )
     return tenant
 
 
+def claim_primary(attempt: CreationAttempt, tenant: Tenant) -> None:
+    """Make the tenant its creator's primary, once, when a sync has found it instead of the create.
+
+    Writes `memberships.is_primary` and the attempt's `answer`; nothing when it was done before, or
+    when the creator is no member any more.
+    """
+    if (attempt.answer or {}).get("primary"):
+        return
+    with transaction.atomic():
+        _lock_primary(attempt.clerk_user_id)
+        sync.share_writers_lock()
+        members = Membership.objects.filter(tenant=tenant, clerk_user_id=attempt.clerk_user_id)
+        if tenant.is_active and members.filter(is_active=True).exists():
+            _move_primary(attempt.clerk_user_id, tenant.pk)
+        CreationAttempt.objects.filter(pk=attempt.pk).update(
+            answer={**(attempt.answer or {}), "primary": True}
+        )
+
+
 def adopt_organization(
-    clerk_user_id: str, organization: ClerkOrganization, membership: ClerkMembership | None, role: str
+    clerk_user_id: str, organization: ClerkOrganization, membership: ClerkMembership | None, role: str | None
 ) -> Tenant:
     """Mirror an organization with one of its members and make it that member's primary.
 
@@ -114,9 +185,12 @@ def adopt_organization(
         tenant = Tenant.objects.get(clerk_org_id=organization.id)
         if membership is not None:
             sync.write_memberships([membership])
-        else:
+        elif role is not None:
             _ensure_member(tenant, clerk_user_id, role)
-        if tenant.is_active:
+        if (
+            tenant.is_active
+            and tenant.memberships.filter(clerk_user_id=clerk_user_id, is_active=True).exists()
+        ):
             _move_primary(clerk_user_id, tenant.pk)
     return tenant
 
@@ -142,7 +216,9 @@ def link(
         if target.clerk_org_id not in (None, organization.id):
             raise AlreadyLinked(f"Tenant {target.pk} is linked to {target.clerk_org_id}; unlink it first.")
         _refuse_dead(organization.id)
-        primaries = {user for bare in others for user in absorb_mirror_of(bare)}
+        if target.is_legacy:
+            _forget_former_organization(target)
+        primaries = {user for bare in others for user in absorb_mirror_of(bare, target)}
         if target.is_legacy:
             signals.announce_link(target.pk, organization.id)
         Tenant.objects.filter(pk=target.pk).update(clerk_org_id=organization.id)
@@ -196,18 +272,33 @@ def _lock_for_link(tenant: Tenant, clerk_org_id: str) -> tuple[Tenant, list[Tena
     """Lock the tenant's row and the organization's, if that is another one."""
     rows = Tenant.objects.select_for_update().filter(Q(pk=tenant.pk) | Q(clerk_org_id=clerk_org_id))
     locked = {row.pk: row for row in rows.order_by("pk")}
+    if tenant.pk not in locked:
+        raise AlreadyLinked("This tenant is gone: it was deleted, or absorbed by another one.")
     return locked.pop(tenant.pk), list(locked.values())
 
 
+def _forget_former_organization(tenant: Tenant) -> None:
+    """Clear the stamps of an organization that the tenant had before: another one's are no newer."""
+    Tenant.objects.filter(pk=tenant.pk).update(clerk_created_at=None, clerk_updated_at=None)
+    Membership.objects.filter(tenant=tenant).update(
+        clerk_membership_id=None, clerk_created_at=None, clerk_updated_at=None
+    )
+
+
 def _move_primary(clerk_user_id: str, tenant_id: int) -> None:
-    mine = Membership.objects.filter(clerk_user_id=clerk_user_id)
-    membership = mine.select_related("tenant").filter(tenant_id=tenant_id, is_active=True).first()
-    if membership is None:
+    """Move the flag, with the rows locked in the order in which the mirror locks them."""
+    concerned = Q(is_primary=True) | Q(tenant_id=tenant_id)
+    rows = Membership.objects.filter(concerned, clerk_user_id=clerk_user_id).order_by("tenant_id")
+    locked = {row.tenant_id: row for row in rows.select_for_update()}
+    membership = locked.get(tenant_id)
+    if membership is None or not membership.is_active:
         raise NotAMember("You are not a member of this tenant.")
-    if not membership.tenant.is_active:
-        raise TenantInactive(f"This tenant is {membership.tenant.status}; it cannot be your primary.")
-    mine.filter(is_primary=True).exclude(pk=membership.pk).update(is_primary=False)
-    mine.filter(pk=membership.pk).update(is_primary=True)
+    tenant = Tenant.objects.get(pk=tenant_id)
+    if not tenant.is_active:
+        raise TenantInactive(f"This tenant is {tenant.status}; it cannot be your primary.")
+    flagged = Membership.objects.filter(clerk_user_id=clerk_user_id, is_primary=True)
+    flagged.exclude(pk=membership.pk).update(is_primary=False)
+    Membership.objects.filter(pk=membership.pk).update(is_primary=True)
 
 
 def _ensure_member(tenant: Tenant, clerk_user_id: str, role: str) -> None:

@@ -5,6 +5,8 @@ come late, twice, or before the events that it follows from. A payload that cann
 raises, and stays in the inbox as failed.
 """
 
+from datetime import UTC, datetime
+
 from clerk_integration.entities import ClerkMembership, ClerkOrganization, UnreadableRecord
 from clerk_integration.webhooks.registry import ClerkEvent, register
 from tenants import sync
@@ -22,7 +24,7 @@ def organization_deleted(event: ClerkEvent) -> None:
 
 def membership_written(event: ClerkEvent) -> None:
     """organizationMembership.created, .updated: mirror it, and the organization nested in it."""
-    sync.write_memberships([ClerkMembership.from_json(event.data)])
+    sync.write_memberships([ClerkMembership.from_json(event.data)], as_of=_moment(event))
 
 
 def membership_deleted(event: ClerkEvent) -> None:
@@ -44,6 +46,13 @@ def register_handlers() -> None:
     register("organizationMembership.updated", membership_written)
     register("organizationMembership.deleted", membership_deleted)
     register("user.deleted", user_deleted)
+
+
+def _moment(event: ClerkEvent) -> datetime | None:
+    """When Clerk says that it happened, to compare with the times of listings."""
+    if event.timestamp is None:
+        return None
+    return datetime.fromtimestamp(event.timestamp / 1000, UTC)
 
 
 def _id_of(event: ClerkEvent) -> str:

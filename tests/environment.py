@@ -26,4 +26,5 @@ for name in (
 os.environ["CLERK_API_URL"] = "http://127.0.0.1:9/v1"
 os.environ["CLERK_TIMEOUT_SECONDS"] = "5"
 os.environ["CLERK_PENDING_SESSIONS"] = "refuse"
+os.environ["CLERK_RATE_LIMIT"] = "10000"
 os.environ["CLERK_SYNC_MAX_AGE_SECONDS"] = "60"

@@ -14,6 +14,7 @@ from tenants.admin.batch import report, run_in_order
 from tenants.admin.linking import link_page
 from tenants.admin.mirror import MirrorAdmin
 from tenants.backfill import create_organization_for
+from tenants.exceptions import OrganizationDeleted
 from tenants.models import Membership, Tenant
 from tenants.services import TenantService
 
@@ -82,7 +83,7 @@ class TenantAdmin(MirrorAdmin):
     @admin.action(description="Sync from Clerk", permissions=["operate"])
     def sync_from_clerk(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
         """Fetch each tenant's organization and members now."""
-        report(request, run_in_order(queryset, TenantService.refresh_from_clerk), done="synced from Clerk")
+        report(request, run_in_order(queryset, refresh), done="synced from Clerk")
 
     @admin.action(description="Create in Clerk (legacy tenants)", permissions=["operate"])
     def create_in_clerk(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
@@ -119,3 +120,9 @@ class TenantAdmin(MirrorAdmin):
             "title": f"Link {tenant} to an organization in Clerk",
         }
         return link_page(request, tenant, context)
+
+
+def refresh(tenant: Tenant) -> None:
+    """Sync one tenant; that its organization is gone is not a success to be counted among others."""
+    if TenantService.refresh_from_clerk(tenant).deleted_at is not None:
+        raise OrganizationDeleted("Its organization was deleted in Clerk; the tenant is deactivated now.")

@@ -46,6 +46,9 @@ from tenants.exceptions import (
 SLUG_CODES = frozenset({"form_identifier_exists", "form_already_exists", "organization_slugs_disabled"})
 """Clerk's codes for a slug that is taken (either of two) or that the instance does not use."""
 
+MAX_BODY_BYTES = 64 * 1024
+"""More than any body that these endpoints understand; DRF itself reads whatever is sent."""
+
 FIELDS = frozenset({"name", "slug"})
 NON_FIELD = "non_field_errors"
 
@@ -69,6 +72,14 @@ class Retryable(APIException):
         super().__init__(detail, code)
         # The name under which drf-standardized-errors looks for it.
         self.wait = None if retry_after is None else max(1, math.ceil(retry_after))
+
+
+class BodyTooLarge(APIException):
+    """413: the body is larger than anything that makes sense here."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_detail = f"The body is larger than {MAX_BODY_BYTES} bytes. Nothing was read."
+    default_code = "body_too_large"
 
 
 class ClerkUserRequired(PermissionDenied):

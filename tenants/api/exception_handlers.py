@@ -2,6 +2,7 @@
 
 from typing import NoReturn
 
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 from drf_standardized_errors.handler import ExceptionHandler
@@ -12,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from clerk_integration.exceptions import ClerkError
-from tenants.api.errors import read_failure, tenant_failure
+from tenants.api.errors import BodyTooLarge, read_failure, tenant_failure
 from tenants.exceptions import TenantError
 
 API_PREFIX = "/api/"
@@ -27,6 +28,8 @@ class ApiExceptionHandler(ExceptionHandler):
             return read_failure(exc)
         if isinstance(exc, TenantError):
             return tenant_failure(exc)
+        if isinstance(exc, RequestDataTooBig):
+            return BodyTooLarge()
         return super().convert_known_exceptions(exc)
 
 
@@ -39,7 +42,8 @@ class ApiNotFoundView(APIView):
 
     def initial(self, request: Request, *args: object, **kwargs: object) -> NoReturn:
         """Raise NotFound before the method is looked at."""
-        raise NotFound(f"There is nothing at {request.path}. The API's URLs have no trailing slash.")
+        hint = " The API's URLs have no trailing slash." if request.path.endswith("/") else ""
+        raise NotFound(f"There is nothing at {request.path}.{hint}")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -3,20 +3,9 @@
 from collections.abc import Mapping
 from typing import IO, Any
 
-from rest_framework import status
-from rest_framework.exceptions import APIException
 from rest_framework.parsers import JSONParser
 
-MAX_BODY_BYTES = 64 * 1024
-"""More than any body that these endpoints understand; DRF itself reads whatever is sent."""
-
-
-class BodyTooLarge(APIException):
-    """413: the body is larger than anything that makes sense here."""
-
-    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
-    default_detail = f"The body is larger than {MAX_BODY_BYTES} bytes. Nothing was read."
-    default_code = "body_too_large"
+from tenants.api.errors import MAX_BODY_BYTES, BodyTooLarge
 
 
 class LimitedJSONParser(JSONParser):

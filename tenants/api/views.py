@@ -101,7 +101,7 @@ class TenantViewSet(GenericViewSet[Tenant]):
         tenants = self.get_queryset().in_caller_order()
         if parameters.validated_data["active_only"]:
             tenants = tenants.filter(status=Tenant.Status.ACTIVE)
-        return Response(TenantSerializer(tenants, many=True).data, headers={SYNC_HEADER: state})
+        return Response(TenantSerializer(tenants, many=True).data, headers={SYNC_HEADER: state.value})
 
     @extend_schema(responses=PrimaryIdSerializer)
     def primary_id(self, request: Request) -> Response:
@@ -124,7 +124,8 @@ class TenantViewSet(GenericViewSet[Tenant]):
         return Response(self._rendered(tenant))
 
     def _rendered(self, tenant: Tenant) -> Any:
-        return TenantSerializer(Tenant.objects.for_caller(_caller(self.request)).get(pk=tenant.pk)).data
+        """The tenant as the caller may see it now; 404 for one that is closed to them."""
+        return TenantSerializer(get_object_or_404(self.get_queryset(), pk=tenant.pk)).data
 
 
 def _caller(request: Request) -> str:

@@ -23,6 +23,7 @@ SETTINGS: Mapping[str, str] = {
     "CLERK_WEBHOOK_SIGNING_SECRET": "",
     "CLERK_TIMEOUT_SECONDS": "2",
     "CLERK_PENDING_SESSIONS": "refuse",
+    "CLERK_RATE_LIMIT": "10000",
     "CLERK_SYNC_MAX_AGE_SECONDS": "0",
 }
 """Every variable that the settings read, but for SECRET_KEY: what is set here, `.env` cannot change."""

@@ -20,6 +20,7 @@ class Migration(migrations.Migration):
                 ('kind', models.CharField(choices=[('full_sync', 'Full Sync'), ('migration', 'Migration'), ('import', 'Import'), ('link', 'Link')], max_length=16)),
                 ('state', models.CharField(choices=[('running', 'Running'), ('interrupted', 'stopped before the end, can be resumed'), ('completed', 'Completed'), ('failed', 'Failed')], default='running', max_length=16)),
                 ('holder', models.CharField(blank=True, default='', max_length=255, verbose_name='who runs it')),
+                ('instance_id', models.CharField(blank=True, default='', max_length=255, verbose_name='Clerk instance')),
                 ('cursor', models.JSONField(blank=True, default=dict, verbose_name='where to go on')),
                 ('created', models.PositiveIntegerField(default=0)),
                 ('updated', models.PositiveIntegerField(default=0)),
@@ -41,13 +42,16 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('listing', models.CharField(max_length=16)),
+                ('pass_number', models.PositiveSmallIntegerField()),
                 ('offset', models.PositiveIntegerField()),
+                ('total', models.PositiveIntegerField()),
+                ('skipped', models.PositiveIntegerField()),
                 ('ids', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=255), size=None)),
                 ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='pages', to='tenants.syncrun')),
             ],
             options={
                 'db_table': 'sync_run_pages',
-                'constraints': [models.UniqueConstraint(fields=('run', 'listing', 'offset'), name='sync_run_pages_once_per_offset')],
+                'constraints': [models.UniqueConstraint(fields=('run', 'listing', 'pass_number', 'offset'), name='sync_run_pages_once_per_offset')],
             },
         ),
     ]

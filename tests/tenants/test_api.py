@@ -1,13 +1,17 @@
 """The REST endpoints, against the local Clerk."""
 
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db.models import F
 from django.test import Client
 
 from tenants.models import CreationAttempt, Membership, Tenant, UserSync
+from tenants.services import TenantService
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
 
@@ -107,8 +111,9 @@ def test_create_with_bad_input_is_refused_and_writes_nothing(
     assert sandbox.api("GET", "/organizations")["total_count"] == 0
 
 
-def test_create_with_a_huge_body_is_refused_unread(sandbox: SandboxControl, ada: Caller) -> None:
-    response = ada.create("Acme", padding="x" * 100_000)
+@pytest.mark.parametrize("size", [100_000, 3_000_000])
+def test_create_with_a_huge_body_is_refused_unread(sandbox: SandboxControl, ada: Caller, size: int) -> None:
+    response = ada.create("Acme", padding="x" * size)
 
     assert error(response)[:2] == (413, "body_too_large")
     assert sandbox.requests() == []
@@ -178,6 +183,7 @@ def test_create_while_clerk_fails_is_500_and_leaves_no_tenant(
 def test_create_whose_reply_is_lost_posts_once_and_the_next_sync_adopts(
     sandbox: SandboxControl, ada: Caller
 ) -> None:
+    assert ada.tenants().json() == []
     sandbox.fault("POST /v1/organizations", dropAfterCommit=True)
 
     lost = ada.create("Acme")
@@ -187,7 +193,9 @@ def test_create_whose_reply_is_lost_posts_once_and_the_next_sync_adopts(
     assert not Tenant.objects.exists()
     assert CreationAttempt.objects.get().state == "unknown"
 
-    [tenant] = ada.tenants().json()
+    listed = ada.tenants()
+    assert listed.headers["X-Clerk-Sync"] == "synced", "a list from before the create would be a lie"
+    [tenant] = listed.json()
 
     assert (tenant["name"], tenant["role"], tenant["isPrimary"]) == ("Acme", "org:admin", True)
     assert CreationAttempt.objects.get().state == "succeeded"
@@ -241,6 +249,20 @@ def test_create_with_a_key_whose_reply_was_lost_adopts_instead_of_creating(
     assert sandbox.api("GET", "/organizations")["total_count"] == 1
 
 
+def test_create_with_a_key_whose_outcome_cannot_be_looked_up_does_not_say_that_nothing_was_created(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    key = {"Idempotency-Key": "k1"}
+    sandbox.fault("POST /v1/organizations", dropAfterCommit=True)
+    ada.request("POST", "/tenants/create", {"name": "Acme"}, **key)
+    sandbox.fault("GET /v1/organizations", times=9, status=503)
+
+    again = ada.request("POST", "/tenants/create", {"name": "Acme"}, **key)
+
+    assert again.status_code == 500
+    assert "may have created it" in again.json()["errors"][0]["detail"]
+
+
 def test_create_with_a_key_whose_request_never_arrived_is_sent_again_after_a_minute_only(
     sandbox: SandboxControl, ada: Caller
 ) -> None:
@@ -285,6 +307,7 @@ def test_list_syncs_once_and_is_then_fresh(sandbox: SandboxControl, ada: Caller)
     first, second = ada.tenants(), ada.tenants()
 
     assert (first.headers["X-Clerk-Sync"], second.headers["X-Clerk-Sync"]) == ("synced", "fresh")
+    assert type(first.headers["X-Clerk-Sync"]) is str, "WSGI takes nothing else"
     assert first.json() == second.json()
     assert [t["name"] for t in first.json()] == ["Acme"]
     assert len(sandbox.requests()) == 1
@@ -504,3 +527,88 @@ def test_pending_sessions_are_admitted_to_create_and_list_only_where_configured(
 
     assert (created.status_code, listed.status_code) == (201, 200)
     assert error(other)[:2] == (401, "session_pending")
+
+
+def test_replay_by_a_creator_who_was_removed_since_shows_nothing(
+    sandbox: SandboxControl, ada: Caller, grace: Caller
+) -> None:
+    key = {"Idempotency-Key": "k1"}
+    tenant = ada.request("POST", "/tenants/create", {"name": "Acme"}, **key).json()
+    sandbox.membership(tenant["clerkOrgId"], grace.id, "org:admin")
+    sandbox.api("DELETE", f"/organizations/{tenant['clerkOrgId']}/memberships/{ada.id}")
+    TenantService.refresh_from_clerk(Tenant.objects.get())
+
+    assert ada.request("POST", "/tenants/create", {"name": "Acme"}, **key).status_code == 404
+
+
+def test_creator_without_a_membership_read_back_loses_access_when_removed_in_clerk(
+    sandbox: SandboxControl, ada: Caller, grace: Caller
+) -> None:
+    sandbox.fault("GET /v1/organizations/*/memberships", times=9, status=503)
+    tenant = ada.create("Acme").json()
+    sandbox.clear_faults()
+    sandbox.membership(tenant["clerkOrgId"], grace.id, "org:admin")
+    sandbox.api("DELETE", f"/organizations/{tenant['clerkOrgId']}/memberships/{ada.id}")
+
+    assert ada.tenants().json() == []
+    assert ada.get(f"/tenants/{tenant['id']}").status_code == 404
+
+
+def test_create_with_a_key_whose_creator_left_meanwhile_is_not_sent_again(
+    sandbox: SandboxControl, ada: Caller, grace: Caller
+) -> None:
+    key = {"Idempotency-Key": "k1"}
+    sandbox.fault("POST /v1/organizations", dropAfterCommit=True)
+    ada.request("POST", "/tenants/create", {"name": "Acme"}, **key)
+    [organization] = sandbox.api("GET", "/organizations")["data"]
+    sandbox.membership(organization["id"], grace.id, "org:admin")
+    sandbox.api("DELETE", f"/organizations/{organization['id']}/memberships/{ada.id}")
+    CreationAttempt.objects.update(sent_at=F("sent_at") - timedelta(seconds=100))
+
+    assert ada.request("POST", "/tenants/create", {"name": "Acme"}, **key).status_code == 404
+    assert sandbox.api("GET", "/organizations")["total_count"] == 1
+
+
+def test_replay_after_a_sync_found_the_organization_makes_it_the_primary(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    ada.create("First")
+    key = {"Idempotency-Key": "k1"}
+    sandbox.fault("POST /v1/organizations", dropAfterCommit=True)
+    ada.request("POST", "/tenants/create", {"name": "Acme"}, **key)
+    assert len(ada.tenants().json()) == 2
+
+    replayed = ada.request("POST", "/tenants/create", {"name": "Acme"}, **key)
+
+    assert (replayed.status_code, replayed.json()["isPrimary"]) == (201, True)
+
+
+def test_create_from_a_browser_app_may_send_a_key(client: Client, settings: Any) -> None:
+    settings.CORS_ALLOWED_ORIGINS = ["https://app.example.com"]
+
+    preflight = client.options(
+        "/api/v1/tenants/create",
+        headers={
+            "Origin": "https://app.example.com",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,idempotency-key",
+        },
+    )
+
+    assert "idempotency-key" in preflight.headers["access-control-allow-headers"]
+
+
+@pytest.mark.parametrize("waiting", ["list", "create"])
+def test_an_answer_comes_within_the_timeout_while_clerk_hangs(
+    sandbox: SandboxControl, ada: Caller, settings: Any, waiting: str
+) -> None:
+    settings.CLERK_TIMEOUT_SECONDS = 1
+    match = "GET /v1/users/*" if waiting == "list" else "POST /v1/organizations"
+    sandbox.fault(match, timeoutSeconds=20)
+
+    begun = time.monotonic()
+    response = ada.tenants() if waiting == "list" else ada.create()
+
+    assert time.monotonic() - begun < 5
+    assert response.status_code == (200 if waiting == "list" else 500)
+    assert response.headers.get("X-Clerk-Sync") == ("stale" if waiting == "list" else None)

@@ -5,12 +5,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection
 from django.db.models import F
 
 from clerk_integration.exceptions import ClerkRejected, ClerkUnavailable
+from tenants import transitions
 from tenants.backfill import create_organization_for
 from tenants.exceptions import AbsorbRefused, AlreadyLinked, IdempotencyKeyInUse, NoOwner
 from tenants.models import CreationAttempt, Membership, Tenant
@@ -74,7 +76,10 @@ def test_create_links_the_tenant_to_a_new_organization_with_its_owner(
         ("user_local", "member", True),
     }
     attempt = CreationAttempt.objects.get()
-    assert (attempt.state, attempt.answer) == ("succeeded", {"clerk_org_id": organization["id"]})
+    assert (attempt.state, attempt.answer) == (
+        "succeeded",
+        {"clerk_org_id": organization["id"], "backfilled": True},
+    )
 
 
 def test_create_takes_the_earliest_admin_where_nobody_is_owner(
@@ -157,13 +162,57 @@ def test_create_after_a_lost_reply_finds_the_organization_whoever_left_and_renam
     assert posts(sandbox) == 1
 
 
+def test_sync_after_a_lost_reply_links_the_marked_tenant(sandbox: SandboxControl, old_sons: Tenant) -> None:
+    lose_the_reply(sandbox, old_sons)
+    [organization] = organizations(sandbox)
+
+    linked = sync_clerk_org_to_db(organization["id"])
+
+    assert linked is not None
+    assert (linked.pk, linked.clerk_org_id) == (old_sons.pk, organization["id"])
+    assert [tenant.pk for tenant in Tenant.objects.all()] == [old_sons.pk]
+
+
+@pytest.mark.parametrize("marker", [{"installation": str(uuid4())}, {"installation": None}, {"tenant": "x"}])
+def test_sync_of_an_organization_with_a_marker_that_is_not_ours_links_nothing(
+    sandbox: SandboxControl, old_sons: Tenant, marker: dict[str, Any]
+) -> None:
+    lose_the_reply(sandbox, old_sons)
+    [organization] = organizations(sandbox)
+    organization["private_metadata"]["django_clerk_tenants"] |= marker
+
+    bare = sync_clerk_org_to_db(organization["id"], organization)
+
+    assert bare is not None
+    assert bare.pk != old_sons.pk
+    old_sons.refresh_from_db()
+    assert old_sons.clerk_org_id is None
+
+
+def test_sync_of_the_organization_of_an_unlinked_tenant_does_not_link_it_again(
+    sandbox: SandboxControl, old_sons: Tenant
+) -> None:
+    linked = create(old_sons)
+    clerk_org_id = linked.clerk_org_id
+    assert clerk_org_id is not None
+    transitions.unlink(linked)
+
+    bare = sync_clerk_org_to_db(clerk_org_id)
+
+    assert bare is not None
+    assert bare.pk != old_sons.pk
+
+
+def make_bare_row(organization: dict[str, Any]) -> None:
+    """Mirror an organization from a payload without private metadata, so that nobody sees the marker."""
+    assert sync_clerk_org_to_db(organization["id"], organization | {"private_metadata": None}) is not None
+
+
 def test_create_after_a_lost_reply_absorbs_the_row_that_a_sync_has_made(
     sandbox: SandboxControl, old_sons: Tenant
 ) -> None:
     lose_the_reply(sandbox, old_sons)
-    [organization] = organizations(sandbox)
-    bare = sync_clerk_org_to_db(organization["id"])
-    assert bare is not None
+    make_bare_row(organizations(sandbox)[0])
 
     create(old_sons)
 
@@ -174,7 +223,7 @@ def test_create_whose_row_is_in_use_is_refused_and_linked_when_that_is_settled(
     sandbox: SandboxControl, old_sons: Tenant
 ) -> None:
     lose_the_reply(sandbox, old_sons)
-    sync_clerk_org_to_db(organizations(sandbox)[0]["id"])
+    make_bare_row(organizations(sandbox)[0])
     bare = Tenant.objects.exclude(pk=old_sons.pk)
     bare.update(status="suspended")
     with pytest.raises(AbsorbRefused):
@@ -213,7 +262,7 @@ def test_create_after_a_death_between_post_and_record_adopts_the_organization(
     with pytest.raises(IdempotencyKeyInUse):
         create(old_sons)
 
-    age_attempt(20)
+    age_attempt(50)
     create(old_sons)
 
     assert posts(sandbox) == 1

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from django.db import connection, connections, transaction
 
-from clerk_integration.entities import ClerkOrganization
-from tenants import sync
+from clerk_integration.entities import ClerkMembership, ClerkOrganization
+from tenants import sync, transitions
 from tenants.models import CreationAttempt, Membership, Tenant
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
@@ -116,3 +116,33 @@ def test_a_page_locks_its_rows_in_the_order_of_their_ids_whatever_order_it_came_
 
     assert not_locked_yet == [f"org_{n:02}" for n in range(10, 20)]
     assert set(Tenant.objects.values_list("name", flat=True)) == {"b"}
+
+
+def test_a_primary_that_moves_while_its_user_is_synced_does_not_deadlock() -> None:
+    facts = [
+        ClerkMembership(
+            id=f"orgmem_{n}",
+            user_id="user_ada",
+            role="org:admin",
+            organization=ClerkOrganization(id=f"org_{n:03}", name="a", created_at=1, updated_at=1),
+            created_at=1,
+            updated_at=1,
+        )
+        for n in range(300)
+    ]
+    sync.write_memberships(facts)
+    first, last = Tenant.objects.order_by("pk").first(), Tenant.objects.order_by("pk").last()
+    assert first
+    assert last
+
+    def move() -> None:
+        for tenant in [last, first] * 15:
+            transitions.set_primary("user_ada", tenant)
+
+    def write() -> None:
+        for stamp in range(2, 17):
+            sync.write_memberships([replace(fact, updated_at=stamp) for fact in facts])
+
+    together(move, write)
+
+    assert Membership.objects.filter(is_primary=True).get().tenant_id == first.pk

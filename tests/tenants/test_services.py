@@ -251,3 +251,27 @@ def test_link_of_a_linked_tenant_or_to_a_dead_or_unknown_organization_is_refused
 
     tenant.refresh_from_db()
     assert tenant.is_legacy
+
+
+def test_a_404_for_an_organization_that_was_never_seen_buries_nothing(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    organization = sandbox.organization("Acme", created_by=ada.id)
+    sandbox.fault("GET /v1/organizations/*", status=404)
+
+    assert TenantService.get_or_sync_from_clerk(organization["id"]) is None
+
+    assert [tenant["name"] for tenant in ada.tenants().json()] == ["Acme"]
+
+
+def test_a_404_without_a_known_instance_buries_nothing(
+    sandbox: SandboxControl, ada: Caller, settings: Any
+) -> None:
+    tenant = Tenant.objects.get(pk=ada.create("Acme").json()["id"])
+    sandbox.api("DELETE", f"/organizations/{tenant.clerk_org_id}")
+    settings.CLERK_INSTANCE_ID = ""
+
+    with pytest.raises(ClerkMisconfigured, match="CLERK_INSTANCE_ID"):
+        TenantService.refresh_from_clerk(tenant)
+
+    assert not Tombstone.objects.exists()

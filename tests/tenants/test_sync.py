@@ -8,9 +8,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import transaction
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
-from tenants import sync
+from tenants import signals, sync, transitions
 from tenants.models import Membership, Tenant, Tombstone
 
 pytestmark = pytest.mark.django_db
@@ -212,3 +213,92 @@ def test_a_users_listing_without_its_lease_ends_nothing() -> None:
     sync.write_user_listing("user_ada", [], lease=uuid4(), listed_at=sync.clock(), complete=True)
 
     assert membership()[2] is True
+
+
+def test_a_listing_from_before_a_membership_was_seen_to_end_does_not_begin_it_again() -> None:
+    sync.write_memberships([ADA])
+    before = sync.clock()
+    sync.write_organization_listing(ACME, [], listed_at=sync.clock(), complete=True)
+
+    sync.write_memberships([ADA], as_of=before)
+    assert membership()[2] is False
+
+    sync.write_memberships([ADA], as_of=sync.clock())
+    assert membership()[2] is True, "a later listing heals"
+
+
+def test_linking_keeps_what_the_bare_row_knows_better(legacy: Callable[..., Tenant]) -> None:
+    tenant = legacy(members={ADA.user_id: "owner"})
+    ended = replace(ADA, id="orgmem_9", user_id="user_grace")
+    sync.write_memberships([ADA, ended])
+    sync.write_organizations([replace(ACME, name="Newer", updated_at=5000)])
+    before = sync.clock()
+    sync.write_organization_listing(ACME, [ADA], listed_at=sync.clock(), complete=True)
+
+    transitions.link(tenant, ACME, [ADA, ended], listed_at=before, complete=True)
+
+    assert Tenant.objects.get().name == "Newer"
+    active = Membership.objects.filter(is_active=True).values_list("clerk_user_id", flat=True)
+    assert list(active) == [ADA.user_id]
+
+
+def test_linking_to_another_organization_after_unlinking_takes_its_facts(
+    legacy: Callable[..., Tenant],
+) -> None:
+    other = replace(ACME, id="org_other", name="Other", updated_at=10)
+    tenant = legacy()
+    transitions.link(tenant, ACME, [ADA], listed_at=sync.clock(), complete=True)
+    transitions.unlink(tenant)
+
+    transitions.link(tenant, other, [], listed_at=sync.clock(), complete=True)
+
+    assert mirrored("org_other")[0] == "Other"
+    assert mirrored(ACME.id)[0] == "Acme", "it goes on being mirrored, by a row of its own"
+    assert Membership.objects.filter(clerk_membership_id=ADA.id).get().tenant.clerk_org_id == ACME.id
+
+
+def test_deleting_a_tenant_leaves_a_tombstone_that_keeps_it_away() -> None:
+    sync.write_memberships([ADA])
+
+    transitions.delete(Tenant.objects.get())
+    sync.write_memberships([ADA])
+
+    assert not Tenant.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_changes_are_announced_after_commit_with_what_changed() -> None:
+    heard: list[tuple[str, dict[str, Any]]] = []
+
+    def listen(name: str) -> Callable[..., None]:
+        return lambda signal, sender, **what: heard.append((name, what))
+
+    names = ["tenant_linked", "tenant_updated", "tenant_deactivated", "membership_changed"]
+    receivers = [(getattr(signals, name), listen(name)) for name in names]
+    for signal, receiver in receivers:
+        signal.connect(receiver, weak=False)
+    try:
+        sync.write_memberships([ADA])
+        sync.write_organizations([replace(ACME, name="New", updated_at=2000)])
+        sync.write_organizations([replace(ACME, name="New", updated_at=2000)])
+        sync.bury_organization(ACME.id)
+        with transaction.atomic():
+            sync.write_organizations([replace(ACME, id="org_undone")])
+            transaction.set_rollback(True)
+    finally:
+        for signal, receiver in receivers:
+            signal.disconnect(receiver)
+
+    tenant = Tenant.objects.get()
+    about = {"tenant_id": tenant.pk, "clerk_org_id": ACME.id}
+    member = {"tenant_id": tenant.pk, "clerk_user_id": ADA.user_id}
+    assert heard == [
+        ("tenant_linked", about),
+        (
+            "membership_changed",
+            {**member, "changes": {"role": (None, "org:admin"), "is_active": (None, True)}},
+        ),
+        ("tenant_updated", {**about, "changes": {"name": ("Acme", "New")}}),
+        ("tenant_deactivated", about),
+        ("membership_changed", {**member, "changes": {"is_active": (True, False)}}),
+    ]

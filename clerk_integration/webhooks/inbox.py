@@ -1,0 +1,172 @@
+"""The inbox: messages are stored before they are acknowledged, and processed once they are stored."""
+
+import json
+import logging
+import traceback
+from collections.abc import Callable, Iterable
+
+from django.db import Error, connection, transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+
+from clerk_integration.entities import clean
+from clerk_integration.models import WebhookDelivery
+from clerk_integration.webhooks.payload import Event
+from clerk_integration.webhooks.registry import ClerkEvent, handler_of
+
+logger = logging.getLogger(__name__)
+
+Status = WebhookDelivery.Status
+Enqueue = Callable[[int], object]
+"""Adds the job that processes the delivery with this id, on Django's own connection."""
+
+STORE_LOCK_TIMEOUT = "5s"
+"""The sender gives up after 15 s; a request that waits longer only keeps a web worker from others."""
+
+PROCESS_IDLE_TIMEOUT = "10s"
+"""After this PostgreSQL ends the transaction of a worker that has stopped in the middle of it."""
+
+PROCESS_LOCK_TIMEOUT = "15s"
+"""Longer than PROCESS_IDLE_TIMEOUT, so that whoever waits for a stopped worker outlasts it."""
+
+MAX_ERROR_LENGTH = 20_000
+"""Characters of an error that are kept, from its end, where a traceback says what happened."""
+
+_INSERT = """
+WITH waits AS (SELECT set_config('lock_timeout', %s, true))
+INSERT INTO webhook_deliveries (svix_id, event_type, organization_id, payload, status)
+SELECT %s, %s, %s, %s::jsonb, %s FROM waits
+ON CONFLICT (svix_id) DO NOTHING
+RETURNING id
+"""
+
+_REOPEN = """
+UPDATE webhook_deliveries SET status = 'received', crashes = 0
+WHERE svix_id = %s AND status = 'failed'
+RETURNING id
+"""
+
+_BEGIN = """
+UPDATE webhook_deliveries SET attempts = attempts + 1
+WHERE id = %s AND status <> 'processed'
+RETURNING attempts, crashes
+"""
+
+_LIMIT_WAITS = """
+SELECT set_config('idle_in_transaction_session_timeout', %s, true), set_config('lock_timeout', %s, true)
+"""
+
+
+def store_delivery(svix_id: str, event: Event, *, enqueue: Enqueue) -> bool:
+    """Store a verified event and enqueue its processing, both or neither; return whether it is new.
+
+    A repeat changes nothing, unless the delivery has failed: then it is enqueued again. Of types that
+    nobody handles only the envelope is stored, as ignored, and nothing is enqueued. One transaction
+    of two statements, for the repeat of a failed delivery three. Raises database errors and what
+    `enqueue` raises; nothing is stored then.
+    """
+    handled = handler_of(event.type) is not None
+    with transaction.atomic(durable=True):
+        inserted = _returning(
+            _INSERT,
+            STORE_LOCK_TIMEOUT,
+            svix_id,
+            event.type,
+            event.organization_id,
+            json.dumps(event.payload if handled else event.envelope),
+            Status.RECEIVED if handled else Status.IGNORED,
+        )
+        to_process = inserted if inserted is not None and handled else None
+        if inserted is None:
+            to_process = _returning(_REOPEN, svix_id)
+        if to_process is not None:
+            enqueue(to_process)
+    return inserted is not None
+
+
+def requeue(delivery_ids: Iterable[int], *, enqueue: Enqueue) -> int:
+    """Enqueue deliveries again, processed ones too, and return how many.
+
+    Handlers may be called again for the same event at any time. Spares deliveries of which only the
+    envelope was kept. One transaction: all or, when a database error is raised, none.
+    """
+    with transaction.atomic(durable=True):
+        deliveries = WebhookDelivery.objects.filter(pk__in=list(delivery_ids), payload__has_key="data")
+        found = list(deliveries.select_for_update().order_by("pk").values_list("pk", flat=True))
+        WebhookDelivery.objects.filter(pk__in=found).update(status=Status.RECEIVED, crashes=0)
+        for delivery_id in found:
+            enqueue(delivery_id)
+    return len(found)
+
+
+def process_delivery(delivery_id: int) -> None:
+    """Let the registered handler process a delivery, unless it is processed (or purged) already.
+
+    The attempt is counted and committed first, so that a killed worker leaves a trace. The handler
+    runs in the transaction that marks the delivery processed, or ignored when nobody handles its type
+    any more. What the handler raises undoes that transaction, is kept with the delivery, now failed,
+    and is raised again. A worker that has been overtaken, by another attempt or by the rescue that gave
+    it up, changes nothing.
+    """
+    ours = _begin(delivery_id)
+    if ours is None:
+        return
+    try:
+        _process(ours)
+    except Exception as error:
+        _record_failure(ours, error)
+        raise
+
+
+def _begin(delivery_id: int) -> QuerySet[WebhookDelivery] | None:
+    """The delivery, found until it is processed or another attempt or a rescue overtakes this one."""
+    with connection.cursor() as cursor:
+        cursor.execute(_BEGIN, [delivery_id])
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    attempts, crashes = row
+    ours = WebhookDelivery.objects.filter(pk=delivery_id, attempts=attempts, crashes=crashes)
+    return ours.exclude(status=Status.PROCESSED)
+
+
+def _process(ours: QuerySet[WebhookDelivery]) -> None:
+    with transaction.atomic(durable=True):
+        with connection.cursor() as cursor:
+            cursor.execute(_LIMIT_WAITS, [PROCESS_IDLE_TIMEOUT, PROCESS_LOCK_TIMEOUT])
+        delivery = ours.select_for_update().first()
+        if delivery is None:
+            return
+        if _handle(delivery):
+            ours.update(status=Status.PROCESSED, processed_at=Now(), error="")
+        else:
+            ours.update(status=Status.IGNORED, processed_at=None, error="")
+
+
+def _handle(delivery: WebhookDelivery) -> bool:
+    handler = handler_of(delivery.event_type)
+    if handler is None or "data" not in delivery.payload:
+        return False
+    handler(ClerkEvent.from_json(delivery.payload))
+    return True
+
+
+def _record_failure(ours: QuerySet[WebhookDelivery], error: Exception) -> None:
+    try:
+        ours.update(status=Status.FAILED, error=_error_text(error))
+    except Error:
+        # What matters is raised by the caller: `error` itself, so that the job is tried again.
+        logger.exception("the failure of a webhook delivery could not be recorded")
+
+
+def _error_text(error: Exception) -> str:
+    """The traceback, without local variables, as PostgreSQL can hold it."""
+    text = str(clean("".join(traceback.format_exception(error))))
+    return text if len(text) <= MAX_ERROR_LENGTH else f"[...]{text[5 - MAX_ERROR_LENGTH :]}"
+
+
+def _returning(statement: str, *parameters: str | int | None) -> int | None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        row = cursor.fetchone()
+    return None if row is None else int(row[0])

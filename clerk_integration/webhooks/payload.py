@@ -1,0 +1,113 @@
+"""What is read of a message, and what of it is kept."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from clerk_integration.entities import LARGEST_STAMP, MARKER_KEY, MAX_KEY_LENGTH, clean
+from clerk_integration.webhooks.exceptions import InvalidEvent
+
+PRIVATE_KEYS = frozenset({"private_metadata", "unsafe_metadata"})
+"""What Clerk shows to backends only, and what any user may write into; neither is ever stored."""
+
+ENVELOPE_KEYS = ("object", "type", "id", "timestamp", "instance_id")
+"""What is kept of events that nobody here handles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A message that is an event, as it may be stored: nothing private, nothing PostgreSQL refuses."""
+
+    type: str
+    instance_id: str
+    organization_id: str | None
+    payload: Mapping[str, Any]
+
+    @property
+    def envelope(self) -> Mapping[str, Any]:
+        """What is left without the data."""
+        return {key: self.payload[key] for key in ENVELOPE_KEYS if key in self.payload}
+
+
+def read_event(text: str) -> Event:
+    """Read the text of a verified message; raise InvalidEvent when it is none of Clerk's events.
+
+    Clerk's specification requires object, type, instance_id and data. A missing timestamp is let
+    pass, one that is no time is not.
+    """
+    try:
+        payload = without_private_metadata(clean(_decoder.decode(text)))
+    except RecursionError:
+        raise InvalidEvent("the JSON is nested too deeply") from None
+    except ValueError:
+        # The decoder's own message may repeat parts of the body.
+        raise InvalidEvent("the body is no JSON") from None
+    _check(payload)
+    return Event(
+        type=payload["type"],
+        instance_id=payload["instance_id"],
+        organization_id=_organization_id(payload["type"], payload["data"]),
+        payload=payload,
+    )
+
+
+def without_private_metadata(value: Any) -> Any:
+    """Return the same JSON without private and unsafe metadata at any depth.
+
+    The one exception is our own marker in an organization's private metadata.
+    """
+    if isinstance(value, list):
+        return [without_private_metadata(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    kept = {key: without_private_metadata(item) for key, item in value.items() if key not in PRIVATE_KEYS}
+    return kept | _marker(value)
+
+
+def _marker(record: Mapping[str, Any]) -> dict[str, Any]:
+    private = record.get("private_metadata")
+    if record.get("object") != "organization" or not isinstance(private, Mapping):
+        return {}
+    marker = private.get(MARKER_KEY)
+    return {"private_metadata": {MARKER_KEY: without_private_metadata(marker)}} if marker else {}
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _check(payload: Any) -> None:
+    if not isinstance(payload, Mapping):
+        raise InvalidEvent("the body is no JSON object")
+    if payload.get("object") != "event":
+        raise InvalidEvent("`object` is not `event`")
+    for key in ("type", "instance_id"):
+        value = payload.get(key)
+        if not isinstance(value, str) or not 0 < len(value) <= MAX_KEY_LENGTH:
+            raise InvalidEvent(f"`{key}` is no text of 1 to {MAX_KEY_LENGTH} characters")
+    if not isinstance(payload.get("data"), Mapping):
+        raise InvalidEvent("`data` is no object")
+    if not _is_time_or_unknown(payload.get("timestamp")):
+        raise InvalidEvent("`timestamp` is no time")
+
+
+def _is_time_or_unknown(stamp: Any) -> bool:
+    if stamp is None:
+        return True
+    return isinstance(stamp, int | float) and not isinstance(stamp, bool) and 0 <= stamp <= LARGEST_STAMP
+
+
+def _organization_id(event_type: str, data: Mapping[str, Any]) -> str | None:
+    """The organization that an event is about, to search by; None where it names none."""
+    nested = data.get("organization")
+    if event_type.startswith("organization."):
+        found = data.get("id")
+    elif isinstance(nested, Mapping):
+        found = nested.get("id")
+    else:
+        found = data.get("organization_id")
+    return found if isinstance(found, str) and 0 < len(found) <= MAX_KEY_LENGTH else None

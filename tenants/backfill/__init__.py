@@ -1,0 +1,8 @@
+"""Tenants from before Clerk get their organization in Clerk: one each, and never two.
+
+`single` does it for one tenant in a web request, `plan` and `run` for many in a command or job.
+"""
+
+from tenants.backfill.single import create_organization_for
+
+__all__ = ["create_organization_for"]

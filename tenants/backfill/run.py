@@ -1,0 +1,151 @@
+"""A plan is carried out: several tenants at a time, each committed for itself, none twice."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from django.db import connection
+
+from clerk_integration.pace import paced
+from tenants.backfill.census import Census, take_census
+from tenants.backfill.organization import attempts_for
+from tenants.backfill.plan import Plan, PlanRow
+from tenants.backfill.step import Outcome, Result, migrate
+
+MAX_ROUNDS = 3
+"""How often tenants are looked at whose earlier attempt is not settled: now, and when its minute is over."""
+
+MAX_FAILURES_IN_A_ROW = 20
+"""So many tenants that Clerk could not serve, one after the other, end a run: it is down."""
+
+STOP_POLL_SECONDS = 0.5
+
+Report = Callable[[Outcome], None]
+Note = Callable[[str], None]
+
+
+class ClerkIsDown(Exception):
+    """Clerk failed so often in a row that the run was given up; what is done is kept."""
+
+
+def carry_out(plan: Plan, *, concurrency: int, stopping: threading.Event, report: Report, note: Note) -> None:
+    """Migrate the plan's tenants in `concurrency` threads; `report` gets each outcome, in this thread.
+
+    Calls Clerk at the shared pace. When `stopping` is set, finishes what is in flight and returns.
+    Tenants that an earlier run left in the dark are looked at again when it is certain what Clerk
+    made of them, a minute later at the most. Raise ClerkMisconfigured and ClerkIsDown, when what was
+    in flight is finished.
+    """
+    rows, census = plan.rows, plan.census
+    for remaining_rounds in reversed(range(MAX_ROUNDS)):
+        waiting = []
+        for row, outcome in _Crew(rows, census, concurrency, stopping).outcomes():
+            if outcome.result is Result.WAITING and remaining_rounds and not stopping.is_set():
+                waiting.append((row, outcome))
+            else:
+                report(_final(outcome))
+        if not waiting:
+            return
+        _wait(max(outcome.retry_after for _, outcome in waiting), len(waiting), stopping, note)
+        rows = [row for row, _ in waiting]
+        if stopping.is_set():
+            for _, outcome in waiting:
+                report(_final(outcome))
+            return
+        with paced():
+            census = _census_of(rows)
+
+
+def _census_of(rows: Sequence[PlanRow]) -> Census:
+    ids = [row.tenant_id for row in rows]
+    return take_census(
+        markers={attempt.marker for attempt in attempts_for(ids).values()}, tenant_ids=frozenset(ids)
+    )
+
+
+def _wait(seconds: float, tenants: int, stopping: threading.Event, note: Note) -> None:
+    note(f"{tenants} tenants of an earlier run: {seconds:.0f} s until it is certain what Clerk made of them")
+    deadline = time.monotonic() + seconds
+    while not stopping.is_set() and time.monotonic() < deadline:
+        stopping.wait(min(STOP_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+
+
+def _final(outcome: Outcome) -> Outcome:
+    """What waits when the run ends has failed, for this time."""
+    return replace(outcome, result=Result.FAILED) if outcome.result is Result.WAITING else outcome
+
+
+class _Crew:
+    """Threads that take rows one after the other, each with a database connection of its own."""
+
+    def __init__(
+        self, rows: Sequence[PlanRow], census: Census, concurrency: int, stopping: threading.Event
+    ) -> None:
+        self._rows: Iterator[PlanRow] = iter(rows)
+        self._census = census
+        self._stopping = stopping
+        self._given_up = threading.Event()
+        self._lock = threading.Lock()
+        self._results: queue.Queue[tuple[PlanRow, Outcome | BaseException] | None] = queue.Queue()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"migration-{number}")
+            for number in range(min(concurrency, max(1, len(rows))))
+        ]
+
+    def outcomes(self) -> Iterator[tuple[PlanRow, Outcome]]:
+        """Start the threads and yield what they bring; raise what ended them when all have stopped."""
+        for thread in self._threads:
+            thread.start()
+        failure: BaseException | None = None
+        in_a_row = 0
+        try:
+            for row, result in self._collect():
+                if isinstance(result, BaseException):
+                    failure = failure or result
+                    self._given_up.set()
+                    continue
+                in_a_row = in_a_row + 1 if result.clerk_is_down else 0
+                if in_a_row >= MAX_FAILURES_IN_A_ROW:
+                    failure = failure or ClerkIsDown(
+                        f"Clerk failed {in_a_row} times in a row: {result.error}"
+                    )
+                    self._given_up.set()
+                yield row, result
+        finally:
+            self._given_up.set()
+            for thread in self._threads:
+                thread.join()
+        if failure is not None:
+            raise failure
+
+    def _collect(self) -> Iterator[tuple[PlanRow, Outcome | BaseException]]:
+        running = len(self._threads)
+        while running:
+            item = self._results.get()
+            if item is None:
+                running -= 1
+            else:
+                yield item
+
+    def _work(self) -> None:
+        try:
+            with paced():
+                while (row := self._next()) is not None:
+                    self._results.put((row, self._attempt(row)))
+        finally:
+            connection.close()
+            self._results.put(None)
+
+    def _attempt(self, row: PlanRow) -> Outcome | BaseException:
+        try:
+            return migrate(row, self._census)
+        except BaseException as failure:
+            return failure
+
+    def _next(self) -> PlanRow | None:
+        with self._lock:
+            if self._stopping.is_set() or self._given_up.is_set():
+                return None
+            return next(self._rows, None)

@@ -1,0 +1,144 @@
+"""`manage.py migrate_tenants_to_clerk`: an organization in Clerk for every legacy tenant, members included."""
+
+import csv
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from clerk_integration.exceptions import ClerkError
+from clerk_integration.ids import validate_user_id
+from clerk_integration.pace import paced
+from tenants.backfill.plan import Action, Plan, make_plan
+from tenants.backfill.queueing import enqueue
+from tenants.backfill.record import MigrationRecord
+from tenants.backfill.run import ClerkIsDown, carry_out
+from tenants.backfill.step import Outcome
+from tenants.exceptions import TenantError
+from tenants.management.interrupts import stop_on_signals
+from tenants.management.progress import CommandProgress
+
+COLUMNS = ("tenant_id", "action", "organization_id", "error")
+GO_ON = "Run the same command again to go on: what is done stays done, and nothing is created twice."
+
+
+class Command(BaseCommand):
+    """Plans, then creates or adopts one organization per legacy tenant; exit code 1 when anything failed."""
+
+    help = (
+        "Create an organization in Clerk for every legacy tenant, with its owner as creator and its other "
+        "active members, and link it. Can be stopped and repeated at any time; never creates a second one."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the options."""
+        parser.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
+        parser.add_argument("--tenant", type=int, action="append", nargs="+", metavar="ID", dest="tenants")
+        parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N tenants")
+        parser.add_argument("--concurrency", type=_positive, default=8, metavar="N", help="default: 8")
+        parser.add_argument("--owner", metavar="USER_ID", help="first member where nobody of the tenant can be")
+        parser.add_argument("--report", type=Path, metavar="FILE.csv", help="one line for each tenant")
+        parser.add_argument("--enqueue", action="store_true", help="leave the work to the workers")
+        parser.add_argument("--json", action="store_true", help="print a JSON summary as the last line")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Plan, then carry out, enqueue or print the plan."""
+        progress = CommandProgress(self.stdout, as_json=options["json"])
+        plan = self._plan(options)
+        if options["dry_run"]:
+            self._print(plan, progress, options["report"])
+        elif options["enqueue"]:
+            run = enqueue(plan)
+            progress.finish({"run": run.pk, "tenants": len(plan.rows), **plan.counts})
+        else:
+            self._carry_out(plan, progress, options)
+
+    def _plan(self, options: dict[str, Any]) -> Plan:
+        groups = options["tenants"]
+        ids = None if groups is None else [tenant_id for group in groups for tenant_id in group]
+        try:
+            owner = options["owner"] and validate_user_id(options["owner"])
+            with paced():
+                return make_plan(tenant_ids=ids, limit=options["limit"], owner=owner)
+        except (ClerkError, TenantError) as error:
+            raise CommandError(f"{error} Nothing was changed.") from error
+
+    def _print(self, plan: Plan, progress: CommandProgress, report: Path | None) -> None:
+        with _report_to(report) as lines:
+            for row in plan.rows:
+                progress.note(f"{row.action:<9}tenant {row.tenant_id} ({row.name}): {row.reason}")
+                conflict = row.reason if row.action is Action.CONFLICT else ""
+                organization = row.organization.id if row.organization else ""
+                lines.writerow([row.tenant_id, row.action.value, organization, conflict])
+        progress.finish({"dry_run": True, "tenants": len(plan.rows), **plan.counts})
+        if plan.counts[Action.CONFLICT]:
+            raise CommandError(f"{plan.counts[Action.CONFLICT]} conflicts; nothing was changed.")
+
+    def _carry_out(self, plan: Plan, progress: CommandProgress, options: dict[str, Any]) -> None:
+        record = MigrationRecord.begin(len(plan.rows))
+        progress.start(len(plan.rows), "tenants")
+        ending = ""
+        with stop_on_signals() as stopping, _report_to(options["report"]) as lines:
+
+            def report(outcome: Outcome) -> None:
+                _tell(outcome, progress)
+                lines.writerow(
+                    [outcome.tenant_id, outcome.result.value, outcome.organization_id, _errors(outcome)]
+                )
+                record.add(outcome)
+
+            try:
+                carry_out(
+                    plan,
+                    concurrency=options["concurrency"],
+                    stopping=stopping,
+                    report=report,
+                    note=progress.note,
+                )
+            except (ClerkError, ClerkIsDown) as error:
+                ending = str(error)
+            interrupted = stopping.is_set()
+        run = record.finish(interrupted=interrupted, error=ending)
+        progress.finish({"run": run.pk, "state": run.state, "tenants": len(plan.rows), **record.counts})
+        self._conclude(record, interrupted=interrupted, ending=ending)
+
+    def _conclude(self, record: MigrationRecord, *, interrupted: bool, ending: str) -> None:
+        if ending:
+            raise CommandError(f"Stopped: {ending} {GO_ON}")
+        if interrupted:
+            raise CommandError(f"Interrupted; what was in flight is finished. {GO_ON}")
+        if record.failed:
+            raise CommandError(f"{record.failed} tenants need a look; see the lines above. {GO_ON}")
+
+
+def _tell(outcome: Outcome, progress: CommandProgress) -> None:
+    if outcome.failed:
+        progress.note(f"{outcome.result:<9}tenant {outcome.tenant_id}: {_errors(outcome)}")
+    progress.advance()
+
+
+def _errors(outcome: Outcome) -> str:
+    return "; ".join(part for part in (outcome.error, *outcome.member_problems) if part)
+
+
+@contextmanager
+def _report_to(path: Path | None) -> Iterator[Any]:
+    """A CSV writer whose lines are in the file at once, so that a run that is killed leaves what it knew."""
+    try:
+        file = open(path or "/dev/null", "w", newline="", encoding="utf-8", buffering=1)  # noqa: PTH123, SIM115
+    except OSError as error:
+        raise CommandError(f"The report cannot be written: {error}. Nothing was changed.") from error
+    with file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        yield writer
+
+
+def _positive(value: str) -> int:
+    number = int(value)
+    if number < 1:
+        raise ValueError
+    return number

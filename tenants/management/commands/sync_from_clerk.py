@@ -1,0 +1,121 @@
+"""`manage.py sync_from_clerk`: brings the mirror level with Clerk."""
+
+from argparse import ArgumentTypeError
+from collections.abc import Mapping
+from dataclasses import asdict
+from threading import Event
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from clerk_integration.exceptions import ClerkError, InvalidClerkId
+from tenants.exceptions import SyncError, SyncInterrupted, TenantError, UnknownOrganization
+from tenants.management.interrupts import stop_on_signals
+from tenants.management.progress import CommandProgress
+from tenants.models import SyncRun
+from tenants.reconcile import (
+    DEFAULT_MAX_RETIRE_PERCENT,
+    compare_with_clerk,
+    run_full_sync,
+    sync_one_organization,
+    sync_one_user,
+)
+
+
+class Command(BaseCommand):
+    """Syncs everything, or what is named; exit code 1 when anything failed or was left undone."""
+
+    help = (
+        "Brings the mirror level with Clerk: lists all organizations and memberships, or fetches those that"
+        " are named. Stopped by Ctrl-C, it goes on where it was when it is started again."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        parser.add_argument("--dry-run", action="store_true", help="print what differs, and write nothing")
+        some = parser.add_mutually_exclusive_group()
+        some.add_argument("--organization", metavar="ID", nargs="+", action="extend", help="only these")
+        some.add_argument("--user", metavar="ID", help="only this user's memberships")
+        parser.add_argument("--skip-memberships", action="store_true", help="organizations only")
+        parser.add_argument(
+            "--max-retire-percent",
+            type=_percent,
+            default=DEFAULT_MAX_RETIRE_PERCENT,
+            metavar="P",
+            help="retire nothing when more than this part of the mirror is absent in Clerk (default 10)",
+        )
+        parser.add_argument("--json", action="store_true", help="end with a summary as one line of JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do one of the four; raise CommandError with one message when it fails."""
+        if options["dry_run"] and (options["organization"] or options["user"]):
+            raise CommandError("--dry-run compares everything; leave out --organization and --user.")
+        progress = CommandProgress(self.stdout, as_json=options["json"])
+        summary: dict[str, Any] = {}
+        try:
+            with stop_on_signals() as stopping:
+                summary |= _sync(options, progress, stopping)
+        except (SyncError, TenantError, ClerkError) as error:
+            summary |= {"error": str(error)}
+            raise CommandError(str(error)) from error
+        finally:
+            progress.finish(summary)
+        if summary.get("failed"):
+            raise CommandError(
+                f"{summary['failed']} could not be synced; the lines above and the log say why."
+            )
+
+
+def _sync(options: Mapping[str, Any], progress: CommandProgress, stopping: Event) -> dict[str, Any]:
+    if options["organization"]:
+        return _organizations(options["organization"], progress, stopping)
+    if options["user"]:
+        return {"user": options["user"], "memberships": sync_one_user(options["user"])}
+    skip = options["skip_memberships"]
+    if options["dry_run"]:
+        found = compare_with_clerk(
+            lambda difference: progress.note(str(difference)),
+            skip_memberships=skip,
+            progress=progress,
+            stopping=stopping,
+        )
+        return asdict(found)
+    percent = options["max_retire_percent"]
+    return _summary(
+        run_full_sync(skip_memberships=skip, max_retire_percent=percent, progress=progress, stopping=stopping)
+    )
+
+
+def _organizations(ids: list[str], progress: CommandProgress, stopping: Event) -> dict[str, Any]:
+    failed = 0
+    progress.start(len(ids), "organizations")
+    for clerk_org_id in dict.fromkeys(ids):
+        if stopping.is_set():
+            raise SyncInterrupted(f"Stopped before {clerk_org_id}; those before it are synced.")
+        try:
+            tenant = sync_one_organization(clerk_org_id)
+        except (UnknownOrganization, InvalidClerkId) as error:
+            if len(ids) == 1:
+                raise
+            failed += 1
+            progress.note(str(error))
+        else:
+            progress.note(f"{clerk_org_id}: tenant {tenant.pk}, {tenant.status}")
+        progress.advance()
+    return {"organizations": len(ids) - failed, "failed": failed}
+
+
+def _summary(run: SyncRun) -> dict[str, Any]:
+    counts = {name: getattr(run, name) for name in ("created", "updated", "unchanged", "retired", "failed")}
+    seconds = (run.finished_at - run.started_at).total_seconds() if run.finished_at else None
+    return {"run": run.pk, "state": run.state, **counts, "seconds": seconds}
+
+
+def _percent(text: str) -> float:
+    try:
+        percent = float(text)
+    except ValueError:
+        percent = -1.0
+    if not 0 <= percent <= 100:  # noqa: PLR2004 - a percentage
+        raise ArgumentTypeError(f"{text!r} is no percentage from 0 to 100")
+    return percent

@@ -1,0 +1,18 @@
+"""All of Clerk against the mirror: the full sync, its dry run, and what becomes of lost creations."""
+
+from tenants.reconcile.creations import resolve_creations
+from tenants.reconcile.differences import Comparison, Difference, compare_with_clerk
+from tenants.reconcile.full_sync import DEFAULT_MAX_RETIRE_PERCENT, nightly_full_sync, run_full_sync
+from tenants.reconcile.named import sync_one_organization, sync_one_user
+
+__all__ = [
+    "DEFAULT_MAX_RETIRE_PERCENT",
+    "Comparison",
+    "Difference",
+    "compare_with_clerk",
+    "nightly_full_sync",
+    "resolve_creations",
+    "run_full_sync",
+    "sync_one_organization",
+    "sync_one_user",
+]

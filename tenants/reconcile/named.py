@@ -1,0 +1,61 @@
+"""Single organizations and users, brought level with Clerk now because somebody names them."""
+
+from clerk_integration.conf import JOB_TIMEOUT_SECONDS
+from clerk_integration.deadlines import clerk_deadline
+from clerk_integration.exceptions import ClerkNotFound
+from clerk_integration.ids import validate_org_id, validate_user_id
+from clerk_integration.organizations import get_user_clerk_orgs
+from tenants import freshness, sync
+from tenants.exceptions import NotAMember, SyncAlreadyRunning, UnknownOrganization
+from tenants.models import Tenant
+from tenants.reconcile.instances import right_instance
+from tenants.services import TenantService
+
+LEASE_SECONDS = JOB_TIMEOUT_SECONDS + 5.0
+
+
+def sync_one_organization(clerk_org_id: str) -> Tenant:
+    """Mirror one organization with all its members, as `TenantService.refresh_from_clerk` does.
+
+    Raise InvalidClerkId, UnknownOrganization when neither Clerk nor the mirror knows it, WrongInstance
+    and ClerkError.
+    """
+    validate_org_id(clerk_org_id)
+    right_instance()
+    with clerk_deadline(JOB_TIMEOUT_SECONDS):
+        tenant = TenantService.get_or_sync_from_clerk(clerk_org_id)
+        if tenant is None:
+            raise UnknownOrganization(f"Clerk has no organization {clerk_org_id}.")
+        return TenantService.refresh_from_clerk(tenant)
+
+
+def sync_one_user(clerk_user_id: str) -> int:
+    """Mirror all memberships of one user, however fresh they are, and return how many Clerk lists.
+
+    Writes what `TenantService.sync_user_tenants_from_clerk` does. Raise InvalidClerkId, NotAMember
+    when Clerk does not know the user, SyncAlreadyRunning while somebody else lists the same user,
+    WrongInstance and ClerkError.
+    """
+    validate_user_id(clerk_user_id)
+    right_instance()
+    freshness.expire(clerk_user_id)
+    lease = freshness.take_lease(clerk_user_id, seconds=LEASE_SECONDS).lease
+    if lease is None:
+        raise SyncAlreadyRunning(f"{clerk_user_id} is being synced right now. Try again in a moment.")
+    try:
+        with clerk_deadline(JOB_TIMEOUT_SECONDS):
+            memberships = get_user_clerk_orgs(clerk_user_id)
+        sync.write_user_listing(
+            clerk_user_id,
+            memberships,
+            lease=lease.id,
+            listed_at=lease.listed_at,
+            complete=memberships.complete,
+        )
+    except ClerkNotFound:
+        freshness.return_lease(clerk_user_id, lease)
+        raise NotAMember(f"Clerk has no user {clerk_user_id}. Nothing was changed.") from None
+    except Exception:
+        freshness.return_lease(clerk_user_id, lease)
+        raise
+    return len(memberships)

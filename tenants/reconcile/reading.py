@@ -1,0 +1,157 @@
+"""Reading one of Clerk's lists whole, page by page, while it may change.
+
+The list knows only offsets. A record deleted on a page that was read shifts the later ones up, and
+one of them falls between two pages; a record inserted there (`created_at` can be set) pushes the
+later ones down and is not met itself. Three things together catch both:
+
+* While the list stands still, pages follow each other without overlap, and each must come with the
+  same total and with nothing of the page before it.
+* As soon as that fails, the page is read again from OVERLAP records further up, and so are the later
+  ones until the list stands still. A page that shares a record with the one before it continues it without a gap. One that
+  shares none breaks the pass.
+* At the end, as many different records must have come as Clerk counts at last. If not, or if the pass
+  is broken, the list is read again from the start.
+
+What is left is a record skipped because one was deleted and another added between the same two pages,
+and nothing else before the end. So nobody is retired for absence alone: see `absence`.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import Any, Generic, Protocol, TypeVar
+
+from clerk_integration.conf import JOB_TIMEOUT_SECONDS
+from clerk_integration.deadlines import clerk_deadline
+from clerk_integration.entities import ClerkMembership, ClerkOrganization
+from clerk_integration.listing import ClerkPage
+from tenants.exceptions import ListKeepsMoving
+
+OVERLAP = 50
+"""Records that a page repeats of the one before it, in a list that moves."""
+
+MAX_PASSES = 3
+"""How often a list is read from the start."""
+
+Record = TypeVar("Record", bound=ClerkOrganization | ClerkMembership)
+Fetch = Callable[[int], ClerkPage[Record]]
+
+
+class Reader(Protocol[Record]):
+    """What takes in the pages of a list."""
+
+    def take(self, pass_number: int, page: ClerkPage[Record]) -> None:
+        """Take in a page."""
+
+    def seen(self, pass_number: int) -> int:
+        """Return how many different records the pass has met, unreadable ones included."""
+
+
+class Seen:
+    """What a reading has met, kept in memory; runs keep it in their pages on record instead."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+        self._pass_number = 0
+        self._of_pass: set[str] = set()
+        self.skipped = 0
+
+    def add(self, pass_number: int, page: ClerkPage[Any]) -> None:
+        """Take in a page; what an earlier pass has skipped does not count any more."""
+        if pass_number != self._pass_number:
+            self._pass_number, self._of_pass, self.skipped = pass_number, set(), 0
+        ids = {record.id for record in page.records}
+        self.ids |= ids
+        self._of_pass |= ids
+        self.skipped += page.skipped
+
+    def count(self, pass_number: int) -> int:
+        """Return how many different records the pass has met, unreadable ones included."""
+        return len(self._of_pass) + self.skipped if pass_number == self._pass_number else 0
+
+
+class Position:
+    """Where a pass over a list stands: behind which page."""
+
+    def __init__(self, end: int = 0, total: int | None = None, ids: frozenset[str] = frozenset()) -> None:
+        self.end = end
+        self.total = total
+        self.ids = ids
+
+
+def read_whole(
+    fetch: Fetch[Record], reader: Reader[Record], *, pass_number: int = 1, behind: Position | None = None
+) -> None:
+    """Hand all pages of a list to `reader`, once or, when the list moves, again.
+
+    Goes on with `pass_number` behind the page of an earlier reading, if one is given. Raise
+    ClerkError, and ListKeepsMoving when no pass is known to have been whole.
+    """
+    for number in range(pass_number, pass_number + MAX_PASSES):
+        one = _Pass(fetch, behind)
+        with closing(one.pages()) as pages:
+            for page in pages:
+                reader.take(number, page)
+        if one.unbroken and reader.seen(number) >= one.total:
+            return
+        behind = None
+    raise ListKeepsMoving(
+        f"Clerk's list changed each of the {MAX_PASSES} times that it was read, so none of them is known to"
+        " be whole. What was read is written; nothing was retired. Try again when less is going on."
+    )
+
+
+class _Pass(Generic[Record]):
+    """One pass over a list."""
+
+    def __init__(self, fetch: Fetch[Record], behind: Position | None) -> None:
+        self._fetch = fetch
+        self._behind = behind
+        # Between two processes much may have changed without a trace in the total.
+        self._overlap = 0 if behind is None else OVERLAP
+        self.unbroken = True
+
+    @property
+    def total(self) -> int:
+        """What Clerk counted at last."""
+        return 0 if self._behind is None or self._behind.total is None else self._behind.total
+
+    def pages(self) -> Iterator[ClerkPage[Record]]:
+        """Yield the pages, the next one being fetched meanwhile by a thread."""
+        with ThreadPoolExecutor(1, thread_name_prefix="clerk-page") as pool:
+            coming: Future[ClerkPage[Record]] | None = pool.submit(self._fetch_page, self._offset())
+            while coming is not None:
+                page = coming.result()
+                offset = self._judge(page)
+                coming = None if offset is None else pool.submit(self._fetch_page, offset)
+                yield page
+
+    def _fetch_page(self, offset: int) -> ClerkPage[Record]:
+        with clerk_deadline(JOB_TIMEOUT_SECONDS):
+            return self._fetch(offset)
+
+    def _offset(self) -> int:
+        return 0 if self._behind is None else max(0, self._behind.end - self._overlap)
+
+    def _judge(self, page: ClerkPage[Record]) -> int | None:
+        """Decide whether the page continues the one before; return where to read on, None at the end."""
+        ids = frozenset(record.id for record in page.records)
+        if self._continues(page, ids):
+            moved = self._behind is not None and page.total != self._behind.total
+            self._overlap = OVERLAP if moved else 0
+            self._behind = Position(page.end, page.total, ids)
+            return None if page.end >= page.total else self._offset()
+        if self._overlap:
+            self.unbroken = False
+            return None
+        self._overlap = OVERLAP
+        return self._offset()
+
+    def _continues(self, page: ClerkPage[Record], ids: frozenset[str]) -> bool:
+        advanced = page.end > page.offset or page.total == 0
+        if self._behind is None:
+            return advanced
+        if not self._overlap:
+            return advanced and page.total == self._behind.total and not ids & self._behind.ids
+        is_news = page.end >= page.total or not ids <= self._behind.ids
+        return bool(ids & self._behind.ids) and is_news
