@@ -1,11 +1,14 @@
 """Control of the local Clerk from the tests' side, over HTTP like every other client."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from standardwebhooks import Webhook
 
 if TYPE_CHECKING:
     from clerk_backend_api import Clerk
@@ -118,6 +121,45 @@ class SandboxControl:
     def patch_record(self, record_id: str, *, remove: tuple[str, ...] = (), **changes: Any) -> None:
         """Serve a record with JSON that Clerk's rules would not allow: `slug=None`, fields removed."""
         self._call("POST", "records", {"id": record_id, "set": changes, "remove": list(remove)})
+
+    def delete_user(self, user_id: str) -> None:
+        """Delete a user with all their memberships."""
+        self.api("DELETE", f"/users/{user_id}")
+
+    def webhooks(self, **changes: Any) -> Json:
+        """Change what befalls webhooks and return their options and `counts`.
+
+        `url`, `paused`, `duplicate`, `shuffle`, `drop`, `cascades`, `retryScale`, `timestampUnit`,
+        `rotateSecret`; without any, only look.
+        """
+        return dict(self._call("POST", "webhooks", changes))
+
+    def messages(self) -> list[Json]:
+        """Return the webhooks that were queued or sent, oldest first: `id`, `type`, `status`, `body`."""
+        return list(self._call("GET", "webhooks/messages"))
+
+    def clear_messages(self) -> None:
+        """Forget the webhooks, also those that were not sent yet."""
+        self._call("DELETE", "webhooks/messages")
+
+    def replay(self, message_id: str) -> None:
+        """Send one webhook again."""
+        self._call("POST", "webhooks/replay", {"id": message_id})
+
+    def content(self, message: Json) -> bytes:
+        """Return the body of one of `messages()` as the sandbox would send it."""
+        return json.dumps(message["body"], separators=(",", ":")).encode()
+
+    def sign(self, message: Json, *, at: float | None = None) -> dict[str, str]:
+        """Return the headers for posting `content(message)`, signed now or `at` (seconds since 1970)."""
+        moment = datetime.fromtimestamp(time.time() if at is None else at, UTC)
+        webhook = Webhook(self.description["webhookSigningSecret"])
+        return {
+            "content-type": "application/json",
+            "svix-id": message["id"],
+            "svix-timestamp": str(int(moment.timestamp())),
+            "svix-signature": webhook.sign(message["id"], moment, self.content(message).decode()),
+        }
 
     def reset(self, **population: int) -> None:
         """Go back to the start, or to `organizations`, `users`, `membershipsPerOrganization`, `seed`."""

@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+from clerk_integration.sandbox import webhook_control
 from clerk_integration.sandbox.errors import ApiError
 from clerk_integration.sandbox.faults import Fault
 from clerk_integration.sandbox.limits import RateLimit
@@ -220,6 +221,7 @@ CONTROL = Router(
         Route("POST", "/sandbox/settings", change_settings),
         Route("POST", "/sandbox/records", patch_record),
         Route("POST", "/sandbox/reset", reset),
+        *webhook_control.ROUTES,
     ]
 )
 """Every path of the control API."""

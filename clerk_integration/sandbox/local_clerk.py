@@ -1,21 +1,23 @@
 """One local instance of Clerk: its keys, records, settings, faults and log."""
 
-import base64
 import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
+from clerk_integration.sandbox.deliveries import Deliveries, new_signing_secret
+from clerk_integration.sandbox.events import event_text
 from clerk_integration.sandbox.faults import Faults
 from clerk_integration.sandbox.identifiers import random_id
 from clerk_integration.sandbox.limits import RateLimit, RateLimiter
-from clerk_integration.sandbox.records import InstanceSettings
+from clerk_integration.sandbox.records import Change, InstanceSettings
 from clerk_integration.sandbox.request_log import RequestLog
 from clerk_integration.sandbox.seed import Seed
 from clerk_integration.sandbox.shapes import Serializer
 from clerk_integration.sandbox.store import Store
 from clerk_integration.sandbox.tokens import TokenIssuer
+from clerk_integration.sandbox.webhook_options import WebhookOptions
 
 T = TypeVar("T")
 
@@ -23,15 +25,25 @@ T = TypeVar("T")
 class LocalClerk:
     """Everything behind the server; keys are made once and survive a reset."""
 
-    def __init__(self, seed: Seed, *, slug_disabled: bool, rate_limit: RateLimit, latency_ms: float) -> None:
+    def __init__(
+        self,
+        seed: Seed,
+        *,
+        slug_disabled: bool,
+        rate_limit: RateLimit,
+        latency_ms: float,
+        webhooks: WebhookOptions,
+    ) -> None:
         live = rate_limit == "live"
         self.environment_type = "production" if live else "development"
         self.secret_key = f"sk_{'live' if live else 'test'}_{secrets.token_urlsafe(32)}"
-        self.webhook_signing_secret = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
+        self.webhook_signing_secret = new_signing_secret()
         self.instance_id = random_id("ins_")
         self.tokens = TokenIssuer(self.instance_id)
         self.store = Store(InstanceSettings())
         self.serializer = Serializer(self.store)
+        self.deliveries = Deliveries(self.webhook_signing_secret, webhooks)
+        self.store.on_change = self._announce
         self.faults = Faults()
         self.log = RequestLog()
         self.limits = RateLimiter(rate_limit)
@@ -48,6 +60,7 @@ class LocalClerk:
         population = self._population if seed is None else seed.tables(self.store.clock)
         self.store.replace_all(population, self._settings)
         self.serializer.forget()
+        self.deliveries.reset()
         self.faults.clear()
         self.log.clear()
         self.limits.reset()
@@ -63,6 +76,11 @@ class LocalClerk:
         """Wait; return False when a reset or the end of the server cut it short."""
         return seconds <= 0 or not self._interruption.wait(seconds)
 
+    def stop(self) -> None:
+        """End every pause and send no more webhooks."""
+        self.interrupt()
+        self.deliveries.stop()
+
     def derived(self, name: str, compute: Callable[[], T]) -> T:
         """Return what `compute` makes of the records, kept until the next change of them."""
         version = self.store.version
@@ -71,3 +89,9 @@ class LocalClerk:
             kept = (version, compute())
             self._derived[name] = kept
         return cast(T, kept[1])
+
+    def _announce(self, change: Change) -> None:
+        options = self.deliveries.options
+        if options.makes_messages and (options.cascades or not change.cascaded):
+            body = event_text(change, self.serializer, self.instance_id, options.timestamp_unit)
+            self.deliveries.add(change.event_type, body)

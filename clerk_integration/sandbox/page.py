@@ -18,7 +18,7 @@ _STYLE = (
 
 
 def render_page(clerk: LocalClerk) -> str:
-    """Return the page: organizations, users, the latest calls, waiting faults and the coverage."""
+    """Return the page: organizations, users, latest calls and webhooks, waiting faults and the coverage."""
     with clerk.store.lock:
         tables = clerk.store.tables
         organizations = [
@@ -34,6 +34,10 @@ def render_page(clerk: LocalClerk) -> str:
         (entry.request.method, entry.request.path, str(entry.status or "no answer"))
         for entry in clerk.log.entries()[-SHOWN:]
     ]
+    webhooks = [
+        (message.id, message.type, message.status, str(len(message.attempts)))
+        for message in clerk.deliveries.messages()[-SHOWN:]
+    ]
     faults = [(fault.match, str(fault.times)) for fault in clerk.faults.waiting()]
     coverage = [(row.method, row.path, row.coverage, row.notes) for row in COVERAGE]
     return (
@@ -44,6 +48,7 @@ def render_page(clerk: LocalClerk) -> str:
         + _table("Organizations", ("id", "name", "slug", "members"), organizations)
         + _table("Users", ("id", "identifier", "organizations"), users)
         + _table("Calls", ("method", "path", "status"), calls)
+        + _table("Webhooks", ("id", "type", "status", "attempts"), webhooks)
         + _table("Waiting faults", ("match", "times"), faults)
         + _table("Coverage", ("method", "path", "coverage", "notes"), coverage)
     )

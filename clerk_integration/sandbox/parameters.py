@@ -158,6 +158,14 @@ class Body:
             raise ApiError("form_param_value_invalid", f"{name} must not be negative.", param=name)
         return float(value)
 
+    def probability(self, name: str) -> float | None:
+        """Return a number of 0 to 1; false and true stand for 0 and 1."""
+        value = self._data.get(name)
+        probability = float(value) if isinstance(value, bool) else self.number(name)
+        if probability is not None and probability > 1:
+            raise ApiError("form_param_value_invalid", f"{name} must be 0 to 1.", param=name)
+        return probability
+
     def boolean(self, name: str) -> bool | None:
         """Return true or false."""
         value: bool | None = self._typed(name, bool, "a boolean")

@@ -139,6 +139,15 @@ class Change:
 
     event_type: str
     subject: User | Organization | MembershipView
+    timestamp: int = 0
+    """When it happened, in milliseconds; of a record that was created or changed its `updated_at`."""
+    cascaded: bool = False
+    """Whether it came with the deletion of an organization or a user."""
+
+    @property
+    def is_deletion(self) -> bool:
+        """Whether the subject is gone."""
+        return self.event_type.endswith(".deleted")
 
 
 SlugMode = Literal["enabled", "disabled"]

@@ -16,6 +16,7 @@ from clerk_integration.sandbox.local_clerk import LocalClerk
 from clerk_integration.sandbox.messages import Reply, Request
 from clerk_integration.sandbox.records import SlugMode
 from clerk_integration.sandbox.seed import Seed
+from clerk_integration.sandbox.webhook_options import WebhookOptions
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 1024 * 1024
@@ -32,7 +33,8 @@ class SandboxServer:
 
     `organizations`, `users` and `memberships_per_organization` describe what it starts with;
     `latency_ms` delays every call of Clerk's API; `rate_limit` is the limit of a development or a live
-    instance, or none. Raises ValueError for an impossible population and OSError for a port in use.
+    instance, or none; every change is told to `webhook_url`, retries scaled by `webhook_retry_scale`.
+    Raises ValueError for an impossible population or URL and OSError for a port in use.
     """
 
     def __init__(
@@ -46,12 +48,15 @@ class SandboxServer:
         latency_ms: float = 0,
         rate_limit: RateLimit = "none",
         slugs: SlugMode = "enabled",
+        webhook_url: str | None = None,
+        webhook_retry_scale: float = 1.0,
     ) -> None:
         self._clerk = LocalClerk(
             Seed(seed, organizations, users, memberships_per_organization),
             slug_disabled=slugs == "disabled",
             rate_limit=rate_limit,
             latency_ms=latency_ms,
+            webhooks=WebhookOptions(url=webhook_url, retry_scale=webhook_retry_scale),
         )
         self._server = _Server(port, self._clerk)
         self.url = f"http://{HOST}:{self._server.server_port}"
@@ -85,7 +90,7 @@ class SandboxServer:
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()
-        self._clerk.interrupt()
+        self._clerk.stop()
         self._server.close_connections()
 
 

@@ -233,6 +233,16 @@ def deleted_organization_json(record: Organization) -> dict[str, Any]:
     }
 
 
+def deleted_user_json(record: User) -> dict[str, Any]:
+    """The answer to a deletion."""
+    return {
+        "object": "user",
+        "id": record.id,
+        **({"external_id": record.external_id} if record.external_id else {}),
+        "deleted": True,
+    }
+
+
 def instance_json(instance_id: str, environment_type: str) -> dict[str, Any]:
     """The instance itself."""
     return {

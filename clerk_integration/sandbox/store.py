@@ -57,6 +57,8 @@ class Store:
         self.raw_patches: dict[str, RawPatch] = {}
         self.version = 0
         """Grows with every change; what is derived from the records is valid for one version."""
+        self.on_change: Callable[[Change], None] | None = None
+        """Called within each change, under the lock; it must be quick."""
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -151,6 +153,22 @@ class Store:
         self._commit("user.created", user)
         return user
 
+    @_locked
+    def update_user(self, user_id: str, changes: Mapping[str, Any]) -> User:
+        """Change some fields of a user."""
+        updated = replace(self.user(user_id), **changes, updated_at=self.clock.next())
+        self._commit("user.updated", updated)
+        return updated
+
+    @_locked
+    def delete_user(self, user_id: str) -> User:
+        """Remove a user and all their memberships, the last admin's too."""
+        user = self.user(user_id)
+        for view in self.tables.views(list(self.tables.memberships.get(user_id, {}).values())):
+            self._commit("organizationMembership.deleted", view, cascaded=True)
+        self._commit("user.deleted", user)
+        return user
+
     # --- organizations -----------------------------------------------------------------------
 
     @_locked
@@ -204,7 +222,7 @@ class Store:
         """Remove an organization and all its memberships."""
         organization = self.organization(organization_id)
         for view in self.memberships_of_organization(organization_id):
-            self._commit("organizationMembership.deleted", view)
+            self._commit("organizationMembership.deleted", view, cascaded=True)
         self._commit("organization.deleted", organization)
         return organization
 
@@ -290,7 +308,14 @@ class Store:
         self._commit("organizationMembership.created", view)
         return view
 
-    def _commit(self, event_type: str, subject: User | Organization | MembershipView) -> None:
+    def _commit(
+        self, event_type: str, subject: User | Organization | MembershipView, *, cascaded: bool = False
+    ) -> None:
         """The one place where a change happens."""
-        self.tables.apply(Change(event_type, subject))
+        record = subject.membership if isinstance(subject, MembershipView) else subject
+        timestamp = self.clock.next() if event_type.endswith(".deleted") else record.updated_at
+        change = Change(event_type, subject, timestamp, cascaded)
+        self.tables.apply(change)
         self.version += 1
+        if self.on_change is not None:
+            self.on_change(change)

@@ -40,8 +40,10 @@ class Tables:
 
     def apply(self, change: Change) -> None:
         """Store what the change says, in every index."""
-        deleted = change.event_type.endswith(".deleted")
+        deleted = change.is_deletion
         match change.subject:
+            case User() as user if deleted:
+                del self.users[user.id]
             case User() as user:
                 self.users[user.id] = user
             case Organization() as organization:

@@ -77,6 +77,8 @@ def test_command_port_in_use_says_so_in_one_line_and_exits_one() -> None:
     ("options", "reason"),
     [
         (("--port", "70000"), "70000 is no port"),
+        (("--webhook-url", "example.com"), "no http or https URL"),
+        (("--webhook-retry-scale", "-1"), "0 or more"),
         (("--organizations", "-1"), "may not be negative"),
         (("--memberships-per-organization", "2", "--users", "1"), "need as many users"),
     ],

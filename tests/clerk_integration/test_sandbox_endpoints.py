@@ -124,6 +124,10 @@ CALLS: dict[str, Call] = {
     ),
     "GET /v1/users/count": lambda clerk, _: clerk.users.count(request={"query": "ad"}),
     "GET /v1/users/{user_id}": lambda clerk, world: clerk.users.get(user_id=world.admin),
+    "PATCH /v1/users/{user_id}": (
+        lambda clerk, world: clerk.users.update(user_id=world.member, first_name="Grace", external_id="7")
+    ),
+    "DELETE /v1/users/{user_id}": lambda clerk, world: clerk.users.delete(user_id=world.member),
     "GET /v1/users/{user_id}/organization_memberships": (
         lambda clerk, world: clerk.users.get_organization_memberships(user_id=world.admin, limit=500)
     ),

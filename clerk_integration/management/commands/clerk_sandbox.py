@@ -15,7 +15,7 @@ class Command(BaseCommand):
     """Serves the sandbox until SIGINT or SIGTERM, then exits 0; touches no database."""
 
     help = (
-        "Serve a local Clerk on 127.0.0.1: Backend API, JWKS and session tokens. "
+        "Serve a local Clerk on 127.0.0.1: Backend API, JWKS, session tokens and signed webhooks. "
         "The first line of output is a JSON object with its address and keys."
     )
     requires_system_checks: list[str] = []  # noqa: RUF012 - as in the base class
@@ -35,6 +35,15 @@ class Command(BaseCommand):
             help="Limits of a development or live instance.",
         )
         parser.add_argument("--slugs", choices=("enabled", "disabled"), default="enabled")
+
+        parser.add_argument("--webhook-url", metavar="URL", help="Where every change is told, signed.")
+        parser.add_argument(
+            "--webhook-retry-scale",
+            type=float,
+            default=1.0,
+            metavar="F",
+            help="Factor of the waits between attempts (default: 1, which is 5 s to 10 h).",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Serve until a signal arrives; raise CommandError when it cannot start."""
@@ -61,6 +70,8 @@ class Command(BaseCommand):
                 latency_ms=options["latency_ms"],
                 rate_limit=options["rate_limit"],
                 slugs=options["slugs"],
+                webhook_url=options["webhook_url"],
+                webhook_retry_scale=options["webhook_retry_scale"],
             )
         except OverflowError:
             raise CommandError(f"{options['port']} is no port; give 0 to 65535.") from None

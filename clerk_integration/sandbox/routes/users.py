@@ -1,4 +1,4 @@
-"""Users, for reading; they are made through the control API."""
+"""Users; they are made through the control API."""
 
 from clerk_integration.sandbox.errors import ApiError
 from clerk_integration.sandbox.local_clerk import LocalClerk
@@ -6,7 +6,7 @@ from clerk_integration.sandbox.messages import Reply, Request
 from clerk_integration.sandbox.parameters import Order, Query
 from clerk_integration.sandbox.records import User
 from clerk_integration.sandbox.routing import Route
-from clerk_integration.sandbox.shapes import total_count_json
+from clerk_integration.sandbox.shapes import deleted_user_json, total_count_json
 from clerk_integration.sandbox.user_filter import SHARED, USERS_ONLY, user_filter
 
 ORDER_FIELDS = frozenset(
@@ -48,6 +48,21 @@ def get_user(clerk: LocalClerk, request: Request, user_id: str) -> Reply:
     return Reply.text(clerk.serializer.user(clerk.store.user(user_id)))
 
 
+def update_user(clerk: LocalClerk, request: Request, user_id: str) -> Reply:
+    """Change a user's names and external id; null leaves a field as it is."""
+    names = ("first_name", "last_name", "username", "external_id")
+    body = request.body(*names, "notify_primary_email_address_changed")
+    body.boolean("notify_primary_email_address_changed")
+    changes = {name: body.text(name) for name in names if body.given(name)}
+    return Reply.text(clerk.serializer.user(clerk.store.update_user(user_id, changes)))
+
+
+def delete_user(clerk: LocalClerk, request: Request, user_id: str) -> Reply:
+    """Delete a user and their memberships."""
+    request.parameters()
+    return Reply.json(deleted_user_json(clerk.store.delete_user(user_id)))
+
+
 def _matching(clerk: LocalClerk, query: Query) -> list[User]:
     admits = user_filter(query)
     organizations = query.signed("organization_id")
@@ -77,4 +92,6 @@ ROUTES = (
     Route("GET", "/v1/users", list_users),
     Route("GET", "/v1/users/count", count_users),
     Route("GET", "/v1/users/{user_id}", get_user),
+    Route("PATCH", "/v1/users/{user_id}", update_user),
+    Route("DELETE", "/v1/users/{user_id}", delete_user),
 )

@@ -1,0 +1,40 @@
+"""Times and durations on the command line."""
+
+import re
+from argparse import ArgumentTypeError
+from datetime import datetime, time, timedelta
+
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
+
+_DURATION = re.compile(r"(?P<number>\d{1,6})(?P<unit>[smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def duration(text: str) -> timedelta:
+    """Read `90s`, `15m`, `2h`, `3d` or `1w`; raise ArgumentTypeError for anything else."""
+    form = _DURATION.fullmatch(text.strip())
+    if form is None:
+        raise ArgumentTypeError(f"{text!r} is no duration; write 90s, 15m, 2h, 3d or 1w")
+    return timedelta(**{_UNITS[form["unit"]]: int(form["number"])})
+
+
+def moment(text: str) -> datetime:
+    """Read an ISO 8601 date or time (UTC unless it names an offset), or how long ago it was (`2h`).
+
+    Raise ArgumentTypeError for anything else.
+    """
+    if _DURATION.fullmatch(text.strip()):
+        return timezone.now() - duration(text)
+    try:
+        found = parse_datetime(text) or _midnight(text)
+    except ValueError:
+        found = None
+    if found is None:
+        raise ArgumentTypeError(f"{text!r} is no time; write 2026-05-12T08:00:00Z, 2026-05-12, 2h or 3d")
+    return found if timezone.is_aware(found) else timezone.make_aware(found)
+
+
+def _midnight(text: str) -> datetime | None:
+    date = parse_date(text)
+    return None if date is None else datetime.combine(date, time.min)

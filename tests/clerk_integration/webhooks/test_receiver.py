@@ -1,0 +1,270 @@
+"""What the receiver takes, keeps and refuses of genuine messages."""
+
+import json
+import secrets
+from typing import Any
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from clerk_integration.entities import MARKER_KEY
+from clerk_integration.models import LearnedInstance, WebhookDelivery
+from clerk_integration.webhooks.views import MAX_BODY_BYTES
+from tests.webhooks import PATH, WebhookSender, jobs_of, new_instance_id
+
+pytestmark = pytest.mark.django_db
+
+Json = dict[str, Any]
+
+
+def refused(response: Any, status: int = 400) -> str:
+    """Check that nothing was stored, and return the code of the answer."""
+    assert response.status_code == status, response.content
+    assert not WebhookDelivery.objects.exists()
+    return str(response.json()["errors"][0]["code"])
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE"])
+def test_receiver_takes_post_only(client: Client, method: str) -> None:
+    response = client.generic(method, PATH)
+    assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+    if method != "HEAD":
+        assert response.json() == {
+            "type": "client_error",
+            "errors": [
+                {"code": "method_not_allowed", "detail": f'Method "{method}" not allowed.', "attr": None}
+            ],
+        }
+
+
+def test_receiver_has_no_trailing_slash(clerk: WebhookSender) -> None:
+    assert clerk.http.post(f"{PATH}/", {}).status_code == 404
+
+
+def test_event_is_stored_with_its_job(clerk: WebhookSender) -> None:
+    event = clerk.event("organization.updated")
+
+    assert clerk.send(event, "msg_1").status_code == 204
+
+    delivery = WebhookDelivery.objects.get()
+    assert (delivery.svix_id, delivery.event_type) == ("msg_1", "organization.updated")
+    assert delivery.organization_id == event["data"]["id"]
+    assert (delivery.status, delivery.attempts, delivery.error) == ("received", 0, "")
+    assert delivery.payload == event
+    assert jobs_of(delivery.id) == 1
+
+
+def test_event_sets_no_cookie_and_needs_none(clerk: WebhookSender) -> None:
+    response = clerk.send(clerk.event())
+    assert response.status_code == 204
+    assert not response.cookies
+
+
+@pytest.mark.parametrize(
+    ("event_type", "data", "expected"),
+    [
+        ("organization.deleted", {"id": "org_1", "deleted": True}, "org_1"),
+        ("organization.deleted", {"deleted": True}, None),
+        ("organizationMembership.created", {"id": "orgmem_1", "organization": {"id": "org_2"}}, "org_2"),
+        ("organizationMembership.created", {"id": "orgmem_1", "organization": "org_2"}, None),
+        ("organizationInvitation.created", {"id": "orginv_1", "organization_id": "org_3"}, "org_3"),
+        ("user.deleted", {"id": "user_1"}, None),
+        ("organization.updated", {"id": 7}, None),
+        ("organization.updated", {"id": "o" * 256}, None),
+    ],
+)
+def test_event_is_stored_with_the_organization_that_it_is_about(
+    clerk: WebhookSender, event_type: str, data: Json, expected: str | None
+) -> None:
+    assert clerk.send(clerk.event(event_type, data=data)).status_code == 204
+    assert WebhookDelivery.objects.get().organization_id == expected
+
+
+@pytest.mark.parametrize("event_type", ["session.created", "organization.renamed", "x" * 255])
+def test_event_that_nobody_handles_is_ignored_and_only_its_envelope_kept(
+    clerk: WebhookSender, event_type: str
+) -> None:
+    event = clerk.event(event_type, id="evt_1", event_attributes={"http_request": {"client_ip": "192.0.2.1"}})
+
+    assert clerk.send(event).status_code == 204
+
+    delivery = WebhookDelivery.objects.get()
+    assert (delivery.status, delivery.attempts) == ("ignored", 0)
+    assert delivery.payload == {
+        key: event[key] for key in ("object", "type", "id", "timestamp", "instance_id")
+    }
+    assert jobs_of(delivery.id) == 0
+
+
+def test_private_and_unsafe_metadata_are_stored_at_no_depth(clerk: WebhookSender) -> None:
+    word = secrets.token_hex(8)
+    hidden = {"private_metadata": {"k": word}, "unsafe_metadata": word, "private\x00_metadata": word}
+    deep = {**hidden, "list": [[{**hidden, "kept": 1}]], "public_metadata": {"a": {**hidden, "kept": 2}}}
+    organization = {"object": "organization", "id": "org_1", **deep}
+    event = clerk.event(
+        "organizationMembership.created", data={"organization": organization, **deep}, **hidden
+    )
+
+    assert clerk.send(event).status_code == 204
+
+    delivery = WebhookDelivery.objects.get()
+    assert word not in json.dumps(delivery.payload)
+    assert delivery.payload["data"]["organization"] == {
+        "object": "organization",
+        "id": "org_1",
+        "list": [[{"kept": 1}]],
+        "public_metadata": {"a": {"kept": 2}},
+    }
+
+
+def test_marker_stays_on_organizations_alone(clerk: WebhookSender) -> None:
+    private = {MARKER_KEY: {"id": "m1", "private_metadata": {"x": 1}}, "key": "secret"}
+    organization = {"object": "organization", "id": "org_1", "private_metadata": private}
+    user = {"object": "user", "id": "user_1", "private_metadata": private}
+    data = {"id": "orgmem_1", "organization": organization, "user": user, "private_metadata": private}
+
+    clerk.send(clerk.event("organizationMembership.created", data=data))
+
+    assert WebhookDelivery.objects.get().payload["data"] == {
+        "id": "orgmem_1",
+        "organization": {
+            "object": "organization",
+            "id": "org_1",
+            "private_metadata": {MARKER_KEY: {"id": "m1"}},
+        },
+        "user": {"object": "user", "id": "user_1"},
+    }
+
+
+def test_text_that_postgresql_refuses_is_stored_without_it(clerk: WebhookSender) -> None:
+    data = b'{"object":"organization","id":"org_\\u00001","name":"a\\ud800b","k\\u0000":[1e999,"\\udc00"]}'
+    body = json.dumps(clerk.event("organization.updated", data={})).encode()
+    body = body.replace(b'"data": {}', b'"data": ' + data)
+
+    assert clerk.send(body).status_code == 204
+
+    delivery = WebhookDelivery.objects.get()
+    assert delivery.organization_id == "org_1"
+    assert delivery.payload["data"]["name"] == "a?b"
+    assert delivery.payload["data"]["k"] == [None, "?"]
+
+
+HOSTILE = {
+    "empty": b"",
+    "no JSON": b"{",
+    "list": b"[]",
+    "text": b'"event"',
+    "null": b"null",
+    "byte order mark": b"\xef\xbb\xbf{}",
+    "two documents": b"{} {}",
+    "nesting bomb": b"[" * 200_000,
+    "closed nesting bomb": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "huge number": b'{"timestamp": ' + b"9" * 5_000 + b"}",
+    "NaN": b'{"object": "event", "type": "organization.created", "data": {"a": NaN}}',
+    "Infinity": b'{"object": "event", "type": "organization.created", "data": {"a": -Infinity}}',
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE.keys())
+def test_signed_body_that_is_no_event_is_refused(clerk: WebhookSender, body: bytes) -> None:
+    assert refused(clerk.send(body)) == "invalid_event"
+
+
+@pytest.mark.parametrize("depth", [100, 300, 400, 450, 480, 500, 700, 900, 980, 1100, 3000])
+def test_signed_event_of_any_depth_is_stored_or_refused(clerk: WebhookSender, depth: int) -> None:
+    nested = b'{"a":' * depth + b"1" + b"}" * depth
+    body = json.dumps(clerk.event(data={})).encode().replace(b'"data": {}', b'"data": ' + nested)
+    response = clerk.send(body)
+    assert response.status_code in {204, 400}
+    assert WebhookDelivery.objects.count() == (1 if response.status_code == 204 else 0)
+    if depth == 100:
+        assert response.status_code == 204
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"object": None},
+        {"object": "organization"},
+        {"object": ["event"]},
+        {"type": None},
+        {"type": 5},
+        {"type": ""},
+        {"type": "\x00"},
+        {"type": "x" * 256},
+        {"type": ["organization.updated"]},
+        {"data": None},
+        {"data": "x"},
+        {"data": [{"id": "org_1"}]},
+        {"instance_id": None},
+        {"instance_id": 1},
+        {"instance_id": ""},
+        {"timestamp": "1716883200"},
+        {"timestamp": True},
+        {"timestamp": -1},
+        {"timestamp": 2**63},
+        {"timestamp": 10**4000},
+    ],
+    ids=lambda changes: str(changes)[:40],
+)
+def test_signed_envelope_that_is_no_event_is_refused(clerk: WebhookSender, changes: Json) -> None:
+    assert refused(clerk.send(clerk.event(**changes))) == "invalid_event"
+
+
+@pytest.mark.parametrize("timestamp", [None, 1716883200, 1716883200000, 1716883200.5])
+def test_event_with_any_scale_of_timestamp_is_stored(clerk: WebhookSender, timestamp: float | None) -> None:
+    assert clerk.send(clerk.event(timestamp=timestamp)).status_code == 204
+
+
+def test_event_of_the_size_limit_is_stored(clerk: WebhookSender) -> None:
+    body = json.dumps(clerk.event()).encode()
+    assert clerk.send(body + b" " * (MAX_BODY_BYTES - len(body))).status_code == 204
+
+
+def test_body_over_the_size_limit_is_413(clerk: WebhookSender) -> None:
+    body = json.dumps(clerk.event()).encode()
+    response = clerk.send(body + b" " * (MAX_BODY_BYTES - len(body) + 1))
+    assert refused(response, 413) == "body_too_large"
+
+
+def test_size_limit_holds_whatever_django_allows(clerk: WebhookSender, settings: Settings) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1
+    assert clerk.send(clerk.event()).status_code == 204
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = None
+    assert clerk.send(b" " * (MAX_BODY_BYTES + 1)).status_code == 413
+
+
+def test_event_of_another_instance_than_the_configured_is_refused(clerk: WebhookSender) -> None:
+    event = clerk.event(instance_id=new_instance_id())
+    assert refused(clerk.send(event)) == "foreign_instance"
+    assert not LearnedInstance.objects.exists()
+
+
+def test_first_instance_is_learned_where_none_is_configured(clerk: WebhookSender, settings: Settings) -> None:
+    settings.CLERK_INSTANCE_ID = ""
+
+    assert clerk.send(clerk.event()).status_code == 204
+
+    assert LearnedInstance.objects.get().instance_id == clerk.instance_id
+    assert clerk.send(clerk.event(instance_id=new_instance_id())).status_code == 400
+    assert clerk.send(clerk.event()).status_code == 204
+
+
+def test_instance_is_not_learned_from_a_forged_message(clerk: WebhookSender, settings: Settings) -> None:
+    settings.CLERK_INSTANCE_ID = ""
+    body = json.dumps(clerk.event()).encode()
+    assert refused(clerk.post(body, clerk.headers(body + b" "))) == "invalid_signature"
+    assert not LearnedInstance.objects.exists()
+
+
+def test_instance_learned_by_another_process_is_respected(clerk: WebhookSender, settings: Settings) -> None:
+    settings.CLERK_INSTANCE_ID = ""
+    LearnedInstance.objects.create(instance_id=new_instance_id())
+    assert refused(clerk.send(clerk.event())) == "foreign_instance"
+
+
+def test_configured_instance_wins_over_the_learned(clerk: WebhookSender) -> None:
+    LearnedInstance.objects.create(instance_id=new_instance_id())
+    assert clerk.send(clerk.event()).status_code == 204
+    assert clerk.send(clerk.event(instance_id=LearnedInstance.objects.get().instance_id)).status_code == 400

@@ -1,0 +1,175 @@
+"""Nothing is acknowledged that was not stored: a database that fails in every way, for real."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+from django.db import connection
+
+from clerk_integration.models import WebhookDelivery
+from tests.webhooks import PATH, WebhookSender, jobs_of, new_instance_id, new_signing_secret
+
+ROOT = Path(__file__).resolve().parents[3]
+
+DATABASE = pytest.mark.django_db(transaction=True)
+
+
+@contextmanager
+def when_inserting(table: str, action: str, *, timing: str = "BEFORE INSERT") -> Iterator[None]:
+    """Let the database itself do something for each row that is inserted into the table."""
+    kind = "CONSTRAINT TRIGGER" if "AFTER" in timing else "TRIGGER"
+    deferred = "DEFERRABLE INITIALLY DEFERRED" if "AFTER" in timing else ""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION outage() RETURNS trigger LANGUAGE plpgsql "
+            f"AS $$BEGIN {action}; RETURN NEW; END$$"
+        )
+        cursor.execute(
+            f"CREATE {kind} outage {timing} ON {table} {deferred} FOR EACH ROW EXECUTE FUNCTION outage()"
+        )
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION outage() CASCADE")
+
+
+def jobs() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM procrastinate_jobs")
+        return int(cursor.fetchone()[0])
+
+
+def check_not_acknowledged(clerk: WebhookSender) -> None:
+    """Send a webhook that must be neither stored nor acknowledged, nor its parts appear in a log."""
+    before = jobs()
+    response = clerk.send(clerk.event(), "msg_1")
+    assert response.status_code == 503, response.content
+    assert response.json()["errors"][0]["code"] == "not_stored"
+    assert not WebhookDelivery.objects.exists()
+    assert jobs() == before
+
+
+DISK_FULL = "RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'"
+CONNECTION_LOST = "PERFORM pg_terminate_backend(pg_backend_pid())"
+
+
+@DATABASE
+@pytest.mark.parametrize("timing", ["BEFORE INSERT", "AFTER INSERT"], ids=["at the insert", "at the commit"])
+@pytest.mark.parametrize("table", ["webhook_deliveries", "procrastinate_jobs"])
+@pytest.mark.parametrize("action", [DISK_FULL, CONNECTION_LOST], ids=["disk full", "connection lost"])
+def test_webhook_that_the_database_does_not_take_is_503_and_taken_when_repeated(
+    clerk: WebhookSender, table: str, action: str, timing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with when_inserting(table, action, timing=timing):
+        check_not_acknowledged(clerk)
+    assert "webhook not taken" in caplog.text
+    assert ("DiskFull 53100" if action is DISK_FULL else "AdminShutdown 57P01") in caplog.text
+
+    assert clerk.send(clerk.event(), "msg_1").status_code == 204
+    assert jobs_of(WebhookDelivery.objects.get().id) == 1
+
+
+@DATABASE
+def test_refused_row_is_not_logged(clerk: WebhookSender, caplog: pytest.LogCaptureFixture) -> None:
+    event = clerk.event()
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE webhook_deliveries ADD CONSTRAINT never CHECK (svix_id <> 'msg_1')")
+    try:
+        check_not_acknowledged(clerk)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE webhook_deliveries DROP CONSTRAINT never")
+    assert "violates check constraint" in caplog.text
+    assert "Acme" not in caplog.text
+    assert event["data"]["id"] not in caplog.text
+
+
+@DATABASE
+@pytest.mark.slow
+def test_webhook_that_meets_a_locked_queue_is_503_before_the_sender_gives_up(
+    clerk: WebhookSender,
+) -> None:
+    parameters = connection.get_connection_params()
+    keys = ("dbname", "user", "host", "port", "password")
+    with psycopg.connect(**{key: parameters[key] for key in keys if key in parameters}) as other:
+        other.execute("LOCK TABLE procrastinate_jobs IN SHARE ROW EXCLUSIVE MODE")
+        before = time.monotonic()
+        check_not_acknowledged(clerk)
+        assert time.monotonic() - before < 15
+        other.rollback()
+    assert clerk.send(clerk.event(), "msg_1").status_code == 204
+
+
+class Server:
+    """A real server whose database cannot be reached, and who sends webhooks to it."""
+
+    def __init__(self, log: Path) -> None:
+        self.clerk = WebhookSender(secret=new_signing_secret(), instance_id=new_instance_id())
+        environment = os.environ | {
+            "DATABASE_URL": "postgres://nobody@127.0.0.1:9/nothing",
+            "CLERK_WEBHOOK_SIGNING_SECRET": self.clerk.secret,
+            "CLERK_INSTANCE_ID": self.clerk.instance_id,
+        }
+        command = [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", "127.0.0.1:0"]
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+        self.port = self._read_port(log)
+
+    def post(self, content: bytes | Iterator[bytes], headers: dict[str, str]) -> httpx.Response:
+        url = f"http://127.0.0.1:{self.port}{PATH}"
+        return httpx.post(url, content=content, headers=headers, timeout=20, trust_env=False)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+    def _read_port(self, log: Path) -> int:
+        for _ in range(600):
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)", log.read_text()):
+                return int(found[1])
+            assert self.process.poll() is None, log.read_text()
+            time.sleep(0.05)
+        raise AssertionError(log.read_text())
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("server") / "server.log")
+    yield running
+    running.stop()
+
+
+def test_webhook_while_the_database_is_down_is_503(server: Server) -> None:
+    body = json.dumps(server.clerk.event()).encode()
+    for _ in range(2):
+        answer = server.post(body, server.clerk.headers(body))
+        assert (answer.status_code, answer.json()["errors"][0]["code"]) == (503, "not_stored")
+
+
+def test_forged_webhook_while_the_database_is_down_is_400(server: Server) -> None:
+    assert server.post(b"{}", server.clerk.headers(b"[]")).status_code == 400
+
+
+def test_body_that_says_it_is_too_large_is_413_before_it_is_sent(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connected:
+        request = ("POST {} HTTP/1.1", "Host: localhost", "Content-Length: {}", "", "")
+        connected.sendall("\r\n".join(request).format(PATH, 2**40).encode())
+        assert connected.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_body_without_a_length_is_refused(server: Server) -> None:
+    body = json.dumps(server.clerk.event()).encode()
+    assert server.post(iter([body]), server.clerk.headers(body)).status_code == 400

@@ -1,0 +1,285 @@
+"""The commands: processing without a worker, retention, and sending a sample."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import responses
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.utils import timezone
+from pytest_django import Settings
+
+from clerk_integration.models import LearnedInstance, WebhookDelivery
+from clerk_integration.webhooks import registry
+from clerk_integration.webhooks.registry import ClerkEvent
+from clerk_integration.webhooks.retention import purge_deliveries
+from clerk_integration.webhooks.samples import SAMPLE_TYPES
+from tests.webhooks import PATH, WebhookSender
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ROOT = Path(__file__).resolve().parents[3]
+EVENT_TYPE = "replay_test.happened"
+RECEIVER = f"http://127.0.0.1:8000{PATH}"
+
+Status = WebhookDelivery.Status
+
+_handled: list[str] = []
+
+
+def _handle(event: ClerkEvent) -> None:
+    _handled.append(event.data["name"])
+    if event.data.get("interrupt"):
+        raise KeyboardInterrupt
+    if event.data.get("fail"):
+        raise RuntimeError("no luck\nat all")
+
+
+registry.register(EVENT_TYPE, _handle)
+
+
+@pytest.fixture(autouse=True)
+def handled() -> list[str]:
+    """The names of the events that were handled, in order."""
+    _handled.clear()
+    return _handled
+
+
+def delivery(
+    name: str, status: str = "received", *, hours_ago: float = 0, event_type: str = EVENT_TYPE, **data: Any
+) -> WebhookDelivery:
+    return WebhookDelivery.objects.create(
+        svix_id=f"msg_{name}",
+        event_type=event_type,
+        payload={"object": "event", "type": event_type, "data": {"name": name, **data}},
+        status=status,
+        received_at=timezone.now() - timedelta(hours=hours_ago),
+    )
+
+
+def run(*arguments: str) -> str:
+    out = StringIO()
+    call_command(*arguments, stdout=out)
+    return out.getvalue()
+
+
+def statuses() -> dict[str, str]:
+    return {
+        svix_id[4:]: status for svix_id, status in WebhookDelivery.objects.values_list("svix_id", "status")
+    }
+
+
+def test_replay_processes_what_is_received_oldest_first(handled: list[str]) -> None:
+    delivery("a", hours_ago=1)
+    delivery("b")
+    delivery("failed", "failed")
+    delivery("processed", "processed")
+    delivery("ignored", "ignored")
+
+    out = run("process_clerk_webhooks")
+
+    assert handled == ["a", "b"]
+    assert out == "2 processed, 0 ignored, 0 failed.\n"
+    assert statuses()["failed"] == "failed"
+
+
+def test_replay_with_failed_processes_failed_ones_too(handled: list[str]) -> None:
+    delivery("a", "failed")
+    delivery("b")
+    run("process_clerk_webhooks", "--failed")
+    assert handled == ["a", "b"]
+    assert set(statuses().values()) == {"processed"}
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        "150m",
+        "1d",
+        (datetime.now(UTC) - timedelta(hours=3)).isoformat(),
+        (datetime.now(UTC) - timedelta(hours=3)).strftime("%Y-%m-%dT%H:%M"),
+        (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%d"),
+    ],
+)
+def test_replay_since_leaves_out_what_arrived_earlier(handled: list[str], since: str) -> None:
+    delivery("old", hours_ago=72)
+    delivery("new", hours_ago=2)
+    run("process_clerk_webhooks", "--since", since)
+    assert handled == ["new"]
+
+
+@pytest.mark.parametrize("since", ["yesterday", "3", "2026-13-01", "2026-02-30", "-2h", "9999999h", ""])
+def test_replay_since_a_time_that_is_none_is_refused(since: str) -> None:
+    with pytest.raises(CommandError, match="is no time"):
+        run("process_clerk_webhooks", f"--since={since}")
+
+
+def test_replay_with_failures_goes_on_and_exits_with_1(handled: list[str]) -> None:
+    for name, fails in (("a", False), ("b", True), ("c", False)):
+        delivery(name, fail=fails)
+
+    out = StringIO()
+    with pytest.raises(CommandError, match="1 webhooks failed") as error:
+        call_command("process_clerk_webhooks", stdout=out)
+
+    assert error.value.returncode == 1
+    assert handled == ["a", "b", "c"]
+    failure, summary = out.getvalue().splitlines()
+    assert failure.startswith(f"failed: {EVENT_TYPE} msg_b (delivery ")
+    assert failure.endswith(": RuntimeError: no luck at all")
+    assert summary == "2 processed, 0 ignored, 1 failed."
+    assert statuses() == {"a": "processed", "b": "failed", "c": "processed"}
+
+
+def test_replay_as_json_ends_with_one_object() -> None:
+    delivery("a")
+    delivery("b", fail=True)
+    delivery("c", event_type="replay_test.unknown")
+    out = StringIO()
+    with pytest.raises(CommandError):
+        call_command("process_clerk_webhooks", "--json", stdout=out)
+    summary = json.loads(out.getvalue().splitlines()[-1])
+    assert {key: summary[key] for key in ("processed", "ignored", "failed", "interrupted")} == {
+        "processed": 1,
+        "ignored": 1,
+        "failed": 1,
+        "interrupted": False,
+    }
+    assert summary["failures"][0]["svix_id"] == "msg_b"
+
+
+def test_interrupted_replay_says_how_to_go_on_and_can(handled: list[str]) -> None:
+    delivery("a")
+    stuck = delivery("b", interrupt=True)
+    delivery("c")
+
+    with pytest.raises(CommandError, match="run the same command again") as error:
+        run("process_clerk_webhooks")
+
+    assert error.value.returncode == 130
+    assert statuses() == {"a": "processed", "b": "received", "c": "received"}
+    stuck.payload["data"]["interrupt"] = False
+    stuck.save()
+    run("process_clerk_webhooks")
+    assert handled == ["a", "b", "b", "c"]
+
+
+def test_replay_of_many_shows_how_far_it_is() -> None:
+    for number in range(501):
+        delivery(str(number))
+    assert "500 of 501 webhooks\n" in run("process_clerk_webhooks")
+
+
+def test_purge_deletes_old_processed_and_ignored_ones_only() -> None:
+    for status in Status.values:
+        delivery(f"old {status}", status, hours_ago=31 * 24)
+        delivery(f"new {status}", status, hours_ago=29 * 24)
+
+    assert run("purge_webhook_deliveries") == "2 webhook deliveries deleted.\n"
+
+    assert set(statuses()) == {
+        "old received",
+        "old failed",
+        *(f"new {status}" for status in Status.values),
+    }
+
+
+def test_purge_of_more_than_one_batch_deletes_all() -> None:
+    row = delivery("first", "processed", hours_ago=100)
+    rows = [
+        WebhookDelivery(svix_id=f"m{n}", event_type="x", status="ignored", received_at=row.received_at)
+        for n in range(2_500)
+    ]
+    WebhookDelivery.objects.bulk_create(rows)
+    assert purge_deliveries(timedelta(hours=28)) == 2_501
+    assert not WebhookDelivery.objects.exists()
+
+
+@pytest.mark.parametrize("age", ["27h", "1d", "0s"])
+def test_purge_within_the_senders_retries_is_refused_with_the_reason(age: str) -> None:
+    delivery("a", "processed", hours_ago=1000)
+    with pytest.raises(CommandError, match=r"28 hours at least.*Nothing was deleted"):
+        run("purge_webhook_deliveries", "--older-than", age)
+    assert statuses() == {"a": "processed"}
+
+
+def test_purge_older_than_takes_a_duration() -> None:
+    delivery("a", "processed", hours_ago=40)
+    delivery("b", "processed", hours_ago=20)
+    run("purge_webhook_deliveries", "--older-than", "28h")
+    assert set(statuses()) == {"b"}
+    with pytest.raises(CommandError, match="is no duration"):
+        run("purge_webhook_deliveries", "--older-than", "a month")
+
+
+def forward(request: Any) -> tuple[int, dict[str, str], bytes]:
+    """Hand a request of the command to the project's own receiver."""
+    headers = {name: request.headers[name] for name in request.headers if name.lower().startswith("svix-")}
+    response = Client().post(PATH, request.body, content_type="application/json", headers=headers)
+    return response.status_code, {}, response.content
+
+
+@responses.activate
+@pytest.mark.parametrize("event_type", SAMPLE_TYPES)
+def test_sample_is_taken_and_processed(clerk: WebhookSender, event_type: str) -> None:
+    responses.add_callback(responses.POST, RECEIVER, forward)
+
+    out = run("send_test_webhook", event_type, "--organization-id", "org_sample")
+
+    stored = WebhookDelivery.objects.get()
+    assert out == f"{event_type} {stored.svix_id}: 204 \n"
+    assert (stored.event_type, stored.status) == (event_type, "received")
+    assert stored.organization_id == (None if event_type == "user.deleted" else "org_sample")
+    run("process_clerk_webhooks")
+    assert set(statuses().values()) == {"processed"}
+
+
+@responses.activate
+def test_sample_goes_to_the_url_and_names_a_new_organization_each_time(clerk: WebhookSender) -> None:
+    url = "http://127.0.0.1:1234/hook"
+    responses.add_callback(responses.POST, url, forward)
+    for _ in range(2):
+        run("send_test_webhook", "organization.created", "--url", url)
+    assert WebhookDelivery.objects.values("organization_id").distinct().count() == 2
+
+
+@responses.activate
+@pytest.mark.parametrize("status", [400, 503, 302])
+def test_sample_that_is_not_taken_fails(clerk: WebhookSender, status: int) -> None:
+    responses.add(responses.POST, RECEIVER, status=status, headers={"location": "http://127.0.0.1:1/"})
+    with pytest.raises(CommandError, match="did not take"):
+        run("send_test_webhook", "user.deleted")
+
+
+def test_sample_without_a_server_fails_and_says_so(clerk: WebhookSender) -> None:
+    with pytest.raises(CommandError, match="Start the server first"):
+        run("send_test_webhook", "user.deleted", "--url", "http://127.0.0.1:9/")
+
+
+def test_sample_of_an_unknown_type_is_refused(clerk: WebhookSender) -> None:
+    with pytest.raises(CommandError, match=r"invalid choice.*organization\.created"):
+        run("send_test_webhook", "organization.renamed")
+
+
+def test_sample_without_a_signing_secret_is_not_sent(clerk: WebhookSender, settings: Settings) -> None:
+    settings.CLERK_WEBHOOK_SIGNING_SECRET = ["whsec_"]
+    with pytest.raises(CommandError, match="CLERK_WEBHOOK_SIGNING_SECRET"):
+        run("send_test_webhook", "user.deleted")
+
+
+@responses.activate
+def test_sample_carries_the_learned_instance_and_never_teaches_one(
+    clerk: WebhookSender, settings: Settings
+) -> None:
+    settings.CLERK_INSTANCE_ID = ""
+    with pytest.raises(CommandError, match="CLERK_INSTANCE_ID is not set"):
+        run("send_test_webhook", "user.deleted")
+
+    LearnedInstance.objects.create(instance_id="ins_learned")
+    responses.add(responses.POST, RECEIVER, status=204)
+    run("send_test_webhook", "user.deleted")
+    assert '"instance_id": "ins_learned"' in str(responses.calls[0].request.body)

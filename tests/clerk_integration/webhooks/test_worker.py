@@ -1,0 +1,121 @@
+"""`manage.py procrastinate worker`: real processes on the test database."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.db import connection, transaction
+
+from clerk_integration.models import WebhookDelivery
+from clerk_integration.tasks import process_webhook_delivery
+from tests.workers import (
+    Gate,
+    Workers,
+    applied,
+    appliers,
+    deliver,
+    jobs,
+    status,
+    wait_until,
+    workers_on,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Status = WebhookDelivery.Status
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Iterator[Workers]:
+    with workers_on(tmp_path) as started:
+        yield started
+
+
+def test_worker_started_late_processes_what_has_gathered(workers: Workers) -> None:
+    gathered = [deliver() for _ in range(20)]
+
+    workers.start()
+    wait_until(lambda: len(applied()) == len(gathered))
+
+    wait_until(lambda: jobs() == [])
+    assert [status(delivery) for delivery in gathered] == [Status.PROCESSED] * len(gathered)
+
+
+def test_job_of_a_transaction_that_is_rolled_back_does_not_exist(workers: Workers) -> None:
+    with transaction.atomic():
+        deliver()
+        transaction.set_rollback(True)
+
+    assert jobs() == []
+
+
+def test_failing_delivery_is_tried_again_later_and_holds_up_no_other(workers: Workers) -> None:
+    poisonous = deliver("test.fail")
+    others = [deliver() for _ in range(8)]
+
+    workers.start()
+    wait_until(lambda: [status(delivery) for delivery in others] == [Status.PROCESSED] * len(others))
+    wait_until(lambda: [job.status for job in jobs()] == ["todo"])
+
+    assert status(poisonous) == Status.FAILED
+    assert "this handler always fails" in poisonous.error
+    (job,) = jobs(poisonous)
+    assert (job.attempts, job.scheduled_at is not None) == (1, True)
+    assert len(applied()) == len(others)
+
+
+def test_two_workers_share_the_work_four_at_a_time(workers: Workers) -> None:
+    with Gate() as gate:
+        deliveries = [deliver("test.hold", lock=gate.lock) for _ in range(9)]
+        first, second = workers.start(), workers.start()
+        wait_until(lambda: gate.waiting() == 8)
+        assert [job.status for job in jobs()].count("todo") == 1
+
+        gate.open()
+        wait_until(lambda: len(applied()) == len(deliveries))
+
+    assert set(appliers()) == {first.pid, second.pid}
+    assert set(Counter(applied()).values()) == {1}
+
+
+def test_worker_asked_to_stop_finishes_what_it_has_begun(workers: Workers) -> None:
+    with Gate() as gate:
+        worker = workers.start()
+        begun = deliver("test.hold", lock=gate.lock)
+        wait_until(lambda: gate.waiting() == 1)
+
+        worker.ask_to_stop()
+        wait_until(lambda: "Stop requested" in worker.log)
+        late = deliver()
+        gate.open()
+
+        assert worker.wait() == 0
+    assert (status(begun), status(late)) == (Status.PROCESSED, Status.RECEIVED)
+    assert [job.status for job in jobs()] == ["todo"]
+
+
+def test_worker_whose_database_sessions_were_ended_goes_on(workers: Workers) -> None:
+    worker = workers.start()
+    before = deliver()
+    wait_until(lambda: status(before) == Status.PROCESSED)
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    after = [deliver() for _ in range(8)]
+
+    wait_until(lambda: [status(delivery) for delivery in after] == [Status.PROCESSED] * len(after))
+    assert worker.process.poll() is None, worker.log
+
+
+def test_job_deferred_without_a_count_of_failures_is_the_first_try(workers: Workers) -> None:
+    delivery = deliver()
+    process_webhook_delivery.defer(delivery_id=delivery.pk)
+
+    workers.start()
+    wait_until(lambda: jobs() == [])
+
+    assert len(applied()) == 1

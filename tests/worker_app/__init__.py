@@ -1,0 +1,1 @@
+"""Handlers that a worker of the tests has, and no other."""

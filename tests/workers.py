@@ -1,0 +1,222 @@
+"""Real workers on the test database, and deliveries for them to process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.db import connection, transaction
+from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
+
+from clerk_integration.jobs import PROCESS_DELIVERY, enqueue_delivery
+from clerk_integration.models import WebhookDelivery
+
+DEADLINE = 60.0
+"""Seconds; what has not happened by then will not happen."""
+
+_numbers = count()
+
+
+class Worker:
+    """A running `manage.py procrastinate worker`."""
+
+    def __init__(self, log: Path, settings_module: str) -> None:
+        self._log = log
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, settings.BASE_DIR / "manage.py", "procrastinate", "worker"],
+                cwd=settings.BASE_DIR,
+                env={
+                    **os.environ,
+                    "DATABASE_URL": database_url(),
+                    "DJANGO_SETTINGS_MODULE": settings_module,
+                    "LOG_LEVEL": "INFO",
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        """End it without any chance to clean up."""
+        self.process.kill()
+        self.process.wait()
+
+    def freeze(self) -> None:
+        """Stop it where it is."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)
+
+    def thaw(self) -> None:
+        """Let it go on as if nothing had happened."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def ask_to_stop(self) -> None:
+        """Send what a supervisor sends."""
+        self.process.terminate()
+
+    def wait(self) -> int:
+        """Return its exit status."""
+        return self.process.wait(DEADLINE)
+
+
+class Workers:
+    """Starts workers; leaving the block of `workers_on` ends them."""
+
+    def __init__(self, directory: Path, settings_module: str) -> None:
+        self._directory = directory
+        self._settings_module = settings_module
+        self.all: list[Worker] = []
+
+    def start(self) -> Worker:
+        """Start a worker and return once it takes jobs."""
+        known = ProcrastinateWorker.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+        worker = Worker(self._directory / f"worker-{next(_numbers)}.log", self._settings_module)
+        self.all.append(worker)
+        wait_until(
+            lambda: worker.process.poll() is not None
+            or ProcrastinateWorker.objects.filter(pk__gt=known).exists()
+        )
+        assert worker.process.poll() is None, worker.log
+        return worker
+
+
+@contextmanager
+def workers_on(directory: Path, settings_module: str = "tests.worker_settings") -> Iterator[Workers]:
+    """Give a queue with nothing in it, and workers that log into `directory`."""
+    empty_queue()
+    workers = Workers(directory, settings_module)
+    with applied_events():
+        try:
+            yield workers
+        finally:
+            for worker in workers.all:
+                worker.kill()
+            empty_queue()
+
+
+def empty_queue() -> None:
+    """Forget all jobs and workers; Django's own cleanup spares tables that are not its own."""
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE procrastinate_jobs, procrastinate_workers CASCADE")
+
+
+def database_url() -> str:
+    """The test database, for processes that connect over the server's socket or TCP."""
+    found = connection.settings_dict
+    where = urlencode({"host": found["HOST"], "port": found["PORT"]})
+    return f"postgres://{found['USER']}:{found['PASSWORD']}@/{found['NAME']}?{where}"
+
+
+@contextmanager
+def applied_events() -> Iterator[None]:
+    """Have the table in which the handlers of `tests.worker_app` write."""
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS applied_events")
+        cursor.execute("CREATE TABLE applied_events (id serial, name text, worker integer)")
+        yield
+        cursor.execute("DROP TABLE applied_events")
+
+
+def applied() -> list[str]:
+    """The names of the events that were applied, in order, once for each time."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM applied_events ORDER BY id")
+        return [name for (name,) in cursor.fetchall()]
+
+
+def appliers() -> list[int]:
+    """The process ids of the workers that applied events."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT worker FROM applied_events ORDER BY id")
+        return [pid for (pid,) in cursor.fetchall()]
+
+
+def delivery(event_type: str = "test.apply", **data: Any) -> WebhookDelivery:
+    """Store a delivery, without a job."""
+    number = next(_numbers)
+    return WebhookDelivery.objects.create(
+        svix_id=f"msg_{number}",
+        event_type=event_type,
+        payload={"object": "event", "type": event_type, "data": {"name": f"event {number}", **data}},
+    )
+
+
+def deliver(event_type: str = "test.apply", **data: Any) -> WebhookDelivery:
+    """Store a delivery with its job."""
+    with transaction.atomic():
+        stored = delivery(event_type, **data)
+        enqueue_delivery(stored.pk)
+    return stored
+
+
+def status(stored: WebhookDelivery) -> str:
+    """The delivery's status now."""
+    stored.refresh_from_db()
+    return stored.status
+
+
+def jobs(stored: WebhookDelivery | None = None) -> list[ProcrastinateJob]:
+    """The jobs of a delivery, or of all, in the order in which they were enqueued."""
+    found = ProcrastinateJob.objects.filter(task_name=PROCESS_DELIVERY).order_by("pk")
+    return [job for job in found if stored is None or job.args["delivery_id"] == stored.pk]
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+class Gate:
+    """Holds the handler `test.hold` inside its transaction until it is opened."""
+
+    def __init__(self) -> None:
+        self.lock = next(_numbers) + 1_000_000
+
+    def __enter__(self) -> "Gate":
+        self._query("SELECT pg_advisory_lock(%s)")
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.open()
+
+    def open(self) -> None:
+        """Let everybody through; more than once is no harm."""
+        while self.held():
+            self._query("SELECT pg_advisory_unlock(%s)")
+
+    def held(self) -> int:
+        """How often it is shut."""
+        return self._count("granted AND pid = pg_backend_pid()")
+
+    def waiting(self) -> int:
+        """How many handlers stand before it, each in the middle of its transaction."""
+        return self._count("NOT granted")
+
+    def _count(self, condition: str) -> int:
+        locks = "FROM pg_locks WHERE locktype = 'advisory' AND objid = %s"
+        return int(self._query(f"SELECT count(*) {locks} AND {condition}"))
+
+    def _query(self, statement: str) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, [self.lock])
+            return cursor.fetchone()[0]
