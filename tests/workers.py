@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Max
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 
 from clerk_integration.jobs import PROCESS_DELIVERY, enqueue_delivery
@@ -26,7 +27,9 @@ _numbers = count()
 
 
 class Worker:
-    """A running `manage.py procrastinate worker`."""
+    """A running `manage.py procrastinate worker`, which the queue knows by its `worker_id`."""
+
+    worker_id: int
 
     def __init__(self, log: Path, settings_module: str) -> None:
         self._log = log
@@ -86,14 +89,12 @@ class Workers:
 
     def start(self) -> Worker:
         """Start a worker and return once it takes jobs."""
-        known = ProcrastinateWorker.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+        known = newest_worker_id()
         worker = Worker(self._directory / f"worker-{next(_numbers)}.log", self._settings_module)
         self.all.append(worker)
-        wait_until(
-            lambda: worker.process.poll() is not None
-            or ProcrastinateWorker.objects.filter(pk__gt=known).exists()
-        )
+        wait_until(lambda: worker.process.poll() is not None or newest_worker_id() > known)
         assert worker.process.poll() is None, worker.log
+        worker.worker_id = newest_worker_id()
         return worker
 
 
@@ -109,6 +110,11 @@ def workers_on(directory: Path, settings_module: str = "tests.worker_settings") 
             for worker in workers.all:
                 worker.kill()
             empty_queue()
+
+
+def newest_worker_id() -> int:
+    """The id of the worker that registered last, 0 before the first."""
+    return ProcrastinateWorker.objects.aggregate(newest=Max("pk"))["newest"] or 0
 
 
 def empty_queue() -> None:

@@ -4,15 +4,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import django
 from django.db import connection
 
 
 @contextmanager
 def own_database() -> Iterator[None]:
-    """Set Django up, migrate a new database under a name of its own, and drop it at the end."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    django.setup()
+    """Migrate a new database under a name of its own, and drop it at the end."""
     before = connection.settings_dict["NAME"]
     connection.settings_dict["TEST"]["NAME"] = f"{before}_benchmarks_{os.getpid()}"
     connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)

@@ -1,6 +1,7 @@
 """Stored exactly once, processed until it succeeds, and how many statements that takes."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -73,6 +74,14 @@ def fail() -> None:
     raise RuntimeError(f"no luck \x00 \ud800 {len(password)}")
 
 
+def in_threads(action: Callable[[], None], count: int) -> None:
+    threads = [threading.Thread(target=action) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def test_new_delivery_takes_at_most_3_statements(clerk: WebhookSender) -> None:
     with statements() as taken:
         assert clerk.send(clerk.event()).status_code == 204
@@ -139,11 +148,7 @@ def test_repeats_at_the_same_time_are_stored_once(clerk: WebhookSender) -> None:
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=send) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(send, 8)
 
     assert answers == [204] * 8
     assert jobs_of(WebhookDelivery.objects.get().id) == 1
@@ -161,6 +166,32 @@ def test_delivery_is_processed_once(stored: WebhookDelivery, handler: Handler) -
     assert (event.type, event.data) == (EVENT_TYPE, stored.payload["data"])
     assert event.timestamp == stored.payload["timestamp"]
     assert handler.rows() == 1
+
+
+def test_delivery_processed_by_several_at_the_same_time_is_handled_once(
+    stored: WebhookDelivery, handler: Handler
+) -> None:
+    def process() -> None:
+        try:
+            process_delivery(stored.id)
+        finally:
+            connection.close()
+
+    handler.act = lambda: time.sleep(0.1)
+    in_threads(process, 4)
+
+    stored.refresh_from_db()
+    assert (stored.status, handler.rows()) == ("processed", 1)
+
+
+def test_failure_after_the_commit_leaves_the_delivery_processed(
+    stored: WebhookDelivery, handler: Handler
+) -> None:
+    handler.act = lambda: transaction.on_commit(fail)
+    with pytest.raises(RuntimeError):
+        process_delivery(stored.id)
+    stored.refresh_from_db()
+    assert (stored.status, stored.error, handler.rows()) == ("processed", "", 1)
 
 
 def test_processing_a_delivery_that_was_purged_does_nothing(db: None) -> None:

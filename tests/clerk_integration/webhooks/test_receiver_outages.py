@@ -81,6 +81,13 @@ def test_webhook_that_the_database_does_not_take_is_503_and_taken_when_repeated(
 
 
 @DATABASE
+def test_webhook_without_any_worker_waits_in_the_queue(clerk: WebhookSender) -> None:
+    assert clerk.send(clerk.event()).status_code == 204
+    waiting = WebhookDelivery.objects.get()
+    assert (waiting.status, waiting.attempts, jobs_of(waiting.id)) == ("received", 0, 1)
+
+
+@DATABASE
 def test_refused_row_is_not_logged(clerk: WebhookSender, caplog: pytest.LogCaptureFixture) -> None:
     event = clerk.event()
     with connection.cursor() as cursor:

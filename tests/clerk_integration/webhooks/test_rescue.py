@@ -25,6 +25,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 Status = WebhookDelivery.Status
 
+# What a worker does with a job in the end.
+FINISH = "SELECT procrastinate_finish_job_v1(%s, 'succeeded', true)"
+RETRY = "SELECT procrastinate_retry_job_v2(%s, now(), NULL, NULL, NULL)"
+
 
 @pytest.fixture(autouse=True)
 def empty() -> Iterator[None]:
@@ -157,7 +161,7 @@ def test_job_that_is_being_finished_is_left_to_its_worker() -> None:
     stored = deliver()
     crashed = fetch(worker(silent_for=16))
 
-    with locked_elsewhere("SELECT procrastinate_finish_job_v1(%s, 'succeeded', true)", crashed):
+    with locked_elsewhere(FINISH, crashed):
         assert rescue_stalled_jobs() == 0
 
     assert statuses(stored) == ["doing"]
@@ -195,14 +199,11 @@ def test_woken_worker_cannot_touch_the_job_that_took_its_jobs_place() -> None:
     rescue_stalled_jobs()
     replacement = fetch(worker())
 
-    for ending in ("SELECT procrastinate_finish_job_v1(%s, 'succeeded', true)", RETRY):
+    for ending in (FINISH, RETRY):
         with pytest.raises(Exception, match="Job was not found"), transaction.atomic():
             query(ending, frozen)
 
     assert [(job.pk, job.status) for job in jobs(stored)] == [(frozen, "aborted"), (replacement, "doing")]
-
-
-RETRY = "SELECT procrastinate_retry_job_v2(%s, now(), NULL, NULL, NULL)"
 
 
 def test_rescues_at_the_same_moment_replace_a_job_once() -> None:
@@ -232,7 +233,7 @@ def together(times: int, action: Callable[[], int]) -> list[int]:
 
 
 def test_crashed_job_of_another_task_is_tried_three_times() -> None:
-    purge_deliveries.defer(timestamp=0)
+    purge_deliveries.configure().defer(timestamp=0)
     seen = []
     for _ in range(3):
         fetch(worker(silent_for=16))
@@ -243,9 +244,9 @@ def test_crashed_job_of_another_task_is_tried_three_times() -> None:
 
 
 def test_crashed_rescue_neither_stops_the_next_one_nor_piles_up() -> None:
-    rescue_task.defer(timestamp=0)
+    rescue_task.configure().defer(timestamp=0)
     fetch(worker(silent_for=16))
-    rescue_task.defer(timestamp=10)
+    rescue_task.configure().defer(timestamp=10)
 
     assert rescue_stalled_jobs() == 1
 
@@ -254,7 +255,7 @@ def test_crashed_rescue_neither_stops_the_next_one_nor_piles_up() -> None:
 
 def test_rescue_comes_before_every_delivery() -> None:
     deliver()
-    rescue_id = rescue_task.defer(timestamp=0)
+    rescue_id = rescue_task.configure().defer(timestamp=0)
 
     assert fetch(worker()) == rescue_id
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from clerk_integration.models import WebhookDelivery
 from clerk_integration.tasks import rescue_stalled_jobs
 from tests.workers import (
     Gate,
+    Worker,
     Workers,
     applied,
     appliers,
@@ -83,7 +85,7 @@ def test_delivery_that_crashes_every_worker_is_failed_and_takes_no_other_with_it
 
     while status(poisonous) != Status.FAILED:
         worker = workers.start()
-        wait_until(lambda worker=worker: worker.process.poll() is not None or rescued(poisonous))
+        wait_until(partial(ended_or_rescued, worker, poisonous))
 
     wait_until(lambda: [status(delivery) for delivery in others] == [Status.PROCESSED] * len(others))
     assert poisonous.crashes == 3
@@ -93,11 +95,11 @@ def test_delivery_that_crashes_every_worker_is_failed_and_takes_no_other_with_it
     assert len(applied()) == len(others)
 
 
-def rescued(delivery: WebhookDelivery) -> bool:
-    """Ask for a rescue, rather than waiting for its next time; say whether the delivery is failed."""
+def ended_or_rescued(worker: Worker, delivery: WebhookDelivery) -> bool:
+    """Ask for a rescue, rather than waiting for its next time."""
     with suppress(AlreadyEnqueued):
-        rescue_stalled_jobs.defer(timestamp=0)
-    return status(delivery) == Status.FAILED
+        rescue_stalled_jobs.configure().defer(timestamp=0)
+    return worker.process.poll() is not None or status(delivery) == Status.FAILED
 
 
 def test_worker_killed_in_the_middle_of_a_rescue_does_not_stop_the_next(workers: Workers) -> None:

@@ -1,0 +1,30 @@
+"""A local Clerk in a process of its own, answering from memory."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.children import PROJECT
+from tests.sandbox import SandboxControl
+
+
+@contextmanager
+def local_clerk(
+    *, organizations: int = 0, members: int = 0, users: int = 10_000, rate_limit: str = "none"
+) -> Iterator[SandboxControl]:
+    """Serve so many organizations with so many members each until the end of the block."""
+    command = [
+        *(sys.executable, "manage.py", "clerk_sandbox"),
+        *("--organizations", str(organizations), "--users", str(users)),
+        *("--memberships-per-organization", str(members), "--rate-limit", rate_limit),
+    ]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        control = SandboxControl(json.loads(process.stdout.readline()))
+        try:
+            yield control
+        finally:
+            control.close()
+            process.terminate()

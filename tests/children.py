@@ -1,0 +1,24 @@
+"""The environment of child processes that share a test's database and local Clerk."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlencode
+
+from django.db import connection
+
+PROJECT = Path(__file__).parents[1]
+
+
+def child_environment(clerk: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that point `manage.py` at this process's database and at that local Clerk."""
+    database = connection.settings_dict
+    where = urlencode({"host": database["HOST"], "port": database["PORT"]})
+    return {
+        **os.environ,
+        "DATABASE_URL": f"postgres://{database['USER']}@/{database['NAME']}?{where}",
+        "DEBUG": "false",  # which would keep every statement in memory
+        "CLERK_API_URL": clerk["apiUrl"],
+        "CLERK_SECRET_KEY": clerk["secretKey"],
+        "CLERK_INSTANCE_ID": clerk["instanceId"],
+    }

@@ -1,0 +1,309 @@
+"""`migrate_tenants_to_clerk` against the local Clerk: plan, run, report, and what is repeated."""
+
+import csv
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db.models import F
+
+from tenants.models import CreationAttempt, Installation, Membership, SyncRun, Tenant
+from tests.sandbox import SandboxControl
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def migrate(capsys: pytest.CaptureFixture[str]) -> Callable[..., Json]:
+    """Run the command; return its summary, with `code` and what it said in `said`."""
+
+    def run(*arguments: str) -> Json:
+        try:
+            call_command("migrate_tenants_to_clerk", "--json", *arguments)
+            error = None
+        except CommandError as failure:
+            error = str(failure)
+        said = capsys.readouterr().out
+        summary = json.loads(said.splitlines()[-1]) if said.strip() else {}
+        return {**summary, "code": 0 if error is None else 1, "error": error, "said": said}
+
+    return run
+
+
+@pytest.fixture
+def owner(sandbox: SandboxControl) -> str:
+    return str(sandbox.user()["id"])
+
+
+@pytest.fixture
+def three(sandbox: SandboxControl, legacy: Callable[..., Tenant]) -> list[Tenant]:
+    """Three tenants with an owner, an admin and a member each."""
+    users = [[sandbox.user()["id"] for _ in range(3)] for _ in range(3)]
+    return [
+        legacy(f"Tenant {number}", {one: "owner", two: "admin", three: "member"}, slug=f"tenant-{number}")
+        for number, (one, two, three) in enumerate(users)
+    ]
+
+
+def organizations(sandbox: SandboxControl) -> list[Json]:
+    return list(sandbox.api("GET", "/organizations", order_by="+created_at", limit=500)["data"])
+
+
+def memberships(sandbox: SandboxControl) -> list[Json]:
+    return list(sandbox.api("GET", "/organization_memberships", limit=500)["data"])
+
+
+def writes(sandbox: SandboxControl) -> list[Json]:
+    return [call for call in sandbox.requests() if call["method"] != "GET"]
+
+
+def roles(tenant: Tenant) -> list[str]:
+    return sorted(Membership.objects.filter(tenant=tenant).values_list("role", flat=True))
+
+
+def test_migration_creates_an_organization_with_all_members_for_every_tenant(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    summary = migrate()
+
+    assert (summary["code"], summary["created"], summary["state"]) == (0, 3, "completed")
+    assert {org["name"] for org in organizations(sandbox)} == {"Tenant 0", "Tenant 1", "Tenant 2"}
+    assert len(memberships(sandbox)) == 9
+    for tenant in Tenant.objects.all():
+        assert tenant.clerk_org_id is not None
+        assert roles(tenant) == ["org:admin", "org:admin", "org:member"]
+        assert not Membership.objects.filter(tenant=tenant, clerk_membership_id=None).exists()
+
+
+def test_migration_marks_organizations_with_tenant_and_installation(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    migrate()
+
+    marks = [org["private_metadata"]["django_clerk_tenants"] for org in organizations(sandbox)]
+    assert {mark["tenant"] for mark in marks} == {tenant.pk for tenant in three}
+    assert {mark["installation"] for mark in marks} == {str(Installation.objects.get().identity)}
+
+
+def test_migration_run_again_has_nothing_to_do(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    migrate()
+    sandbox.clear_requests()
+
+    summary = migrate()
+
+    assert (summary["code"], summary["tenants"]) == (0, 0)
+    assert writes(sandbox) == []
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing_anywhere(
+    sandbox: SandboxControl, three: list[Tenant], owner: str, migrate: Callable[..., Json]
+) -> None:
+    sandbox.organization("Other", slug="tenant-1")
+    Membership.objects.filter(tenant=three[2]).update(role="member")
+    sandbox.clear_requests()
+
+    summary = migrate("--dry-run")
+
+    assert (summary["create"], summary["conflict"], summary["code"]) == (1, 2, 1)
+    assert "the slug tenant-1 is taken in Clerk" in summary["said"]
+    assert "tenant-1-2 is free" in summary["said"]
+    assert "no active owner or admin" in summary["said"]
+    assert writes(sandbox) == []
+    assert not CreationAttempt.objects.exists()
+    assert not SyncRun.objects.exists()
+
+
+def test_migration_leaves_conflicts_alone_and_migrates_the_rest(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json], tmp_path: Path
+) -> None:
+    sandbox.organization("Other", slug="tenant-1")
+    report = tmp_path / "report.csv"
+
+    summary = migrate("--report", str(report))
+
+    assert (summary["code"], summary["created"], summary["conflict"]) == (1, 2, 1)
+    three[1].refresh_from_db()
+    assert three[1].clerk_org_id is None
+    rows = {int(row["tenant_id"]): row for row in csv.DictReader(report.read_text().splitlines())}
+    assert rows[three[0].pk]["action"] == "created"
+    assert rows[three[0].pk]["organization_id"].startswith("org_")
+    assert (rows[three[1].pk]["action"], rows[three[1].pk]["organization_id"]) == ("conflict", "")
+    assert "taken" in rows[three[1].pk]["error"]
+
+
+def test_migration_of_two_tenants_with_one_slug_gives_it_to_the_first(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    Tenant.objects.filter(pk=three[2].pk).update(slug="tenant-0")
+
+    summary = migrate()
+
+    assert (summary["created"], summary["conflict"]) == (2, 1)
+    assert {org["slug"] for org in organizations(sandbox)} == {"tenant-0", "tenant-1"}
+
+
+def test_migration_where_slugs_are_disabled_sends_none(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    sandbox.settings(slugs="disabled")
+
+    assert migrate()["created"] == 3
+    assert all("slug" not in call["body"] for call in writes(sandbox))
+
+
+def test_migration_reports_a_member_unknown_to_clerk_and_goes_on(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant], owner: str, migrate: Callable[..., Json]
+) -> None:
+    known = sandbox.user()["id"]
+    tenant = legacy("Acme", {owner: "owner", "user_ghost": "member", "no id": "member", known: "member"})
+
+    summary = migrate()
+
+    assert (summary["code"], summary["created"], summary["members_refused"]) == (1, 1, 2)
+    assert "user_ghost" in summary["said"]
+    assert {row["public_user_data"]["user_id"] for row in memberships(sandbox)} == {owner, known}
+    assert Membership.objects.get(tenant=tenant, clerk_user_id="user_ghost").clerk_membership_id is None
+    assert migrate()["code"] == 0
+
+
+def test_migration_of_more_members_than_the_default_raises_the_limit_first(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant], owner: str, migrate: Callable[..., Json]
+) -> None:
+    sandbox.organization_settings(max_allowed_memberships=5)
+    members = {sandbox.user()["id"]: "member" for _ in range(8)}
+    legacy("Acme", {owner: "owner", **members})
+
+    assert migrate()["code"] == 0
+    assert len(memberships(sandbox)) == 9
+    assert [call["method"] for call in writes(sandbox)].count("PATCH") == 0
+
+
+def test_migration_leaves_inactive_members_out_and_keeps_clerk_roles(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant], migrate: Callable[..., Json]
+) -> None:
+    admin, member, gone = (sandbox.user()["id"] for _ in range(3))
+    tenant = legacy("Acme", {admin: "org:admin", member: "org:member", gone: "member"})
+    Membership.objects.filter(clerk_user_id=gone).update(is_active=False)
+
+    assert migrate()["code"] == 0
+    assert {row["public_user_data"]["user_id"] for row in memberships(sandbox)} == {admin, member}
+    assert roles(tenant) == ["member", "org:admin", "org:member"]
+
+
+def test_owner_option_gives_a_first_member_to_tenants_without_one(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant], owner: str, migrate: Callable[..., Json]
+) -> None:
+    member = sandbox.user()["id"]
+    legacy("Ownerless", {member: "member"})
+    legacy("Ghostly", {"user_ghost": "owner"})
+    assert migrate()["conflict"] == 2
+
+    summary = migrate("--owner", owner)
+
+    assert summary["created"] == 2
+    assert {org["created_by"] for org in organizations(sandbox)} == {owner}
+
+
+def test_owner_unknown_to_clerk_is_a_conflict_for_those_who_need_one(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant], migrate: Callable[..., Json]
+) -> None:
+    legacy("Ownerless", {})
+
+    summary = migrate("--owner", "user_nobody")
+
+    assert (summary["conflict"], "user_nobody is unknown to Clerk" in summary["said"]) == (1, True)
+    assert "no user id" in migrate("--owner", "nobody")["error"]
+
+
+def test_tenant_and_limit_options_choose(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    assert migrate("--limit", "1")["created"] == 1
+    assert migrate("--tenant", str(three[2].pk), "--tenant", str(three[0].pk))["created"] == 1
+    assert [Tenant.objects.get(pk=tenant.pk).is_legacy for tenant in three] == [False, True, False]
+
+
+def test_unknown_tenant_is_named_and_nothing_is_done(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    summary = migrate("--tenant", str(three[0].pk), "987654", "987655")
+
+    assert summary["error"] == "There are no tenants 987654, 987655. Nothing was changed."
+    assert sandbox.requests() == []
+
+
+@pytest.mark.slow
+def test_migration_after_a_lost_reply_adopts_the_organization_and_brings_the_members(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    sandbox.fault("POST /v1/organizations", dropAfterCommit=True)
+
+    summary = migrate()  # Looks again when the minute is over.
+
+    assert (summary["code"], summary["created"], summary["adopted"]) == (0, 2, 1)
+    assert (len(organizations(sandbox)), len(memberships(sandbox))) == (3, 9)
+
+
+def test_migration_with_a_restored_database_adopts_by_the_marker(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    migrate()
+    CreationAttempt.objects.all().delete()
+    Membership.objects.update(clerk_membership_id=None, role="member")
+    Tenant.objects.update(clerk_org_id=None)
+
+    assert migrate("--dry-run")["adopt"] == 3
+    summary = migrate()
+
+    assert (summary["code"], summary["adopted"]) == (0, 3)
+    assert (len(organizations(sandbox)), len(memberships(sandbox))) == (3, 9)
+
+
+def test_migration_goes_on_with_a_tenant_that_a_webhook_has_linked_already(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    """The run died after the POST; the organization's webhook came; its members are not in Clerk yet."""
+    migrate()
+    organization = organizations(sandbox)[0]
+    tenant = Tenant.objects.get(clerk_org_id=organization["id"])
+    member = Membership.objects.get(tenant=tenant, role="org:member")
+    sandbox.api("DELETE", f"/organizations/{organization['id']}/memberships/{member.clerk_user_id}")
+    Membership.objects.filter(pk=member.pk).update(clerk_membership_id=None, role="member")
+    attempt = CreationAttempt.objects.filter(answer__clerk_org_id=organization["id"])
+    attempt.update(answer={"clerk_org_id": organization["id"]}, sent_at=F("sent_at") - timedelta(hours=1))
+
+    summary = migrate()
+
+    assert (summary["code"], summary["adopted"]) == (0, 1)
+    assert len(memberships(sandbox)) == 9
+
+
+def test_migration_with_a_wrong_key_says_so_once(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json], settings: Any
+) -> None:
+    settings.CLERK_SECRET_KEY = "sk_test_wrong"
+
+    summary = migrate()
+
+    assert "does not accept CLERK_SECRET_KEY" in summary["error"]
+    assert not CreationAttempt.objects.exists()
+
+
+def test_rate_limited_requests_are_sent_again_and_nothing_is_lost(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    sandbox.fault("POST /v1/organizations", rateLimit=1)
+    sandbox.fault("POST /v1/organizations/*/memberships", rateLimit=1)
+
+    summary = migrate()
+
+    assert (summary["code"], summary["created"]) == (0, 3)
+    assert (len(organizations(sandbox)), len(memberships(sandbox))) == (3, 9)
