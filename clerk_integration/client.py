@@ -171,8 +171,8 @@ def _exchange(clerk: "Clerk", operation: Operation) -> Reply:
         except ClerkError:
             raise  # The transport's: there was no whole reply.
         except Exception as exc:
-            # Once Clerk has answered, the answer counts, and nothing that the SDK stumbles over in it
-            # (a body it cannot decode raises ValueError) may pass for "nothing was sent".
+            # Once Clerk has answered (ReplyRecorded), the answer counts, and nothing that the SDK
+            # stumbles over may pass for "nothing was sent".
             if not replies:
                 if isinstance(exc, (httpx.HTTPError, httpx.InvalidURL)):
                     raise ClerkMisconfigured(

@@ -4,8 +4,10 @@ All functions call Clerk and write nothing here; all raise ClerkError, and Clerk
 inside a database transaction. Without a running `clerk_deadline`, each has CLERK_TIMEOUT_SECONDS.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from clerk_integration.client import read, write
 from clerk_integration.conf import PAGE_SIZE
@@ -13,6 +15,12 @@ from clerk_integration.entities import MARKER_KEY, ClerkMembership, ClerkOrganiz
 from clerk_integration.exceptions import ClerkNotFound, ClerkProtocolError, ClerkRejected, InvalidClerkId
 from clerk_integration.ids import validate_org_id, validate_user_id
 from clerk_integration.listing import ClerkList, ClerkListing, ClerkPage, read_page
+
+if TYPE_CHECKING:
+    from clerk_backend_api import Clerk
+
+MAX_IDS = 100
+"""Ids that one call may filter a listing by; Clerk's maximum."""
 
 ALREADY_A_MEMBER = "already_a_member_in_organization"
 """Clerk's code for a second membership of a user in an organization."""
@@ -108,7 +116,7 @@ def find_clerk_users(user_ids: Iterable[str]) -> set[str]:
     known: set[str] = set()
     for start in range(0, len(wanted), MAX_IDS):
         request: Any = {"user_id": wanted[start : start + MAX_IDS], "limit": MAX_IDS}
-        page = read(lambda clerk, request=request: clerk.users.list(request=request))
+        page = read(partial(_list_users, request=request))
         if not isinstance(page, list):
             raise ClerkProtocolError("Clerk's answer is no list of users.")
         known.update(user["id"] for user in page if isinstance(user, Mapping) and "id" in user)
@@ -243,6 +251,13 @@ def get_clerk_membership(org_id: str, user_id: str) -> ClerkMembership | None:
     if not memberships.complete:
         raise ClerkProtocolError(f"Clerk's record of {user_id} in {org_id} cannot be read.")
     return None
+
+
+def _list_users(clerk: "Clerk", *, request: Any) -> object:
+    with warnings.catch_warnings():
+        # The SDK warns of fields of the request that it looks at itself, used or not.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return clerk.users.list(request=request)
 
 
 def _is_user_id(value: str) -> bool:

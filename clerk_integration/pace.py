@@ -132,9 +132,9 @@ def use_turn() -> None:
 
 
 def postpone(seconds: float) -> None:
-    """Let nobody's next slot come sooner than in `seconds` (60 at the most); outside of `paced()`, do nothing.
+    """Let nobody's next slot come sooner than in `seconds` (60 at the most).
 
-    Called after a 429 with what Clerk names. Writes `clerk_pace`.
+    Outside of `paced()` it does nothing. Called after a 429 with what Clerk names. Writes `clerk_pace`.
     """
     if _pacing.get() is not None:
         _turns.drop()

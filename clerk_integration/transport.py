@@ -34,9 +34,13 @@ _BODY_HEADERS = {"content-encoding", "content-length", "transfer-encoding"}
 _replies: ContextVar[list[Reply] | None] = ContextVar("clerk_replies", default=None)
 
 
+class ReplyRecorded(Exception):
+    """The reply is kept, and the SDK need not look at it: its models would take longer than the request."""
+
+
 @contextmanager
 def recorded_replies() -> Iterator[list[Reply]]:
-    """Collect the replies that arrive in this thread during the block."""
+    """Collect the replies that arrive in this thread during the block; each raises ReplyRecorded."""
     replies: list[Reply] = []
     token = _replies.set(replies)
     try:
@@ -76,6 +80,7 @@ class DeadlineTransport(httpx.BaseTransport):
         replies = _replies.get()
         if replies is not None:
             replies.append(reply)
+            raise ReplyRecorded
         headers = [(name, value) for name, value in reply.headers if name.lower() not in _BODY_HEADERS]
         return httpx.Response(reply.status, headers=headers, content=reply.body)
 

@@ -45,7 +45,9 @@ page AS (
     ON CONFLICT (run_id, listing, pass_number, "offset") DO UPDATE
     SET total = excluded.total, skipped = excluded.skipped, ids = excluded.ids)"""
 
-RECORD_ORGANIZATIONS = f"""{RECORD_PAGE},
+RECORD_ORGANIZATIONS = (
+    RECORD_PAGE
+    + """,
 resolved AS (
     UPDATE creation_attempts AS attempt
     SET state = 'succeeded',
@@ -55,14 +57,18 @@ resolved AS (
     WHERE attempt.marker = found.marker AND attempt.state IN ('sent', 'unknown'))
 SELECT id FROM moved
 """
+)
 
-RECORD_MEMBERSHIPS = f"""{RECORD_PAGE}
+RECORD_MEMBERSHIPS = (
+    RECORD_PAGE
+    + """
 SELECT id, ARRAY(
     SELECT nested FROM unnest(%(organizations)s::text[]) AS nested
     WHERE NOT EXISTS (SELECT FROM tenants WHERE clerk_org_id = nested)
       AND NOT EXISTS (SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = nested))
 FROM moved
 """
+)
 
 LAST_PAGE = """
 SELECT pass_number, "offset", total, skipped, ids FROM sync_run_pages
@@ -71,7 +77,7 @@ ORDER BY pass_number DESC, id DESC LIMIT 1
 """
 
 COUNT_SEEN = """
-SELECT (SELECT count(DISTINCT id) FROM sync_run_pages, unnest(ids) AS id
+SELECT (SELECT count(DISTINCT listed) FROM sync_run_pages, unnest(ids) AS listed
         WHERE run_id = %(run)s AND listing = %(listing)s AND pass_number = %(pass_number)s)
      + (SELECT coalesce(sum(skipped), 0) FROM sync_run_pages
         WHERE run_id = %(run)s AND listing = %(listing)s AND pass_number = %(pass_number)s)
@@ -198,7 +204,7 @@ def count_seen(run: SyncRun, listing: str, pass_number: int) -> int:
 def count_skipped(run: SyncRun, listing: str) -> int:
     """Return how many records of the listing could not be read."""
     pages = SyncRunPage.objects.filter(run=run, listing=listing)
-    return pages.aggregate(skipped=Sum("skipped", default=0))["skipped"]
+    return int(pages.aggregate(skipped=Sum("skipped", default=0))["skipped"])
 
 
 def count(run: SyncRun, **counts: int) -> None:

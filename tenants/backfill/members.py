@@ -43,7 +43,7 @@ class Brought:
 
 
 def owners_of(tenant_ids: Sequence[int]) -> dict[int, list[str]]:
-    """Return, for each tenant that has any, who may become the first member: owners, then admins, the earliest first."""
+    """Return who may become a tenant's first member: owners, then admins, the earliest first."""
     members = Membership.objects.filter(tenant__in=tenant_ids, is_active=True, role__in=OWNER_ROLES)
     rows = members.order_by("created_at").values_list("tenant_id", "role", "clerk_user_id")
     owners: dict[int, list[tuple[int, str]]] = defaultdict(list)
@@ -56,7 +56,7 @@ def owners_of(tenant_ids: Sequence[int]) -> dict[int, list[str]]:
 
 
 def member_limit(members: int, default_limit: int | None) -> int | None:
-    """Return the `max_allowed_memberships` to ask for; None where the instance's default (0: none) will do."""
+    """Return the `max_allowed_memberships` to ask for; None where the instance's default (0: any) will do."""
     if default_limit == 0 or members <= (default_limit or 0):
         return None
     return members + ROOM_FOR_GROWTH

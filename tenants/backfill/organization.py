@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from django.db.models import Q
+
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
 from clerk_integration.deadlines import default_deadline
 from clerk_integration.entities import ClerkOrganization
@@ -64,7 +66,7 @@ def is_unfinished(attempt: CreationAttempt) -> bool:
 def unfinished_attempts() -> list[CreationAttempt]:
     """Return the attempts of which `is_unfinished` is true."""
     mine = CreationAttempt.objects.filter(clerk_user_id=CALLER).exclude(state=State.FAILED)
-    return [attempt for attempt in mine.exclude(**{f"answer__{transitions.BACKFILLED}": True})]
+    return list(mine.filter(Q(answer=None) | ~Q(answer__has_key=transitions.BACKFILLED)))
 
 
 def tenant_of(attempt: CreationAttempt) -> int:

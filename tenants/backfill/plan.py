@@ -211,7 +211,7 @@ class _Planner:
     def _obstacle(self, tenant: Tenant) -> str | None:
         """Why Clerk would refuse the organization, and what to do about it."""
         if not 0 < len(tenant.name) <= MAX_NAME_LENGTH:
-            return f"its name has {len(tenant.name)} characters and Clerk takes 1 to {MAX_NAME_LENGTH}: rename it"
+            return f"its name has {len(tenant.name)} characters, Clerk takes 1 to {MAX_NAME_LENGTH}"
         if self._owner(tenant) is None:
             return self._ownerless(tenant)
         if tenant.slug and not self.settings.slug_disabled and self._is_taken(tenant.slug):

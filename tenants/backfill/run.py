@@ -55,10 +55,11 @@ def carry_out(plan: Plan, *, concurrency: int, stopping: threading.Event, report
                 report(_final(outcome))
             return
         with paced():
-            census = _census_of(rows)
+            census = census_of(rows)
 
 
-def _census_of(rows: Sequence[PlanRow]) -> Census:
+def census_of(rows: Sequence[PlanRow]) -> Census:
+    """List Clerk's organizations for the attempts of these rows. To be called in `paced()`."""
     ids = [row.tenant_id for row in rows]
     return take_census(
         markers={attempt.marker for attempt in attempts_for(ids).values()}, tenant_ids=frozenset(ids)

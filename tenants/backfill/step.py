@@ -1,4 +1,4 @@
-"""One tenant of a migration: its organization, its members, its link. Can be cut off anywhere and repeated."""
+"""One tenant of a migration: its organization, its members, its link. Can be cut off and repeated."""
 
 import logging
 from collections.abc import Sequence
@@ -54,6 +54,11 @@ class Outcome:
     member_problems: Sequence[str] = ()
     retry_after: float = 0.0
     clerk_is_down: bool = False
+
+    @property
+    def message(self) -> str:
+        """What went wrong with the tenant and its members; empty when nothing did."""
+        return "; ".join(part for part in (self.error, *self.member_problems) if part)
 
     @property
     def failed(self) -> bool:

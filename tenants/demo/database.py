@@ -7,6 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import OperationalError, connection
 
+from clerk_integration.models import WebhookDelivery
 from tenants.demo.exceptions import DemoError
 from tenants.models import UserSync
 
@@ -39,12 +40,17 @@ def use_demo_database(name: str, *, reset: bool) -> str:
 
 
 def prepare_tables() -> None:
-    """Bring the tables of the demo's database up to date, and forget who was listing memberships.
+    """Bring the tables of the demo's database up to date, and forget what an earlier demo left undone.
 
-    The web server of an earlier demo may have died while it did; its lease would make this one wait.
+    Its Clerk is gone: its webhooks and jobs would bring back what this one's Clerk does not know, and
+    the lease of a web server that died while it listed memberships would make this one wait.
     """
     call_command("migrate", verbosity=0, interactive=False)
     UserSync.objects.all().delete()
+    WebhookDelivery.objects.filter(status=WebhookDelivery.Status.RECEIVED).delete()
+    with connection.cursor() as cursor:
+        # Procrastinate's models are read-only.
+        cursor.execute("TRUNCATE procrastinate_jobs, procrastinate_workers CASCADE")
 
 
 def _create(name: str, *, reset: bool) -> None:

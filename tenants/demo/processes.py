@@ -17,6 +17,7 @@ from tenants.demo.interrupts import Interrupts
 
 POLL_SECONDS = 0.05
 START_SECONDS = 60.0
+COMMAND_SECONDS = 60.0
 STOP_SECONDS = 5.0
 TAIL_LINES = 20
 
@@ -25,9 +26,17 @@ class Child:
     """One process, started by Children."""
 
     def __init__(
-        self, name: str, command: Sequence[str], env: Mapping[str, str], log: Path, pass_fds: Sequence[int]
+        self,
+        name: str,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        log: Path,
+        *,
+        pass_fds: Sequence[int],
+        stop_signal: signal.Signals,
     ) -> None:
         self.name = name
+        self._stop_signal = stop_signal
         self._output = log.with_suffix(".out")
         self._log = log
         with self._output.open("wb") as output, log.open("wb") as errors:
@@ -75,9 +84,24 @@ class Child:
         finally:
             self._process.send_signal(signal.SIGCONT)
 
+    def wait_ended(self) -> None:
+        """Wait until the process ends by itself; raise DemoError when it takes too long."""
+        try:
+            self._process.wait(COMMAND_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise DemoError(
+                f"The process {self.name!r} has not ended in {COMMAND_SECONDS:.0f} s.{self.last_words()}"
+            ) from None
+
+    def completed_output(self) -> str:
+        """Return the output of a process that has ended; raise DemoError unless with exit status 0."""
+        if self._process.returncode:
+            self.require_alive()
+        return self._output.read_text(errors="replace")
+
     def ask_to_stop(self) -> None:
-        """Send what Ctrl-C sends: gunicorn then does not wait for browsers that keep a connection open."""
-        self._process.send_signal(signal.SIGINT)
+        """Send the signal upon which it ends by itself."""
+        self._process.send_signal(self._stop_signal)
 
     def wait_stopped(self) -> None:
         """Wait until the process has ended; kill it, and what it started, if it takes too long."""
@@ -110,15 +134,33 @@ class Children:
             self._logs.cleanup()
 
     def start(
-        self, name: str, command: Sequence[str], env: Mapping[str, str], pass_fds: Sequence[int] = ()
+        self,
+        name: str,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        pass_fds: Sequence[int] = (),
+        stop_signal: signal.Signals = signal.SIGTERM,
     ) -> Child:
         """Start `command` with the environment `env` and nothing else of ours."""
+        log = Path(self._logs.name) / f"{name}.log"
         with self._interrupts.held():
-            child = Child(name, command, env, Path(self._logs.name) / f"{name}.log", pass_fds)
+            child = Child(name, command, env, log, pass_fds=pass_fds, stop_signal=stop_signal)
             self._children.append(child)
         return child
+
+    def run(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> str:
+        """Run `command` to its end and return its output; raise DemoError unless it exits with 0."""
+        child = self.start(name, command, env)
+        child.wait_ended()
+        self._children.remove(child)
+        return child.completed_output()
 
     def require_alive(self) -> None:
         """Raise DemoError naming the first process that is gone."""
         for child in self._children:
             child.require_alive()
+
+    def last_words(self) -> str:
+        """Return the ends of all logs, to be appended to a message."""
+        return "".join(child.last_words() for child in self._children)

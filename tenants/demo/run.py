@@ -3,6 +3,8 @@
 import secrets
 import shlex
 import time
+from collections.abc import Callable
+from functools import partial
 
 from django.contrib.auth import get_user_model
 from django.db import connection
@@ -12,10 +14,21 @@ from tenants.demo.environment import SETTINGS
 from tenants.demo.exceptions import StepFailed
 from tenants.demo.http import HttpClient
 from tenants.demo.interrupts import Interrupted, Interrupts
-from tenants.demo.processes import Child, Children
+from tenants.demo.processes import Children
 from tenants.demo.report import Report
-from tenants.demo.servers import HOST, LocalClerk, reserve, start_clerk, start_web, wait_until_ready
-from tenants.demo.walk import MINE, Scene, walk
+from tenants.demo.scene import MINE, Scene
+from tenants.demo.servers import (
+    HOST,
+    LocalClerk,
+    clients_environment,
+    reserve,
+    run_command,
+    start_clerk,
+    start_web,
+    start_worker,
+    wait_until_ready,
+)
+from tenants.demo.walk import walk
 
 ADMIN = "admin"
 TOKEN_SECONDS = 3600
@@ -33,23 +46,25 @@ def run_demo(port: int, *, serve: bool, reset: bool) -> None:
     report, interrupts = Report(), Interrupts()
     require_embedded_postgres()
     with reserve(port) as listener, Children(interrupts) as children:
-        report.line("Starting PostgreSQL, a local Clerk and the web server ...")
+        report.line("Starting PostgreSQL, a local Clerk, the web server and a worker ...")
         started = time.monotonic()
         with interrupts.held():
             # PostgreSQL's own start must not be cut in half.
             name = f"{connection.settings_dict['NAME']}_demo_{port}"
             database_url = use_demo_database(name, reset=reset)
         clerk = start_clerk(children)
-        web = start_web(children, listener, clerk, database_url)
+        environment = clients_environment(clerk, database_url)
+        start_web(children, listener, environment)
         prepare_tables()
+        start_worker(children, environment)
         url = f"http://{HOST}:{port}"
         wait_until_ready(children, HttpClient(url))
         report.heading(f"Started in {time.monotonic() - started:.1f} s")
         _describe(report, url, clerk, name)
-        scene = _scene(report, url, clerk)
-        _take_the_walk(scene, children, web)
+        scene = _scene(report, url, clerk, partial(run_command, children, environment))
+        _take_the_walk(scene, children)
         if serve:
-            _invite(scene, url)
+            _invite(scene)
             _serve(children)
 
 
@@ -61,17 +76,20 @@ def _describe(report: Report, url: str, clerk: LocalClerk, database: str) -> Non
     report.fact("freshness", "0 s, so that every list asks Clerk (CLERK_SYNC_MAX_AGE_SECONDS, normally 60)")
 
 
-def _scene(report: Report, url: str, clerk: LocalClerk) -> Scene:
+def _scene(report: Report, url: str, clerk: LocalClerk, manage: Callable[..., str]) -> Scene:
     backend = HttpClient(clerk.api_url, clerk.secret_key)
     control = HttpClient(clerk.control_url)
-    user_id = backend.call("GET", "/users").require_ok().body[0]["id"]
+    user_id, colleague_id = (user["id"] for user in backend.call("GET", "/users").require_ok().body)
     return Scene(
         report=report,
+        url=url,
         api=HttpClient(url, _session_token(control, user_id)),
         clerk=backend,
         control=control,
         sandbox=clerk,
+        manage=manage,
         user_id=user_id,
+        colleague_id=colleague_id,
     )
 
 
@@ -81,18 +99,19 @@ def _session_token(control: HttpClient, user_id: str) -> str:
     return str(answer.require_ok().body["jwt"])
 
 
-def _take_the_walk(scene: Scene, children: Children, web: Child) -> None:
+def _take_the_walk(scene: Scene, children: Children) -> None:
     try:
         walk(scene)
     except StepFailed as failure:
         # A process that is gone explains more than the step that has missed it.
         children.require_alive()
-        raise StepFailed(f"{failure}{web.last_words()}") from failure
+        raise StepFailed(f"{failure}{children.last_words()}") from failure
 
 
-def _invite(scene: Scene, url: str) -> None:
+def _invite(scene: Scene) -> None:
     """Print what to open and to type; the password of the admin is new with every start."""
-    report, token = scene.report, _session_token(scene.control, scene.user_id)
+    report, url = scene.report, scene.url
+    token = _session_token(scene.control, scene.user_id)
     report.heading("Yours to try")
     report.fact("API", f"{url}/api/v1/docs")
     report.fact("admin", f"{url}/admin/ (user {ADMIN}, password {_renew_admin()})")

@@ -1,14 +1,17 @@
-"""The servers of a demo: a local Clerk, and the web server that uses it."""
+"""The processes of a demo: a local Clerk, and the web server and the worker that use it."""
 
 import json
 import secrets
+import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from django.conf import settings
+from procrastinate.contrib.django.models import ProcrastinateWorker
 
 from tenants.demo.environment import isolated_environment
 from tenants.demo.exceptions import DemoError, StepFailed
@@ -19,6 +22,9 @@ HOST = "127.0.0.1"
 BACKLOG = 128
 WEB_THREADS = 8
 GRACEFUL_SECONDS = 3
+"""What requests and jobs may still take when all is to stop; less than STOP_SECONDS."""
+
+USERS = 2
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,8 @@ def reserve(port: int) -> socket.socket:
 
 
 def start_clerk(children: Children) -> LocalClerk:
-    """Start `manage.py clerk_sandbox` with one user, on any free port; it keeps its records in memory."""
-    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "clerk_sandbox", "--users", "1"]
+    """Start `manage.py clerk_sandbox` with two users, on any free port; it keeps its records in memory."""
+    command = _manage("clerk_sandbox", "--users", str(USERS))
     process = children.start("clerk", command, isolated_environment(SECRET_KEY=secrets.token_urlsafe(32)))
     described = json.loads(process.first_line())
     return LocalClerk(
@@ -83,22 +89,45 @@ def start_clerk(children: Children) -> LocalClerk:
     )
 
 
-def start_web(children: Children, listener: socket.socket, clerk: LocalClerk, database_url: str) -> Child:
-    """Start gunicorn on the reserved socket, which from then on is its own."""
-    environment = isolated_environment(
+def clients_environment(clerk: LocalClerk, database_url: str) -> dict[str, str]:
+    """Return the environment of the processes that use this Clerk and this database."""
+    return isolated_environment(
         SECRET_KEY=secrets.token_urlsafe(32), DATABASE_URL=database_url, **clerk.settings()
     )
+
+
+def start_web(children: Children, listener: socket.socket, environment: Mapping[str, str]) -> Child:
+    """Start gunicorn on the reserved socket, which from then on is its own."""
     module, _, application = settings.WSGI_APPLICATION.rpartition(".")
     command = [sys.executable, "-m", "gunicorn", f"{module}:{application}"]
     command += ["--bind", f"fd://{listener.fileno()}", "--no-control-socket", "--log-level", "warning"]
     command += ["--threads", str(WEB_THREADS), "--graceful-timeout", str(GRACEFUL_SECONDS)]
     with listener:
-        return children.start("web", command, environment, [listener.fileno()])
+        # Upon SIGINT gunicorn does not wait for browsers that keep a connection open.
+        return children.start(
+            "web", command, environment, pass_fds=[listener.fileno()], stop_signal=signal.SIGINT
+        )
+
+
+def start_worker(children: Children, environment: Mapping[str, str]) -> Child:
+    """Start `manage.py procrastinate worker`; the queue's tables must be there."""
+    command = _manage("procrastinate", "worker", "--shutdown-graceful-timeout", str(GRACEFUL_SECONDS))
+    return children.start("worker", command, environment)
+
+
+def run_command(children: Children, environment: Mapping[str, str], *arguments: str) -> str:
+    """Run a command of `manage.py` to its end and return what it prints; raise DemoError if it fails."""
+    return children.run(arguments[0], _manage(*arguments), environment)
+
+
+def _manage(*arguments: str) -> list[str]:
+    return [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]
 
 
 def wait_until_ready(children: Children, web: HttpClient) -> None:
-    """Wait until `/readyz` answers 200 and has looked at Clerk; raise DemoError when it does not.
+    """Wait until `/readyz` answers 200 and has looked at Clerk, and a worker is there.
 
+    Raise DemoError when a process is gone, or after a minute.
     By then the web server has loaded Clerk's SDK, which on a slow machine takes a good part of the
     first call's deadline.
     """
@@ -106,15 +135,17 @@ def wait_until_ready(children: Children, web: HttpClient) -> None:
     while (state := _unreadiness(web)) is not None:
         children.require_alive()
         if time.monotonic() > deadline:
-            raise DemoError(f"The web server is not ready after {START_SECONDS:.0f} s: {state}")
+            raise DemoError(f"Not ready after {START_SECONDS:.0f} s: {state}")
         time.sleep(POLL_SECONDS)
 
 
 def _unreadiness(web: HttpClient) -> str | None:
-    """Return what `/readyz` says against being used; None when all is well."""
+    """Return what stands against beginning; None when all is well."""
     try:
         answer = web.call("GET", "/readyz")
     except StepFailed as failure:
         return str(failure)
     is_ready = answer.status == HTTPStatus.OK and answer.body["clerk"] != "unknown"
-    return None if is_ready else str(answer.body)
+    if not is_ready:
+        return str(answer.body)
+    return None if ProcrastinateWorker.objects.exists() else "no worker has begun"

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Any
 
 from django.core.management.base import OutputWrapper
+from django.db import reset_queries
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -44,6 +45,8 @@ class CommandProgress:
 
     def advance(self, n: int = 1) -> None:
         """Count `n` items as done."""
+        # With DEBUG on, Django keeps every statement of the process, parameters included.
+        reset_queries()
         if self._part is None:
             return
         self._part.done += n

@@ -9,7 +9,7 @@ from clerk_integration.deadlines import clerk_deadline
 from clerk_integration.exceptions import ClerkNotFound, InvalidClerkId
 from clerk_integration.ids import validate_org_id
 from clerk_integration.organizations import (
-    MAX_FILTER_IDS,
+    MAX_IDS,
     get_clerk_memberships,
     get_clerk_org,
     get_clerk_orgs,
@@ -26,6 +26,11 @@ Member = tuple[int, str, str]
 
 END_AT_ONCE = 500
 
+LISTED = """
+WITH listed AS MATERIALIZED (
+    SELECT unnest(ids) AS id FROM sync_run_pages WHERE run_id = %(run)s AND listing = %(listing)s)
+"""
+
 OLD_ORGANIZATIONS = """
 FROM tenants
 WHERE clerk_org_id IS NOT NULL AND deleted_at IS NULL
@@ -39,22 +44,29 @@ WHERE memberships.is_active AND memberships.clerk_membership_id IS NOT NULL
   AND memberships.written_at < %(began)s
 """
 
-LISTED = """
-WITH listed AS MATERIALIZED (
-    SELECT unnest(ids) AS id FROM sync_run_pages WHERE run_id = %(run)s AND listing = %(listing)s)
-"""
+COUNT_OLD_ORGANIZATIONS = "SELECT count(*)" + OLD_ORGANIZATIONS
 
-ABSENT_ORGANIZATIONS = f"""{LISTED}
-SELECT clerk_org_id {OLD_ORGANIZATIONS}
+COUNT_OLD_MEMBERSHIPS = "SELECT count(*)" + OLD_MEMBERSHIPS
+
+ABSENT_ORGANIZATIONS = (
+    LISTED
+    + "SELECT clerk_org_id"
+    + OLD_ORGANIZATIONS
+    + """
   AND NOT EXISTS (SELECT FROM listed WHERE listed.id = tenants.clerk_org_id)
 ORDER BY id
 """
+)
 
-ABSENT_MEMBERSHIPS = f"""{LISTED}
-SELECT memberships.id, tenants.clerk_org_id, memberships.clerk_user_id {OLD_MEMBERSHIPS}
+ABSENT_MEMBERSHIPS = (
+    LISTED
+    + "SELECT memberships.id, tenants.clerk_org_id, memberships.clerk_user_id"
+    + OLD_MEMBERSHIPS
+    + """
   AND NOT EXISTS (SELECT FROM listed WHERE listed.id = memberships.clerk_membership_id)
 ORDER BY tenants.clerk_org_id, memberships.clerk_user_id
 """
+)
 
 
 class Guard:
@@ -66,7 +78,7 @@ class Guard:
 
     def refuse_short_listing(self, total: int) -> None:
         """Raise TooManyAbsent when Clerk counts so few organizations that too many must be absent."""
-        [(living,)] = query(f"SELECT count(*) {OLD_ORGANIZATIONS}", began=self._run.started_at)
+        [(living,)] = query(COUNT_OLD_ORGANIZATIONS, began=self._run.started_at)
         if living and not total:
             raise TooManyAbsent(
                 f"Clerk lists no organization at all, and {living} are mirrored here. Nothing was changed."
@@ -76,12 +88,12 @@ class Guard:
 
     def refuse_too_many_memberships(self, absent: int) -> None:
         """Raise TooManyAbsent when that many absent memberships are too many."""
-        [(living,)] = query(f"SELECT count(*) {OLD_MEMBERSHIPS}", began=self._run.started_at)
+        [(living,)] = query(COUNT_OLD_MEMBERSHIPS, began=self._run.started_at)
         self._refuse(absent, living, "memberships")
 
     def refuse_too_many_organizations(self, absent: int) -> None:
         """Raise TooManyAbsent when that many absent organizations are too many."""
-        [(living,)] = query(f"SELECT count(*) {OLD_ORGANIZATIONS}", began=self._run.started_at)
+        [(living,)] = query(COUNT_OLD_ORGANIZATIONS, began=self._run.started_at)
         self._refuse(absent, living, "organizations")
 
     def _refuse(self, absent: int, living: int, what: str) -> None:
@@ -103,7 +115,7 @@ def retire_organizations(run: SyncRun, guard: Guard, progress: Progress) -> None
     guard.refuse_too_many_organizations(len(rows))
     absent = _valid(run, [row[0] for row in rows], progress)
     progress.start(len(absent), "absent organizations")
-    for ids in _batches(absent, MAX_FILTER_IDS):
+    for ids in _batches(absent, MAX_IDS):
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
             living = get_clerk_orgs(ids)
         sync.write_organizations(living)
@@ -126,7 +138,7 @@ def end_memberships(run: SyncRun, guard: Guard, progress: Progress) -> None:
     progress.start(len(absent), "absent memberships")
     gone: list[int] = []
     for clerk_org_id, members in groupby(absent, key=lambda member: member[1]):
-        for batch in _batches(members, MAX_FILTER_IDS):
+        for batch in _batches(members, MAX_IDS):
             gone += _gone(run, clerk_org_id, batch, progress)
             progress.advance(len(batch))
     for ids in _batches(gone, END_AT_ONCE):

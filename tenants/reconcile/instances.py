@@ -3,7 +3,7 @@
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS, clerk_settings
 from clerk_integration.deadlines import clerk_deadline
 from clerk_integration.instance import get_clerk_instance
-from clerk_integration.models import LearnedInstance
+from clerk_integration.webhooks.instances import known_instance_id
 from tenants import runs
 from tenants.exceptions import WrongInstance
 
@@ -30,8 +30,8 @@ def _expected() -> tuple[str, str]:
     """The instance of this mirror, as far as it is known, and who says so."""
     if clerk_settings.instance_id:
         return clerk_settings.instance_id, "CLERK_INSTANCE_ID"
-    learned = LearnedInstance.objects.first()
-    if learned is not None:
-        return learned.instance_id, "that of the first webhook"
+    learned = known_instance_id()
+    if learned:
+        return learned, "that of the first webhook"
     last = runs.last_complete()
     return (last.instance_id if last else ""), "that of the last full sync"

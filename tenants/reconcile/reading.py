@@ -7,8 +7,8 @@ later ones down and is not met itself. Three things together catch both:
 * While the list stands still, pages follow each other without overlap, and each must come with the
   same total and with nothing of the page before it.
 * As soon as that fails, the page is read again from OVERLAP records further up, and so are the later
-  ones until the list stands still. A page that shares a record with the one before it continues it without a gap. One that
-  shares none breaks the pass.
+  ones until the list stands still. A page that shares a record with the one before it continues it
+  without a gap. One that shares none breaks the pass.
 * At the end, as many different records must have come as Clerk counts at last. If not, or if the pass
   is broken, the list is read again from the start.
 
@@ -16,7 +16,7 @@ What is left is a record skipped because one was deleted and another added betwe
 and nothing else before the end. So nobody is retired for absence alone: see `absence`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, Generic, Protocol, TypeVar
@@ -116,7 +116,7 @@ class _Pass(Generic[Record]):
         """What Clerk counted at last."""
         return 0 if self._behind is None or self._behind.total is None else self._behind.total
 
-    def pages(self) -> Iterator[ClerkPage[Record]]:
+    def pages(self) -> Generator[ClerkPage[Record], None, None]:
         """Yield the pages, the next one being fetched meanwhile by a thread."""
         with ThreadPoolExecutor(1, thread_name_prefix="clerk-page") as pool:
             coming: Future[ClerkPage[Record]] | None = pool.submit(self._fetch_page, self._offset())

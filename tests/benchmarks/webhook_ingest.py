@@ -7,8 +7,9 @@ import sys
 from statistics import median
 from typing import Any
 
-from tests.benchmarks._clerk import PROJECT, child_environment, local_clerk
+from tests.benchmarks._clerk import local_clerk
 from tests.benchmarks._report import Report
+from tests.children import PROJECT, child_environment
 from tests.sandbox import SandboxControl
 
 TARGET = 0.85
@@ -28,6 +29,8 @@ PUBLIC_METADATA = {
         "taxId": "DE123456789",
     },
     "branding": {"color": "#0f766e", "logo": "https://assets.example.com/logos/acme.svg", "theme": "dark"},
+    "contacts": {"security": "security@acme.example.com", "billing": "accounts.payable@acme.example.com"},
+    "limits": {"projects": 500, "storageGb": 2048, "apiCallsPerMinute": 6000},
 }
 PRIVATE_METADATA = {"crm": {"account": "0015g00000XyZ12AAF", "owner": "sales-emea"}, "risk": {"score": 12}}
 MEMBER_METADATA = {
@@ -37,13 +40,14 @@ MEMBER_METADATA = {
     "manager": "user_2aBcDeFgHiJkLmNoPqRsTuVwXyZ",
     "preferences": {"digest": "weekly", "locale": "de-DE", "timezone": "Europe/Berlin", "beta": True},
     "skills": ["kubernetes", "postgresql", "python", "terraform", "observability"],
+    "notifications": {"email": True, "sms": False, "slackChannel": "#platform-alerts"},
     "onboarding": {"completed": True, "steps": ["profile", "security", "team", "first-project"]},
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the size."""
-    parser.add_argument("--pairs", type=int, default=60, help="rounds of 100 deliveries for each of the two")
+    parser.add_argument("--pairs", type=int, default=240, help="rounds of 25 deliveries for each of the two")
     parser.add_argument("--deliveries", type=int, default=50_000, help="over which memory is watched")
 
 
@@ -53,7 +57,7 @@ def run(arguments: argparse.Namespace) -> Report:
     Both views are called through the same WSGI application: same middleware, same database connection
     with its check at each request, same bodies, fresh ids and signatures; they take turns.
     """
-    with local_clerk(organizations=0, members=0) as clerk:
+    with local_clerk() as clerk:
         bodies = _events(clerk)
         found = _measure(clerk, bodies, arguments)
     report = Report(("what", "deliveries/s", "beside the bare view"))
@@ -83,7 +87,7 @@ def _measure(clerk: SandboxControl, bodies: list[str], arguments: argparse.Names
         [sys.executable, "-m", "tests.benchmarks._ingest_child"],
         cwd=PROJECT,
         env={
-            **child_environment(clerk),
+            **child_environment(clerk.description),
             "CLERK_WEBHOOK_SIGNING_SECRET": clerk.description["webhookSigningSecret"],
             "DEBUG": "false",
             "PYTHONWARNINGS": "ignore:No directory at",  # no static files were collected

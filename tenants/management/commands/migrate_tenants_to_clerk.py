@@ -1,4 +1,4 @@
-"""`manage.py migrate_tenants_to_clerk`: an organization in Clerk for every legacy tenant, members included."""
+"""`manage.py migrate_tenants_to_clerk`: an organization in Clerk for every legacy tenant, with members."""
 
 import csv
 from argparse import ArgumentParser
@@ -20,6 +20,9 @@ from tenants.backfill.step import Outcome
 from tenants.exceptions import TenantError
 from tenants.management.interrupts import stop_on_signals
 from tenants.management.progress import CommandProgress
+from tenants.models import SyncRun
+
+FOLLOW_SECONDS = 1.0
 
 COLUMNS = ("tenant_id", "action", "organization_id", "error")
 GO_ON = "Run the same command again to go on: what is done stays done, and nothing is created twice."
@@ -39,22 +42,48 @@ class Command(BaseCommand):
         parser.add_argument("--tenant", type=int, action="append", nargs="+", metavar="ID", dest="tenants")
         parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N tenants")
         parser.add_argument("--concurrency", type=_positive, default=8, metavar="N", help="default: 8")
-        parser.add_argument("--owner", metavar="USER_ID", help="first member where nobody of the tenant can be")
+        parser.add_argument(
+            "--owner", metavar="USER_ID", help="first member where nobody of the tenant can be"
+        )
         parser.add_argument("--report", type=Path, metavar="FILE.csv", help="one line for each tenant")
         parser.add_argument("--enqueue", action="store_true", help="leave the work to the workers")
+        parser.add_argument("--follow", type=_positive, metavar="RUN", help="watch what workers do for a run")
         parser.add_argument("--json", action="store_true", help="print a JSON summary as the last line")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Plan, then carry out, enqueue or print the plan."""
         progress = CommandProgress(self.stdout, as_json=options["json"])
+        if options["follow"] is not None:
+            self._follow(options["follow"], progress)
+            return
         plan = self._plan(options)
         if options["dry_run"]:
             self._print(plan, progress, options["report"])
         elif options["enqueue"]:
             run = enqueue(plan)
+            progress.note(f"Workers do it now (`procrastinate worker`); watch it with --follow {run.pk}.")
             progress.finish({"run": run.pk, "tenants": len(plan.rows), **plan.counts})
         else:
             self._carry_out(plan, progress, options)
+
+    def _follow(self, run_id: int, progress: CommandProgress) -> None:
+        """Show how far an enqueued run is, until it ends or Ctrl-C; the workers go on either way."""
+        run = SyncRun.objects.filter(pk=run_id, kind=SyncRun.Kind.MIGRATION).first()
+        if run is None:
+            raise CommandError(f"There is no migration {run_id}.")
+        progress.start(run.cursor["tenants"], "tenants")
+        done = 0
+        with stop_on_signals() as stopping:
+            while True:
+                run.refresh_from_db()
+                done, before = run.created + run.updated + run.unchanged + run.failed, done
+                progress.advance(done - before)
+                if run.state != SyncRun.State.RUNNING or stopping.wait(FOLLOW_SECONDS):
+                    break
+        counts = {name: getattr(run, name) for name in ("created", "updated", "unchanged", "failed")}
+        progress.finish({"run": run.pk, "state": run.state, **counts})
+        if run.error:
+            raise CommandError(run.error)
 
     def _plan(self, options: dict[str, Any]) -> Plan:
         groups = options["tenants"]
@@ -86,7 +115,7 @@ class Command(BaseCommand):
             def report(outcome: Outcome) -> None:
                 _tell(outcome, progress)
                 lines.writerow(
-                    [outcome.tenant_id, outcome.result.value, outcome.organization_id, _errors(outcome)]
+                    [outcome.tenant_id, outcome.result.value, outcome.organization_id, outcome.message]
                 )
                 record.add(outcome)
 
@@ -116,19 +145,15 @@ class Command(BaseCommand):
 
 def _tell(outcome: Outcome, progress: CommandProgress) -> None:
     if outcome.failed:
-        progress.note(f"{outcome.result:<9}tenant {outcome.tenant_id}: {_errors(outcome)}")
+        progress.note(f"{outcome.result:<9}tenant {outcome.tenant_id}: {outcome.message}")
     progress.advance()
-
-
-def _errors(outcome: Outcome) -> str:
-    return "; ".join(part for part in (outcome.error, *outcome.member_problems) if part)
 
 
 @contextmanager
 def _report_to(path: Path | None) -> Iterator[Any]:
     """A CSV writer whose lines are in the file at once, so that a run that is killed leaves what it knew."""
     try:
-        file = open(path or "/dev/null", "w", newline="", encoding="utf-8", buffering=1)  # noqa: PTH123, SIM115
+        file = open(path or "/dev/null", "w", newline="", encoding="utf-8", buffering=1)  # noqa: SIM115  (below)
     except OSError as error:
         raise CommandError(f"The report cannot be written: {error}. Nothing was changed.") from error
     with file:

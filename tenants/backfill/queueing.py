@@ -1,0 +1,106 @@
+"""A plan in slices for any number of workers: the same steps, the same pace, one run on record."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from procrastinate.jobs import Job
+
+from clerk_integration.jobs import queue
+from clerk_integration.organizations import get_clerk_org
+from clerk_integration.pace import paced
+from tenants import sync
+from tenants.backfill.census import Census
+from tenants.backfill.organization import Draft, attempts_for
+from tenants.backfill.plan import Action, Plan, PlanRow
+from tenants.backfill.record import MigrationRecord, conclude_slices
+from tenants.backfill.run import carry_out, census_of
+from tenants.backfill.step import Outcome, migrate
+from tenants.models import CreationAttempt, SyncRun
+
+State = CreationAttempt.State
+
+SLICE = 25
+"""Tenants in one job: some seconds of work at Clerk's limit for live keys, ten times that for test keys."""
+
+CONCURRENCY = 4
+"""Tenants that one job has in flight; the pace is shared by all jobs anyway."""
+
+MIGRATE_SLICE = "tenants.tasks.migrate_slice"
+
+BULK = "bulk"
+"""The queue of long work, which a worker of its own may take."""
+
+
+def enqueue(plan: Plan) -> SyncRun:
+    """Put the plan's work on the queue in slices; return the run that shows how far it is.
+
+    What needs no work (conflicts, tenants that are linked) is counted at once. Writes `sync_runs` and
+    the jobs.
+    """
+    work = [row for row in plan.rows if row.draft is not None]
+    slices = [work[start : start + SLICE] for start in range(0, len(work), SLICE)]
+    record = MigrationRecord.begin(len(plan.rows), slices=len(slices))
+    for row in plan.rows:
+        if row.draft is None:
+            record.add(migrate(row, plan.census))
+    record.save()
+    for number, rows in enumerate(slices):
+        arguments = {"run_id": record.run.pk, "number": number, "rows": [_packed(row) for row in rows]}
+        queue.defer_job(
+            Job(task_name=MIGRATE_SLICE, queue=BULK, task_kwargs=arguments, lock=None, queueing_lock=None)
+        )
+    conclude_slices(record.run.pk)
+    record.run.refresh_from_db()
+    return record.run
+
+
+def migrate_slice(run_id: int, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Carry out one slice of a plan; repeated, it does what is left. Raise ClerkError and ClerkIsDown."""
+    run = SyncRun.objects.get(pk=run_id)
+    record = MigrationRecord(run)
+    with paced():
+        work = [_unpacked(row) for row in rows]
+        census = _census_if_needed(work)
+    problems: list[str] = []
+
+    def report(outcome: Outcome) -> None:
+        record.add(outcome)
+        if outcome.failed:
+            problems.append(f"tenant {outcome.tenant_id}: {outcome.message}")
+
+    try:
+        carry_out(
+            Plan(work, census),
+            concurrency=CONCURRENCY,
+            stopping=threading.Event(),
+            report=report,
+            note=lambda line: None,
+        )
+    finally:
+        record.save()
+    record.close_slice(number, [row.tenant_id for row in work], problems)
+    conclude_slices(run_id)
+
+
+def _census_if_needed(rows: Sequence[PlanRow]) -> Census:
+    """Clerk is searched only when there is an attempt of unknown outcome."""
+    attempts = attempts_for([row.tenant_id for row in rows]).values()
+    if any(attempt.state in (State.SENT, State.UNKNOWN) for attempt in attempts):
+        return census_of(rows)
+    return Census(began_at=sync.clock())
+
+
+def _packed(row: PlanRow) -> dict[str, Any]:
+    draft = None if row.draft is None else asdict(row.draft)
+    organization_id = None if row.organization is None else row.organization.id
+    return {"name": row.name, "action": row.action.value, "draft": draft, "organization_id": organization_id}
+
+
+def _unpacked(packed: Mapping[str, Any]) -> PlanRow:
+    draft = Draft(**packed["draft"])
+    organization_id = packed["organization_id"]
+    organization = None if organization_id is None else get_clerk_org(organization_id)
+    action = Action(packed["action"])
+    return PlanRow(draft.tenant_id, packed["name"], action, "", draft, organization)
