@@ -17,6 +17,7 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Now
 from django.utils import timezone
 from procrastinate import sql
+from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 from procrastinate.exceptions import UniqueViolation
 from procrastinate.jobs import Status as JobStatus
@@ -50,8 +51,8 @@ def rescue_stalled_jobs() -> int:
 
     A worker is given up when its heartbeat is older than `stalled_worker_timeout`. A delivery's job is
     closed and a new one takes its place; at the third crash both are failed, and the delivery says so.
-    Other jobs are tried again, three times in all. What another rescue is at, or somebody still
-    processes, is left alone. One transaction.
+    Other jobs are tried three times in all, beside the retries of their own task. What another rescue
+    is at, or somebody still processes, is left alone. One transaction.
     """
     # Which of a worker's jobs took it down is unknown, and the others must not fall with it again and
     # again: of the jobs that are rescued together only one runs at a time.
@@ -70,7 +71,7 @@ def rescue_stalled_jobs() -> int:
 def rescue_forgotten_deliveries() -> int:
     """Replace the jobs whose end a living worker could not record; return how many. One transaction.
 
-    Of that worker's own work nothing is lost, and no crash is counted.
+    That worker lives, so no crash is counted.
     """
     started = ProcrastinateEvent.objects.filter(
         job=OuterRef("pk"), type="started", at__gt=Now() - FORGOTTEN_AFTER
@@ -136,8 +137,8 @@ def _replace(job: ProcrastinateJob, *, crashes: int, lock: str | None = None) ->
 
 
 def _repeat(job: ProcrastinateJob) -> bool:
-    """Put a job back into its queue, unless it is there already or has crashed too many workers."""
-    if job.attempts + 1 >= CRASH_LIMIT:
+    """Put a job back into its queue, unless it is there already or has been tried too often."""
+    if job.attempts + 1 >= CRASH_LIMIT + _retries(job.task_name):
         _close(job, JobStatus.FAILED)
         return True
     try:
@@ -147,6 +148,12 @@ def _repeat(job: ProcrastinateJob) -> bool:
         # Its queueing lock: the same work waits already.
         _close(job, JobStatus.ABORTED)
     return True
+
+
+def _retries(task_name: str) -> int:
+    """How often the task is tried again when it fails; those tries do not tell of crashes."""
+    task = app.tasks.get(task_name)
+    return getattr(task and task.retry_strategy, "max_attempts", None) or 0
 
 
 def _close(job: ProcrastinateJob, status: JobStatus) -> None:

@@ -50,5 +50,6 @@ def logging_settings(*, level: str, fmt: str) -> dict[str, Any]:
             "httpcore": {"level": "WARNING"},
             # Every process would begin with a line about the tasks it knows.
             "procrastinate.blueprints": {"level": "WARNING"},
+            "procrastinate.periodic": {"level": "WARNING"},
         },
     }

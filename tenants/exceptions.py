@@ -3,6 +3,7 @@
 TenantError
 ├── TenantInactive           the tenant is suspended or deactivated; only a status change is possible
 ├── NotAMember               the user has no (active) membership of the tenant or organization
+├── InvalidFile              a file of an operator has lines that cannot be; the message names them
 ├── UnknownTenants           there are no tenants with these ids
 ├── UnknownOrganization      Clerk does not know the organization id
 ├── OrganizationDeleted      the organization id is dead in Clerk
@@ -34,6 +35,10 @@ class TenantInactive(TenantError):
 
 class NotAMember(TenantError):
     """The user is not an active member."""
+
+
+class InvalidFile(TenantError):
+    """A file cannot be used; the message names its lines."""
 
 
 class UnknownTenants(TenantError):

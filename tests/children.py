@@ -17,7 +17,6 @@ def child_environment(clerk: Mapping[str, str]) -> dict[str, str]:
     return {
         **os.environ,
         "DATABASE_URL": f"postgres://{database['USER']}@/{database['NAME']}?{where}",
-        "DEBUG": "false",  # which would keep every statement in memory
         "CLERK_API_URL": clerk["apiUrl"],
         "CLERK_SECRET_KEY": clerk["secretKey"],
         "CLERK_INSTANCE_ID": clerk["instanceId"],

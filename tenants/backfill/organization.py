@@ -66,7 +66,7 @@ def is_unfinished(attempt: CreationAttempt) -> bool:
 def unfinished_attempts() -> list[CreationAttempt]:
     """Return the attempts of which `is_unfinished` is true."""
     mine = CreationAttempt.objects.filter(clerk_user_id=CALLER).exclude(state=State.FAILED)
-    return list(mine.filter(Q(answer=None) | ~Q(answer__has_key=transitions.BACKFILLED)))
+    return list(mine.filter(Q(answer__isnull=True) | ~Q(answer__has_key=transitions.BACKFILLED)))
 
 
 def tenant_of(attempt: CreationAttempt) -> int:

@@ -48,14 +48,16 @@ def run_demo(port: int, *, serve: bool, reset: bool) -> None:
     with reserve(port) as listener, Children(interrupts) as children:
         report.line("Starting PostgreSQL, a local Clerk, the web server and a worker ...")
         started = time.monotonic()
+        # It starts while PostgreSQL does.
+        clerk_process = start_clerk(children)
         with interrupts.held():
             # PostgreSQL's own start must not be cut in half.
             name = f"{connection.settings_dict['NAME']}_demo_{port}"
             database_url = use_demo_database(name, reset=reset)
-        clerk = start_clerk(children)
+        prepare_tables()
+        clerk = LocalClerk.described_by(clerk_process)
         environment = clients_environment(clerk, database_url)
         start_web(children, listener, environment)
-        prepare_tables()
         start_worker(children, environment)
         url = f"http://{HOST}:{port}"
         wait_until_ready(children, HttpClient(url))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Self
 
 from django.conf import settings
 from procrastinate.contrib.django.models import ProcrastinateWorker
@@ -38,6 +39,20 @@ class LocalClerk:
     issuer: str
     instance_id: str
     webhook_signing_secret: str
+
+    @classmethod
+    def described_by(cls, process: Child) -> Self:
+        """Wait until the sandbox serves; raise DemoError when it does not."""
+        described = json.loads(process.first_line())
+        return cls(
+            process=process,
+            api_url=described["apiUrl"],
+            secret_key=described["secretKey"],
+            jwt_key=described["jwtKey"],
+            issuer=described["issuer"],
+            instance_id=described["instanceId"],
+            webhook_signing_secret=described["webhookSigningSecret"],
+        )
 
     @property
     def control_url(self) -> str:
@@ -73,20 +88,10 @@ def reserve(port: int) -> socket.socket:
     return listener
 
 
-def start_clerk(children: Children) -> LocalClerk:
+def start_clerk(children: Children) -> Child:
     """Start `manage.py clerk_sandbox` with two users, on any free port; it keeps its records in memory."""
     command = _manage("clerk_sandbox", "--users", str(USERS))
-    process = children.start("clerk", command, isolated_environment(SECRET_KEY=secrets.token_urlsafe(32)))
-    described = json.loads(process.first_line())
-    return LocalClerk(
-        process=process,
-        api_url=described["apiUrl"],
-        secret_key=described["secretKey"],
-        jwt_key=described["jwtKey"],
-        issuer=described["issuer"],
-        instance_id=described["instanceId"],
-        webhook_signing_secret=described["webhookSigningSecret"],
-    )
+    return children.start("clerk", command, isolated_environment(SECRET_KEY=secrets.token_urlsafe(32)))
 
 
 def clients_environment(clerk: LocalClerk, database_url: str) -> dict[str, str]:

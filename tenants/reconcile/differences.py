@@ -31,7 +31,7 @@ LEFT JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT fact.name, fact.slug, fact.image_url AS logo_url, fact.public_metadata AS clerk_metadata,
            fact.created_at AS clerk_created_at, fact.updated_at AS clerk_updated_at) AS listed
-WHERE mirrored IS DISTINCT FROM listed
+WHERE to_jsonb(mirrored) IS DISTINCT FROM to_jsonb(listed)
   AND coalesce(tenants.clerk_updated_at, 0) <= coalesce(fact.updated_at, 0)
   AND NOT EXISTS (SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.id)
 ORDER BY fact.id
@@ -51,7 +51,7 @@ LEFT JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT fact.id AS clerk_membership_id, fact.role, true AS is_active,
            fact.created_at AS clerk_created_at, fact.updated_at AS clerk_updated_at) AS listed
-WHERE mirrored IS DISTINCT FROM listed
+WHERE to_jsonb(mirrored) IS DISTINCT FROM to_jsonb(listed)
   AND CASE
         WHEN memberships.clerk_membership_id IS NULL THEN true
         WHEN memberships.clerk_membership_id = fact.id

@@ -52,4 +52,4 @@ def bare_insert(message_id: str, text: str) -> int:
         return int(cursor.fetchone()[0])
 
 
-urlpatterns = [*of_the_project, path(PATH.removeprefix("/"), bare_receiver)]
+urlpatterns = [path(PATH.removeprefix("/"), bare_receiver), *of_the_project]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests import children
 from tests.children import PROJECT
 from tests.sandbox import SandboxControl
 
@@ -28,3 +29,12 @@ def local_clerk(
         finally:
             control.close()
             process.terminate()
+
+
+def child_environment(clerk: SandboxControl) -> dict[str, str]:
+    """Return the environment of a child process that works on the same database and Clerk.
+
+    As in production: DEBUG would keep every statement in memory. `--skip-checks` lets commands run with
+    a local Clerk nevertheless.
+    """
+    return children.child_environment(clerk.description) | {"DEBUG": "false"}

@@ -16,7 +16,7 @@ from wsgiref.types import WSGIApplication
 from wsgiref.util import setup_testing_defaults
 
 import django
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
@@ -121,7 +121,7 @@ def statement_counts(web: Web, body: str) -> dict[str, int]:
 
 
 def floors(bodies: Iterable[str]) -> dict[str, float]:
-    """Return how often in a second one can sign, and insert a row in a transaction, with nothing around."""
+    """Return how often in a second one can sign a body, and insert a row, with nothing around it."""
     texts = list(islice(cycle(bodies), FLOOR))
     [secret, *_] = settings.CLERK_WEBHOOK_SIGNING_SECRET
     return {

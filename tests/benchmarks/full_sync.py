@@ -8,9 +8,9 @@ from typing import Any
 
 from django.db import connection
 
-from tests.benchmarks._clerk import local_clerk
+from tests.benchmarks._clerk import child_environment, local_clerk
 from tests.benchmarks._report import Report
-from tests.children import PROJECT, child_environment
+from tests.children import PROJECT
 from tests.sandbox import SandboxControl
 
 MEMBERS = 3
@@ -64,7 +64,7 @@ def _sync(clerk: SandboxControl) -> dict[str, Any]:
     child = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks._sync_child"],
         cwd=PROJECT,
-        env=child_environment(clerk.description),
+        env=child_environment(clerk),
         stdout=subprocess.PIPE,
         check=True,
     )

@@ -8,10 +8,10 @@ import sys
 import time
 from typing import Any
 
-
 from tenants.models import Membership, Tenant
-from tests.benchmarks._clerk import PROJECT, child_environment, local_clerk
+from tests.benchmarks._clerk import child_environment, local_clerk
 from tests.benchmarks._report import Report
+from tests.children import PROJECT
 from tests.sandbox import SandboxControl
 
 MEMBERS = 3

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -25,6 +25,8 @@ DEADLINE = 120.0
 PACKAGES = ("config", "clerk_integration", "tenants", "templates")
 SERVING = "Ctrl-C stops everything."
 CREATE_ROUTE = '    Route("POST", "/v1/organizations", create_organization),\n'
+RENAME_HANDLER = '    register("organization.updated", organization_written)\n'
+MEMBER_HANDLER = '    register("organizationMembership.deleted", membership_deleted)\n'
 
 
 class Demo:
@@ -69,8 +71,9 @@ class Demo:
         deadline = time.monotonic() + DEADLINE
         while True:
             for child in psutil.Process(self.process.pid).children():
-                if word in " ".join(child.cmdline()):
-                    return child
+                with suppress(psutil.NoSuchProcess):  # PostgreSQL's start has short-lived ones
+                    if word in " ".join(child.cmdline()):
+                        return child
             assert self.process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -137,6 +140,12 @@ def left_running(project: Path) -> list[str]:
     return found
 
 
+def remove(line: str, file: Path) -> None:
+    source = file.read_text()
+    assert source.count(line) == 1
+    file.write_text(source.replace(line, ""))
+
+
 def created_id(output: str) -> int:
     """Return the id of the tenant that the first step printed."""
     match = re.search(r'\{"id": (\d+), "clerkOrgId"', output)
@@ -158,6 +167,8 @@ def test_demo_with_an_empty_environment_takes_every_step_and_leaves_nothing_runn
         r"POST /api/v1/tenants/create -> 500, \d+ ms\n.*Failed to create organization", demo.output
     )
     assert re.search(r'"name": "From before Clerk", "clerkOrgId": null, "role": "owner"', demo.output)
+    assert len(re.findall(r"by webhook, \d+ ms after Clerk was asked", demo.output)) == 2
+    assert re.search(r'"name": "From before Clerk, migrated", "clerkOrgId": "org_\w+", ', demo.output)
     assert demo.output.rstrip().endswith("steps held.")
     assert "\x1b" not in demo.output
     assert left_running(project) == []
@@ -166,16 +177,46 @@ def test_demo_with_an_empty_environment_takes_every_step_and_leaves_nothing_runn
 @pytest.mark.slow
 def test_demo_whose_local_clerk_cannot_create_fails_in_that_step(start: Start, tmp_path: Path) -> None:
     base_dir = copy_of_the_project(tmp_path / "project")
-    routes = base_dir / "clerk_integration" / "sandbox" / "routes" / "organizations.py"
-    source = routes.read_text()
-    assert source.count(CREATE_ROUTE) == 1
-    routes.write_text(source.replace(CREATE_ROUTE, ""))
+    remove(CREATE_ROUTE, base_dir / "clerk_integration" / "sandbox" / "routes" / "organizations.py")
     demo = start("--no-serve", "--port", free_port(), base_dir=base_dir)
     assert demo.wait() == 1
     assert demo.complaints[0].startswith("CommandError: Step 1 failed (Create a tenant")
     assert "✓" not in demo.output
     assert left_running(base_dir) == []
     forget_database(base_dir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("handler", "claim"),
+    [
+        (RENAME_HANDLER, '"Renamed in Clerk" is the name here'),
+        (MEMBER_HANDLER, '"Created in Clerk" is gone from the list'),
+    ],
+)
+def test_demo_without_a_handler_of_webhooks_fails_in_their_step(
+    start: Start, tmp_path: Path, handler: str, claim: str
+) -> None:
+    base_dir = copy_of_the_project(tmp_path / "project")
+    remove(handler, base_dir / "tenants" / "webhooks.py")
+    demo = start("--no-serve", "--port", free_port(), base_dir=base_dir)
+    assert demo.wait() == 1
+    assert demo.complaints[0].startswith(
+        f"CommandError: Step 7 failed (Changes in Clerk arrive by webhook). Not so: {claim}"
+    )
+    forget_database(base_dir)
+
+
+@pytest.mark.slow
+def test_demo_whose_worker_does_nothing_fails_in_the_step_of_webhooks_and_stops_it(
+    start: Start, project: Path
+) -> None:
+    demo = start("--no-serve", "--port", free_port())
+    demo.wait_for("Started in")
+    demo.child("procrastinate").suspend()
+    assert demo.wait() == 1
+    assert demo.complaints[0].startswith("CommandError: Step 7 failed (Changes in Clerk arrive by webhook)")
+    assert left_running(project) == []
 
 
 @pytest.mark.slow
@@ -273,7 +314,9 @@ def connect(project: Path, database: str) -> psycopg.Connection[tuple[object, ..
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["Starting", "4. Clerk is down", "5. Clerk is down"])
+@pytest.mark.parametrize(
+    "moment", ["Starting", "4. Clerk is down", "5. Clerk is down", "manage.py migrate_tenants_to_clerk"]
+)
 def test_demo_interrupted_before_the_end_of_the_walk_stops_everything(
     start: Start, project: Path, moment: str
 ) -> None:
@@ -301,7 +344,32 @@ def test_demo_started_again_does_not_wait_for_a_lister_that_is_gone(start: Start
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("word", ["clerk_sandbox", "gunicorn"])
+def test_demo_started_again_leaves_alone_what_an_earlier_clerk_has_sent(start: Start, project: Path) -> None:
+    port = free_port()
+    demo = start("--port", port)
+    demo.wait_for(SERVING)
+    with connect(project, f"tenants_demo_{port}") as connection:
+        connection.execute(
+            "INSERT INTO webhook_deliveries (svix_id, event_type, payload, status)"
+            " VALUES ('msg_earlier', 'organization.updated', '{}', 'received')"
+        )
+        connection.execute(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, scheduled_at)"
+            " VALUES ('webhooks', 'earlier', now() + interval '1 hour')"
+        )
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.wait() == 0
+    again = start("--port", port)
+    again.wait_for(SERVING)
+    with connect(project, f"tenants_demo_{port}") as connection:
+        deliveries = "SELECT FROM webhook_deliveries WHERE svix_id = 'msg_earlier'"
+        assert connection.execute(deliveries).fetchall() == []
+        jobs = "SELECT FROM procrastinate_jobs WHERE task_name = 'earlier'"
+        assert connection.execute(jobs).fetchall() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", ["clerk_sandbox", "gunicorn", "procrastinate"])
 def test_demo_terminated_as_soon_as_a_process_is_there_stops_it(
     start: Start, project: Path, word: str
 ) -> None:
@@ -313,7 +381,9 @@ def test_demo_terminated_as_soon_as_a_process_is_there_stops_it(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("word", "name"), [("clerk_sandbox", "clerk"), ("gunicorn", "web")])
+@pytest.mark.parametrize(
+    ("word", "name"), [("clerk_sandbox", "clerk"), ("gunicorn", "web"), ("procrastinate", "worker")]
+)
 def test_demo_whose_process_dies_names_it_and_fails(
     start: Start, project: Path, word: str, name: str
 ) -> None:

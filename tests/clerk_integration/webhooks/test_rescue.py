@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections, transaction
+from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from clerk_integration.jobs import queue
@@ -241,6 +242,21 @@ def test_crashed_job_of_another_task_is_tried_three_times() -> None:
         seen.append(ProcrastinateJob.objects.get().status)
 
     assert seen == ["todo", "todo", "failed"]
+
+
+def test_retries_of_its_own_do_not_count_against_a_crashed_job() -> None:
+    @app.task(name="tests.patient", retry=2)
+    def patient() -> None: ...
+
+    patient.defer()
+    seen = []
+    for _ in range(5):
+        fetch(worker(silent_for=16))
+        assert rescue_stalled_jobs() == 1
+        seen.append(ProcrastinateJob.objects.get().status)
+    del app.tasks["tests.patient"]
+
+    assert seen == ["todo", "todo", "todo", "todo", "failed"]
 
 
 def test_crashed_rescue_neither_stops_the_next_one_nor_piles_up() -> None:

@@ -1,0 +1,58 @@
+"""`manage.py link_tenants`: legacy tenants are linked to organizations that exist."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from clerk_integration.exceptions import ClerkError
+from tenants.exceptions import TenantError
+from tenants.linking import Linked, link_all, read_links
+from tenants.management.interrupts import stop_on_signals
+from tenants.management.progress import CommandProgress
+
+
+class Command(BaseCommand):
+    """Checks the whole file, then links line by line; exit code 1 when any line failed."""
+
+    help = (
+        "Link legacy tenants to organizations that exist in Clerk, from a CSV file with the columns "
+        "tenant_id and clerk_org_id. The whole file is checked before the first link is made."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the options."""
+        parser.add_argument("file", type=Path, metavar="FILE.csv")
+        parser.add_argument("--dry-run", action="store_true", help="check the file and link nothing")
+        parser.add_argument("--json", action="store_true", help="print a JSON summary as the last line")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Check, then link."""
+        progress = CommandProgress(self.stdout, as_json=options["json"])
+        try:
+            links = read_links(options["file"])
+        except (ClerkError, TenantError) as error:
+            raise CommandError(str(error)) from error
+        if options["dry_run"]:
+            progress.finish({"dry_run": True, "to_link": len(links)})
+            return
+        outcomes: list[Linked] = []
+
+        def report(outcome: Linked) -> None:
+            outcomes.append(outcome)
+            if outcome.error:
+                progress.note(f"line {outcome.link.line}: {outcome.error}")
+            progress.advance()
+
+        progress.start(len(links), "links")
+        with stop_on_signals() as stopping:
+            link_all(links, stopping=stopping, report=report)
+        failed = sum(bool(outcome.error) for outcome in outcomes)
+        left = len(links) - len(outcomes)
+        progress.finish({"linked": len(outcomes) - failed, "failed": failed, "not_tried": left})
+        if failed or left:
+            raise CommandError(
+                f"{failed} links failed and {left} were not tried; the others stand."
+                " Run it again with the same file."
+            )

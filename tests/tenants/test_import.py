@@ -1,0 +1,179 @@
+"""`import_tenants`: whole files or nothing, every wrong line named, and a second time changes nothing."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from tenants.models import Membership, SyncRun, Tenant
+
+pytestmark = pytest.mark.django_db
+
+CSV = """\
+external_id,name,slug,status,user_id,role
+a1,Acme,acme,active,user_1,owner
+a1,Acme,acme,active,user_2,member
+b2,"Old, & Sons",,suspended,,
+"""
+JSONL = """\
+{"external_id": "a1", "name": "Acme", "slug": "acme", "members": [\
+{"user_id": "user_1", "role": "owner"}, {"user_id": "user_2", "role": "member"}]}
+{"external_id": "b2", "name": "Old, & Sons", "status": "suspended"}
+"""
+
+Import = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Import:
+    """Import a text as a file; return the summary."""
+
+    def run(text: str | bytes, *arguments: str, suffix: str = ".csv") -> dict[str, Any]:
+        path = tmp_path / f"tenants{suffix}"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        call_command("import_tenants", str(path), "--json", *arguments)
+        return dict(json.loads(capsys.readouterr().out.splitlines()[-1]))
+
+    return run
+
+
+def refusal(load: Import, text: str | bytes, **options: str) -> str:
+    with pytest.raises(CommandError) as refused:
+        load(text, **options)
+    assert not Tenant.objects.exists()
+    assert not Membership.objects.exists()
+    assert "Nothing was changed." in str(refused.value)
+    return str(refused.value)
+
+
+def rows() -> list[tuple[Any, ...]]:
+    members = Membership.objects.order_by("tenant__external_id", "clerk_user_id")
+    return [
+        *Tenant.objects.order_by("external_id").values_list("external_id", "name", "slug", "status"),
+        *members.values_list("tenant__external_id", "clerk_user_id", "role"),
+    ]
+
+
+@pytest.mark.parametrize(("text", "suffix"), [(CSV, ".csv"), (JSONL, ".jsonl"), ("\ufeff" + CSV, ".csv")])
+def test_import_makes_legacy_tenants_with_members(load: Import, text: str, suffix: str) -> None:
+    summary = load(text, suffix=suffix)
+
+    assert rows() == [
+        ("a1", "Acme", "acme", "active"),
+        ("b2", "Old, & Sons", None, "suspended"),
+        ("a1", "user_1", "owner"),
+        ("a1", "user_2", "member"),
+    ]
+    assert all(tenant.is_legacy for tenant in Tenant.objects.all())
+    assert (summary["tenants_created"], summary["members_created"]) == (2, 2)
+    assert SyncRun.objects.get().kind == "import"
+
+
+@pytest.mark.parametrize(("text", "suffix"), [(CSV, ".csv"), (JSONL, ".jsonl")])
+def test_import_again_changes_nothing(load: Import, text: str, suffix: str) -> None:
+    load(text, suffix=suffix)
+    Tenant.objects.filter(external_id="a1").update(name="Renamed", status="deactivated")
+    Membership.objects.filter(clerk_user_id="user_2").update(role="admin", is_active=False)
+    before = rows()
+
+    summary = load(text, suffix=suffix)
+
+    assert rows() == before
+    assert (summary["tenants"], summary["tenants_created"], summary["members_created"]) == (2, 0, 0)
+
+
+def test_import_adds_what_is_missing(load: Import) -> None:
+    load(CSV)
+
+    summary = load(CSV + 'b2,"Old, & Sons",,suspended,user_3,owner\nc3,Third,,,,\n')
+
+    assert (summary["tenants_created"], summary["members_created"]) == (1, 1)
+
+
+def test_import_leaves_members_of_linked_tenants_to_clerk(load: Import) -> None:
+    load(CSV)
+    Tenant.objects.filter(external_id="a1").update(clerk_org_id="org_1")
+    Membership.objects.all().delete()
+
+    assert load(CSV)["members_created"] == 0
+
+
+def test_import_dry_run_keeps_nothing(load: Import) -> None:
+    assert load(CSV, "--dry-run")["tenants_created"] == 2
+    assert rows() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (",Acme,,,,", "external_id is missing"),
+        ("x,,,,,", "name is missing"),
+        ("x,X,,closed,,", "status 'closed' is none of"),
+        ("x,X,,,user_1,", "role is missing"),
+        ("x,X,,,,owner", "user_id is missing"),
+        ("x,X,,,user_1,boss", "role 'boss' is none of"),
+        ("x,X,,", "4 values for 6 columns"),
+        (f"x,{'X' * 257},,,,", "name has 257 characters, 256 are allowed"),
+        ("x,X\x00,,,,", "name holds characters that cannot be printed"),
+        ("a1,Acme,acme,active,user_1,owner", "repeats line 2"),
+        ("a1,Other,acme,active,user_3,owner", "has another name, slug or status than line 2"),
+    ],
+)
+def test_import_of_a_wrong_line_names_it_and_writes_nothing(load: Import, line: str, problem: str) -> None:
+    assert f"line 5: {problem}" in refusal(load, f"{CSV}{line}\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("{", "no JSON"),
+        ("[]", "no JSON object"),
+        ('{"external_id": 1, "name": "X"}', "external_id is no text"),
+        ('{"external_id": "x", "name": "\\ud800"}', "name holds characters"),
+        ('{"external_id": "x", "name": "X", "members": [1]}', "members is no list of objects"),
+        ('{"external_id": "x", "name": "X", "role": "owner"}', "unknown keys: role"),
+        ('{"external_id": "a1", "name": "Acme", "slug": "acme"}', "repeats line 1"),
+    ],
+)
+def test_import_of_a_wrong_json_line_names_it(load: Import, line: str, problem: str) -> None:
+    assert f"line 3: {problem}" in refusal(load, f"{JSONL}{line}\n", suffix=".jsonl")
+
+
+def test_import_names_the_first_twenty_lines_and_counts_the_rest(load: Import) -> None:
+    said = refusal(load, CSV + "x,,,,,\n" * 50).splitlines()
+
+    assert said[:2] == ["line 5: name is missing", "line 6: name is missing"]
+    assert said[19:] == ["line 24: name is missing", "and 30 more problems", "Nothing was changed."]
+
+
+@pytest.mark.parametrize(
+    ("text", "suffix", "problem"),
+    [
+        ("", ".csv", "missing: 'external_id', 'name'"),
+        ("external_id,nom\n", ".csv", "missing: 'name'; unknown: 'nom'"),
+        ("external_id,name,name\n", ".csv", "twice: 'name'"),
+        ('external_id,name\nx,"unclosed\n', ".csv", "unexpected end of data"),
+        (b"external_id,name\nx,\xff\n", ".csv", "not UTF-8"),
+        (CSV, ".xlsx", "neither .csv nor .jsonl"),
+    ],
+)
+def test_import_of_an_unusable_file_says_so(
+    load: Import, text: str | bytes, suffix: str, problem: str
+) -> None:
+    assert problem in refusal(load, text, suffix=suffix)
+
+
+def test_import_of_a_file_that_does_not_exist_says_so() -> None:
+    with pytest.raises(CommandError, match="cannot be read: No such file"):
+        call_command("import_tenants", "/nowhere.csv")
+
+
+def test_import_of_100000_lines_is_whole(load: Import) -> None:
+    lines = (f"t{number // 4},Tenant,,,user_{number},member" for number in range(100_000))
+
+    summary = load("external_id,name,slug,status,user_id,role\n" + "\n".join(lines))
+
+    assert (summary["tenants_created"], summary["members_created"]) == (25_000, 100_000)
