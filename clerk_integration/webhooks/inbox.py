@@ -32,6 +32,8 @@ PROCESS_LOCK_TIMEOUT = "15s"
 MAX_ERROR_LENGTH = 20_000
 """Characters of an error that are kept, from its end, where a traceback says what happened."""
 
+_json = json.JSONEncoder(separators=(",", ":"), check_circular=False)
+
 # The condition always holds; it is the cheapest place that is evaluated before anything is inserted.
 _INSERT = """
 INSERT INTO webhook_deliveries (svix_id, event_type, organization_id, payload, status)
@@ -73,7 +75,7 @@ def store_delivery(svix_id: str, event: Event, *, enqueue: Enqueue) -> bool:
             svix_id,
             event.type,
             event.organization_id,
-            json.dumps(event.payload if handled else event.envelope),
+            _json.encode(event.payload if handled else event.envelope),
             Status.RECEIVED if handled else Status.IGNORED,
             STORE_LOCK_TIMEOUT,
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import count
 
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.exceptions import ClerkMisconfigured
@@ -84,7 +84,7 @@ def make_plan(
     return _Planner.read(tenants, owner).plan()
 
 
-def _candidates(tenant_ids: Collection[int] | None) -> Sequence[Tenant]:
+def _candidates(tenant_ids: Collection[int] | None) -> QuerySet[Tenant]:
     unfinished = [tenant_of(attempt) for attempt in unfinished_attempts()]
     tenants = Tenant.objects.filter(Q(clerk_org_id=None) | Q(pk__in=unfinished)).order_by("pk")
     if tenant_ids is not None:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from procrastinate.jobs import Job
+from procrastinate.types import JSONDict
 
 from clerk_integration.jobs import queue
 from clerk_integration.organizations import get_clerk_org
@@ -47,7 +48,11 @@ def enqueue(plan: Plan) -> SyncRun:
             record.add(migrate(row, plan.census))
     record.save()
     for number, rows in enumerate(slices):
-        arguments = {"run_id": record.run.pk, "number": number, "rows": [_packed(row) for row in rows]}
+        arguments: JSONDict = {
+            "run_id": record.run.pk,
+            "number": number,
+            "rows": [_packed(row) for row in rows],
+        }
         queue.defer_job(
             Job(task_name=MIGRATE_SLICE, queue=BULK, task_kwargs=arguments, lock=None, queueing_lock=None)
         )

@@ -16,8 +16,8 @@ class Command(BaseCommand):
     """Imports a file whole or not at all; exit code 1 when a line is wrong."""
 
     help = (
-        "Import tenants and members from FILE.csv (a line for each member: external_id, name, [slug], [status], "
-        "[user_id], [role]) or FILE.jsonl (a line for each tenant, with members). Adds what is missing and "
+        "Import tenants and members from FILE.csv (a line for each member: external_id, name, [slug], "
+        "[status], [user_id], [role]) or FILE.jsonl (a line for each tenant, with members). Adds what is missing and "
         "changes nothing that is there."
     )
 

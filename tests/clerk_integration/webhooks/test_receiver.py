@@ -268,3 +268,10 @@ def test_configured_instance_wins_over_the_learned(clerk: WebhookSender) -> None
     LearnedInstance.objects.create(instance_id=new_instance_id())
     assert clerk.send(clerk.event()).status_code == 204
     assert clerk.send(clerk.event(instance_id=LearnedInstance.objects.get().instance_id)).status_code == 400
+
+
+def test_number_too_large_for_a_float_is_stored_as_null(clerk: WebhookSender) -> None:
+    body = json.dumps(clerk.event(data={"id": "org_1", "n": 0})).encode().replace(b'"n": 0', b'"n": 1e999')
+
+    assert clerk.send(body).status_code == 204
+    assert WebhookDelivery.objects.get().payload["data"]["n"] is None
