@@ -143,7 +143,7 @@ def fetch_jwks() -> list[dict[str, Any]]:
 
 
 def _send(operation: Operation) -> Reply:
-    """Send one request when it is its turn; return its successful reply or raise what the reply stands for."""
+    """Send one request in its turn; return its successful reply or raise what the reply stands for."""
     _refuse_open_transaction()
     clerk = _client.get()
     use_turn()

@@ -177,6 +177,7 @@ CLERK_SYNC_MAX_AGE_SECONDS = env.str("CLERK_SYNC_MAX_AGE_SECONDS", default="60")
 # Of `manage.py procrastinate worker`; the rescue of stalled jobs goes by the same timeout.
 PROCRASTINATE_WORKER_DEFAULTS: dict[str, Any] = {
     "concurrency": 4,
+    "fetch_job_polling_interval": 1.0,
     "update_heartbeat_interval": 5.0,
     "stalled_worker_timeout": 15.0,
     # What SIGTERM leaves to running jobs. A thread cannot be ended: PostgreSQL's timeouts bound a delivery.

@@ -102,8 +102,8 @@ def import_tenants(path: Path, *, dry_run: bool, advance: Callable[[int], None])
     status, user_id and role; a tenant without members has one line. JSONL has a line for each tenant
     with the same keys and `members`, a list of objects of user_id and role. Writes `tenants` and
     `memberships`, only what is not there, and a row in `sync_runs`; members of linked tenants are
-    Clerk's and left alone. `advance` hears of the lines that were read. With `dry_run` all is rolled back. Raise InvalidFile,
-    which names every line that is wrong; then nothing is written.
+    Clerk's and left alone. `advance` hears of the lines that were read. With `dry_run` all is rolled
+    back. Raise InvalidFile, which names the lines that are wrong; then nothing is written.
     """
     problems = Problems()
     with transaction.atomic():

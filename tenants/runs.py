@@ -140,7 +140,8 @@ def begin_or_resume(*, instance_id: str, skip_memberships: bool) -> tuple[SyncRu
     """Return the run to carry on, and whether it began earlier; to be called as the sole full sync.
 
     An interrupted run that is younger than an hour, of the same instance and extent, is resumed. A
-    run that says `running` has lost its process: it counts as interrupted. Writes `sync_runs`.
+    run that says `running` has lost its process: it counts as interrupted. Writes `sync_runs`, and
+    deletes the pages of earlier runs when a new one begins.
     """
     syncs = SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC)
     syncs.filter(state=SyncRun.State.RUNNING).update(
@@ -154,6 +155,8 @@ def begin_or_resume(*, instance_id: str, skip_memberships: bool) -> tuple[SyncRu
         )
         latest.refresh_from_db()
         return latest, True
+    # Only a run that may be resumed needs its pages, and none of the earlier ones will be.
+    SyncRunPage.objects.filter(run__kind=SyncRun.Kind.FULL_SYNC).delete()
     run = SyncRun.objects.create(
         kind=SyncRun.Kind.FULL_SYNC,
         holder=_holder(),

@@ -1,21 +1,24 @@
-"""Jobs of `manage.py procrastinate worker`: bulk work in slices, and creations that got no answer.
-
-Full syncs enqueue themselves here as well; what they do stands in `reconcile`.
-"""
+"""Jobs of `manage.py procrastinate worker`: bulk work, and creations that got no answer."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from django.dispatch import receiver
 from procrastinate import RetryStrategy
 from procrastinate.contrib.django import app
+from procrastinate.exceptions import UniqueViolation
+from procrastinate.jobs import Job
 
-from clerk_integration.jobs import MAINTENANCE
+from clerk_integration.jobs import MAINTENANCE, queue
 from clerk_integration.pace import paced
+from clerk_integration.signals import nightly
 from tenants.backfill import queueing
 from tenants.backfill.abandoned import finish_abandoned
-from tenants.reconcile.creations import resolve_creations
+from tenants.reconcile import nightly_full_sync, resolve_creations
 
 EVERY_MINUTE = "* * * * *"
+
+FULL_SYNC = "tenants.tasks.full_sync"
 
 
 @app.task(
@@ -36,3 +39,26 @@ def settle_creations(timestamp: int) -> None:
     with paced():
         resolve_creations()
     finish_abandoned()
+
+
+@app.task(name=FULL_SYNC, queue=queueing.BULK)
+def full_sync() -> None:
+    """Bring the mirror level with Clerk at the shared pace; nothing to do while somebody else is at it."""
+    with paced():
+        nightly_full_sync()
+
+
+def enqueue_full_sync() -> bool:
+    """Put a full sync on the queue; False when one is waiting there already."""
+    job = Job(task_name=FULL_SYNC, queue=queueing.BULK, task_kwargs={}, lock=None, queueing_lock=FULL_SYNC)
+    try:
+        queue.defer_job(job)
+    except UniqueViolation:
+        return False
+    return True
+
+
+@receiver(nightly, dispatch_uid=FULL_SYNC)
+def sync_nightly(**_: Any) -> None:
+    """Every night the mirror is brought level, whatever webhooks were lost."""
+    enqueue_full_sync()

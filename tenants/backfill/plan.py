@@ -8,11 +8,14 @@ from itertools import count
 
 from django.db.models import Count, Q, QuerySet
 
+from clerk_integration.conf import JOB_TIMEOUT_SECONDS
+from clerk_integration.deadlines import default_deadline
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.exceptions import ClerkMisconfigured
 from clerk_integration.instance import ClerkOrganizationSettings, get_clerk_organization_settings
 from clerk_integration.organizations import find_clerk_users
-from tenants.backfill.census import Census, take_census
+from tenants import sync
+from tenants.backfill.census import LISTING_SECONDS, Census, take_census
 from tenants.backfill.members import member_limit, owners_of
 from tenants.backfill.organization import (
     Draft,
@@ -81,6 +84,8 @@ def make_plan(
     tenants = list(_candidates(tenant_ids)[:limit])
     if tenant_ids is not None:
         _refuse_unknown(tenant_ids)
+    if not tenants:
+        return Plan([], Census(began_at=sync.clock()))
     return _Planner.read(tenants, owner).plan()
 
 
@@ -117,19 +122,22 @@ class _Planner:
     @classmethod
     def read(cls, tenants: Sequence[Tenant], fallback_owner: str | None) -> "_Planner":
         """Ask database and Clerk what there is to know."""
-        settings = get_clerk_organization_settings()
+        with default_deadline(JOB_TIMEOUT_SECONDS):
+            settings = get_clerk_organization_settings()
         if settings.enabled is False:
             raise ClerkMisconfigured("Organizations are disabled in this Clerk instance; enable them first.")
         ids = [tenant.pk for tenant in tenants]
         attempts, owners = attempts_for(ids), owners_of(ids)
         users = [user for ranked in owners.values() for user in ranked]
+        with default_deadline(LISTING_SECONDS):
+            known_users = find_clerk_users([*users, *([fallback_owner] if fallback_owner else [])])
         return cls(
             tenants=tenants,
             fallback_owner=fallback_owner,
             settings=settings,
             attempts=attempts,
             owners=owners,
-            known_users=find_clerk_users([*users, *([fallback_owner] if fallback_owner else [])]),
+            known_users=known_users,
             dead=_dead_organizations(attempts.values()),
             census=take_census(
                 markers={attempt.marker for attempt in attempts.values()},

@@ -27,7 +27,7 @@ from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from clerk_integration.listing import ClerkPage
 from tenants.exceptions import ListKeepsMoving
 
-OVERLAP = 0
+OVERLAP = 50
 """Records that a page repeats of the one before it, in a list that moves."""
 
 MAX_PASSES = 3
@@ -152,6 +152,6 @@ class _Pass(Generic[Record]):
         if self._behind is None:
             return advanced
         if not self._overlap:
-            return advanced and not ids & self._behind.ids
+            return advanced and page.total == self._behind.total and not ids & self._behind.ids
         is_news = page.end >= page.total or not ids <= self._behind.ids
-        return is_news
+        return bool(ids & self._behind.ids) and is_news

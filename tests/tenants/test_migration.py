@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,23 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db.models import F
+from procrastinate.contrib.django.models import ProcrastinateJob
 
+from tenants.backfill import queueing
 from tenants.models import CreationAttempt, Installation, Membership, SyncRun, Tenant
+from tenants.tasks import enqueue_full_sync
 from tests.sandbox import SandboxControl
+from tests.workers import empty_queue
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Json = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def no_jobs() -> Iterator[None]:
+    yield
+    empty_queue()
 
 
 @pytest.fixture
@@ -307,3 +317,22 @@ def test_rate_limited_requests_are_sent_again_and_nothing_is_lost(
 
     assert (summary["code"], summary["created"]) == (0, 3)
     assert (len(organizations(sandbox)), len(memberships(sandbox))) == (3, 9)
+
+
+def test_enqueued_migration_is_watched_and_ends_in_one_run(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    sandbox.organization("Other", slug="tenant-1")
+    run = migrate("--enqueue")["run"]
+    [job] = ProcrastinateJob.objects.filter(task_name=queueing.MIGRATE_SLICE)
+
+    for _ in range(2):  # A worker that crashed may have done it before.
+        queueing.migrate_slice(**job.args)
+
+    watched = migrate("--follow", str(run))
+    assert (watched["state"], watched["created"], watched["failed"]) == ("failed", 2, 1)
+    assert len(organizations(sandbox)) == 3
+
+
+def test_full_sync_waits_on_the_queue_once() -> None:
+    assert [enqueue_full_sync(), enqueue_full_sync()] == [True, False]

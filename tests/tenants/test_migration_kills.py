@@ -5,6 +5,7 @@ The child process is held inside the critical section, seen to be there, and kil
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -185,6 +186,29 @@ def assert_one_each(sandbox: SandboxControl, tenants: list[Tenant]) -> None:
     marks = {org["private_metadata"]["django_clerk_tenants"]["tenant"]: org["id"] for org in organizations}
     assert linked == marks
     assert Membership.objects.filter(clerk_membership_id__isnull=False).count() == 2 * len(tenants)
+
+
+def test_migration_interrupted_finishes_what_is_in_flight_and_goes_on_when_run_again(
+    sandbox: SandboxControl, start: Callable[[], Child], old_tenants: list[Tenant]
+) -> None:
+    sandbox.settings(latencyMs=100)
+    child = start()
+    wait_for(lambda: Tenant.objects.exclude(clerk_org_id=None).count() >= 2)
+    child.send_signal(signal.SIGINT)
+    output, _ = child.communicate(timeout=60)
+
+    assert child.returncode == 1
+    assert json.loads(output.splitlines()[-1])["state"] == "interrupted"
+    linked = Tenant.objects.exclude(clerk_org_id=None).count()
+    assert 2 <= linked < TENANTS
+    assert total(sandbox, "/organizations") == linked
+    assert not CreationAttempt.objects.exclude(state="succeeded").exists()
+
+    sandbox.settings(latencyMs=0)
+    again = start()
+    again.communicate(timeout=300)
+    assert again.returncode == 0
+    assert_one_each(sandbox, old_tenants)
 
 
 def test_two_operators_at_once_make_one_organization_per_tenant(

@@ -198,6 +198,7 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
+@pytest.mark.slow
 def test_ctrl_c_finishes_the_page_and_says_how_to_go_on(halfway: "subprocess.Popen[str]") -> None:
     halfway.send_signal(signal.SIGINT)
     _, errors = halfway.communicate(timeout=30)
@@ -209,6 +210,7 @@ def test_ctrl_c_finishes_the_page_and_says_how_to_go_on(halfway: "subprocess.Pop
     assert (run.state, run.created) == (SyncRun.State.INTERRUPTED, Tenant.objects.count())
 
 
+@pytest.mark.slow
 def test_a_killed_sync_is_resumed_by_the_next_one(halfway: "subprocess.Popen[str]") -> None:
     halfway.kill()
     halfway.communicate(timeout=30)
@@ -220,6 +222,7 @@ def test_a_killed_sync_is_resumed_by_the_next_one(halfway: "subprocess.Popen[str
     assert (SyncRun.objects.get().state, Tenant.objects.count()) == (SyncRun.State.COMPLETED, 501)
 
 
+@pytest.mark.slow
 def test_a_second_full_sync_says_who_holds_it(halfway: "subprocess.Popen[str]") -> None:
     with pytest.raises(CommandError) as refusal:
         sync("--skip-memberships")

@@ -20,9 +20,10 @@ class Command(BaseCommand):
     """Exit code 0 when every step held, 1 when one failed, 128 + signal when it was interrupted before."""
 
     help = (
-        "Shows the main job with nothing set up: starts an embedded PostgreSQL, a local Clerk and the web "
-        "server, creates and lists tenants through the REST API, verifies each answer, and serves until "
-        "Ctrl-C. Uses no database and no Clerk key of yours."
+        "Shows the main job with nothing set up: starts an embedded PostgreSQL, a local Clerk, the web "
+        "server and a worker, creates and lists tenants through the REST API, lets Clerk's webhooks "
+        "arrive, migrates a legacy tenant, verifies each answer, and serves until Ctrl-C. Uses no "
+        "database and no Clerk key of yours."
     )
     # The settings of this process are not those of the demo.
     requires_system_checks: list[str] = []  # noqa: RUF012 - as in the base class

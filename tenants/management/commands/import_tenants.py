@@ -17,8 +17,8 @@ class Command(BaseCommand):
 
     help = (
         "Import tenants and members from FILE.csv (a line for each member: external_id, name, [slug], "
-        "[status], [user_id], [role]) or FILE.jsonl (a line for each tenant, with members). Adds what is missing and "
-        "changes nothing that is there."
+        "[status], [user_id], [role]) or FILE.jsonl (a line for each tenant, with members). Adds what is "
+        "missing and changes nothing that is there."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
