@@ -6,7 +6,7 @@ from typing import Any
 from django.dispatch import receiver
 from procrastinate import RetryStrategy
 from procrastinate.contrib.django import app
-from procrastinate.exceptions import UniqueViolation
+from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.jobs import Job
 
 from clerk_integration.jobs import MAINTENANCE, queue
@@ -53,7 +53,7 @@ def enqueue_full_sync() -> bool:
     job = Job(task_name=FULL_SYNC, queue=queueing.BULK, task_kwargs={}, lock=None, queueing_lock=FULL_SYNC)
     try:
         queue.defer_job(job)
-    except UniqueViolation:
+    except AlreadyEnqueued:
         return False
     return True
 
