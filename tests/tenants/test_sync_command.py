@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from procrastinate.contrib.django.models import ProcrastinateJob
 from pytest_django import Settings
 
 from tenants.models import Membership, SyncRun, Tenant, Tombstone
@@ -242,3 +243,19 @@ def test_the_exit_code_of_a_failure_is_1(sandbox: SandboxControl) -> None:
     assert "error" in json.loads(process.stdout.splitlines()[-1])
     assert process.stderr.count("CommandError: Clerk does not accept CLERK_SECRET_KEY") == 1
     assert "Traceback" not in process.stderr
+
+
+def test_enqueue_leaves_the_sync_to_a_worker_once(instance: SandboxControl) -> None:
+    [first] = sync("--enqueue")[:1]
+    [second] = sync("--enqueue")[:1]
+
+    assert "worker will do" in first
+    assert "waiting" in second
+    assert ProcrastinateJob.objects.filter(task_name="tenants.tasks.full_sync").count() == 1
+    assert not Tenant.objects.exists()
+
+
+@pytest.mark.parametrize("other", [["--dry-run"], ["--user", "user_1"], ["--skip-memberships"]])
+def test_enqueue_with_anything_special_is_refused(other: list[str]) -> None:
+    with pytest.raises(CommandError, match="--enqueue"):
+        sync("--enqueue", *other)

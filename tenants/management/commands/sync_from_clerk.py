@@ -20,6 +20,7 @@ from tenants.reconcile import (
     sync_one_organization,
     sync_one_user,
 )
+from tenants.tasks import enqueue_full_sync
 
 
 class Command(BaseCommand):
@@ -44,12 +45,17 @@ class Command(BaseCommand):
             metavar="P",
             help="retire nothing when more than this part of the mirror is absent in Clerk (default 10)",
         )
+        parser.add_argument(
+            "--enqueue", action="store_true", help="let a worker do the full sync, and return at once"
+        )
         parser.add_argument("--json", action="store_true", help="end with a summary as one line of JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do one of the four; raise CommandError with one message when it fails."""
         if options["dry_run"] and (options["organization"] or options["user"]):
             raise CommandError("--dry-run compares everything; leave out --organization and --user.")
+        if options["enqueue"] and not _is_plain(options):
+            raise CommandError("--enqueue is for the full sync with its defaults; leave out the rest.")
         progress = CommandProgress(self.stdout, as_json=options["json"])
         summary: dict[str, Any] = {}
         try:
@@ -67,6 +73,8 @@ class Command(BaseCommand):
 
 
 def _sync(options: Mapping[str, Any], progress: CommandProgress, stopping: Event) -> dict[str, Any]:
+    if options["enqueue"]:
+        return _enqueue(progress)
     if options["organization"]:
         return _organizations(options["organization"], progress, stopping)
     if options["user"]:
@@ -84,6 +92,22 @@ def _sync(options: Mapping[str, Any], progress: CommandProgress, stopping: Event
     return _summary(
         run_full_sync(skip_memberships=skip, max_retire_percent=percent, progress=progress, stopping=stopping)
     )
+
+
+def _is_plain(options: Mapping[str, Any]) -> bool:
+    special = ("dry_run", "organization", "user", "skip_memberships")
+    plain_percent = options["max_retire_percent"] == DEFAULT_MAX_RETIRE_PERCENT
+    return plain_percent and not any(options[name] for name in special)
+
+
+def _enqueue(progress: CommandProgress) -> dict[str, Any]:
+    is_new = enqueue_full_sync()
+    progress.note(
+        "A worker will do the full sync; `sync_runs` (SyncRun) shows how far it is."
+        if is_new
+        else "A full sync is waiting for a worker already."
+    )
+    return {"enqueued": is_new}
 
 
 def _organizations(ids: list[str], progress: CommandProgress, stopping: Event) -> dict[str, Any]:

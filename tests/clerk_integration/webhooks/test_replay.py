@@ -104,6 +104,7 @@ def test_replay_with_failed_processes_failed_ones_too(handled: list[str]) -> Non
         (datetime.now(UTC) - timedelta(hours=3)).strftime("%Y-%m-%dT%H:%M"),
         (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%d"),
     ],
+    ids=["minutes", "days", "time with zone", "time", "date"],
 )
 def test_replay_since_leaves_out_what_arrived_earlier(handled: list[str], since: str) -> None:
     delivery("old", hours_ago=72)
