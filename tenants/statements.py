@@ -5,6 +5,11 @@ Facts travel as one JSON parameter, so that a page of any size is one statement 
 the rows that it wrote, with the columns that others may want to hear about before and after.
 """
 
+SHARE_WRITERS_LOCK = """
+SELECT pg_advisory_xact_lock_shared(%(key)s),
+       EXISTS (SELECT FROM tenants WHERE id = ANY (%(marked)s) AND clerk_org_id IS NULL)
+"""
+
 LINK_MARKED = """
 WITH marked AS MATERIALIZED (
     SELECT tenants.id, fact.organization_id

@@ -85,14 +85,12 @@ def write_organizations(organizations: Iterable[ClerkOrganization]) -> Written:
     Writes `tenants` in one statement; rows that would not change, and dead ids, are not touched.
     """
     with transaction.atomic():
-        share_writers_lock()
         return _upsert_organizations(organizations)
 
 
 def write_organization(organization: ClerkOrganization) -> None:
     """Mirror one organization that somebody asked for, and mark its tenant as synced now."""
     with transaction.atomic():
-        share_writers_lock()
         _upsert_organizations([organization])
         execute(statements.TOUCH_ORGANIZATION, clerk_id=organization.id)
 
@@ -106,7 +104,6 @@ def write_memberships(memberships: Sequence[ClerkMembership], *, as_of: datetime
     Clerk was asked: a membership that has been seen to end since is not begun again (None: asked now).
     """
     with transaction.atomic():
-        share_writers_lock()
         _upsert_organizations(membership.organization for membership in memberships)
         return _upsert_memberships(memberships, as_of=as_of)
 
@@ -127,7 +124,6 @@ def write_user_listing(
     Creation attempts of the user whose marker is on a listed organization are resolved.
     """
     with transaction.atomic():
-        share_writers_lock()
         _upsert_organizations(membership.organization for membership in memberships)
         _upsert_memberships(memberships, as_of=listed_at)
         ended = query(
@@ -156,7 +152,6 @@ def write_organization_listing(
     members are left alone.
     """
     with transaction.atomic():
-        share_writers_lock()
         _upsert_organizations([organization])
         _upsert_memberships(memberships, as_of=listed_at)
         if complete:
@@ -178,7 +173,6 @@ def write_organization_page(page: runs.RunPage, organizations: Sequence[ClerkOrg
     process has taken the run over; then nothing is written.
     """
     with transaction.atomic():
-        share_writers_lock()
         written = _upsert_organizations(organizations)
         markers = facts.attempt_markers(organizations)
         runs.record_organizations(page, created=written.created, updated=written.updated, markers=markers)
@@ -293,15 +287,11 @@ def _bury(kind: Tombstone.Kind, clerk_id: str) -> None:
     execute(statements.BURY, kind=kind, clerk_id=clerk_id)
 
 
-def _link_marked(organizations: Sequence[ClerkOrganization]) -> None:
+def _link_marked(markers: list[dict[str, Any]]) -> None:
     """Link legacy tenants to the organizations that say, in a marker of ours, that they are theirs.
 
-    One statement, and none where nothing is marked. An organization that has a row already is left
-    to `transitions.link`, which absorbs that row.
+    An organization that has a row already is left to `transitions.link`, which absorbs that row.
     """
-    markers = facts.tenant_markers(organizations)
-    if not markers:
-        return
     try:
         with transaction.atomic():
             linked = query(statements.LINK_MARKED, markers=json.dumps(markers))
@@ -312,8 +302,13 @@ def _link_marked(organizations: Sequence[ClerkOrganization]) -> None:
 
 
 def _upsert_organizations(facts_of_page: Iterable[ClerkOrganization]) -> Written:
+    """Take the writers' lock, link what is marked, upsert: two statements, three where some are linked."""
     organizations = list(facts_of_page)
-    _link_marked(organizations)
+    markers = facts.tenant_markers(organizations)
+    marked = [marker["tenant_id"] for marker in markers]
+    [(_, is_any_legacy)] = query(statements.SHARE_WRITERS_LOCK, key=WRITERS_LOCK, marked=marked)
+    if is_any_legacy:
+        _link_marked(markers)
     rows = _upsert(statements.UPSERT_ORGANIZATIONS, facts.organization_rows(organizations))
     signals.announce_tenants(rows)
     return Written.count(rows)

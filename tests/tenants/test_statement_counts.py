@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from clerk_integration.entities import MARKER_KEY
 from tenants.models import Membership
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
@@ -18,7 +19,7 @@ TRANSACTION_CONTROL = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    """Collect the statements of the block, and check that the driver sent no other ones."""
+    """Collect the statements of the block."""
     collected: list[str] = []
     with CaptureQueriesContext(connection) as captured:
         yield collected
@@ -86,3 +87,17 @@ def test_authentication_takes_no_statement_and_no_call_with_the_key_at_hand(
 
     assert len(all_statements) == 1, "only the question for the primary itself"
     assert sandbox.requests() == []
+
+
+def test_a_syncing_list_of_migrated_organizations_takes_no_statement_more(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    marker = {"tenant": 1_000_000, "installation": "of-another-database", "attempt": None}
+    for number in range(3):
+        sandbox.organization(f"Migrated {number}", ada.id, private_metadata={MARKER_KEY: marker})
+    ada.get("/tenants/me/primary-id")
+
+    with statements() as syncing:
+        assert len(ada.tenants().json()) == 3
+
+    assert len(syncing) <= 6, syncing
