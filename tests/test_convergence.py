@@ -224,11 +224,17 @@ def play(sandbox: SandboxControl) -> Callable[..., World]:
     return run
 
 
-@pytest.mark.parametrize("scenario", list(SCENARIOS))
+@pytest.mark.parametrize(
+    ("scenario", "cascades"),
+    [
+        *((name, True) for name in SCENARIOS),
+        *((name, False) for name in ("create and delete", "user deleted")),
+    ],
+)
 def test_messages_in_any_order_and_twice_end_in_the_rows_of_a_sync(
-    play: Callable[..., World], scenario: str
+    play: Callable[..., World], scenario: str, cascades: bool
 ) -> None:
-    world = play(SCENARIOS[scenario])
+    world = play(SCENARIOS[scenario], cascades=cascades)
     goal, messages = expected(world), world.messages()
     assert messages
 
