@@ -2,7 +2,6 @@
 
 import json
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -12,28 +11,20 @@ from django.utils.safestring import SafeString
 
 from clerk_integration.jobs import enqueue_delivery
 from clerk_integration.models import WebhookDelivery
+from clerk_integration.readonly_admin import ReadOnlyAdmin
 from clerk_integration.webhooks.inbox import requeue
-
-if TYPE_CHECKING:
-    # Unfold ships no types; its ModelAdmin is Django's in another dress.
-    from django.contrib.admin import ModelAdmin as DjangoModelAdmin
-
-    ModelAdmin = DjangoModelAdmin[WebhookDelivery]
-else:
-    from unfold.admin import ModelAdmin
 
 REPLAY_AT_ONCE = 1_000
 """Deliveries that one request enqueues, in one transaction; more are for the command."""
 
 
 @admin.register(WebhookDelivery)
-class WebhookDeliveryAdmin(ModelAdmin):
+class WebhookDeliveryAdmin(ReadOnlyAdmin):
     """Deliveries, read-only: what came from Clerk is evidence, and nobody edits it.
 
     The action needs the model's change permission, which opens no form here.
     """
 
-    list_per_page = 50
     show_full_result_count = False  # counting a month of deliveries for every page would take its time
     list_display = (
         "event_type",
@@ -67,22 +58,6 @@ class WebhookDeliveryAdmin(ModelAdmin):
         deliveries = super().get_queryset(request)
         is_list = request.resolver_match is not None and "object_id" not in request.resolver_match.kwargs
         return deliveries.defer("payload", "error") if is_list else deliveries
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Refuse: deliveries come from Clerk."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: the inbox says what came."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: a deleted delivery would be taken for new when the sender repeats it."""
-        return False
-
-    def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may run the actions."""
-        return request.user.has_perm("clerk_integration.change_webhookdelivery")
 
     @admin.display(description="processing time")
     def processing_time(self, delivery: WebhookDelivery) -> timedelta | None:

@@ -2,12 +2,12 @@
 
 from django.contrib import admin
 
-from tenants.admin.mirror import MirrorAdmin
+from clerk_integration.readonly_admin import ReadOnlyAdmin
 from tenants.models import Membership
 
 
 @admin.register(Membership)
-class MembershipAdmin(MirrorAdmin):
+class MembershipAdmin(ReadOnlyAdmin):
     """Who belongs to which tenant, read-only."""
 
     list_display = ("clerk_user_id", "tenant", "role", "is_active", "is_primary")

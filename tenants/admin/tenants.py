@@ -10,9 +10,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path
 
+from clerk_integration.readonly_admin import ReadOnlyAdmin
 from tenants.admin.batch import report, run_in_order
 from tenants.admin.linking import link_page
-from tenants.admin.mirror import MirrorAdmin
 from tenants.backfill import create_organization_for
 from tenants.exceptions import OrganizationDeleted
 from tenants.models import Membership, Tenant
@@ -41,7 +41,7 @@ class LinkedFilter(admin.SimpleListFilter):
 
 
 @admin.register(Tenant)
-class TenantAdmin(MirrorAdmin):
+class TenantAdmin(ReadOnlyAdmin):
     """Tenants, read-only, and the three things that staff may have done with them in Clerk."""
 
     list_display = ("name", "clerk_org_id", "slug", "status", "last_synced_at", "members")

@@ -1,4 +1,4 @@
-"""The admin page of rows that nobody edits: what Clerk says is mirrored, what is ours has its services."""
+"""The admin page of rows that nobody edits: what Clerk says is recorded, what is ours has its services."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ else:
     from unfold.admin import ModelAdmin
 
 
-class MirrorAdmin(ModelAdmin):
+class ReadOnlyAdmin(ModelAdmin):
     """Lists and shows rows to staff with the model's view or change permission; adds, changes, deletes none.
 
     Actions declare `permissions=["operate"]`: the model's change permission, which opens no form here.
@@ -26,11 +26,11 @@ class MirrorAdmin(ModelAdmin):
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: a changed mirror would be a lie until the next sync."""
+        """Refuse: a changed record of Clerk's would be a lie."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: a deleted mirror comes back with the next sync."""
+        """Refuse: a deleted record comes back with the next sync or the next repeat."""
         return False
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
