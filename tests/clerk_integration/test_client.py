@@ -385,3 +385,16 @@ def test_fetch_jwks_from_a_server_that_hangs_ends_after_three_seconds(server: Ho
     with pytest.raises(exceptions.ClerkUnavailable):
         fetch_jwks()
     assert monotonic() - started < 5.0
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "idna", "no-such-charset"])
+def test_write_whose_answer_names_an_odd_charset_is_answered_all_the_same(
+    server: HostileServer, charset: str
+) -> None:
+    # The SDK stumbles while it decodes the body; that must never pass for "nothing was sent".
+    server.script(
+        respond(200, ORGANIZATION, headers={"Content-Type": f"application/json; charset={charset}"})
+    )
+
+    assert create().id == "org_1"
+    assert server.requests == ["POST /v1/organizations"]

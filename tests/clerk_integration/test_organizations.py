@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from clerk_integration.entities import MARKER_KEY
+from clerk_integration.entities import MARKER_KEY, ClerkOrganization
 from clerk_integration.exceptions import (
     ClerkError,
     ClerkNotFound,
@@ -16,6 +16,7 @@ from clerk_integration.exceptions import (
     ClerkUnavailable,
     InvalidClerkId,
 )
+from clerk_integration.listing import ClerkListing
 from clerk_integration.organizations import (
     create_clerk_org,
     get_clerk_membership,
@@ -371,3 +372,17 @@ def test_record_nested_deeper_than_python_goes_costs_that_record_only(server: Ho
     found = [organization.name for organization in listing]
     assert found[0] == "1"
     assert len(found) + listing.skipped == 2
+
+
+def test_list_that_was_read_twice_holds_the_records_of_the_second_time_only() -> None:
+    pages = iter(
+        [
+            {"data": [{"id": "org_0"}, {"id": "org_1"}], "total_count": 3},
+            {"data": [], "total_count": 2},
+            {"data": [{"id": "org_1"}, {"id": "org_2"}], "total_count": 2},
+        ]
+    )
+
+    records = ClerkListing(lambda _limit, _offset: next(pages), ClerkOrganization.from_json).to_list()
+
+    assert ([record.id for record in records], records.complete) == (["org_1", "org_2"], True)
