@@ -396,5 +396,5 @@ def test_write_whose_answer_names_an_odd_charset_is_answered_all_the_same(
         respond(200, ORGANIZATION, headers={"Content-Type": f"application/json; charset={charset}"})
     )
 
-    assert create().id == "org_1"
+    assert create_clerk_org("Acme", "user_1").id == "org_1"
     assert server.requests == ["POST /v1/organizations"]
