@@ -1,8 +1,10 @@
 """Rules of the tree that import contracts cannot express."""
 
 import ast
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,3 +82,25 @@ def test_manage_py_without_a_call_to_clerk_does_not_import_the_sdk(command: list
         check=False,
     )
     assert run.returncode == 0, run.stderr
+
+
+def collected(hash_seed: str) -> list[str]:
+    """The names of all tests, as a process of its own collects them."""
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n0", "-p", "no:randomly", "-m", "", "--collect-only", "-q"],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [line for line in run.stdout.splitlines() if "::" in line]
+
+
+@pytest.mark.slow
+def test_tests_have_the_same_names_whenever_they_are_collected() -> None:
+    """Two workers of one run collect for themselves; a name made of the time or of a hash stops both."""
+    first = collected("1")
+    time.sleep(1.1)
+
+    assert collected("2") == first
