@@ -269,12 +269,14 @@ class SyncRunPage(models.Model):
     """The ids on one page of a full sync's listing: what a resumed run need not fetch again.
 
     `total` is how many records Clerk counted with that page, `skipped` how many of the page's were
-    unreadable. A listing that moved while it was read is read again, in the next pass.
+    unreadable. A listing that moved while it was read is read again, in the next pass. `slice_number`
+    says which slice of the pass was being read, 0 when it was not cut.
     """
 
     run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="pages")
     listing = models.CharField(max_length=16)
     pass_number = models.PositiveSmallIntegerField()
+    slice_number = models.PositiveIntegerField(default=0, db_default=0)
     offset = models.PositiveIntegerField()
     total = models.PositiveIntegerField()
     skipped = models.PositiveIntegerField()
@@ -284,9 +286,29 @@ class SyncRunPage(models.Model):
         db_table = "sync_run_pages"
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["run", "listing", "pass_number", "offset"], name="sync_run_pages_once_per_offset"
+                fields=["run", "listing", "pass_number", "slice_number", "offset"],
+                name="sync_run_pages_once_per_offset",
             )
         ]
 
     def __str__(self) -> str:
         return f"{self.listing} from {self.offset} of run {self.run_id}"
+
+
+class SyncRunSlice(models.Model):
+    """A slice of a run that workers share: one job. `broken` says that its listing moved under it."""
+
+    run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="slices")
+    part = models.CharField(max_length=16)
+    number = models.PositiveIntegerField()
+    broken = models.BooleanField(default=False)
+    closed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "sync_run_slices"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "part", "number"], name="sync_run_slices_once_per_number")
+        ]
+
+    def __str__(self) -> str:
+        return f"slice {self.number} of the {self.part} of run {self.run_id}"

@@ -22,7 +22,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
-from tenants import facts, runs, signals, statements
+from tenants import facts, pages, signals, statements
 from tenants.cursors import execute, query
 from tenants.models import Membership, Tenant, Tombstone
 
@@ -165,7 +165,7 @@ def write_organization_listing(
         execute(statements.TOUCH_ORGANIZATION, clerk_id=organization.id)
 
 
-def write_organization_page(page: runs.RunPage, organizations: Sequence[ClerkOrganization]) -> Written:
+def write_organization_page(page: pages.RunPage, organizations: Sequence[ClerkOrganization]) -> Written:
     """Mirror a page of a full sync's organizations, and put the page on record with it.
 
     Writes `tenants` as `write_organizations` does, `sync_runs`, `sync_run_pages`, and the
@@ -175,11 +175,11 @@ def write_organization_page(page: runs.RunPage, organizations: Sequence[ClerkOrg
     with transaction.atomic():
         written = _upsert_organizations(organizations)
         markers = facts.attempt_markers(organizations)
-        runs.record_organizations(page, created=written.created, updated=written.updated, markers=markers)
+        pages.record_organizations(page, created=written.created, updated=written.updated, markers=markers)
     return written
 
 
-def write_membership_page(page: runs.RunPage, memberships: Sequence[ClerkMembership]) -> Written:
+def write_membership_page(page: pages.RunPage, memberships: Sequence[ClerkMembership]) -> Written:
     """Mirror a page of a full sync's memberships, and put the page on record with it.
 
     Writes `memberships`, `sync_runs`, `sync_run_pages`: three statements. The nested organizations
@@ -190,7 +190,7 @@ def write_membership_page(page: runs.RunPage, memberships: Sequence[ClerkMembers
     with transaction.atomic():
         share_writers_lock()
         written = _upsert_memberships(memberships)
-        unknown = runs.record_memberships(
+        unknown = pages.record_memberships(
             page, created=written.created, updated=written.updated, organizations=list(nested)
         )
         if unknown:

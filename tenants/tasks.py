@@ -1,6 +1,8 @@
 """Jobs of `manage.py procrastinate worker`: bulk work, and creations that got no answer."""
 
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.dispatch import receiver
@@ -12,23 +14,30 @@ from procrastinate.jobs import Job
 from clerk_integration.jobs import MAINTENANCE, queue
 from clerk_integration.pace import paced
 from clerk_integration.signals import nightly
-from tenants.backfill import queueing
+from tenants import slices
+from tenants.backfill import queueing as migrating
 from tenants.backfill.abandoned import finish_abandoned
-from tenants.reconcile import nightly_full_sync, resolve_creations
+from tenants.exceptions import SyncAlreadyRunning
+from tenants.reconcile import queueing as syncing
+from tenants.reconcile import resolve_creations
+
+logger = logging.getLogger(__name__)
 
 EVERY_MINUTE = "* * * * *"
 
 FULL_SYNC = "tenants.tasks.full_sync"
 
 
+LATER = RetryStrategy(max_attempts=5, exponential_wait=4, retry_exceptions=syncing.PASSING)
+"""After 4, 16, 64, 256 and 1,024 seconds: what a full sync has read is then half an hour old."""
+
+
 @app.task(
-    name=queueing.MIGRATE_SLICE,
-    queue=queueing.BULK,
-    retry=RetryStrategy(max_attempts=8, exponential_wait=4),
+    name=migrating.MIGRATE_SLICE, queue=slices.BULK, retry=RetryStrategy(max_attempts=8, exponential_wait=4)
 )
 def migrate_slice(run_id: int, number: int, rows: Sequence[dict[str, Any]]) -> None:
-    """Migrate some tenants of a run; see `queueing.migrate_slice`. Tried again while Clerk is down."""
-    queueing.migrate_slice(run_id, number, rows)
+    """Migrate some tenants of a run, tried again while Clerk is down; see `backfill.queueing`."""
+    migrating.migrate_slice(run_id, number, rows)
 
 
 # The queueing lock keeps these from piling up. A `lock` would let one that was killed stop all later ones.
@@ -41,24 +50,45 @@ def settle_creations(timestamp: int) -> None:
     finish_abandoned()
 
 
-@app.task(name=FULL_SYNC, queue=queueing.BULK)
-def full_sync() -> None:
-    """Bring the mirror level with Clerk at the shared pace; nothing to do while somebody else is at it."""
+@app.task(name=syncing.SYNC_SLICE, queue=slices.BULK, retry=LATER)
+def sync_slice(run_id: int, number: int, listing: str, start: int, until: int | None) -> None:
+    """Read a slice of one of Clerk's lists at the shared pace; see `reconcile.queueing.sync_slice`."""
     with paced():
-        nightly_full_sync()
+        syncing.sync_slice(run_id, number, listing, start, until)
 
 
-def enqueue_full_sync() -> bool:
-    """Put a full sync on the queue; False when one is waiting there already."""
-    job = Job(task_name=FULL_SYNC, queue=queueing.BULK, task_kwargs={}, lock=None, queueing_lock=FULL_SYNC)
+@app.task(name=syncing.CONCLUDE_LISTING, queue=slices.BULK, retry=LATER)
+def conclude_listing(run_id: int, listing: str) -> None:
+    """End a list at the shared pace; see `reconcile.queueing.conclude_listing`."""
+    with paced():
+        syncing.conclude_listing(run_id, listing)
+
+
+@app.task(name=FULL_SYNC, queue=slices.BULK, retry=LATER)
+def full_sync() -> None:
+    """Hand a full sync out to the workers; nothing to do while another one is running."""
     try:
-        queue.defer_job(job)
-    except AlreadyEnqueued:
-        return False
-    return True
+        syncing.enqueue_full_sync()
+    except SyncAlreadyRunning as error:
+        logger.info("full sync left out: %s", error)
+
+
+@app.periodic(cron=EVERY_MINUTE)
+@app.task(queue=MAINTENANCE, queueing_lock="end_abandoned_runs")
+def end_abandoned_runs(timestamp: int) -> None:
+    """Let nobody wait for a run whose jobs have failed."""
+    slices.end_abandoned_runs()
 
 
 @receiver(nightly, dispatch_uid=FULL_SYNC)
 def sync_nightly(**_: Any) -> None:
     """Every night the mirror is brought level, whatever webhooks were lost."""
-    enqueue_full_sync()
+    job = Job(
+        task_name=FULL_SYNC,
+        queue=slices.BULK,
+        priority=slices.BULK_PRIORITY,
+        lock=None,
+        queueing_lock=FULL_SYNC,
+    )
+    with suppress(AlreadyEnqueued):
+        queue.defer_job(job)

@@ -17,6 +17,7 @@ MAY_OPEN_TRANSACTIONS = {
     "clerk_integration/rescue.py",  # a job and its delivery change together
     "clerk_integration/webhooks/inbox.py",
     "tenants/importing.py",  # a file becomes rows whole or not at all
+    "tenants/slices.py",  # the slices of a run and their jobs are handed out together
     "tenants/sync.py",
     "tenants/transitions.py",
 }

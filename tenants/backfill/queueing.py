@@ -5,17 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from procrastinate.jobs import Job
 from procrastinate.types import JSONDict
 
-from clerk_integration.jobs import queue
 from clerk_integration.organizations import get_clerk_org
 from clerk_integration.pace import paced
-from tenants import sync
+from tenants import slices, sync
 from tenants.backfill.census import Census
 from tenants.backfill.organization import Draft, attempts_for
 from tenants.backfill.plan import Action, Plan, PlanRow
-from tenants.backfill.record import MigrationRecord, conclude_slices
+from tenants.backfill.record import MigrationRecord, conclude
 from tenants.backfill.run import carry_out, census_of
 from tenants.backfill.step import Outcome, migrate
 from tenants.models import CreationAttempt, SyncRun
@@ -30,8 +28,7 @@ CONCURRENCY = 4
 
 MIGRATE_SLICE = "tenants.tasks.migrate_slice"
 
-BULK = "bulk"
-"""The queue of long work, which a worker of its own may take."""
+PART = "tenants"
 
 
 def enqueue(plan: Plan) -> SyncRun:
@@ -41,22 +38,16 @@ def enqueue(plan: Plan) -> SyncRun:
     the jobs.
     """
     work = [row for row in plan.rows if row.draft is not None]
-    slices = [work[start : start + SLICE] for start in range(0, len(work), SLICE)]
-    record = MigrationRecord.begin(len(plan.rows), slices=len(slices))
+    cut = [work[start : start + SLICE] for start in range(0, len(work), SLICE)]
+    record = MigrationRecord.begin(len(plan.rows))
     for row in plan.rows:
         if row.draft is None:
             record.add(migrate(row, plan.census))
     record.save()
-    for number, rows in enumerate(slices):
-        arguments: JSONDict = {
-            "run_id": record.run.pk,
-            "number": number,
-            "rows": [_packed(row) for row in rows],
-        }
-        queue.defer_job(
-            Job(task_name=MIGRATE_SLICE, queue=BULK, task_kwargs=arguments, lock=None, queueing_lock=None)
-        )
-    conclude_slices(record.run.pk)
+    arguments: list[JSONDict] = [{"rows": [_packed(row) for row in rows]} for rows in cut]
+    slices.hand_out(record.run, slices.Part(PART, MIGRATE_SLICE, arguments))
+    if not work:
+        conclude(record.run.pk)
     record.run.refresh_from_db()
     return record.run
 
@@ -85,8 +76,9 @@ def migrate_slice(run_id: int, number: int, rows: Sequence[Mapping[str, Any]]) -
         )
     finally:
         record.save()
-    record.close_slice(number, [row.tenant_id for row in work], problems)
-    conclude_slices(run_id)
+    record.add_problems(problems)
+    if slices.close(run_id, PART, number):
+        conclude(run_id)
 
 
 def _census_if_needed(rows: Sequence[PlanRow]) -> Census:

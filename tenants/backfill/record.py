@@ -1,8 +1,5 @@
 """A migration on record: one `SyncRun`, however many processes work at it."""
 
-import getpass
-import os
-import socket
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from django.db.models import F, Value
 from django.db.models.functions import Concat, Now
 
+from tenants import runs
 from tenants.backfill.step import Outcome, Result
-from tenants.models import SyncRun, SyncRunPage
+from tenants.models import SyncRun
 
 SAVE_SECONDS = 1.0
 """How far the counts in the database may lag behind."""
-
-SLICES = "slices"
-"""The name of a run's slices among its pages."""
 
 COLUMNS = {
     Result.CREATED: "created",
@@ -41,11 +36,10 @@ class MigrationRecord:
         self._saved_at = time.monotonic()
 
     @classmethod
-    def begin(cls, tenants: int, *, slices: int | None = None) -> "MigrationRecord":
-        """Put a new run on record; `slices` is how many jobs it is cut into. Writes `sync_runs`."""
-        holder = f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"[:255]
+    def begin(cls, tenants: int) -> "MigrationRecord":
+        """Put a new run on record. Writes `sync_runs`."""
         run = SyncRun.objects.create(
-            kind=SyncRun.Kind.MIGRATION, holder=holder, cursor={"tenants": tenants, "slices": slices}
+            kind=SyncRun.Kind.MIGRATION, holder=runs.this_process(), cursor={"tenants": tenants}
         )
         return cls(run)
 
@@ -72,21 +66,8 @@ class MigrationRecord:
         self._unsaved.clear()
         self._saved_at = time.monotonic()
 
-    def close_slice(self, number: int, tenant_ids: Sequence[int], problems: Sequence[str]) -> None:
-        """Record that a slice is done, and what a person must look at.
-
-        Writes `sync_run_pages` and `sync_runs`.
-        """
-        page = SyncRunPage(
-            run=self.run,
-            listing=SLICES,
-            pass_number=1,
-            offset=number,
-            total=len(tenant_ids),
-            skipped=0,
-            ids=[str(tenant_id) for tenant_id in tenant_ids],
-        )
-        SyncRunPage.objects.bulk_create([page], ignore_conflicts=True)
+    def add_problems(self, problems: Sequence[str]) -> None:
+        """Record what a person must look at. Writes `sync_runs`."""
         if problems:
             lines = Value("\n".join(problems) + "\n")
             SyncRun.objects.filter(pk=self.run.pk).update(error=Concat("error", lines))
@@ -104,11 +85,9 @@ class MigrationRecord:
         return self.run
 
 
-def conclude_slices(run_id: int) -> None:
-    """End the run if all its slices are done; who closes the last one calls it last. Writes `sync_runs`."""
+def conclude(run_id: int) -> None:
+    """End a run whose slices are all closed. Writes `sync_runs`."""
     run = SyncRun.objects.get(pk=run_id)
-    if SyncRunPage.objects.filter(run=run, listing=SLICES).count() < run.cursor["slices"]:
-        return
     state = SyncRun.State.FAILED if run.error or run.failed else SyncRun.State.COMPLETED
     running = SyncRun.objects.filter(pk=run_id, state=SyncRun.State.RUNNING)
     running.update(state=state, finished_at=Now())

@@ -43,6 +43,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('listing', models.CharField(max_length=16)),
                 ('pass_number', models.PositiveSmallIntegerField()),
+                ('slice_number', models.PositiveIntegerField(db_default=0, default=0)),
                 ('offset', models.PositiveIntegerField()),
                 ('total', models.PositiveIntegerField()),
                 ('skipped', models.PositiveIntegerField()),
@@ -51,7 +52,22 @@ class Migration(migrations.Migration):
             ],
             options={
                 'db_table': 'sync_run_pages',
-                'constraints': [models.UniqueConstraint(fields=('run', 'listing', 'pass_number', 'offset'), name='sync_run_pages_once_per_offset')],
+                'constraints': [models.UniqueConstraint(fields=('run', 'listing', 'pass_number', 'slice_number', 'offset'), name='sync_run_pages_once_per_offset')],
+            },
+        ),
+        migrations.CreateModel(
+            name='SyncRunSlice',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('part', models.CharField(max_length=16)),
+                ('number', models.PositiveIntegerField()),
+                ('broken', models.BooleanField(default=False)),
+                ('closed_at', models.DateTimeField(null=True)),
+                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='slices', to='tenants.syncrun')),
+            ],
+            options={
+                'db_table': 'sync_run_slices',
+                'constraints': [models.UniqueConstraint(fields=('run', 'part', 'number'), name='sync_run_slices_once_per_number')],
             },
         ),
     ]

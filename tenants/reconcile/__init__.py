@@ -2,7 +2,7 @@
 
 from tenants.reconcile.creations import resolve_creations
 from tenants.reconcile.differences import Comparison, Difference, compare_with_clerk
-from tenants.reconcile.full_sync import DEFAULT_MAX_RETIRE_PERCENT, nightly_full_sync, run_full_sync
+from tenants.reconcile.full_sync import DEFAULT_MAX_RETIRE_PERCENT, run_full_sync
 from tenants.reconcile.named import sync_one_organization, sync_one_user
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "Comparison",
     "Difference",
     "compare_with_clerk",
-    "nightly_full_sync",
     "resolve_creations",
     "run_full_sync",
     "sync_one_organization",

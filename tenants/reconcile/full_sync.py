@@ -5,23 +5,19 @@ call and three statements for each 500, whatever their number. Each page is comm
 so that a run that was stopped, or died, is resumed where it was.
 """
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from threading import Event
+from typing import Any
 
-from clerk_integration.exceptions import ClerkError, ClerkUnavailable
-from tenants import runs, transitions
-from tenants.attempts import UNRESOLVED_SECONDS
-from tenants.exceptions import SyncAlreadyRunning, SyncError, SyncInterrupted, SyncLost
+from clerk_integration.exceptions import ClerkUnavailable
+from tenants import runs, slices
+from tenants.exceptions import SyncInterrupted, SyncLost
 from tenants.models import SyncRun
 from tenants.reconcile import absence
 from tenants.reconcile.instances import right_instance
-from tenants.reconcile.listings import MEMBERSHIPS, ORGANIZATIONS, PageWriter
+from tenants.reconcile.listings import MEMBERSHIPS, ORGANIZATIONS, Listing, sync_listing
 from tenants.reconcile.progress import NoProgress, Progress
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_RETIRE_PERCENT = 10.0
 """More than this part of the mirror missing in Clerk looks like a wrong key rather than like deletions."""
@@ -49,59 +45,27 @@ def run_full_sync(
     progress = progress or NoProgress()
     instance_id = right_instance()
     with runs.sole_full_sync():
+        for waiting in slices.waiting_runs(SyncRun.Kind.FULL_SYNC):
+            progress.note(f"Full sync {waiting}, which waits for workers, is replaced by this one.")
         run, resumed = runs.begin_or_resume(instance_id=instance_id, skip_memberships=skip_memberships)
         if resumed:
             progress.note(f"Resuming full sync {run.pk}, which began {run.started_at:%Y-%m-%d %H:%M:%S} UTC.")
         guard = absence.Guard(run, max_percent=max_retire_percent)
+        listings: list[Listing[Any]] = [ORGANIZATIONS] if skip_memberships else [ORGANIZATIONS, MEMBERSHIPS]
         with _recorded(run):
-            _sync_organizations(run, guard, progress, stopping or Event())
-            if not skip_memberships:
-                _sync_memberships(run, guard, progress, stopping or Event())
+            for listing in listings:
+                sync_listing(run, listing, guard, progress, stopping=stopping or Event())
     return run
-
-
-def nightly_full_sync() -> SyncRun | None:
-    """Run a full sync for the nightly job; None when somebody else is running one, which is as good.
-
-    Raise SyncError and ClerkError as `run_full_sync` does.
-    """
-    try:
-        return run_full_sync()
-    except SyncAlreadyRunning as error:
-        logger.info("nightly full sync left out: %s", error)
-        return None
-
-
-def _sync_organizations(run: SyncRun, guard: absence.Guard, progress: Progress, stopping: Event) -> None:
-    pages = PageWriter(run, ORGANIZATIONS, progress, stopping, before_first=guard.refuse_short_listing)
-    pages.read()
-    if pages.nothing_hidden():
-        searched_since = run.started_at - timedelta(seconds=UNRESOLVED_SECONDS)
-        transitions.fail_creations(sent_before=searched_since)
-        absence.retire_organizations(run, guard, progress)
-
-
-def _sync_memberships(run: SyncRun, guard: absence.Guard, progress: Progress, stopping: Event) -> None:
-    pages = PageWriter(run, MEMBERSHIPS, progress, stopping)
-    pages.read()
-    if pages.nothing_hidden():
-        absence.end_memberships(run, guard, progress)
 
 
 @contextmanager
 def _recorded(run: SyncRun) -> Iterator[None]:
     """Put on record how the run ends; what can be better later leaves it to be resumed."""
+    resumable = (SyncInterrupted, ClerkUnavailable, KeyboardInterrupt)
     try:
-        yield
-    except SyncLost:
-        raise  # The record is another's now.
-    except (SyncInterrupted, ClerkUnavailable, KeyboardInterrupt) as error:
+        with runs.failures_on_record(run, spared=(SyncLost, *resumable)):
+            yield
+    except resumable as error:
         runs.finish(run, SyncRun.State.INTERRUPTED, str(error) or "Ctrl-C")
-        raise
-    except (SyncError, ClerkError) as error:
-        runs.finish(run, SyncRun.State.FAILED, str(error))
-        raise
-    except BaseException as error:
-        runs.finish(run, SyncRun.State.FAILED, f"{type(error).__name__}: {error}")
         raise
     runs.finish(run, SyncRun.State.COMPLETED)

@@ -12,6 +12,9 @@ later ones down and is not met itself. Three things together catch both:
 * At the end, as many different records must have come as Clerk counts at last. If not, or if the pass
   is broken, the list is read again from the start.
 
+The first pass may be cut into slices, which are read at the same time: each begins OVERLAP records
+before the end of the one before it, and what joins two pages joins two slices.
+
 What is left is a record skipped because one was deleted and another added between the same two pages,
 and nothing else before the end. So nobody is retired for absence alone: see `absence`.
 """
@@ -19,7 +22,10 @@ and nothing else before the end. So nobody is retired for absence alone: see `ab
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from contextvars import copy_context
 from typing import Any, Generic, Protocol, TypeVar
+
+from django.db import connections
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
 from clerk_integration.deadlines import clerk_deadline
@@ -101,12 +107,31 @@ def read_whole(
     )
 
 
-class _Pass(Generic[Record]):
-    """One pass over a list."""
+def read_slice(
+    fetch: Fetch[Record], reader: Reader[Record], *, start: int, until: int | None, behind: Position | None
+) -> bool:
+    """Hand the pages from `start` on to `reader`, as those of pass 1, until one ends at `until` or later.
 
-    def __init__(self, fetch: Fetch[Record], behind: Position | None) -> None:
+    Goes on behind the page of an earlier reading, if one is given. Return whether the pages continue
+    each other without a gap. Raise ClerkError.
+    """
+    one = _Pass(fetch, behind, start=start, until=until)
+    with closing(one.pages()) as pages:
+        for page in pages:
+            reader.take(1, page)
+    return one.unbroken
+
+
+class _Pass(Generic[Record]):
+    """One pass over a list, or over the part of it between two offsets."""
+
+    def __init__(
+        self, fetch: Fetch[Record], behind: Position | None, *, start: int = 0, until: int | None = None
+    ) -> None:
         self._fetch = fetch
         self._behind = behind
+        self._start = start
+        self._until = until
         # Between two processes much may have changed without a trace in the total.
         self._overlap = 0 if behind is None else OVERLAP
         self.unbroken = True
@@ -118,20 +143,35 @@ class _Pass(Generic[Record]):
 
     def pages(self) -> Generator[ClerkPage[Record], None, None]:
         """Yield the pages, the next one being fetched meanwhile by a thread."""
+        if self._is_end(self._behind):
+            return
         with ThreadPoolExecutor(1, thread_name_prefix="clerk-page") as pool:
-            coming: Future[ClerkPage[Record]] | None = pool.submit(self._fetch_page, self._offset())
-            while coming is not None:
-                page = coming.result()
-                offset = self._judge(page)
-                coming = None if offset is None else pool.submit(self._fetch_page, offset)
-                yield page
+
+            def ask(offset: int) -> Future[ClerkPage[Record]]:
+                # The context says whether requests are paced.
+                return pool.submit(copy_context().run, self._fetch_page, offset)
+
+            coming: Future[ClerkPage[Record]] | None = ask(self._offset())
+            try:
+                while coming is not None:
+                    page = coming.result()
+                    offset = self._judge(page)
+                    coming = None if offset is None else ask(offset)
+                    yield page
+            finally:
+                pool.submit(connections.close_all)  # The thread has its own, for its turns of the pace.
 
     def _fetch_page(self, offset: int) -> ClerkPage[Record]:
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
             return self._fetch(offset)
 
     def _offset(self) -> int:
-        return 0 if self._behind is None else max(0, self._behind.end - self._overlap)
+        return self._start if self._behind is None else max(0, self._behind.end - self._overlap)
+
+    def _is_end(self, position: Position | None) -> bool:
+        if self._until is None or position is None:
+            return False
+        return position.end >= self._until
 
     def _judge(self, page: ClerkPage[Record]) -> int | None:
         """Decide whether the page continues the one before; return where to read on, None at the end."""
@@ -140,7 +180,8 @@ class _Pass(Generic[Record]):
             moved = self._behind is not None and page.total != self._behind.total
             self._overlap = OVERLAP if moved else 0
             self._behind = Position(page.end, page.total, ids)
-            return None if page.end >= page.total else self._offset()
+            is_end = page.end >= page.total or self._is_end(self._behind)
+            return None if is_end else self._offset()
         if self._overlap:
             self.unbroken = False
             return None

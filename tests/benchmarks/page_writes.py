@@ -10,8 +10,9 @@ from statistics import median
 from django.db import connection, transaction
 
 from clerk_integration.entities import ClerkOrganization
-from tenants import runs, sync
+from tenants import sync
 from tenants.models import SyncRun, Tenant
+from tenants.pages import RunPage
 from tests.benchmarks._report import Report
 
 PAGE = 500
@@ -90,9 +91,7 @@ def _write_ours(pages: Pages) -> None:
     for number, page in enumerate(pages):
         ids = [organization.id for organization in page]
         total = len(pages) * PAGE
-        on_record = runs.RunPage(
-            run_of_pages.pk, "benchmark", "organizations", 1, number * PAGE, total, 0, ids
-        )
+        on_record = RunPage(run_of_pages.pk, "benchmark", "organizations", 1, number * PAGE, total, 0, ids)
         sync.write_organization_page(on_record, page)
 
 

@@ -14,7 +14,6 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from tenants.backfill import queueing
 from tenants.models import CreationAttempt, Installation, Membership, SyncRun, Tenant
-from tenants.tasks import enqueue_full_sync
 from tests.sandbox import SandboxControl
 from tests.workers import empty_queue
 
@@ -332,7 +331,3 @@ def test_enqueued_migration_is_watched_and_ends_in_one_run(
     watched = migrate("--follow", str(run))
     assert (watched["state"], watched["created"], watched["failed"]) == ("failed", 2, 1)
     assert len(organizations(sandbox)) == 3
-
-
-def test_full_sync_waits_on_the_queue_once() -> None:
-    assert [enqueue_full_sync(), enqueue_full_sync()] == [True, False]

@@ -65,7 +65,7 @@ def oldest_first(sandbox: SandboxControl) -> list[str]:
     """The ids of all organizations in the order that a scan meets them."""
     pages = [
         sandbox.api("GET", "/organizations", order_by="+created_at", limit=500, offset=offset)["data"]
-        for offset in (0, 500)
+        for offset in (0, 500, 1000)
     ]
     return [organization["id"] for page in pages for organization in page]
 

@@ -16,11 +16,14 @@ from django.core.management import CommandError, call_command
 from procrastinate.contrib.django.models import ProcrastinateJob
 from pytest_django import Settings
 
+from clerk_integration.exceptions import ClerkMisconfigured
 from tenants.models import Membership, SyncRun, Tenant, Tombstone
 from tests.children import PROJECT, child_environment
 from tests.sandbox import SandboxControl
 from tests.tenants.test_reconcile import row_versions
 from tests.tenants.test_statement_counts import statements
+from tests.tenants.test_sync_queue import work
+from tests.workers import empty_queue
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -43,6 +46,12 @@ def start(sandbox: SandboxControl, *arguments: str) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@pytest.fixture(autouse=True)
+def no_jobs() -> Iterator[None]:
+    yield
+    empty_queue()
 
 
 @pytest.fixture
@@ -245,17 +254,38 @@ def test_the_exit_code_of_a_failure_is_1(sandbox: SandboxControl) -> None:
     assert "Traceback" not in process.stderr
 
 
-def test_enqueue_leaves_the_sync_to_a_worker_once(instance: SandboxControl) -> None:
-    [first] = sync("--enqueue")[:1]
-    [second] = sync("--enqueue")[:1]
+def test_enqueue_hands_the_sync_to_workers_once_and_says_how_to_watch(instance: SandboxControl) -> None:
+    said = "\n".join(sync("--enqueue"))
+    run = SyncRun.objects.get()
+    with pytest.raises(CommandError, match=f"{run.pk} is on the queue already.*--follow {run.pk}"):
+        sync("--enqueue")
 
-    assert "worker will do" in first
-    assert "waiting" in second
-    assert ProcrastinateJob.objects.filter(task_name="tenants.tasks.full_sync").count() == 1
+    assert f"--follow {run.pk}" in said
+    assert ProcrastinateJob.objects.filter(task_name="tenants.tasks.sync_slice").count() == 1
     assert not Tenant.objects.exists()
+    work()
+    assert json.loads(sync("--follow", str(run.pk), "--json")[-1])["state"] == "completed"
+    assert Tenant.objects.count() == 3
 
 
-@pytest.mark.parametrize("other", [["--dry-run"], ["--user", "user_1"], ["--skip-memberships"]])
-def test_enqueue_with_anything_special_is_refused(other: list[str]) -> None:
+def test_following_a_run_that_failed_fails_with_its_message(
+    instance: SandboxControl, settings: Settings
+) -> None:
+    run = json.loads(sync("--enqueue", "--json")[-1])["run"]
+    settings.CLERK_SECRET_KEY = "sk_test_wrong"
+    with pytest.raises(ClerkMisconfigured):
+        work()
+
+    with pytest.raises(CommandError, match="Clerk does not accept CLERK_SECRET_KEY"):
+        sync("--follow", str(run))
+
+
+def test_following_a_run_that_is_none_fails_with_one_message() -> None:
+    with pytest.raises(CommandError, match="There is no full sync 987654"):
+        sync("--follow", "987654")
+
+
+@pytest.mark.parametrize("other", [["--dry-run"], ["--user", "user_1"], ["--organization", "org_1"]])
+def test_enqueue_with_anything_but_a_full_sync_is_refused(other: list[str]) -> None:
     with pytest.raises(CommandError, match="--enqueue"):
         sync("--enqueue", *other)

@@ -18,11 +18,10 @@ from tenants.backfill.record import MigrationRecord
 from tenants.backfill.run import ClerkIsDown, carry_out
 from tenants.backfill.step import Outcome
 from tenants.exceptions import TenantError
+from tenants.management.following import Reading, follow
 from tenants.management.interrupts import stop_on_signals
 from tenants.management.progress import CommandProgress
 from tenants.models import SyncRun
-
-FOLLOW_SECONDS = 1.0
 
 COLUMNS = ("tenant_id", "action", "organization_id", "error")
 GO_ON = "Run the same command again to go on: what is done stays done, and nothing is created twice."
@@ -54,7 +53,9 @@ class Command(BaseCommand):
         """Plan, then carry out, enqueue or print the plan."""
         progress = CommandProgress(self.stdout, as_json=options["json"])
         if options["follow"] is not None:
-            self._follow(options["follow"], progress)
+            follow(
+                options["follow"], SyncRun.Kind.MIGRATION, progress, read=_read_tenants, summarize=_summary
+            )
             return
         plan = self._plan(options)
         if options["dry_run"]:
@@ -65,25 +66,6 @@ class Command(BaseCommand):
             progress.finish({"run": run.pk, "tenants": len(plan.rows), **plan.counts})
         else:
             self._carry_out(plan, progress, options)
-
-    def _follow(self, run_id: int, progress: CommandProgress) -> None:
-        """Show how far an enqueued run is, until it ends or Ctrl-C; the workers go on either way."""
-        run = SyncRun.objects.filter(pk=run_id, kind=SyncRun.Kind.MIGRATION).first()
-        if run is None:
-            raise CommandError(f"There is no migration {run_id}.")
-        progress.start(run.cursor["tenants"], "tenants")
-        done = 0
-        with stop_on_signals() as stopping:
-            while True:
-                run.refresh_from_db()
-                done, before = run.created + run.updated + run.unchanged + run.failed, done
-                progress.advance(done - before)
-                if run.state != SyncRun.State.RUNNING or stopping.wait(FOLLOW_SECONDS):
-                    break
-        counts = {name: getattr(run, name) for name in ("created", "updated", "unchanged", "failed")}
-        progress.finish({"run": run.pk, "state": run.state, **counts})
-        if run.error:
-            raise CommandError(run.error)
 
     def _plan(self, options: dict[str, Any]) -> Plan:
         groups = options["tenants"]
@@ -141,6 +123,15 @@ class Command(BaseCommand):
             raise CommandError(f"Interrupted; what was in flight is finished. {GO_ON}")
         if record.failed:
             raise CommandError(f"{record.failed} tenants need a look; see the lines above. {GO_ON}")
+
+
+def _read_tenants(run: SyncRun) -> Reading:
+    return Reading("tenants", run.created + run.updated + run.unchanged + run.failed, run.cursor["tenants"])
+
+
+def _summary(run: SyncRun) -> dict[str, Any]:
+    counts = {name: getattr(run, name) for name in ("created", "updated", "unchanged", "failed")}
+    return {"run": run.pk, "state": run.state, **counts}
 
 
 def _tell(outcome: Outcome, progress: CommandProgress) -> None:

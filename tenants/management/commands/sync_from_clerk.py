@@ -9,7 +9,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from clerk_integration.exceptions import ClerkError, InvalidClerkId
+from tenants import pages
 from tenants.exceptions import SyncError, SyncInterrupted, TenantError, UnknownOrganization
+from tenants.management.following import Reading, follow
 from tenants.management.interrupts import stop_on_signals
 from tenants.management.progress import CommandProgress
 from tenants.models import SyncRun
@@ -20,7 +22,7 @@ from tenants.reconcile import (
     sync_one_organization,
     sync_one_user,
 )
-from tenants.tasks import enqueue_full_sync
+from tenants.reconcile.queueing import enqueue_full_sync
 
 
 class Command(BaseCommand):
@@ -46,17 +48,21 @@ class Command(BaseCommand):
             help="retire nothing when more than this part of the mirror is absent in Clerk (default 10)",
         )
         parser.add_argument(
-            "--enqueue", action="store_true", help="let a worker do the full sync, and return at once"
+            "--enqueue", action="store_true", help="cut the full sync into slices for the workers, and return"
         )
+        parser.add_argument("--follow", type=int, metavar="RUN", help="watch what workers do for a run")
         parser.add_argument("--json", action="store_true", help="end with a summary as one line of JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do one of the four; raise CommandError with one message when it fails."""
         if options["dry_run"] and (options["organization"] or options["user"]):
             raise CommandError("--dry-run compares everything; leave out --organization and --user.")
-        if options["enqueue"] and not _is_plain(options):
-            raise CommandError("--enqueue is for the full sync with its defaults; leave out the rest.")
+        if options["enqueue"] and (options["dry_run"] or options["organization"] or options["user"]):
+            raise CommandError("--enqueue is for the full sync; leave out --dry-run, --organization, --user.")
         progress = CommandProgress(self.stdout, as_json=options["json"])
+        if options["follow"] is not None:
+            follow(options["follow"], SyncRun.Kind.FULL_SYNC, progress, read=_read_list, summarize=_summary)
+            return
         summary: dict[str, Any] = {}
         try:
             with stop_on_signals() as stopping:
@@ -74,7 +80,7 @@ class Command(BaseCommand):
 
 def _sync(options: Mapping[str, Any], progress: CommandProgress, stopping: Event) -> dict[str, Any]:
     if options["enqueue"]:
-        return _enqueue(progress)
+        return _enqueue(options, progress)
     if options["organization"]:
         return _organizations(options["organization"], progress, stopping)
     if options["user"]:
@@ -94,20 +100,18 @@ def _sync(options: Mapping[str, Any], progress: CommandProgress, stopping: Event
     )
 
 
-def _is_plain(options: Mapping[str, Any]) -> bool:
-    special = ("dry_run", "organization", "user", "skip_memberships")
-    plain_percent = options["max_retire_percent"] == DEFAULT_MAX_RETIRE_PERCENT
-    return plain_percent and not any(options[name] for name in special)
-
-
-def _enqueue(progress: CommandProgress) -> dict[str, Any]:
-    is_new = enqueue_full_sync()
-    progress.note(
-        "A worker will do the full sync; `sync_runs` (SyncRun) shows how far it is."
-        if is_new
-        else "A full sync is waiting for a worker already."
+def _enqueue(options: Mapping[str, Any], progress: CommandProgress) -> dict[str, Any]:
+    run = enqueue_full_sync(
+        skip_memberships=options["skip_memberships"], max_retire_percent=options["max_retire_percent"]
     )
-    return {"enqueued": is_new}
+    progress.note(f"Workers do it now (`procrastinate worker`); watch it with --follow {run.pk}.")
+    return {"run": run.pk, "slices": run.slices.count()}
+
+
+def _read_list(run: SyncRun) -> Reading:
+    listing = "memberships" if run.pages.filter(listing="memberships").exists() else "organizations"
+    read, total = pages.count_read(run, listing)
+    return Reading(listing, min(read, total), total)
 
 
 def _organizations(ids: list[str], progress: CommandProgress, stopping: Event) -> dict[str, Any]:

@@ -1,0 +1,60 @@
+"""Watching from one terminal what workers do for a run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from tenants.management.interrupts import stop_on_signals
+from tenants.management.progress import CommandProgress
+from tenants.models import SyncRun
+
+POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How far a run is: so many of `total` items of what `label` names."""
+
+    label: str
+    done: int
+    total: int
+
+
+def follow(
+    run_id: int,
+    kind: SyncRun.Kind,
+    progress: CommandProgress,
+    *,
+    read: Callable[[SyncRun], Reading],
+    summarize: Callable[[SyncRun], dict[str, Any]],
+) -> None:
+    """Show how far a run of workers is, until it ends or Ctrl-C; the workers go on either way.
+
+    Writes nothing. Raise CommandError when there is no such run, and when it did not complete.
+    """
+    run = SyncRun.objects.filter(pk=run_id, kind=kind).first()
+    if run is None:
+        raise CommandError(f"There is no {kind.label.lower()} {run_id}.")
+    shown = Reading("", 0, 0)
+    with stop_on_signals() as stopping:
+        while True:
+            shown = _show(read(run), shown, progress)
+            if run.state != SyncRun.State.RUNNING or stopping.wait(POLL_SECONDS):
+                break
+            run.refresh_from_db()
+    progress.finish(summarize(run))
+    if run.state == SyncRun.State.RUNNING:
+        progress.note(f"The workers go on; watch again with --follow {run.pk}.")
+    elif run.state != SyncRun.State.COMPLETED:
+        raise CommandError(run.error or f"Run {run.pk} ended as {run.get_state_display()}.")
+
+
+def _show(now: Reading, shown: Reading, progress: CommandProgress) -> Reading:
+    if now.label != shown.label:
+        progress.start(now.total, now.label)
+        shown = Reading(now.label, 0, now.total)
+    progress.expect(now.total)
+    progress.advance(now.done - shown.done)
+    return now
