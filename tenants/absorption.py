@@ -6,11 +6,14 @@ from typing import Any
 from django.db.models import Model
 from django.db.models.fields.reverse_related import ForeignObjectRel
 
+from tenants import signals
 from tenants.exceptions import AbsorbRefused
 from tenants.models import Membership, Tenant
 
 TENANT_COLUMNS = ("name", "slug", "logo_url", "clerk_metadata", "clerk_created_at", "clerk_updated_at")
+TOLD_COLUMNS = ("name", "slug", "logo_url", "clerk_metadata")
 MEMBER_COLUMNS = ("clerk_membership_id", "role", "is_active", "clerk_created_at", "clerk_updated_at")
+TOLD_MEMBER_COLUMNS = ("role", "is_active")
 
 
 def absorb_mirror_of(bare: Tenant, target: Tenant) -> list[str]:
@@ -31,12 +34,23 @@ def absorb_mirror_of(bare: Tenant, target: Tenant) -> list[str]:
     members = list(Membership.objects.filter(tenant=bare))
     primaries = [member.clerk_user_id for member in members if member.is_primary]
     bare.delete()
+    before, after = _values(target, TOLD_COLUMNS), _values(bare, TOLD_COLUMNS)
     Tenant.objects.filter(pk=target.pk).update(**_values(bare, TENANT_COLUMNS))
-    for member in members:
-        Membership.objects.update_or_create(
-            tenant=target, clerk_user_id=member.clerk_user_id, defaults=_values(member, MEMBER_COLUMNS)
-        )
+    signals.announce_tenants([(target.pk, str(bare.clerk_org_id), before, after)])
+    _absorb_members(members, target)
     return primaries
+
+
+def _absorb_members(members: Iterable[Membership], target: Tenant) -> None:
+    own = {member.clerk_user_id: member for member in Membership.objects.filter(tenant=target)}
+    for member in members:
+        user = member.clerk_user_id
+        before = _values(own[user], TOLD_MEMBER_COLUMNS) if user in own else None
+        Membership.objects.update_or_create(
+            tenant=target, clerk_user_id=user, defaults=_values(member, MEMBER_COLUMNS)
+        )
+        after = _values(member, TOLD_MEMBER_COLUMNS)
+        signals.announce_memberships([(target.pk, user, before, after)])
 
 
 def _values(row: Model, columns: Iterable[str]) -> dict[str, Any]:
@@ -62,13 +76,20 @@ def _touched_columns(bare: Tenant) -> list[str]:
 
 
 def _referring_rows(bare: Tenant) -> list[str]:
-    relations = [rel for rel in Tenant._meta.related_objects if rel.related_model is not Membership]
-    counts = [(rel, _manager_count(rel, bare)) for rel in relations]
+    """Rows of whatever app that refer to the tenant or to its members, also those with `related_name="+"`."""
+    members = Membership.objects.filter(tenant=bare)
+    counts = [(rel, _count(rel, [bare])) for rel in _relations(Tenant) if rel.related_model is not Membership]
+    counts += [(rel, _count(rel, members)) for rel in _relations(Membership)]
     return [f"{count} {_label(rel)} refer to it" for rel, count in counts if count]
 
 
-def _manager_count(relation: ForeignObjectRel, bare: Tenant) -> int:
-    return relation.related_model._base_manager.filter(**{relation.field.name: bare}).count()
+def _relations(model: type[Model]) -> list[ForeignObjectRel]:
+    fields = model._meta.get_fields(include_hidden=True)
+    return [field for field in fields if isinstance(field, ForeignObjectRel)]
+
+
+def _count(relation: ForeignObjectRel, targets: Iterable[Model]) -> int:
+    return relation.related_model._base_manager.filter(**{f"{relation.field.name}__in": targets}).count()
 
 
 def _label(relation: ForeignObjectRel) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.exceptions import ClerkError, ClerkUnavailable
+from clerk_integration.instance import get_clerk_organization_settings
 from clerk_integration.organizations import create_clerk_org, get_clerk_membership, iter_clerk_orgs
 from tenants import attempts, freshness, transitions
 from tenants.exceptions import IdempotencyKeyReused
@@ -16,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_CREATOR_ROLE = "org:admin"
 """Clerk's creator role unless the instance was told otherwise."""
+
+LEAST_ROLE = "org:member"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +115,25 @@ def _finish(attempt: CreationAttempt, organization: ClerkOrganization, *, just_c
     """Mirror the organization with its creator.
 
     Where Clerk cannot say now who is in it, or does not know yet (a listing may lag behind a create),
-    the creator has Clerk's default role until the next sync. A creator who has left since has none.
+    the creator has the creator role until the next sync. A creator who has left since has none.
     """
-    role: str | None = DEFAULT_CREATOR_ROLE
+    membership, is_known = None, False
     try:
         membership = get_clerk_membership(organization.id, attempt.clerk_user_id)
+        is_known = membership is not None or not just_created
     except ClerkError:
         logger.warning(
             "creator's membership of %s not read back; a sync will", organization.id, exc_info=True
         )
-        membership = None
-    else:
-        role = DEFAULT_CREATOR_ROLE if just_created else None
     if membership is None:
         freshness.expire(attempt.clerk_user_id)
+    role = None if is_known else _creator_role()
     return transitions.finish_creation(attempt, organization, membership, role)
+
+
+def _creator_role() -> str:
+    """The role that Clerk gives to creators; the least one when Clerk cannot be asked."""
+    try:
+        return get_clerk_organization_settings().creator_role or DEFAULT_CREATOR_ROLE
+    except ClerkError:
+        return LEAST_ROLE

@@ -37,8 +37,10 @@ UPDATE user_syncs SET lease = NULL, lease_expires_at = NULL
 WHERE clerk_user_id = %(user_id)s AND lease = %(lease)s
 """
 
-
-EXPIRE = "UPDATE user_syncs SET synced_at = NULL WHERE clerk_user_id = %(user_id)s"
+EXPIRE = """
+UPDATE user_syncs SET synced_at = NULL, lease = NULL, lease_expires_at = NULL
+WHERE clerk_user_id = %(user_id)s
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,5 +83,8 @@ def return_lease(clerk_user_id: str, lease: Lease) -> None:
 
 
 def expire(clerk_user_id: str) -> None:
-    """Let the user's next list ask Clerk, however fresh the last one is. Writes `user_syncs`."""
+    """Let the user's next list ask Clerk, however fresh the last one is. Writes `user_syncs`.
+
+    A list that is running now loses its lease: what it was told may be from before.
+    """
     execute(EXPIRE, user_id=clerk_user_id)

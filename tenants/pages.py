@@ -7,6 +7,7 @@ holder's.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Func, IntegerField, Max, Sum
@@ -91,6 +92,8 @@ class RunPage:
     total: int
     skipped: int
     ids: Sequence[str]
+    asked_at: datetime
+    """A moment before Clerk was asked for the page, by the database's clock."""
     slice_number: int = 0
 
     @property
@@ -145,7 +148,9 @@ def last_page(run: SyncRun, listing: str, *, slice_number: int | None = None) ->
     """Return the page that was recorded last, of one slice or (None) of the last one; None before it."""
     for row in query(LAST_PAGE, run=run.pk, listing=listing, slice_number=slice_number):
         pass_number, number, offset, total, skipped, ids = row
-        return RunPage(run.pk, run.holder, listing, pass_number, offset, total, skipped, ids, number)
+        return RunPage(
+            run.pk, run.holder, listing, pass_number, offset, total, skipped, ids, run.started_at, number
+        )
     return None
 
 

@@ -16,6 +16,7 @@ from clerk_integration.conf import clerk_settings
 from clerk_integration.deadlines import clerk_deadline, default_deadline
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.exceptions import ClerkError, ClerkMisconfigured, ClerkNotFound
+from clerk_integration.ids import validate_org_id
 from clerk_integration.instance import get_clerk_instance
 from clerk_integration.organizations import (
     get_clerk_membership,
@@ -25,7 +26,7 @@ from clerk_integration.organizations import (
 )
 from clerk_integration.webhooks.instances import known_instance_id
 from tenants import freshness, sync, transitions
-from tenants.creation import DEFAULT_CREATOR_ROLE, Creation, create_in_clerk
+from tenants.creation import Creation, create_in_clerk
 from tenants.exceptions import AlreadyLinked, NotAMember, UnknownOrganization
 from tenants.models import Tenant
 
@@ -53,7 +54,8 @@ class TenantService:
     def create_tenant(tenant_data: Mapping[str, Any], clerk_org_id: str | None = None) -> Tenant:
         """Insert a tenant without asking Clerk (deprecated: use `create_tenant_from_clerk`).
 
-        Writes `tenants`. Raise AlreadyLinked or OrganizationDeleted for an unusable `clerk_org_id`.
+        Writes `tenants`. Raise InvalidClerkId, AlreadyLinked or OrganizationDeleted for an unusable
+        `clerk_org_id`.
         """
         warnings.warn(
             "TenantService.create_tenant() does not create the organization in Clerk;"
@@ -61,6 +63,8 @@ class TenantService:
             DeprecationWarning,
             stacklevel=2,
         )
+        if clerk_org_id is not None:
+            validate_org_id(clerk_org_id)
         return transitions.create_local_tenant(
             name=tenant_data["name"], slug=tenant_data.get("slug"), clerk_org_id=clerk_org_id
         )
@@ -206,7 +210,7 @@ def _adopt(clerk_user_id: str, clerk_org_id: str) -> Tenant:
     membership = get_clerk_membership(clerk_org_id, clerk_user_id)
     if membership is None:
         raise NotAMember(f"{clerk_user_id} is not a member of {clerk_org_id} in Clerk.")
-    return transitions.adopt_organization(clerk_user_id, organization, membership, DEFAULT_CREATOR_ROLE)
+    return transitions.adopt_organization(clerk_user_id, organization, membership)
 
 
 def _mirror_whole(clerk_org_id: str) -> None:

@@ -1,12 +1,16 @@
 """What other apps can listen to: sent after commit, once for each row that changed.
 
 Receivers get plain values, not rows: the row may have changed again by then. What a receiver raises
-is logged and stops nobody else. `changes` maps a column to the pair (old, new).
+is logged and stops nobody else. `changes` maps a column to the pair (old, new); the old value is the
+one that the writer saw, None in a row that another writer made at the same moment. A process that is
+killed between its commit and the signal sends none: who must miss nothing compares now and then.
 
 * tenant_linked(tenant_id, clerk_org_id): a tenant has an organization now, as a new row of the
-  mirror or because a legacy tenant was linked.
-* tenant_updated(tenant_id, clerk_org_id, changes): mirrored columns changed.
-* tenant_deactivated(tenant_id, clerk_org_id): its organization was deleted in Clerk.
+  mirror or because a legacy tenant was linked. A row that linking absorbs goes without a signal.
+* tenant_updated(tenant_id, clerk_org_id, changes): mirrored columns changed; `clerk_org_id` itself
+  when the tenant was unlinked, which then is None.
+* tenant_deactivated(tenant_id, clerk_org_id, changes): its organization was deleted in Clerk;
+  `changes` holds `status` and `deleted_at`.
 * membership_changed(tenant_id, clerk_user_id, changes): began (old values None), ended or changed
   its role; `changes` holds `role` and `is_active`.
 """
@@ -24,7 +28,11 @@ tenant_deactivated = Signal()
 membership_changed = Signal()
 
 
-def announce_tenants(rows: Iterable[tuple[int, str, Mapping[str, Any] | None, Mapping[str, Any]]]) -> None:
+Rows = Iterable[tuple[int, str, Mapping[str, Any] | None, Mapping[str, Any]]]
+"""Written rows: two ids, the columns before (None: a new row) and after."""
+
+
+def announce_tenants(rows: Rows) -> None:
     """Announce written tenants: id, organization id, columns before (None: a new row) and after."""
     for tenant_id, clerk_org_id, before, after in rows:
         if before is None:
@@ -38,14 +46,18 @@ def announce_link(tenant_id: int, clerk_org_id: str) -> None:
     _send(tenant_linked, tenant_id=tenant_id, clerk_org_id=clerk_org_id)
 
 
-def announce_deactivation(tenant_id: int, clerk_org_id: str) -> None:
+def announce_unlink(tenant_id: int, clerk_org_id: str) -> None:
+    """Announce that a tenant has lost its organization and is a legacy tenant again."""
+    changes = {"clerk_org_id": (clerk_org_id, None)}
+    _send(tenant_updated, tenant_id=tenant_id, clerk_org_id=None, changes=changes)
+
+
+def announce_deactivation(tenant_id: int, clerk_org_id: str, changes: Mapping[str, Any]) -> None:
     """Announce that a tenant's organization is dead."""
-    _send(tenant_deactivated, tenant_id=tenant_id, clerk_org_id=clerk_org_id)
+    _send(tenant_deactivated, tenant_id=tenant_id, clerk_org_id=clerk_org_id, changes=changes)
 
 
-def announce_memberships(
-    rows: Iterable[tuple[int, str, Mapping[str, Any] | None, Mapping[str, Any]]],
-) -> None:
+def announce_memberships(rows: Rows) -> None:
     """Announce written memberships: tenant id, user id, columns before (None: a new row) and after."""
     for tenant_id, clerk_user_id, before, after in rows:
         if changes := _changes(before or dict.fromkeys(after), after):

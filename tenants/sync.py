@@ -71,12 +71,12 @@ def clock() -> datetime:
 
 def share_writers_lock() -> None:
     """Keep burials away until the end of the open transaction; take it before any row is locked."""
-    execute("SELECT pg_advisory_xact_lock_shared(%(key)s)", key=WRITERS_LOCK)
+    execute(statements.SHARE_WRITERS_LOCK, key=WRITERS_LOCK, marked=[])
 
 
 def take_writers_lock() -> None:
     """Keep burials and all other writers away until the end of the open transaction."""
-    execute("SELECT pg_advisory_xact_lock(%(key)s)", key=WRITERS_LOCK)
+    execute(statements.TAKE_WRITERS_LOCK, key=WRITERS_LOCK)
 
 
 def write_organizations(organizations: Iterable[ClerkOrganization]) -> Written:
@@ -100,8 +100,8 @@ def write_memberships(memberships: Sequence[ClerkMembership], *, as_of: datetime
 
     Writes `tenants` and `memberships`, one statement each, in one transaction. A membership whose
     id, user or organization is dead is left out; a membership row of ours without a Clerk id (a
-    legacy member, a creator not read back yet) takes on the id. `as_of` is the database's clock when
-    Clerk was asked: a membership that has been seen to end since is not begun again (None: asked now).
+    legacy member, a creator not read back yet) takes on the id. `as_of` is when Clerk said so, by the
+    database's clock: a membership that has been seen to end since is not begun again (None: just now).
     """
     with transaction.atomic():
         _upsert_organizations(membership.organization for membership in memberships)
@@ -123,19 +123,28 @@ def write_user_listing(
     database's clock when the listing began), the listing is not `complete`, or the lease was lost.
     Creation attempts of the user whose marker is on a listed organization are resolved.
     """
+    organizations = [membership.organization for membership in memberships]
+    attempts = facts.attempt_markers(organizations)
     with transaction.atomic():
-        _upsert_organizations(membership.organization for membership in memberships)
-        _upsert_memberships(memberships, as_of=listed_at)
-        ended = query(
-            statements.FINISH_USER_LISTING,
+        markers = facts.tenant_markers(organizations)
+        [(*_, is_any_legacy, is_ours)] = query(
+            statements.SHARE_WRITERS_LOCK_AND_CLOSE_LEASE,
+            key=WRITERS_LOCK,
+            marked=[marker["tenant_id"] for marker in markers],
             user_id=clerk_user_id,
             lease=lease,
             listed_at=listed_at,
-            listed=[membership.id for membership in memberships],
-            markers=json.dumps(facts.attempt_markers(fact.organization for fact in memberships)),
-            retire=complete,
         )
-        signals.announce_memberships(ended)
+        _link_and_upsert(organizations, markers if is_any_legacy else [])
+        _write_listing(
+            statements.WRITE_USER_LISTING,
+            memberships,
+            as_of=listed_at,
+            retire=complete and is_ours,
+            user_id=clerk_user_id,
+        )
+        if attempts:
+            execute(statements.SETTLE_CREATIONS_OF_USER, user_id=clerk_user_id, markers=json.dumps(attempts))
 
 
 def write_organization_listing(
@@ -153,15 +162,13 @@ def write_organization_listing(
     """
     with transaction.atomic():
         _upsert_organizations([organization])
-        _upsert_memberships(memberships, as_of=listed_at)
-        if complete:
-            ended = query(
-                statements.END_ABSENT_MEMBERS,
-                organization_id=organization.id,
-                listed=[membership.id for membership in memberships],
-                listed_at=listed_at,
-            )
-            signals.announce_memberships(ended)
+        _write_listing(
+            statements.WRITE_ORGANIZATION_LISTING,
+            memberships,
+            as_of=listed_at,
+            retire=complete,
+            organization_id=organization.id,
+        )
         execute(statements.TOUCH_ORGANIZATION, clerk_id=organization.id)
 
 
@@ -189,14 +196,26 @@ def write_membership_page(page: pages.RunPage, memberships: Sequence[ClerkMember
     nested = {membership.organization.id: membership.organization for membership in memberships}
     with transaction.atomic():
         share_writers_lock()
-        written = _upsert_memberships(memberships)
+        written = _upsert_memberships(memberships, as_of=page.asked_at)
         unknown = pages.record_memberships(
             page, created=written.created, updated=written.updated, organizations=list(nested)
         )
         if unknown:
             _upsert_organizations([nested[clerk_org_id] for clerk_org_id in unknown])
-            _upsert_memberships(fact for fact in memberships if fact.organization.id in unknown)
+            late = [fact for fact in memberships if fact.organization.id in unknown]
+            _upsert_memberships(late, as_of=page.asked_at)
     return written
+
+
+def write_creator(organization: ClerkOrganization, clerk_user_id: str, role: str) -> None:
+    """Mirror the creator of an organization whose membership Clerk could not be asked for.
+
+    Writes a row of `memberships` without Clerk's id, which a later fact brings; it begins when the
+    organization did, and ends when a listing does not show the user. Nothing when the user is dead or
+    has a row already. To be called in the transaction that writes the organization.
+    """
+    rows = query(statements.INSERT_CREATOR, organization_id=organization.id, user_id=clerk_user_id, role=role)
+    signals.announce_memberships(rows)
 
 
 def end_memberships(ids: Sequence[int], *, listed_at: datetime) -> int:
@@ -220,8 +239,11 @@ def bury_organization(clerk_org_id: str) -> None:
     """
     with transaction.atomic():
         _bury(Tombstone.Kind.ORGANIZATION, clerk_org_id)
-        for (tenant_id,) in query(statements.RETIRE_ORGANIZATION, clerk_id=clerk_org_id):
-            signals.announce_deactivation(tenant_id, clerk_org_id)
+        for tenant_id, before, after, deleted_at in query(
+            statements.RETIRE_ORGANIZATION, clerk_id=clerk_org_id
+        ):
+            changes = {"status": (before, after), "deleted_at": (None, deleted_at)}
+            signals.announce_deactivation(tenant_id, clerk_org_id, changes)
         signals.announce_memberships(query(statements.END_MEMBERSHIPS_OF_ORGANIZATION, clerk_id=clerk_org_id))
 
 
@@ -269,6 +291,7 @@ def split_off_mirror(tenant: Tenant) -> None:
     Tenant.objects.filter(pk=tenant.pk).update(
         clerk_org_id=None, clerk_created_at=None, clerk_updated_at=None, deleted_at=None
     )
+    signals.announce_unlink(tenant.pk, str(mirrored.clerk_org_id))
     if mirrored.deleted_at is None:
         _insert_bare_row(mirrored, members)
 
@@ -280,6 +303,10 @@ def _insert_bare_row(mirrored: Tenant, members: list[Membership]) -> None:
         for member in members
     )
     signals.announce_link(bare.pk, str(bare.clerk_org_id))
+    signals.announce_memberships(
+        (bare.pk, member.clerk_user_id, None, {"role": member.role, "is_active": member.is_active})
+        for member in members
+    )
 
 
 def _bury(kind: Tombstone.Kind, clerk_id: str) -> None:
@@ -306,18 +333,37 @@ def _upsert_organizations(facts_of_page: Iterable[ClerkOrganization]) -> Written
     organizations = list(facts_of_page)
     markers = facts.tenant_markers(organizations)
     marked = [marker["tenant_id"] for marker in markers]
-    [(_, is_any_legacy)] = query(statements.SHARE_WRITERS_LOCK, key=WRITERS_LOCK, marked=marked)
-    if is_any_legacy:
+    [(*_, is_any_legacy)] = query(statements.SHARE_WRITERS_LOCK, key=WRITERS_LOCK, marked=marked)
+    return _link_and_upsert(organizations, markers if is_any_legacy else [])
+
+
+def _link_and_upsert(organizations: Sequence[ClerkOrganization], markers: list[dict[str, Any]]) -> Written:
+    if markers:
         _link_marked(markers)
     rows = _upsert(statements.UPSERT_ORGANIZATIONS, facts.organization_rows(organizations))
     signals.announce_tenants(rows)
     return Written.count(rows)
 
 
-def _upsert_memberships(memberships: Iterable[ClerkMembership], *, as_of: datetime | None = None) -> Written:
+def _upsert_memberships(memberships: Iterable[ClerkMembership], *, as_of: datetime | None) -> Written:
     rows = _upsert(statements.UPSERT_MEMBERSHIPS, facts.membership_rows(memberships), as_of=as_of)
     signals.announce_memberships(rows)
     return Written.count(rows)
+
+
+def _write_listing(
+    statement: str, memberships: Sequence[ClerkMembership], *, as_of: datetime, retire: bool, **of: str
+) -> None:
+    """Write what a listing shows and end what it does not show, in one statement."""
+    rows = query(
+        statement,
+        facts=json.dumps(facts.membership_rows(memberships)),
+        listed=[membership.id for membership in memberships],
+        as_of=as_of,
+        retire=retire,
+        **of,
+    )
+    signals.announce_memberships(rows)
 
 
 def _upsert(statement: str, rows: list[dict[str, Any]], **parameters: Any) -> list[Any]:

@@ -172,7 +172,10 @@ def claim_primary(attempt: CreationAttempt, tenant: Tenant) -> None:
 
 
 def adopt_organization(
-    clerk_user_id: str, organization: ClerkOrganization, membership: ClerkMembership | None, role: str | None
+    clerk_user_id: str,
+    organization: ClerkOrganization,
+    membership: ClerkMembership | None,
+    role: str | None = None,
 ) -> Tenant:
     """Mirror an organization with one of its members and make it that member's primary.
 
@@ -186,7 +189,7 @@ def adopt_organization(
         if membership is not None:
             sync.write_memberships([membership])
         elif role is not None:
-            _ensure_member(tenant, clerk_user_id, role)
+            sync.write_creator(organization, clerk_user_id, role)
         if (
             tenant.is_active
             and tenant.memberships.filter(clerk_user_id=clerk_user_id, is_active=True).exists()
@@ -218,9 +221,8 @@ def link(
         _refuse_dead(organization.id)
         if target.is_legacy:
             _forget_former_organization(target)
-        primaries = {user for bare in others for user in absorb_mirror_of(bare, target)}
-        if target.is_legacy:
             signals.announce_link(target.pk, organization.id)
+        primaries = {user for bare in others for user in absorb_mirror_of(bare, target)}
         Tenant.objects.filter(pk=target.pk).update(clerk_org_id=organization.id)
         sync.write_organization_listing(organization, memberships, listed_at=listed_at, complete=complete)
         members = Membership.objects.filter(tenant=target, clerk_user_id__in=primaries & movable)
@@ -299,12 +301,6 @@ def _move_primary(clerk_user_id: str, tenant_id: int) -> None:
     flagged = Membership.objects.filter(clerk_user_id=clerk_user_id, is_primary=True)
     flagged.exclude(pk=membership.pk).update(is_primary=False)
     Membership.objects.filter(pk=membership.pk).update(is_primary=True)
-
-
-def _ensure_member(tenant: Tenant, clerk_user_id: str, role: str) -> None:
-    Membership.objects.bulk_create(
-        [Membership(tenant=tenant, clerk_user_id=clerk_user_id, role=role)], ignore_conflicts=True
-    )
 
 
 def _refuse_dead(clerk_org_id: str) -> None:

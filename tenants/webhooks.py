@@ -5,11 +5,14 @@ come late, twice, or before the events that it follows from. A payload that cann
 raises, and stays in the inbox as failed.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization, UnreadableRecord
 from clerk_integration.webhooks.registry import ClerkEvent, register
 from tenants import sync
+
+MAX_CLOCK_OFFSET = timedelta(seconds=60)
+"""How far Clerk's clock may be ahead of the database's."""
 
 
 def organization_written(event: ClerkEvent) -> None:
@@ -49,10 +52,10 @@ def register_handlers() -> None:
 
 
 def _moment(event: ClerkEvent) -> datetime | None:
-    """When Clerk says that it happened, to compare with the times of listings."""
+    """When it happened at the latest by the database's clock, to compare with the times of listings."""
     if event.timestamp is None:
         return None
-    return datetime.fromtimestamp(event.timestamp / 1000, UTC)
+    return datetime.fromtimestamp(event.timestamp / 1000, UTC) - MAX_CLOCK_OFFSET
 
 
 def _id_of(event: ClerkEvent) -> str:

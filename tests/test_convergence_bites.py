@@ -36,7 +36,7 @@ RULES = {
         "ELSE true",
     ),
     "the guard of memberships": (
-        "THEN coalesce(memberships.clerk_updated_at, 0) < coalesce(excluded.clerk_updated_at, 0)",
+        "THEN coalesce(memberships.clerk_updated_at, 0) <= coalesce(excluded.clerk_updated_at, 0)",
         "THEN true",
     ),
 }

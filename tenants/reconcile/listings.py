@@ -79,6 +79,7 @@ class PageWriter(Generic[Record]):
         """With `before_first`, ask it about Clerk's total before anything is written; it may raise."""
         self._before_first = before_first
         self._slice_number = slice_number
+        self._counted = 0
         self._run = run
         self._listing = listing
         self._progress = progress
@@ -96,7 +97,7 @@ class PageWriter(Generic[Record]):
         elif first_pass_is_broken and last.pass_number == 1:
             read_whole(self._listing.fetch, self, pass_number=2)
         else:
-            self._progress.advance(last.end)
+            self._count_to(last.end)
             read_whole(self._listing.fetch, self, pass_number=last.pass_number, behind=_behind(last))
 
     def read_slice(self, start: int, until: int | None) -> bool:
@@ -115,7 +116,7 @@ class PageWriter(Generic[Record]):
             self._before_first = None
         self._listing.write(self._on_record(pass_number, page), page.records)
         self._progress.expect(page.total)
-        self._progress.advance(page.end - page.offset)
+        self._count_to(page.end)
         if self._stopping.is_set():
             raise SyncInterrupted(
                 f"Stopped. Full sync {self._run.pk} keeps what it has read; the same command goes on from"
@@ -136,6 +137,11 @@ class PageWriter(Generic[Record]):
             )
         return not skipped
 
+    def _count_to(self, end: int) -> None:
+        """Tell how far it is: pages overlap, and a pass may be repeated."""
+        self._progress.advance(max(0, end - self._counted))
+        self._counted = max(self._counted, end)
+
     def _on_record(self, pass_number: int, page: ClerkPage[Record]) -> pages.RunPage:
         return pages.RunPage(
             run_id=self._run.pk,
@@ -147,6 +153,7 @@ class PageWriter(Generic[Record]):
             total=page.total,
             skipped=page.skipped,
             ids=[record.id for record in page.records],
+            asked_at=self._run.started_at,
         )
 
 

@@ -87,11 +87,22 @@ def _pages(count: int, *, version: int) -> Pages:
 
 def _write_ours(pages: Pages) -> None:
     """What a full sync does with its pages, the record of the pages included."""
+    began = sync.clock()
     run_of_pages = SyncRun.objects.create(kind=SyncRun.Kind.FULL_SYNC, holder="benchmark")
     for number, page in enumerate(pages):
         ids = [organization.id for organization in page]
         total = len(pages) * PAGE
-        on_record = RunPage(run_of_pages.pk, "benchmark", "organizations", 1, number * PAGE, total, 0, ids)
+        on_record = RunPage(
+            run_id=run_of_pages.pk,
+            holder="benchmark",
+            listing="organizations",
+            pass_number=1,
+            offset=number * PAGE,
+            total=total,
+            skipped=0,
+            ids=ids,
+            asked_at=began,
+        )
         sync.write_organization_page(on_record, page)
 
 

@@ -210,11 +210,21 @@ def test_create_without_the_creators_membership_read_back_heals_with_the_next_sy
     sandbox.fault("GET /v1/organizations/*/memberships", times=9, status=503)
 
     created = ada.create("Acme").json()
-    assert created["role"] == "org:admin"
+    assert created["role"] == "org:member", "the role that the instance gives to creators"
     assert Membership.objects.get().clerk_membership_id is None
 
     [listed] = ada.tenants().json()
     assert (listed["id"], listed["role"], listed["isPrimary"]) == (created["id"], "org:member", True)
+
+
+def test_create_while_clerk_fails_after_the_post_gives_the_least_role_until_the_next_sync(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    sandbox.fault("GET /v1/*", times=99, status=503)
+    assert ada.create("Acme").json()["role"] == "org:member"
+
+    sandbox.clear_faults()
+    assert ada.tenants().json()[0]["role"] == "org:admin"
 
 
 def test_create_with_the_same_key_again_answers_the_same_tenant(sandbox: SandboxControl, ada: Caller) -> None:

@@ -4,19 +4,21 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import DatabaseError, connection, connections, transaction
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
-from tenants import sync, transitions
-from tenants.models import CreationAttempt, Membership, Tenant
+from tenants import freshness, signals, sync, transitions
+from tenants.models import CreationAttempt, Membership, Tenant, Tombstone
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+Receiver = Callable[..., None]
 
 
 def in_own_connection(action: Callable[[], Any]) -> Any:
@@ -95,7 +97,11 @@ def test_a_burial_racing_the_insertion_of_its_organization_always_wins() -> None
 
 def waiting_for_a_lock() -> bool:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
         return bool(cursor.fetchone()[0])
 
 
@@ -118,18 +124,118 @@ def test_a_page_locks_its_rows_in_the_order_of_their_ids_whatever_order_it_came_
     assert set(Tenant.objects.values_list("name", flat=True)) == {"b"}
 
 
+def membership_of(number: int, user_id: str = "user_ada") -> ClerkMembership:
+    return ClerkMembership(
+        id=f"orgmem_{number}_{user_id}",
+        user_id=user_id,
+        role="org:admin",
+        organization=ClerkOrganization(id=f"org_{number:03}", name="a", created_at=1, updated_at=1),
+        created_at=1,
+        updated_at=1,
+    )
+
+
+def list_user(shown: list[ClerkMembership]) -> None:
+    lease = freshness.take_lease("user_ada", seconds=60).lease
+    assert lease
+    sync.write_user_listing("user_ada", shown, lease=lease.id, listed_at=lease.listed_at, complete=True)
+
+
+def list_organization(shown: list[ClerkMembership]) -> None:
+    sync.write_organization_listing(
+        membership_of(0).organization, shown, listed_at=sync.clock(), complete=True
+    )
+
+
+@pytest.mark.parametrize("shown_are", ["first", "last"])
+@pytest.mark.parametrize("listing", [list_user, list_organization])
+def test_a_listing_locks_what_it_shows_and_what_it_ends_in_one_order(
+    listing: Callable[[list[ClerkMembership]], None], shown_are: str
+) -> None:
+    """Else two writers of the same rows wait for each other: a page of a full sync, or set-primary."""
+    of_user = listing is list_user
+    facts = [membership_of(n) if of_user else membership_of(0, f"user_{n:03}") for n in range(20)]
+    sync.write_memberships(facts)
+    changed = [replace(fact, role="org:member", updated_at=2) for fact in facts]
+    rows = Membership.objects.order_by("tenant_id", "clerk_user_id")
+    order = list(rows.values_list("pk", flat=True))
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            rows.select_for_update().get(pk=order[5])
+            shown = changed[:10] if shown_are == "first" else changed[10:]
+            writer = pool.submit(in_own_connection, partial(listing, shown))
+            while not waiting_for_a_lock():
+                assert not writer.done()
+            free = rows.select_for_update(skip_locked=True).values_list("pk", flat=True)
+            not_locked_yet = list(free)
+        writer.result()
+
+    assert not_locked_yet == order[5:]
+    assert set(rows.filter(is_active=True).values_list("clerk_membership_id", flat=True)) == {
+        fact.id for fact in shown
+    }
+
+
+def test_a_membership_that_is_written_while_a_listing_waits_for_it_does_not_end() -> None:
+    sync.write_memberships([membership_of(0)])
+    newer = replace(membership_of(0), role="org:member", updated_at=2)
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            sync.write_memberships([newer])
+            writer = pool.submit(in_own_connection, partial(list_user, []))
+            while not waiting_for_a_lock():
+                assert not writer.done()
+        writer.result()
+
+    assert Membership.objects.values_list("role", "is_active").get() == ("org:member", True)
+
+
+def test_of_two_writers_of_a_new_organization_one_announces_it() -> None:
+    heard: list[str] = []
+    linked: Receiver = lambda signal, sender, **what: heard.append("linked")  # noqa: E731
+    updated: Receiver = lambda signal, sender, **what: heard.append(str(what["changes"]["name"]))  # noqa: E731
+    signals.tenant_linked.connect(linked)
+    signals.tenant_updated.connect(updated)
+    first = ClerkOrganization(id="org_new", name="First", created_at=1, updated_at=1)
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            assert sync.write_organizations([first]) == sync.Written(created=1)
+            second = [replace(first, name="Second", updated_at=2)]
+            writer = pool.submit(in_own_connection, partial(sync.write_organizations, second))
+            while not waiting_for_a_lock():
+                assert not writer.done()
+        assert writer.result() == sync.Written(updated=1)
+
+    signals.tenant_linked.disconnect(linked)
+    signals.tenant_updated.disconnect(updated)
+    assert sorted(heard) == ["(None, 'Second')", "linked"]
+
+
+@pytest.mark.slow
+def test_who_is_stopped_with_the_writers_lock_holds_up_nobody_for_long() -> None:
+    taken, done = Event(), Event()
+
+    def stand_still() -> None:
+        with transaction.atomic():
+            sync.share_writers_lock()
+            taken.set()
+            done.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        stopped = pool.submit(in_own_connection, stand_still)
+        taken.wait()
+        sync.bury_organization("org_gone")
+        done.set()
+        assert isinstance(stopped.exception(), DatabaseError)
+
+    assert Tombstone.objects.get().clerk_id == "org_gone"
+
+
 def test_a_primary_that_moves_while_its_user_is_synced_does_not_deadlock() -> None:
-    facts = [
-        ClerkMembership(
-            id=f"orgmem_{n}",
-            user_id="user_ada",
-            role="org:admin",
-            organization=ClerkOrganization(id=f"org_{n:03}", name="a", created_at=1, updated_at=1),
-            created_at=1,
-            updated_at=1,
-        )
-        for n in range(300)
-    ]
+    facts = [membership_of(n) for n in range(300)]
     sync.write_memberships(facts)
     first, last = Tenant.objects.order_by("pk").first(), Tenant.objects.order_by("pk").last()
     assert first

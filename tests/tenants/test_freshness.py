@@ -56,6 +56,17 @@ def test_an_expired_listing_is_asked_for_again() -> None:
     assert freshness.take_lease("user_1", seconds=60).lease is not None
 
 
+def test_a_listing_that_runs_while_it_is_expired_is_not_fresh() -> None:
+    """A create has lost its reply meanwhile: what the listing was told may be from before."""
+    running = freshness.take_lease("user_1", seconds=60).lease
+    assert running is not None
+    freshness.expire("user_1")
+
+    sync.write_user_listing("user_1", [], lease=running.id, listed_at=running.listed_at, complete=True)
+
+    assert freshness.take_lease("user_1", seconds=60).lease is not None
+
+
 def test_a_list_waits_for_the_lister_up_to_the_timeout_and_is_then_stale(
     sandbox: SandboxControl, ada: Caller, settings: Any
 ) -> None:

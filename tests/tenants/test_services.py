@@ -1,11 +1,13 @@
 """TenantService and sync_clerk_org_to_db, against the local Clerk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.db import connection, models
 
-from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable
+from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable, InvalidClerkId
 from tenants import sync
 from tenants.exceptions import (
     AbsorbRefused,
@@ -68,6 +70,13 @@ def test_adopting_an_organization_needs_a_membership_in_clerk(
         True,
     )
     assert sandbox.requests("POST") == []
+
+
+def test_create_tenant_with_an_id_that_is_none_is_refused() -> None:
+    with pytest.warns(DeprecationWarning, match="in Clerk"), pytest.raises(InvalidClerkId):
+        TenantService.create_tenant({"name": "Old"}, "../users")
+
+    assert not Tenant.objects.exists()
 
 
 def test_adopting_an_organization_that_clerk_does_not_know_is_refused(
@@ -231,6 +240,44 @@ def test_link_refuses_to_absorb_a_row_with_a_life_of_its_own(
     tenant.refresh_from_db()
     assert tenant.is_legacy
     assert Tenant.objects.count() == 2
+
+
+@pytest.fixture
+def invoices() -> Iterator[type[models.Model]]:
+    """A model of another app that refers to tenants, without a way back from them."""
+
+    class Invoice(models.Model):
+        tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", null=True)
+        member = models.ForeignKey(Membership, on_delete=models.CASCADE, related_name="+", null=True)
+
+        class Meta:
+            app_label = "tenants"
+
+        def __str__(self) -> str:
+            return "an invoice"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Invoice)
+    yield Invoice
+    with connection.schema_editor() as editor:
+        editor.delete_model(Invoice)
+    del apps.all_models["tenants"]["invoice"]
+    apps.clear_cache()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("what", ["tenant", "member"])
+def test_link_refuses_to_absorb_a_row_that_another_app_refers_to(
+    sandbox: SandboxControl, ada: Caller, legacy: Callable[..., Tenant], invoices: Any, what: str
+) -> None:
+    bare = Tenant.objects.get(pk=ada.create("Acme").json()["id"])
+    invoices.objects.create(**{what: bare if what == "tenant" else bare.memberships.get()})
+    tenant = legacy("Old")
+
+    with pytest.raises(AbsorbRefused, match="1 invoices refer to it"):
+        TenantService.link_to_clerk_org(tenant, str(bare.clerk_org_id), acting_user=None)
+
+    assert invoices.objects.count() == 1
 
 
 def test_link_of_a_linked_tenant_or_to_a_dead_or_unknown_organization_is_refused(

@@ -1,7 +1,7 @@
 """The write rule: what the mirror does with facts that come late, twice, in any order."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from django.db import transaction
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
-from tenants import signals, sync, transitions
+from tenants import freshness, signals, sync, transitions
 from tenants.models import Membership, Tenant, Tombstone
 
 pytestmark = pytest.mark.django_db
@@ -198,13 +198,78 @@ def test_a_listing_that_proves_nothing_ends_nothing(complete: bool, begun_before
     assert membership()[2] is True
 
 
-def test_a_listing_spares_members_without_a_clerk_id() -> None:
-    sync.write_organizations([ACME])
-    Membership.objects.create(tenant=Tenant.objects.get(), clerk_user_id="user_old", role="owner")
+OTHER = replace(ACME, id="org_other", name="Other")
 
-    sync.write_organization_listing(ACME, [], listed_at=sync.clock(), complete=True)
+LISTINGS: dict[str, Callable[[], None]] = {
+    "of the organization": lambda: sync.write_organization_listing(
+        ACME, [], listed_at=sync.clock(), complete=True
+    ),
+    "of the user": lambda: list_user("user_old", []),
+}
+
+
+def list_user(clerk_user_id: str, memberships: list[ClerkMembership]) -> None:
+    lease = freshness.take_lease(clerk_user_id, seconds=60).lease
+    assert lease is not None
+    sync.write_user_listing(
+        clerk_user_id, memberships, lease=lease.id, listed_at=lease.listed_at, complete=True
+    )
+
+
+@pytest.mark.parametrize("role", ["owner", "org:admin"])
+@pytest.mark.parametrize("listing", LISTINGS)
+def test_a_listing_spares_members_of_before_clerk_whatever_their_role(listing: str, role: str) -> None:
+    """An import, and a tenant that was unlinked, leave roles as Clerk spells them."""
+    sync.write_organizations([ACME])
+    Membership.objects.create(tenant=Tenant.objects.get(), clerk_user_id="user_old", role=role)
+
+    LISTINGS[listing]()
 
     assert Membership.objects.get().is_active
+
+
+def test_members_of_an_unlinked_tenant_stay_when_it_is_linked_to_another_organization() -> None:
+    sync.write_memberships([ADA])
+    tenant = transitions.unlink(Tenant.objects.get())
+
+    transitions.link(tenant, OTHER, [], listed_at=sync.clock(), complete=True)
+
+    assert Membership.objects.get(tenant=tenant).is_active
+
+
+@pytest.mark.parametrize("created_at", [1000, None], ids=["dated", "undated"])
+@pytest.mark.parametrize("listing", LISTINGS)
+def test_a_listing_ends_a_creator_whom_it_does_not_show(listing: str, created_at: int | None) -> None:
+    organization = replace(ACME, created_at=created_at)
+    transitions.adopt_organization("user_old", organization, None, "org:admin")
+
+    LISTINGS[listing]()
+
+    assert not Membership.objects.get().is_active
+
+
+def test_a_creator_not_read_back_takes_on_the_membership_that_a_listing_shows() -> None:
+    transitions.adopt_organization(ADA.user_id, ACME, None, "org:member")
+
+    list_user(ADA.user_id, [ADA])
+
+    assert membership() == ("orgmem_1", "org:admin", True)
+
+
+def test_a_creator_who_is_deleted_has_no_membership_whatever_comes_first() -> None:
+    transitions.adopt_organization(ADA.user_id, ACME, None, "org:admin")
+    sync.bury_user(ADA.user_id)
+    transitions.adopt_organization(ADA.user_id, OTHER, None, "org:admin")
+
+    assert not Membership.objects.filter(is_active=True).exists()
+
+
+def test_a_user_who_left_and_rejoined_has_the_membership_that_the_listing_shows() -> None:
+    sync.write_memberships([ADA])
+
+    list_user(ADA.user_id, [REJOINED])
+
+    assert membership() == ("orgmem_2", "org:member", True)
 
 
 def test_a_users_listing_without_its_lease_ends_nothing() -> None:
@@ -221,10 +286,21 @@ def test_a_listing_from_before_a_membership_was_seen_to_end_does_not_begin_it_ag
     sync.write_organization_listing(ACME, [], listed_at=sync.clock(), complete=True)
 
     sync.write_memberships([ADA], as_of=before)
+    sync.write_memberships([replace(ADA, role="org:member", updated_at=2000)], as_of=before)
     assert membership()[2] is False
 
     sync.write_memberships([ADA], as_of=sync.clock())
     assert membership()[2] is True, "a later listing heals"
+
+
+def test_a_page_read_before_a_creator_was_seen_to_have_left_does_not_bring_them_back() -> None:
+    transitions.adopt_organization(ADA.user_id, ACME, None, "org:admin")
+    before = sync.clock()
+    list_user(ADA.user_id, [])
+
+    sync.write_memberships([ADA], as_of=before)
+
+    assert not membership()[2]
 
 
 def test_linking_keeps_what_the_bare_row_knows_better(legacy: Callable[..., Tenant]) -> None:
@@ -266,28 +342,34 @@ def test_deleting_a_tenant_leaves_a_tombstone_that_keeps_it_away() -> None:
     assert not Tenant.objects.exists()
 
 
-@pytest.mark.django_db(transaction=True)
-def test_changes_are_announced_after_commit_with_what_changed() -> None:
-    heard: list[tuple[str, dict[str, Any]]] = []
+@pytest.fixture
+def heard() -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """What the signals say: name and arguments."""
+    said: list[tuple[str, dict[str, Any]]] = []
 
     def listen(name: str) -> Callable[..., None]:
-        return lambda signal, sender, **what: heard.append((name, what))
+        return lambda signal, sender, **what: said.append((name, what))
 
     names = ["tenant_linked", "tenant_updated", "tenant_deactivated", "membership_changed"]
     receivers = [(getattr(signals, name), listen(name)) for name in names]
     for signal, receiver in receivers:
         signal.connect(receiver, weak=False)
-    try:
-        sync.write_memberships([ADA])
-        sync.write_organizations([replace(ACME, name="New", updated_at=2000)])
-        sync.write_organizations([replace(ACME, name="New", updated_at=2000)])
-        sync.bury_organization(ACME.id)
-        with transaction.atomic():
-            sync.write_organizations([replace(ACME, id="org_undone")])
-            transaction.set_rollback(True)
-    finally:
-        for signal, receiver in receivers:
-            signal.disconnect(receiver)
+    yield said
+    for signal, receiver in receivers:
+        signal.disconnect(receiver)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_changes_are_announced_after_commit_with_what_changed(
+    heard: list[tuple[str, dict[str, Any]]],
+) -> None:
+    sync.write_memberships([ADA])
+    sync.write_organizations([replace(ACME, name="New", updated_at=2000)])
+    sync.write_organizations([replace(ACME, name="New", updated_at=2000)])
+    sync.bury_organization(ACME.id)
+    with transaction.atomic():
+        sync.write_organizations([replace(ACME, id="org_undone")])
+        transaction.set_rollback(True)
 
     tenant = Tenant.objects.get()
     about = {"tenant_id": tenant.pk, "clerk_org_id": ACME.id}
@@ -299,6 +381,43 @@ def test_changes_are_announced_after_commit_with_what_changed() -> None:
             {**member, "changes": {"role": (None, "org:admin"), "is_active": (None, True)}},
         ),
         ("tenant_updated", {**about, "changes": {"name": ("Acme", "New")}}),
-        ("tenant_deactivated", about),
+        (
+            "tenant_deactivated",
+            {
+                **about,
+                "changes": {"status": ("active", "deactivated"), "deleted_at": (None, tenant.deleted_at)},
+            },
+        ),
         ("membership_changed", {**member, "changes": {"is_active": (True, False)}}),
+    ]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_linking_and_unlinking_are_announced_with_what_changed(
+    heard: list[tuple[str, dict[str, Any]]], legacy: Callable[..., Tenant]
+) -> None:
+    sync.write_memberships([ADA])
+    tenant = legacy("Old", {"user_old": "owner"})
+    heard.clear()
+
+    transitions.link(tenant, ACME, [ADA], listed_at=sync.clock(), complete=True)
+
+    about = {"tenant_id": tenant.pk, "clerk_org_id": ACME.id}
+    began = {"role": (None, "org:admin"), "is_active": (None, True)}
+    [linked, updated, joined] = heard
+    assert linked == ("tenant_linked", about)
+    assert (updated[0], updated[1]["changes"]["name"]) == ("tenant_updated", ("Old", "Acme"))
+    assert joined[1] == {"tenant_id": tenant.pk, "clerk_user_id": ADA.user_id, "changes": began}
+    heard.clear()
+
+    transitions.unlink(tenant)
+
+    bare = Tenant.objects.get(clerk_org_id=ACME.id)
+    assert heard == [
+        (
+            "tenant_updated",
+            {"tenant_id": tenant.pk, "clerk_org_id": None, "changes": {"clerk_org_id": (ACME.id, None)}},
+        ),
+        ("tenant_linked", {**about, "tenant_id": bare.pk}),
+        ("membership_changed", {"tenant_id": bare.pk, "clerk_user_id": ADA.user_id, "changes": began}),
     ]
