@@ -31,12 +31,14 @@ RUN_LOCK = 0x636C6B03
 RESUME_WITHIN = timedelta(hours=1)
 """How old a run may be that is resumed: what its pages said is as old."""
 
-# Overlapping pages show a record twice, and a resumed run counts some pages twice.
-RECOUNT_UNCHANGED = """
-UPDATE sync_runs SET unchanged = greatest(0, listed.count - created - updated)
-FROM (SELECT count(*) FROM (
-    SELECT DISTINCT listing, unnest(ids) FROM sync_run_pages WHERE run_id = %(run)s) AS ids) AS listed
-WHERE id = %(run)s
+# Overlapping pages show a record twice, and a resumed run reads some again: so this count is made anew.
+FINISH = """
+UPDATE sync_runs
+SET state = %(state)s, error = %(error)s, finished_at = clock_timestamp(),
+    unchanged = greatest(0, (SELECT count(*) FROM (
+        SELECT DISTINCT listing, unnest(ids) FROM sync_run_pages WHERE run_id = %(run)s) AS listed)
+        - created - updated)
+WHERE id = %(run)s AND state = 'running' AND holder = %(holder)s
 """
 
 TAKE_OVER = """
@@ -112,9 +114,7 @@ def count(run: SyncRun, **counts: int) -> None:
 
 def finish(run: SyncRun, state: SyncRun.State, error: str = "") -> None:
     """Record how the run ended, unless somebody else holds it by now. Writes `sync_runs`."""
-    ours = SyncRun.objects.filter(pk=run.pk, state=SyncRun.State.RUNNING, holder=run.holder)
-    if ours.update(state=state, error=error, finished_at=Now()):
-        execute(RECOUNT_UNCHANGED, run=run.pk)
+    execute(FINISH, run=run.pk, holder=run.holder, state=state, error=error)
     run.refresh_from_db()
 
 
