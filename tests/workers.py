@@ -184,9 +184,9 @@ def jobs(stored: WebhookDelivery | None = None) -> list[ProcrastinateJob]:
     return [job for job in found if stored is None or job.args["delivery_id"] == stored.pk]
 
 
-def wait_until(condition: Callable[[], object]) -> None:
+def wait_until(condition: Callable[[], object], *, seconds: float = DEADLINE) -> None:
     """Wait until the condition holds."""
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)
@@ -219,7 +219,8 @@ class Gate:
         return self._count("NOT granted")
 
     def _count(self, condition: str) -> int:
-        locks = "FROM pg_locks WHERE locktype = 'advisory' AND objid = %s"
+        here = "(SELECT oid FROM pg_database WHERE datname = current_database())"
+        locks = f"FROM pg_locks WHERE locktype = 'advisory' AND database = {here} AND objid = %s"
         return int(self._query(f"SELECT count(*) {locks} AND {condition}"))
 
     def _query(self, statement: str) -> Any:

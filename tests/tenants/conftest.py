@@ -12,6 +12,9 @@ from tests.sandbox import SandboxControl
 
 Json = dict[str, Any]
 
+OLD_TENANTS = 40
+OLD_MEMBERS = ("owner", "admin", "member")
+
 
 class Caller:
     """A person with a Clerk user, calling the REST API with fresh session tokens."""
@@ -68,3 +71,14 @@ def legacy(db: None) -> Callable[..., Tenant]:
         return tenant
 
     return make
+
+
+@pytest.fixture
+def old_tenants(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant], request: pytest.FixtureRequest
+) -> list[Tenant]:
+    """Legacy tenants of three members each: OLD_TENANTS of them, or as many as the test says."""
+    return [
+        legacy(f"Tenant {number}", {str(sandbox.user()["id"]): role for role in OLD_MEMBERS})
+        for number in range(getattr(request, "param", OLD_TENANTS))
+    ]

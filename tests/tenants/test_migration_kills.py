@@ -21,11 +21,11 @@ from django.db import connection, transaction
 from tenants.models import CreationAttempt, Membership, Tenant
 from tenants.sync import WRITERS_LOCK
 from tests.sandbox import SandboxControl
+from tests.tenants.conftest import OLD_MEMBERS, OLD_TENANTS
 from tests.workers import database_url
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+pytestmark = pytest.mark.django_db(transaction=True)
 
-TENANTS = 40
 KILLS = 20
 DEADLINE = 120.0
 POST = "POST /v1/organizations"
@@ -61,15 +61,6 @@ def start(sandbox: SandboxControl) -> Iterator[Callable[[], Child]]:
         child.wait()
         if child.stdout is not None:
             child.stdout.close()
-
-
-@pytest.fixture
-def old_tenants(sandbox: SandboxControl, legacy: Callable[..., Tenant]) -> list[Tenant]:
-    users = [str(sandbox.user()["id"]) for _ in range(2 * TENANTS)]
-    return [
-        legacy(f"Tenant {number}", {users[2 * number]: "owner", users[2 * number + 1]: "member"})
-        for number in range(TENANTS)
-    ]
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -146,7 +137,12 @@ def is_anybody_waiting_for_a_row() -> bool:
 
 def count_waiting(kind: str) -> int:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = %s", [kind])
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE datname = current_database() AND NOT granted AND locktype = %s",
+            [kind],
+        )
         return int(cursor.fetchone()[0])
 
 
@@ -158,6 +154,11 @@ HOLDS: tuple[Hold, ...] = (
 )
 
 
+@pytest.mark.parametrize(
+    "old_tenants",
+    [pytest.param(OLD_TENANTS, marks=pytest.mark.slow), pytest.param(2000, marks=pytest.mark.manual)],
+    indirect=True,
+)
 def test_migration_killed_at_twenty_moments_makes_one_organization_per_tenant(
     sandbox: SandboxControl, start: Callable[[], Child], old_tenants: list[Tenant]
 ) -> None:
@@ -178,16 +179,27 @@ def test_migration_killed_at_twenty_moments_makes_one_organization_per_tenant(
 
 
 def assert_one_each(sandbox: SandboxControl, tenants: list[Tenant]) -> None:
-    organizations: list[dict[str, Any]] = sandbox.api("GET", "/organizations", limit=500)["data"]
+    organizations = all_organizations(sandbox)
     assert len(organizations) == len(tenants)
-    assert total(sandbox, "/organization_memberships") == 2 * len(tenants)
+    assert total(sandbox, "/organization_memberships") == len(OLD_MEMBERS) * len(tenants)
     assert {tenant.pk for tenant in Tenant.objects.all()} == {tenant.pk for tenant in tenants}
     linked = {tenant.pk: tenant.clerk_org_id for tenant in Tenant.objects.all()}
     marks = {org["private_metadata"]["django_clerk_tenants"]["tenant"]: org["id"] for org in organizations}
     assert linked == marks
-    assert Membership.objects.filter(clerk_membership_id__isnull=False).count() == 2 * len(tenants)
+    assert Membership.objects.filter(clerk_membership_id__isnull=False).count() == (
+        len(OLD_MEMBERS) * len(tenants)
+    )
 
 
+def all_organizations(sandbox: SandboxControl) -> list[dict[str, Any]]:
+    return [
+        organization
+        for offset in range(0, max(1, total(sandbox, "/organizations")), 500)
+        for organization in sandbox.api("GET", "/organizations", limit=500, offset=offset)["data"]
+    ]
+
+
+@pytest.mark.slow
 def test_migration_interrupted_finishes_what_is_in_flight_and_goes_on_when_run_again(
     sandbox: SandboxControl, start: Callable[[], Child], old_tenants: list[Tenant]
 ) -> None:
@@ -200,7 +212,7 @@ def test_migration_interrupted_finishes_what_is_in_flight_and_goes_on_when_run_a
     assert child.returncode == 1
     assert json.loads(output.splitlines()[-1])["state"] == "interrupted"
     linked = Tenant.objects.exclude(clerk_org_id=None).count()
-    assert 2 <= linked < TENANTS
+    assert 2 <= linked < OLD_TENANTS
     assert total(sandbox, "/organizations") == linked
     assert not CreationAttempt.objects.exclude(state="succeeded").exists()
 
@@ -211,6 +223,7 @@ def test_migration_interrupted_finishes_what_is_in_flight_and_goes_on_when_run_a
     assert_one_each(sandbox, old_tenants)
 
 
+@pytest.mark.slow
 def test_two_operators_at_once_make_one_organization_per_tenant(
     sandbox: SandboxControl, start: Callable[[], Child], old_tenants: list[Tenant]
 ) -> None:
