@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import IO, Any
 
+from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
 
 from tenants.api.errors import MAX_BODY_BYTES, BodyTooLarge
@@ -17,8 +18,12 @@ class LimitedJSONParser(JSONParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Raise BodyTooLarge instead of reading a larger body."""
+        """Raise BodyTooLarge instead of reading a larger body, ParseError for what is no usable JSON."""
         request = (parser_context or {}).get("request")
         if request is not None and int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY_BYTES:
             raise BodyTooLarge
-        return super().parse(stream, media_type, parser_context)
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except RecursionError:
+            # A few kilobytes of brackets; the decoder has a limit of its own and no error of its own.
+            raise ParseError("JSON parse error - nested too deeply") from None

@@ -91,8 +91,11 @@ def test_create_again_moves_the_primary_to_the_new_tenant(ada: Caller) -> None:
         ({"name": ["Acme"]}, (400, "invalid", "name")),
         ({"name": "a\x00b"}, (400, "null_characters_not_allowed", "name")),
         ({"name": "\ud800"}, (400, "surrogate_characters_not_allowed", "name")),
+        ({"name": int("7" * 4000)}, (400, "invalid", "name")),
         ({"name": "Acme", "slug": "Not A Slug"}, (400, "invalid_slug", "slug")),
         ({"name": "Acme", "slug": "---"}, (400, "invalid_slug", "slug")),
+        ({"name": "Acme", "slug": "a\x00b"}, (400, "invalid_slug", "slug")),
+        ({"name": "Acme", "slug": "\ud800"}, (400, "invalid_slug", "slug")),
         ({"name": "Acme", "slug": 5}, (400, "invalid", "slug")),
         ({"name": "Acme", "slug": ""}, (400, "blank", "slug")),
         ({"name": "https://evil.example"}, (400, "form_param_value_invalid", "name")),
@@ -147,6 +150,10 @@ def test_create_with_a_slug_where_slugs_are_disabled_is_refused_on_the_slug(
     [
         (b'{"name": ', "application/json", (400, "parse_error")),
         (b"\xff\xfe", "application/json", (400, "parse_error")),
+        (b"[" * 60_000, "application/json", (400, "parse_error")),
+        (b'{"name":' * 8_000, "application/json", (400, "parse_error")),
+        (b'{"name": %s}' % (b"7" * 5_000), "application/json", (400, "parse_error")),
+        (b'{"name": "\x00"}', "application/json", (400, "parse_error")),
         (b"name=Acme", "application/x-www-form-urlencoded", (415, "unsupported_media_type")),
     ],
 )
@@ -304,7 +311,7 @@ def test_create_with_a_key_that_clerk_refused_before_can_be_corrected(
     assert ada.request("POST", "/tenants/create", body, **key).status_code == 201
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "caf\xe9"])
+@pytest.mark.parametrize("key", ["", "x" * 256, "caf\xe9", "a\x00b", "\ud800"])
 def test_create_with_an_unusable_key_is_refused(sandbox: SandboxControl, ada: Caller, key: str) -> None:
     response = ada.request("POST", "/tenants/create", {"name": "Acme"}, **{"Idempotency-Key": key})
 
