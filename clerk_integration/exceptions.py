@@ -15,7 +15,13 @@ ClerkError
 
 
 class ClerkError(Exception):
-    """Base of the tree; never raised itself. `trace_id` is Clerk's `clerk_trace_id`, when it sent one."""
+    """Base of the tree; never raised itself. `trace_id` is Clerk's `clerk_trace_id`, when it sent one.
+
+    `outcome_unknown` says that what was to be done in Clerk may have been carried out; it is false
+    when nothing was sent, or when Clerk said that it did nothing.
+    """
+
+    outcome_unknown = False
 
     def __init__(self, message: str, *, trace_id: str | None = None) -> None:
         super().__init__(message)
@@ -24,11 +30,7 @@ class ClerkError(Exception):
 
 
 class ClerkUnavailable(ClerkError):
-    """Clerk did not answer in time or could not serve.
-
-    `outcome_unknown` says that what was sent may have been carried out; it is false when nothing was
-    sent, or when Clerk said that it did nothing.
-    """
+    """Clerk did not answer in time or could not serve."""
 
     def __init__(self, message: str, *, outcome_unknown: bool = True, trace_id: str | None = None) -> None:
         super().__init__(message, trace_id=trace_id)
@@ -71,6 +73,8 @@ class ClerkMisconfigured(ClerkError):
 
 class ClerkProtocolError(ClerkError):
     """Clerk's answer could not be read at all."""
+
+    outcome_unknown = True
 
 
 class InvalidClerkId(ClerkError, ValueError):

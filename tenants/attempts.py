@@ -8,7 +8,7 @@ attempt in its private metadata, and "not there" counts only for a complete sear
 from collections.abc import Callable, Mapping
 
 from clerk_integration.entities import ClerkOrganization
-from clerk_integration.exceptions import ClerkError, ClerkProtocolError, ClerkUnavailable
+from clerk_integration.exceptions import ClerkError
 from clerk_integration.listing import ClerkListing
 from tenants import facts, sync, transitions
 from tenants.exceptions import IdempotencyKeyInUse
@@ -66,6 +66,4 @@ def in_progress(*, retry_after: float) -> IdempotencyKeyInUse:
 
 def may_exist(error: ClerkError) -> bool:
     """Whether Clerk may have created the organization although it did not say so."""
-    if isinstance(error, ClerkUnavailable):
-        return error.outcome_unknown
-    return isinstance(error, ClerkProtocolError)
+    return error.outcome_unknown

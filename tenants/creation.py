@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from clerk_integration.entities import ClerkOrganization
-from clerk_integration.exceptions import ClerkError, ClerkUnavailable
+from clerk_integration.exceptions import ClerkError
 from clerk_integration.instance import get_clerk_organization_settings
 from clerk_integration.organizations import create_clerk_org, get_clerk_membership, iter_clerk_orgs
 from tenants import attempts, freshness, transitions
@@ -96,8 +96,8 @@ def _search(attempt: CreationAttempt) -> ClerkOrganization | None:
         return attempts.search(attempt, iter_clerk_orgs(user_id=attempt.clerk_user_id)) or attempts.search(
             attempt, iter_clerk_orgs(order_by="-created_at")
         )
-    except ClerkUnavailable as error:
-        # The search has failed, and with it nothing is known of the attempt either.
+    except ClerkError as error:
+        # Whatever it failed with: nothing is known of the attempt, even where Clerk refused the search.
         error.outcome_unknown = True
         raise
 

@@ -12,6 +12,8 @@ imports this module while it defines its views, so nothing here may import `rest
 | ClerkNotFound | 404 not_found | 400 with Clerk's words |
 | ClerkRejected, InvalidClerkId | 400 on the field | 400 on the field |
 
+Where it is not known what came of an earlier create with the same key, creating answers 500 for all of them.
+
 `Retry-After` is sent whenever a time is known. What Clerk says about the caller's own data is passed
 on; what it says about this server (its key, its address) is not.
 """
@@ -27,7 +29,6 @@ from clerk_integration.exceptions import (
     ClerkNotFound,
     ClerkRateLimited,
     ClerkRejected,
-    ClerkUnavailable,
     InvalidClerkId,
     SigningKeysUnavailable,
 )
@@ -125,9 +126,10 @@ def read_failure(error: ClerkError) -> APIException:
 def create_failure(error: ClerkError) -> APIException:
     """Return what a create answers for Clerk's `error`: 400 for the caller's data, else 500.
 
-    The `detail` of a 500 starts with `Failed to create organization: ` and says whether it may exist.
+    A search for an earlier create that Clerk refuses says nothing about the caller's data. The
+    `detail` of a 500 starts with `Failed to create organization: ` and says whether it may exist.
     """
-    if isinstance(error, (ClerkRejected, ClerkNotFound, InvalidClerkId)):
+    if isinstance(error, (ClerkRejected, ClerkNotFound, InvalidClerkId)) and not error.outcome_unknown:
         return _rejection(error)
     return ServerError(
         f"Failed to create organization: {_reason(error)} {_outcome(error)}",
@@ -174,8 +176,7 @@ def _reason(error: ClerkError) -> str:
 
 
 def _outcome(error: ClerkError) -> str:
-    is_unknown = error.outcome_unknown if isinstance(error, ClerkUnavailable) else True
-    if is_unknown and not isinstance(error, ClerkMisconfigured):
+    if error.outcome_unknown:
         return "Clerk may have created it all the same: list your tenants before you try again."
     return "Nothing was created."
 

@@ -266,18 +266,29 @@ def test_create_with_a_key_whose_reply_was_lost_adopts_instead_of_creating(
     assert sandbox.api("GET", "/organizations")["total_count"] == 1
 
 
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ({"status": 503}, "clerk_unavailable"),
+        ({"status": 401}, "clerk_misconfigured"),
+        ({"status": 404}, "clerk_unavailable"),
+        ({"status": 422}, "clerk_unavailable"),
+        ({"rateLimit": 30}, "clerk_rate_limited"),
+    ],
+)
 def test_create_with_a_key_whose_outcome_cannot_be_looked_up_does_not_say_that_nothing_was_created(
-    sandbox: SandboxControl, ada: Caller
+    sandbox: SandboxControl, ada: Caller, fault: dict[str, int], code: str
 ) -> None:
     key = {"Idempotency-Key": "k1"}
     sandbox.fault("POST /v1/organizations", dropAfterCommit=True)
     ada.request("POST", "/tenants/create", {"name": "Acme"}, **key)
-    sandbox.fault("GET /v1/organizations", times=9, status=503)
+    sandbox.fault("GET /v1/organizations", times=9, **fault)
 
     again = ada.request("POST", "/tenants/create", {"name": "Acme"}, **key)
 
-    assert again.status_code == 500
+    assert error(again)[:2] == (500, code)
     assert "may have created it" in again.json()["errors"][0]["detail"]
+    assert CreationAttempt.objects.get().state == "unknown"
 
 
 def test_create_with_a_key_whose_request_never_arrived_is_sent_again_after_a_minute_only(
