@@ -6,6 +6,7 @@ Whether Clerk accepts the values is told by `manage.py check_clerk`.
 
 import base64
 import binascii
+import logging
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 from django.core.exceptions import ImproperlyConfigured
 
 from clerk_integration.api_url import is_on_this_machine, wrong_with_api_url
-from clerk_integration.conf import clerk_settings, is_seconds
+from clerk_integration.conf import clerk_settings, is_rate, is_seconds
 from clerk_integration.exceptions import ClerkMisconfigured
 
 Rule = Callable[..., list[CheckMessage]]
@@ -31,6 +32,7 @@ MIN_KEY_CHARACTERS = 5
 
 MIN_SIGNING_SECRET_BYTES = 16
 PENDING_SESSIONS = ("refuse", "create")
+LOG_FORMATS = ("console", "json")
 UNCONFIGURED_DATABASE = "config.unconfigured_database"
 PER_PROCESS_CACHE = "django.core.cache.backends.locmem.LocMemCache"
 
@@ -165,6 +167,19 @@ def check_sync_max_age() -> CheckMessage | None:
 
 
 @_rule
+def check_rate_limit() -> CheckMessage | None:
+    """What cannot be read as a limit would silently count as unset."""
+    if settings.CLERK_RATE_LIMIT == "" or is_rate(settings.CLERK_RATE_LIMIT):
+        return None
+    return Error(
+        "CLERK_RATE_LIMIT is no positive number of requests.",
+        hint="It is how many requests in 10 seconds migrations and workers may send together; unset it for "
+        "Clerk's documented limit: 100 for a test key, 1000 for a live one.",
+        id="clerk.E013",
+    )
+
+
+@_rule
 def check_webhook_signing_secrets() -> CheckMessage | None:
     """With a secret that cannot be read every webhook would be refused."""
     if all(is_webhook_signing_secret(secret) for secret in clerk_settings.webhook_signing_secrets):
@@ -222,6 +237,18 @@ def check_cache_is_shared() -> CheckMessage | None:
         "The cache is per process: with several workers, throttles allow that many times more.",
         hint="Set CACHE_URL to a shared cache, such as rediscache://HOST:6379/0, or run one worker.",
         id="clerk.W003",
+    )
+
+
+@_rule
+def check_logging() -> CheckMessage | None:
+    """Somebody who asks for DEBUG and misspells it waits for lines that never come."""
+    if settings.LOG_LEVEL.upper() in logging.getLevelNamesMapping() and settings.LOG_FORMAT in LOG_FORMATS:
+        return None
+    return Warning(
+        "LOG_LEVEL or LOG_FORMAT is not known and counts as INFO, or console.",
+        hint="Levels are DEBUG, INFO, WARNING, ERROR and CRITICAL; formats are console and json.",
+        id="clerk.W004",
     )
 
 

@@ -75,13 +75,12 @@ class ClerkSettings:
 
     @property
     def rate_limit(self) -> float:
-        """Requests in ten seconds that commands and jobs keep under together.
+        """Requests in ten seconds that migrations and workers keep under together.
 
-        Unset (0): Clerk's documented limit, 1000 for a live key and 100 for a test key.
+        Unset: Clerk's documented limit, 1000 for a live key and 100 for a test key.
         """
-        configured = float(settings.CLERK_RATE_LIMIT)
-        if configured > 0:
-            return configured
+        if is_rate(settings.CLERK_RATE_LIMIT):
+            return float(settings.CLERK_RATE_LIMIT)
         return LIVE_RATE_LIMIT if self.secret_key.startswith("sk_live_") else TEST_RATE_LIMIT
 
     @property
@@ -99,6 +98,11 @@ def is_seconds(value: Any) -> bool:
         return 0 <= float(value) < float("inf")
     except (TypeError, ValueError):
         return False
+
+
+def is_rate(value: Any) -> bool:
+    """Whether a setting can be read as a number of requests, above zero."""
+    return is_seconds(value) and float(value) > 0
 
 
 def _seconds(value: Any, *, default: float) -> float:

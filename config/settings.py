@@ -1,8 +1,10 @@
 """Django settings, driven by the environment (or a `.env` file beside manage.py).
 
 Every setting that an operator may change is listed, with its default, in the README.
-Wrong or missing values are named by system checks (`manage.py check`), not by this module:
-importing it must work with an empty environment and must not start anything.
+An empty value counts as unset. Wrong or missing values are named by system checks (`manage.py
+check`), not by this module: importing it must work with an empty environment and must not start
+anything. Only without a readable DATABASE_URL or CACHE_URL Django cannot go on: then it raises
+ImproperlyConfigured, whose one line names the setting.
 """
 
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import environ
 from corsheaders.defaults import default_headers
 
+from config.cache import cache_settings
 from config.database import database_settings
 from config.logs import logging_settings
 
@@ -19,11 +22,20 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 env.read_env(BASE_DIR / ".env", overwrite=False)
 
+
+def _text(name: str, default: str = "") -> str:
+    return env.str(name, default="").strip() or default
+
+
+def _list(name: str) -> list[str]:
+    return [value.strip() for value in _text(name).split(",") if value.strip()]
+
+
 DEBUG = env.bool("DEBUG", default=False)
-SECRET_KEY = env.str("SECRET_KEY", default="insecure-development-only" if DEBUG else "")
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1"] if DEBUG else [])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
+SECRET_KEY = _text("SECRET_KEY", "insecure-development-only" if DEBUG else "")
+ALLOWED_HOSTS = _list("ALLOWED_HOSTS") or (["localhost", "127.0.0.1"] if DEBUG else [])
+CSRF_TRUSTED_ORIGINS = _list("CSRF_TRUSTED_ORIGINS")
+CORS_ALLOWED_ORIGINS = _list("CORS_ALLOWED_ORIGINS")
 CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key"]
 CORS_EXPOSE_HEADERS = ["X-Clerk-Sync", "Retry-After", "ETag"]
 CORS_URLS_REGEX = r"^/api/"
@@ -85,7 +97,7 @@ TEMPLATES = [
 DATABASES = {"default": database_settings(env, debug=DEBUG, base_dir=BASE_DIR)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-CACHES = {"default": env.cache("CACHE_URL", default="locmemcache://")}
+CACHES = {"default": cache_settings(env)}
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
@@ -101,8 +113,8 @@ STORAGES = {
 WHITENOISE_AUTOREFRESH = DEBUG
 WHITENOISE_USE_FINDERS = DEBUG
 
-LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
-LOG_FORMAT = env.str("LOG_FORMAT", default="console" if DEBUG else "json")
+LOG_LEVEL = _text("LOG_LEVEL", "INFO")
+LOG_FORMAT = _text("LOG_FORMAT", "console" if DEBUG else "json")
 LOGGING = logging_settings(level=LOG_LEVEL, fmt=LOG_FORMAT)
 
 REST_FRAMEWORK = {
@@ -162,17 +174,17 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
 }
 
-CLERK_SECRET_KEY = env.str("CLERK_SECRET_KEY", default="")
-CLERK_API_URL = env.str("CLERK_API_URL", default="https://api.clerk.com/v1")
+CLERK_SECRET_KEY = _text("CLERK_SECRET_KEY")
+CLERK_API_URL = _text("CLERK_API_URL", "https://api.clerk.com/v1")
 CLERK_JWT_KEY = env.str("CLERK_JWT_KEY", default="", multiline=True)
-CLERK_ISSUER = env.str("CLERK_ISSUER", default="")
-CLERK_AUTHORIZED_PARTIES = env.list("CLERK_AUTHORIZED_PARTIES", default=[])
-CLERK_INSTANCE_ID = env.str("CLERK_INSTANCE_ID", default="")
-CLERK_WEBHOOK_SIGNING_SECRET = env.list("CLERK_WEBHOOK_SIGNING_SECRET", default=[])
-CLERK_TIMEOUT_SECONDS = env.str("CLERK_TIMEOUT_SECONDS", default="5")
-CLERK_RATE_LIMIT = env.float("CLERK_RATE_LIMIT", default=0.0)
-CLERK_PENDING_SESSIONS = env.str("CLERK_PENDING_SESSIONS", default="refuse")
-CLERK_SYNC_MAX_AGE_SECONDS = env.str("CLERK_SYNC_MAX_AGE_SECONDS", default="60")
+CLERK_ISSUER = _text("CLERK_ISSUER")
+CLERK_AUTHORIZED_PARTIES = _list("CLERK_AUTHORIZED_PARTIES")
+CLERK_INSTANCE_ID = _text("CLERK_INSTANCE_ID")
+CLERK_WEBHOOK_SIGNING_SECRET = _list("CLERK_WEBHOOK_SIGNING_SECRET")
+CLERK_TIMEOUT_SECONDS = _text("CLERK_TIMEOUT_SECONDS", "5")
+CLERK_RATE_LIMIT = _text("CLERK_RATE_LIMIT")
+CLERK_PENDING_SESSIONS = _text("CLERK_PENDING_SESSIONS", "refuse")
+CLERK_SYNC_MAX_AGE_SECONDS = _text("CLERK_SYNC_MAX_AGE_SECONDS", "60")
 
 # Of `manage.py procrastinate worker`; the rescue of stalled jobs goes by the same timeout.
 PROCRASTINATE_WORKER_DEFAULTS: dict[str, Any] = {

@@ -95,6 +95,11 @@ def test_checks_of_good_settings_find_nothing(settings: Settings) -> None:
         ("CLERK_TIMEOUT_SECONDS", -1.0, "clerk.E008"),
         ("CLERK_TIMEOUT_SECONDS", 61.0, "clerk.E008"),
         ("CLERK_TIMEOUT_SECONDS", float("nan"), "clerk.E008"),
+        ("CLERK_RATE_LIMIT", "abc", "clerk.E013"),
+        ("CLERK_RATE_LIMIT", "-100", "clerk.E013"),
+        ("CLERK_RATE_LIMIT", "0", "clerk.E013"),
+        ("CLERK_RATE_LIMIT", "nan", "clerk.E013"),
+        ("CLERK_RATE_LIMIT", "inf", "clerk.E013"),
         ("CLERK_WEBHOOK_SIGNING_SECRET", ["whsec_c2hvcnQ="], "clerk.E009"),
         ("CLERK_WEBHOOK_SIGNING_SECRET", ["whsec_not base64 at all, not base64"], "clerk.E009"),
         ("CLERK_WEBHOOK_SIGNING_SECRET", [SIGNING_SECRET, SIGNING_SECRET[6:]], "clerk.E009"),
@@ -102,6 +107,8 @@ def test_checks_of_good_settings_find_nothing(settings: Settings) -> None:
         ("SECRET_KEY", "insecure-development-only", "clerk.E010"),
         ("SECRET_KEY", "", "clerk.E010"),
         ("CACHES", {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}, "clerk.W003"),
+        ("LOG_LEVEL", "LOUD", "clerk.W004"),
+        ("LOG_FORMAT", "xml", "clerk.W004"),
     ],
 )
 def test_checks_of_a_wrong_value_name_the_setting_by_id(
@@ -124,6 +131,9 @@ def test_checks_of_a_wrong_value_name_the_setting_by_id(
         ("CLERK_AUTHORIZED_PARTIES", []),
         ("CLERK_PENDING_SESSIONS", "create"),
         ("CLERK_TIMEOUT_SECONDS", 0.5),
+        ("CLERK_RATE_LIMIT", ""),
+        ("CLERK_RATE_LIMIT", "250"),
+        ("LOG_LEVEL", "debug"),
         ("CLERK_WEBHOOK_SIGNING_SECRET", []),
     ],
 )

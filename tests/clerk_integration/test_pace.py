@@ -159,10 +159,16 @@ def test_waiting_for_a_turn_costs_nothing_of_the_deadline() -> None:
 
 @pytest.mark.parametrize(
     ("key", "configured", "limit"),
-    [("sk_test_x", 0, 100), ("sk_live_x", 0, 1000), ("sk_live_x", 250, 250)],
+    [
+        ("sk_test_x", "", 100),
+        ("sk_live_x", "", 1000),
+        ("sk_live_x", "250", 250),
+        ("sk_live_x", "abc", 1000),
+        ("sk_live_x", "-5", 1000),
+    ],
 )
 def test_pace_follows_the_kind_of_key_unless_it_is_set(
-    settings: Any, key: str, configured: float, limit: float
+    settings: Any, key: str, configured: str, limit: float
 ) -> None:
     settings.CLERK_SECRET_KEY = key
     settings.CLERK_RATE_LIMIT = configured

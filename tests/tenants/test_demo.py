@@ -437,6 +437,6 @@ def test_demo_without_the_embedded_postgres_says_what_to_install(start: Start, t
 def test_demo_settings_leave_none_to_the_environment_file() -> None:
     read = set()
     for path in (django_settings.BASE_DIR / "config").rglob("*.py"):
-        read |= set(re.findall(r"env\.\w+\(\s*\"([A-Z_]+)\"", path.read_text()))
+        read |= set(re.findall(r"(?:env\.\w+|_text|_list)\(\s*\"([A-Z_]+)\"", path.read_text()))
     assert "CLERK_SECRET_KEY" in read
     assert read - {"SECRET_KEY"} == set(SETTINGS)
