@@ -22,7 +22,10 @@ urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("readyz", ReadinessView.as_view(), name="readyz"),
     # Last: Django's own 404 is an HTML page.
-    re_path(r"^api(/.*)?$", ApiNotFoundView.as_view()),
+    re_path(r"^api(?:/|$)", ApiNotFoundView.as_view()),
 ]
 
+handler400 = "tenants.api.exception_handlers.bad_request"
+handler403 = "tenants.api.exception_handlers.permission_denied"
+handler404 = "tenants.api.exception_handlers.page_not_found"
 handler500 = "tenants.api.exception_handlers.server_error"

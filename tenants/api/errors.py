@@ -83,6 +83,14 @@ class BodyTooLarge(APIException):
     default_code = "body_too_large"
 
 
+class UnacceptableRequest(APIException):
+    """400: Django refuses the request as a whole, as one with thousands of parameters."""
+
+    status_code = status.HTTP_400_BAD_REQUEST
+    default_detail = "The server does not accept this request. Nothing was done."
+    default_code = "bad_request"
+
+
 class ClerkUserRequired(PermissionDenied):
     """403: signed in, but not as a Clerk user."""
 

@@ -2,18 +2,18 @@
 
 from typing import NoReturn
 
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import DisallowedHost, RequestDataTooBig, SuspiciousOperation
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 from drf_standardized_errors.handler import ExceptionHandler
 from rest_framework import status
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, PermissionDenied
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from clerk_integration.exceptions import ClerkError
-from tenants.api.errors import BodyTooLarge, read_failure, tenant_failure
+from tenants.api.errors import BodyTooLarge, UnacceptableRequest, read_failure, tenant_failure
 from tenants.exceptions import TenantError
 
 API_PREFIX = "/api/"
@@ -30,6 +30,8 @@ class ApiExceptionHandler(ExceptionHandler):
             return tenant_failure(exc)
         if isinstance(exc, RequestDataTooBig):
             return BodyTooLarge()
+        if isinstance(exc, SuspiciousOperation):
+            return UnacceptableRequest()
         return super().convert_known_exceptions(exc)
 
 
@@ -46,11 +48,42 @@ class ApiNotFoundView(APIView):
         raise NotFound(f"There is nothing at {request.path}.{hint}")
 
 
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer 400 for requests that reach no view (`handler400`), such as those for a foreign host."""
+    if not _is_of_api(request):
+        return defaults.bad_request(request, exception)
+    detail = UnacceptableRequest.default_detail
+    if isinstance(exception, DisallowedHost):
+        detail = "The Host header names no host of this server."
+    return _answer(status.HTTP_400_BAD_REQUEST, UnacceptableRequest.default_code, detail)
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer 403 for errors outside DRF's views (`handler403`)."""
+    if not _is_of_api(request):
+        return defaults.permission_denied(request, exception)
+    return _answer(status.HTTP_403_FORBIDDEN, PermissionDenied.default_code, PermissionDenied.default_detail)
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer 404 for errors outside DRF's views (`handler404`)."""
+    if not _is_of_api(request):
+        return defaults.page_not_found(request, exception)
+    return _answer(status.HTTP_404_NOT_FOUND, NotFound.default_code, NotFound.default_detail)
+
+
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer 500 for errors outside DRF's views (`handler500`): in the error shape under `/api/`."""
-    if not request.path.startswith(API_PREFIX):
+    if not _is_of_api(request):
         return defaults.server_error(request)
-    error = {"code": "error", "detail": "Server Error (500)", "attr": None}
-    return JsonResponse(
-        {"type": "server_error", "errors": [error]}, status=status.HTTP_500_INTERNAL_SERVER_ERROR
-    )
+    return _answer(status.HTTP_500_INTERNAL_SERVER_ERROR, "error", "Server Error (500)")
+
+
+def _is_of_api(request: HttpRequest) -> bool:
+    return f"{request.path_info}/".startswith(API_PREFIX)
+
+
+def _answer(status_code: int, code: str, detail: object) -> JsonResponse:
+    kind = "server_error" if status.is_server_error(status_code) else "client_error"
+    error = {"code": code, "detail": str(detail), "attr": None}
+    return JsonResponse({"type": kind, "errors": [error]}, status=status_code)

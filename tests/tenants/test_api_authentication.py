@@ -1,10 +1,14 @@
 """Who is let in by the API, and in which shape and with which headers everybody else is told."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.exceptions import DisallowedHost, PermissionDenied, SuspiciousOperation
+from django.core.handlers.exception import response_for_exception
+from django.http import Http404
 from django.test import Client, RequestFactory
 from pytest_django import DjangoAssertNumQueries, Settings
 from rest_framework import status
@@ -24,7 +28,6 @@ from clerk_integration.exceptions import (
     InvalidClerkId,
 )
 from tenants.api.errors import create_failure
-from tenants.api.exception_handlers import server_error
 from tenants.exceptions import (
     AbsorbRefused,
     AlreadyLinked,
@@ -262,7 +265,9 @@ def test_refused_token_beside_a_session_of_staff_does_not_fall_back_to_it(
 
 
 @pytest.mark.parametrize("method", ["get", "post", "put", "patch", "delete", "options", "head"])
-@pytest.mark.parametrize("url", [UNKNOWN_URL, "/api", "/api/", "/api/v2/tenants", "/api/v1/tenants/create/"])
+@pytest.mark.parametrize(
+    "url", [UNKNOWN_URL, "/api", "/api/", "/api/v2/tenants", "/api/v1/tenants/create/", "/api/%0A"]
+)
 def test_unknown_url_of_the_api_is_404_in_the_error_shape(client: Client, url: str, method: str) -> None:
     response = getattr(client, method)(url)
     assert response.status_code == status.HTTP_404_NOT_FOUND
@@ -293,14 +298,44 @@ def test_request_that_the_view_cannot_take_is_told_in_the_error_shape(
 
 
 @pytest.mark.parametrize(
-    ("path", "content_type"), [("/api/v1/tenants/1", "application/json"), ("/admin/", "text/html")]
+    ("error", "status_code", "code"),
+    [
+        (DisallowedHost("evil.example"), 400, "bad_request"),
+        (SuspiciousOperation("x"), 400, "bad_request"),
+        (PermissionDenied("x"), 403, "permission_denied"),
+        (Http404("x"), 404, "not_found"),
+        (RuntimeError("x"), 500, "error"),
+    ],
 )
-def test_exception_outside_the_views_is_500_in_the_error_shape_of_the_path(
-    rf: RequestFactory, path: str, content_type: str
+@pytest.mark.parametrize("path", ["/api/v1/tenants/1", "/api", "/admin/"])
+def test_exception_outside_the_views_is_told_in_the_error_shape_of_the_path(
+    rf: RequestFactory, path: str, error: Exception, status_code: int, code: str
 ) -> None:
-    response = server_error(rf.get(path))
-    assert response.status_code == status.HTTP_500_INTERNAL_SERVER_ERROR
-    assert response["Content-Type"].startswith(content_type)
+    response = response_for_exception(rf.get(path), error)
+    assert response.status_code == status_code
+    if path == "/admin/":
+        assert response["Content-Type"].startswith("text/html")
+    else:
+        [problem] = json.loads(response.content)["errors"]
+        assert (problem["code"], problem["attr"]) == (code, None)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/tenants/1", UNKNOWN_URL, "/api/v1/webhooks/clerk"])
+def test_request_for_a_foreign_host_is_400_in_the_error_shape(client: Client, path: str) -> None:
+    response = client.get(path, headers={"host": "evil.example"})
+    assert response.status_code == status.HTTP_400_BAD_REQUEST
+    assert response["Content-Type"] == "application/json"
+    body = response.json()
+    assert (body["type"], body["errors"][0]["code"]) == ("client_error", "bad_request")
+    assert "evil.example" not in response.text
+
+
+@pytest.mark.usefixtures("jwt_key")
+def test_request_with_thousands_of_parameters_is_400_in_the_error_shape(client: Client) -> None:
+    bearer = {"authorization": f"Bearer {session_token()}"}
+    response = client.get("/api/v1/tenants/me/get-tenants?" + "a=1&" * 2000, headers=bearer)
+    assert response.status_code == status.HTTP_400_BAD_REQUEST
+    assert response.json()["errors"][0]["code"] == "bad_request"
 
 
 @pytest.mark.parametrize("debug", [True, False])
