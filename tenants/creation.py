@@ -10,7 +10,7 @@ from clerk_integration.exceptions import ClerkError
 from clerk_integration.instance import get_clerk_organization_settings
 from clerk_integration.organizations import create_clerk_org, get_clerk_membership, iter_clerk_orgs
 from tenants import attempts, freshness, transitions
-from tenants.exceptions import IdempotencyKeyReused
+from tenants.exceptions import IdempotencyKeyReused, OrganizationDeleted, TenantInactive
 from tenants.models import CreationAttempt, Tenant
 
 logger = logging.getLogger(__name__)
@@ -19,6 +19,8 @@ DEFAULT_CREATOR_ROLE = "org:admin"
 """Clerk's creator role unless the instance was told otherwise."""
 
 LEAST_ROLE = "org:member"
+
+NEW_KEY = "Nothing was created again; to create another one, send a new Idempotency-Key."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ def create_in_clerk(creation: Creation) -> Tenant:
     Writes the attempt, then tenant and membership. Calls Clerk: one POST, then one GET for the
     creator's membership; with a key whose outcome is unknown, a listing first. Raise ClerkError
     (when the outcome is unknown the attempt stays on record), IdempotencyKeyInUse or
-    IdempotencyKeyReused.
+    IdempotencyKeyReused; OrganizationDeleted or TenantInactive for what became of the tenant since.
     """
     attempt = transitions.begin_creation(
         clerk_user_id=creation.clerk_user_id,
@@ -103,10 +105,18 @@ def _search(attempt: CreationAttempt) -> ClerkOrganization | None:
 
 
 def _created_before(attempt: CreationAttempt) -> Tenant:
-    clerk_org_id = (attempt.answer or {}).get("clerk_org_id")
+    """The tenant that the attempt made; who has left it since is told by what they may see, not here."""
+    clerk_org_id = (attempt.answer or {}).get("clerk_org_id", "")
     tenant = Tenant.objects.filter(clerk_org_id=clerk_org_id).first()
-    if tenant is None:
-        raise IdempotencyKeyReused("The tenant that this Idempotency-Key created no longer exists.")
+    if tenant is None or tenant.deleted_at is not None:
+        raise OrganizationDeleted(
+            f"The organization that this Idempotency-Key created has been deleted since. {NEW_KEY}"
+        )
+    members = tenant.memberships.filter(clerk_user_id=attempt.clerk_user_id, is_active=True)
+    if not tenant.is_active and members.exists():
+        raise TenantInactive(
+            f"The tenant that this Idempotency-Key created is {tenant.status} now. {NEW_KEY}"
+        )
     transitions.claim_primary(attempt, tenant)
     return tenant
 

@@ -10,6 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.db.models import F
 from django.test import Client
 
+from tenants import transitions
 from tenants.models import CreationAttempt, Membership, Tenant, UserSync
 from tenants.services import TenantService
 from tests.sandbox import SandboxControl
@@ -557,16 +558,55 @@ def test_pending_sessions_are_admitted_to_create_and_list_only_where_configured(
     assert error(other)[:2] == (401, "session_pending")
 
 
+@pytest.mark.parametrize("status", ["active", "suspended"])
 def test_replay_by_a_creator_who_was_removed_since_shows_nothing(
-    sandbox: SandboxControl, ada: Caller, grace: Caller
+    sandbox: SandboxControl, ada: Caller, grace: Caller, status: str
 ) -> None:
     key = {"Idempotency-Key": "k1"}
     tenant = ada.request("POST", "/tenants/create", {"name": "Acme"}, **key).json()
     sandbox.membership(tenant["clerkOrgId"], grace.id, "org:admin")
     sandbox.api("DELETE", f"/organizations/{tenant['clerkOrgId']}/memberships/{ada.id}")
     TenantService.refresh_from_clerk(Tenant.objects.get())
+    Tenant.objects.update(status=status)
 
     assert ada.request("POST", "/tenants/create", {"name": "Acme"}, **key).status_code == 404
+
+
+@pytest.mark.parametrize("row_is_kept", [True, False])
+def test_replay_after_the_organization_was_deleted_says_so(
+    sandbox: SandboxControl, ada: Caller, row_is_kept: bool
+) -> None:
+    key = {"Idempotency-Key": "k1"}
+    created = ada.request("POST", "/tenants/create", {"name": "Acme"}, **key).json()
+    sandbox.api("DELETE", f"/organizations/{created['clerkOrgId']}")
+    tenant = TenantService.refresh_from_clerk(Tenant.objects.get())
+    if not row_is_kept:
+        transitions.delete(tenant)
+
+    replayed = ada.request("POST", "/tenants/create", {"name": "Acme"}, **key)
+
+    assert error(replayed)[:2] == (409, "organization_deleted")
+    assert "new Idempotency-Key" in replayed.json()["errors"][0]["detail"]
+    assert len(sandbox.requests("POST", "/v1/organizations")) == 1
+    assert (
+        ada.request("POST", "/tenants/create", {"name": "Acme"}, **{"Idempotency-Key": "k2"}).status_code
+        == 201
+    )
+
+
+@pytest.mark.parametrize("creator_role", ["org:admin", "org:member"])
+def test_replay_after_the_tenant_was_suspended_says_so(
+    sandbox: SandboxControl, ada: Caller, creator_role: str
+) -> None:
+    sandbox.settings(creatorRole=creator_role)
+    key = {"Idempotency-Key": "k1"}
+    ada.request("POST", "/tenants/create", {"name": "Acme"}, **key)
+    Tenant.objects.update(status="suspended")
+
+    replayed = ada.request("POST", "/tenants/create", {"name": "Acme"}, **key)
+
+    assert error(replayed)[:2] == (409, "tenant_inactive")
+    assert "new Idempotency-Key" in replayed.json()["errors"][0]["detail"]
 
 
 def test_creator_without_a_membership_read_back_loses_access_when_removed_in_clerk(
