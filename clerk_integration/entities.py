@@ -2,7 +2,9 @@
 
 The mapping is tolerant on purpose: the official SDK's models refuse a whole page of 500 records for
 one null slug. Here a record needs only what nothing can be done without (its id; for a membership
-also its user, role and organization); anything else that is missing or odd becomes its empty value.
+also its user, role and organization), and those must fit into their columns as they are: a name
+may lose a NUL character, but an id or a role would be another one without it. Anything else that
+is missing or odd becomes its empty value.
 """
 
 import math
@@ -81,10 +83,8 @@ class ClerkMembership:
         record = _mapping(data)
         return cls(
             id=_required(record, "id"),
-            user_id=_text(_mapping(record.get("public_user_data")).get("user_id"))
-            or user_id
-            or _required(record, "user_id"),
-            role=normalise_role(_required(record, "role")),
+            user_id=_user_id(record, known=user_id),
+            role=_fitting(normalise_role(_required(record, "role")), "role"),
             organization=ClerkOrganization.from_json(record.get("organization")),
             created_at=_milliseconds(record.get("created_at")),
             updated_at=_milliseconds(record.get("updated_at")),
@@ -100,11 +100,20 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def _user_id(record: Mapping[str, Any], *, known: str | None) -> str:
+    user = _mapping(record.get("public_user_data"))
+    return _required(user, "user_id") if user.get("user_id") else known or _required(record, "user_id")
+
+
 def _required(record: Mapping[str, Any], key: str) -> str:
-    value = _text(record.get(key))
-    if not 0 < len(value) <= MAX_KEY_LENGTH:
+    return _fitting(record.get(key), key)
+
+
+def _fitting(value: Any, key: str) -> str:
+    text = _text(value)
+    if text != value or not 0 < len(text) <= MAX_KEY_LENGTH:
         raise UnreadableRecord(f"a record without a usable {key!r}")
-    return value
+    return text
 
 
 def _text(value: Any) -> str:

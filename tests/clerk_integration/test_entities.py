@@ -61,7 +61,9 @@ def test_organization_with_nothing_but_an_id_is_read() -> None:
     assert ClerkOrganization.from_json({"id": "org_1"}) == ClerkOrganization(id="org_1", name="")
 
 
-@pytest.mark.parametrize("record", [None, [], "org_1", {}, {"id": ""}, {"id": 1}, {"id": "o" * 256}])
+@pytest.mark.parametrize(
+    "record", [None, [], "org_1", {}, {"id": ""}, {"id": 1}, {"id": "o" * 256}, {"id": "o\x00"}]
+)
 def test_organization_without_a_usable_id_is_unreadable(record: Any) -> None:
     with pytest.raises(UnreadableRecord):
         ClerkOrganization.from_json(record)
@@ -107,6 +109,26 @@ def test_membership_of_a_whole_record_has_its_fields() -> None:
 def test_membership_without_a_needed_field_is_unreadable(field: str) -> None:
     with pytest.raises(UnreadableRecord):
         ClerkMembership.from_json({**MEMBERSHIP, field: None})
+
+
+@pytest.mark.parametrize("value", ["x" * 256, "x\x00", "\ud800", 7, ["x"]])
+@pytest.mark.parametrize("field", ["id", "role", "user_id"])
+def test_membership_with_a_key_that_its_column_cannot_hold_is_unreadable(field: str, value: Any) -> None:
+    odd = {"public_user_data": {"user_id": value}} if field == "user_id" else {field: value}
+    for known in (None, "user_1"):
+        with pytest.raises(UnreadableRecord):
+            ClerkMembership.from_json({**MEMBERSHIP, **odd}, user_id=known)
+
+
+@pytest.mark.parametrize("length", [252, 253, 255])
+def test_membership_role_without_the_prefix_has_to_fit_with_it(length: int) -> None:
+    with pytest.raises(UnreadableRecord):
+        ClerkMembership.from_json({**MEMBERSHIP, "role": "r" * length})
+
+
+def test_membership_role_that_just_fits_is_read() -> None:
+    for role in ("r" * 251, "org:" + "r" * 251):
+        assert ClerkMembership.from_json({**MEMBERSHIP, "role": role}).role == "org:" + "r" * 251
 
 
 def test_membership_of_a_users_listing_may_lack_the_user() -> None:

@@ -200,6 +200,21 @@ def test_user_sync_with_a_record_that_cannot_be_read_keeps_the_rest_and_ends_not
     assert Tenant.objects.get(clerk_org_id=kept["id"]).slug is None
 
 
+@pytest.mark.parametrize(
+    "odd", [{"role": "r" * 253}, {"role": "r\x00"}, {"public_user_data": {"user_id": "u" * 256}}]
+)
+def test_user_sync_with_a_membership_that_no_column_holds_keeps_the_rest(
+    sandbox: SandboxControl, ada: Caller, odd: dict[str, Any]
+) -> None:
+    sandbox.organization("Kept", created_by=ada.id)
+    organization = sandbox.organization("Odd", created_by=ada.id)
+    [membership] = sandbox.api("GET", f"/organizations/{organization['id']}/memberships")["data"]
+    sandbox.patch_record(membership["id"], **odd)
+
+    assert TenantService.sync_user_tenants_from_clerk(ada.id) == SyncState.SYNCED
+    assert [tenant.name for tenant in Tenant.objects.all()] == ["Kept"]
+
+
 def test_link_gives_a_legacy_tenant_its_organization_and_members(
     sandbox: SandboxControl, ada: Caller, legacy: Callable[..., Tenant]
 ) -> None:
