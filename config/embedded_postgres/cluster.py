@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config.embedded_postgres.account import Account
-from config.embedded_postgres.databases import answers, prepare_databases
+from config.embedded_postgres.databases import answers, create_missing_database, drop_orphaned_databases
 from config.embedded_postgres.exceptions import EmbeddedPostgresError
 from config.embedded_postgres.installation import MAJOR_VERSION, copied_tree, installed_tree, runnable_tree
 from config.embedded_postgres.location import SOCKET_NAME, Location, make_private_dir
@@ -68,6 +68,8 @@ def ensure_running(location: Location) -> None:
             f"It was left alone; its log is {location.log}. "
             f"Stop it (kill -INT {postmaster.pid}) and try again."
         )
+    # Also on a server that runs: who started it may have been killed before this.
+    create_missing_database(location)
 
 
 def _start(location: Location, account: Account) -> None:
@@ -78,7 +80,7 @@ def _start(location: Location, account: Account) -> None:
     _verify_version(location)
     _forget_dead_server(location)
     _start_server(location, account, tree)
-    prepare_databases(location)
+    drop_orphaned_databases(location)
 
 
 def stop(location: Location) -> None:

@@ -19,15 +19,26 @@ def answers(location: Location) -> bool:
     return row is not None and row[0] == str(location.data)
 
 
-def prepare_databases(location: Location) -> None:
-    """Create the project's database if it is missing; drop those of test runs that were killed."""
+def create_missing_database(location: Location) -> None:
+    """Create the project's database if it is not there."""
     with _connect(location) as connection:
-        names = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
-        if location.database not in names:
+        if location.database not in _names(connection):
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(location.database)))
-        for name in names:
+
+
+def drop_orphaned_databases(location: Location) -> None:
+    """Drop the databases of test runs that were killed; for a server that nobody uses yet.
+
+    One that runs already may be used from another container, where the process ids mean others.
+    """
+    with _connect(location) as connection:
+        for name in _names(connection):
             if _is_orphan(name, location):
                 connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+
+
+def _names(connection: psycopg.Connection) -> set[str]:
+    return {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
 
 
 def _connect(location: Location) -> psycopg.Connection:

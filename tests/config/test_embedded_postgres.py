@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from config.embedded_postgres.location import Location
@@ -232,6 +233,29 @@ def test_server_database_of_a_killed_test_run_is_dropped_and_a_living_one_kept(
 
     assert user.ask("SELECT datname FROM pg_database WHERE datname LIKE 'test%'") == [kept]
     user.ask(f"DROP DATABASE {kept}")
+
+
+def test_server_whose_starter_was_killed_before_making_the_database_gets_it_from_the_next(
+    project: Path, start_user: StartUser
+) -> None:
+    starter = start_user(project)
+    postmaster = starter.read()
+    starter.kill()
+    location = Location.of(project)
+    with psycopg.connect(
+        host=str(location.socket_dir),
+        port=location.port,
+        user=location.user,
+        dbname="postgres",
+        autocommit=True,
+    ) as connection:
+        connection.execute("DROP DATABASE tenants WITH (FORCE)")
+
+    heir = start_user(project)
+
+    assert heir.read() == postmaster
+    assert heir.ask("SELECT current_database()") == ["tenants"]
+    heir.leave()
 
 
 def test_server_libpq_and_locale_variables_of_the_user_change_nothing(
