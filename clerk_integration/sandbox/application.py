@@ -65,8 +65,7 @@ def _serve(clerk: LocalClerk, request: Request) -> Reply:
             _require_secret_key(clerk, request)
         _require_valid_version(request)
         if not route.unlimited:
-            per_organization = variables["organization_id"] if route.limited_per_organization else None
-            clerk.limits.admit(organization_id=per_organization)
+            clerk.limits.admit(changed=tuple(variables[name] for name in route.limited_per))
         return route.handler(clerk, request, **variables)
     except ApiError as error:
         return error_reply(error)

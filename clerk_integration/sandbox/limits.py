@@ -12,33 +12,36 @@ RateLimit = Literal["dev", "live", "none"]
 
 WINDOW_SECONDS = 10.0
 REQUESTS_PER_WINDOW = {"dev": 100, "live": 1000}
-ORGANIZATION_CHANGES_PER_WINDOW = 10
-"""PATCH of one organization, and PATCH and PUT of its metadata, share nothing with other organizations."""
+CHANGES_PER_WINDOW = 10
+"""PATCH of one organization, membership or user, and PATCH and PUT of its metadata, together."""
 
 
 class RateLimiter:
-    """Counts requests per instance and changes per organization."""
+    """Counts requests per instance and changes per object."""
 
     def __init__(self, mode: RateLimit) -> None:
         self.mode = mode
         self._lock = threading.Lock()
-        self._windows: dict[str, deque[float]] = {}
+        self._windows: dict[tuple[str, ...], deque[float]] = {}
 
-    def admit(self, *, organization_id: str | None = None) -> None:
-        """Count one request; raise `too_many_requests` with Retry-After in seconds."""
+    def admit(self, *, changed: tuple[str, ...] = ()) -> None:
+        """Count one request, and one change of the object that the ids `changed` name, if any.
+
+        Raise `too_many_requests` with Retry-After in seconds.
+        """
         if self.mode == "none":
             return
         with self._lock:
-            self._count("instance", REQUESTS_PER_WINDOW[self.mode])
-            if organization_id is not None:
-                self._count(organization_id, ORGANIZATION_CHANGES_PER_WINDOW)
+            self._count(("instance",), REQUESTS_PER_WINDOW[self.mode])
+            if changed:
+                self._count(changed, CHANGES_PER_WINDOW)
 
     def reset(self) -> None:
         """Forget what was counted."""
         with self._lock:
             self._windows.clear()
 
-    def _count(self, key: str, limit: int) -> None:
+    def _count(self, key: tuple[str, ...], limit: int) -> None:
         now = time.monotonic()
         window = self._windows.setdefault(key, deque())
         while window and window[0] <= now - WINDOW_SECONDS:

@@ -22,8 +22,8 @@ class Route:
     """Whether it is served without the secret key."""
     unlimited: bool = False
     """Whether Clerk counts no rate limit for it."""
-    limited_per_organization: bool = False
-    """Whether Clerk allows so many calls per organization only."""
+    limited_per: tuple[str, ...] = ()
+    """The path's variables that name an object of which Clerk allows so many changes only."""
 
     @property
     def segments(self) -> tuple[str, ...]:

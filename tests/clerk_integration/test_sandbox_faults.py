@@ -139,6 +139,36 @@ def test_rate_limit_counts_changes_per_organization(sandbox: SandboxControl, htt
     assert http.patch(f"/v1/organizations/{second}", json={"name": "Renamed"}).status_code == 200
 
 
+def test_rate_limit_counts_changes_per_membership(sandbox: SandboxControl, http: httpx.Client) -> None:
+    user, other = (sandbox.user()["id"] for _ in range(2))
+    members = f"/v1/organizations/{sandbox.organization('Acme')['id']}/memberships"
+    for user_id in (user, other):
+        http.post(members, json={"user_id": user_id, "role": "org:member"})
+    sandbox.settings(rateLimit="live")
+
+    statuses = [
+        http.patch(f"{members}/{user}", json={"role": "org:member"}).status_code for _ in range(5)
+    ] + [http.patch(f"{members}/{user}/metadata", json={}).status_code for _ in range(6)]
+    refused = http.patch(f"{members}/{user}", json={"role": "org:member"})
+
+    assert statuses == [200] * 10 + [429]
+    assert (refused.status_code, 1 <= int(refused.headers["Retry-After"]) <= 10) == (429, True)
+    assert http.patch(f"{members}/{other}", json={"role": "org:member"}).status_code == 200
+    assert http.patch(f"/v1/users/{user}", json={}).status_code == 200
+    assert http.delete(f"{members}/{user}").status_code == 200
+
+
+def test_rate_limit_counts_changes_per_user(sandbox: SandboxControl, http: httpx.Client) -> None:
+    user, other = (sandbox.user()["id"] for _ in range(2))
+    sandbox.settings(rateLimit="live")
+
+    statuses = [http.patch(f"/v1/users/{user}", json={"first_name": "Ada"}).status_code for _ in range(11)]
+
+    assert statuses == [200] * 10 + [429]
+    assert http.patch(f"/v1/users/{other}", json={"first_name": "Ada"}).status_code == 200
+    assert http.get(f"/v1/users/{user}").status_code == 200
+
+
 def test_reset_drops_what_is_still_delayed(sandbox: SandboxControl, http: httpx.Client) -> None:
     sandbox.settings(latencyMs=30_000)
     with ThreadPoolExecutor(1) as pool:

@@ -15,6 +15,7 @@ ORDER_FIELDS = frozenset(
     {"phone_number", "email_address", "created_at", "first_name", "last_name", "username"}
 )
 METADATA = ("public_metadata", "private_metadata")
+PER_MEMBERSHIP = ("organization_id", "user_id")
 
 
 def list_of_organization(clerk: LocalClerk, request: Request, organization_id: str) -> Reply:
@@ -105,9 +106,19 @@ def _sort_key(field: str) -> Callable[[MembershipView], tuple[Any, str]]:
 ROUTES = (
     Route("GET", "/v1/organizations/{organization_id}/memberships", list_of_organization),
     Route("POST", "/v1/organizations/{organization_id}/memberships", create_membership),
-    Route("PATCH", "/v1/organizations/{organization_id}/memberships/{user_id}", update_membership),
+    Route(
+        "PATCH",
+        "/v1/organizations/{organization_id}/memberships/{user_id}",
+        update_membership,
+        limited_per=PER_MEMBERSHIP,
+    ),
     Route("DELETE", "/v1/organizations/{organization_id}/memberships/{user_id}", delete_membership),
-    Route("PATCH", "/v1/organizations/{organization_id}/memberships/{user_id}/metadata", merge_metadata),
+    Route(
+        "PATCH",
+        "/v1/organizations/{organization_id}/memberships/{user_id}/metadata",
+        merge_metadata,
+        limited_per=PER_MEMBERSHIP,
+    ),
     Route("GET", "/v1/users/{user_id}/organization_memberships", list_of_user),
     Route("GET", "/v1/organization_memberships", list_of_instance),
 )

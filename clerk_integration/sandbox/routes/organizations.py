@@ -14,6 +14,7 @@ from clerk_integration.sandbox.shapes import deleted_organization_json
 
 FLAGS = ("include_members_count", "include_missing_member_with_elevated_permissions")
 DEFAULT_ROLE_SET = "role_set:default"
+PER_ORGANIZATION = ("organization_id",)
 
 
 def list_organizations(clerk: LocalClerk, request: Request) -> Reply:
@@ -160,18 +161,18 @@ ROUTES = (
     Route("GET", "/v1/organizations", list_organizations),
     Route("POST", "/v1/organizations", create_organization),
     Route("GET", "/v1/organizations/{organization_id}", get_organization),
-    Route("PATCH", "/v1/organizations/{organization_id}", update_organization, limited_per_organization=True),
+    Route("PATCH", "/v1/organizations/{organization_id}", update_organization, limited_per=PER_ORGANIZATION),
     Route("DELETE", "/v1/organizations/{organization_id}", delete_organization),
     Route(
         "PATCH",
         "/v1/organizations/{organization_id}/metadata",
         merge_metadata,
-        limited_per_organization=True,
+        limited_per=PER_ORGANIZATION,
     ),
     Route(
         "PUT",
         "/v1/organizations/{organization_id}/metadata",
         replace_metadata,
-        limited_per_organization=True,
+        limited_per=PER_ORGANIZATION,
     ),
 )

@@ -92,6 +92,6 @@ ROUTES = (
     Route("GET", "/v1/users", list_users),
     Route("GET", "/v1/users/count", count_users),
     Route("GET", "/v1/users/{user_id}", get_user),
-    Route("PATCH", "/v1/users/{user_id}", update_user),
+    Route("PATCH", "/v1/users/{user_id}", update_user, limited_per=("user_id",)),
     Route("DELETE", "/v1/users/{user_id}", delete_user),
 )
