@@ -58,10 +58,6 @@ class TenantQuerySet(QuerySet["Tenant"]):
 class MembershipQuerySet(QuerySet["Membership"]):
     """Memberships of users."""
 
-    def open_to(self, clerk_user_id: str) -> Self:
-        """Active memberships of the user in active tenants."""
-        return self.filter(clerk_user_id=clerk_user_id, is_active=True, tenant__status="active")
-
     def primary_of(self, clerk_user_id: str) -> Self:
         """At most one membership: the flagged active one of the user, else the earliest joined."""
         return (
