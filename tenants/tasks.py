@@ -68,7 +68,8 @@ def conclude_listing(run_id: int, listing: str) -> None:
 def full_sync() -> None:
     """Hand a full sync out to the workers; nothing to do while another one is running."""
     try:
-        syncing.enqueue_full_sync()
+        with paced():
+            syncing.enqueue_full_sync()
     except SyncAlreadyRunning as error:
         logger.info("full sync left out: %s", error)
 
