@@ -5,9 +5,10 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from clerk_integration.management.arguments import moment
+from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.management.progress import ProgressReport
 from clerk_integration.webhooks.replay import Replayed, count_open, replay
 
@@ -18,7 +19,7 @@ INTERRUPTED = 130
 """What a shell reports for a program that Ctrl-C has ended."""
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     """Prints one line per failure and a summary; exit code 1 when any failed, 130 after Ctrl-C."""
 
     help = (

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from clerk_integration.management.arguments import duration
+from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.webhooks.retention import KEEP_FOR, purge_deliveries
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     """Deletes in batches, each committed; may be interrupted and run again."""
 
     help = (

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import requests
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from standardwebhooks import Webhook
 
 from clerk_integration.checks import is_webhook_signing_secret
 from clerk_integration.conf import clerk_settings
+from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.models import LearnedInstance
 from clerk_integration.webhooks.samples import SAMPLE_TYPES, sample_event
 
@@ -20,7 +21,7 @@ TIMEOUT_SECONDS = 15
 """What Clerk's sender allows a receiver."""
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     """Prints the answer; exit code 1 unless it is 2xx."""
 
     help = (

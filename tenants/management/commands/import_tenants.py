@@ -5,14 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from clerk_integration.management.base import DatabaseCommand
 from tenants.exceptions import TenantError
 from tenants.importing import import_tenants
 from tenants.management.progress import CommandProgress
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     """Imports a file whole or not at all; exit code 1 when a line is wrong."""
 
     help = (

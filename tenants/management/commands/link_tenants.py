@@ -4,16 +4,17 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from clerk_integration.exceptions import ClerkError
+from clerk_integration.management.base import DatabaseCommand
 from tenants.exceptions import TenantError
 from tenants.linking import Linked, link_all, read_links
 from tenants.management.interrupts import stop_on_signals
 from tenants.management.progress import CommandProgress
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     """Checks the whole file, then links line by line; exit code 1 when any line failed."""
 
     help = (

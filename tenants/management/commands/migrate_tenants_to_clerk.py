@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from clerk_integration.exceptions import ClerkError
 from clerk_integration.ids import validate_user_id
+from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.pace import paced
 from tenants.backfill.plan import Action, Plan, make_plan
 from tenants.backfill.queueing import enqueue
@@ -27,7 +28,7 @@ COLUMNS = ("tenant_id", "action", "organization_id", "error")
 GO_ON = "Run the same command again to go on: what is done stays done, and nothing is created twice."
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     """Plans, then creates or adopts one organization per legacy tenant; exit code 1 when anything failed."""
 
     help = (

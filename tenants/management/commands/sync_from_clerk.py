@@ -6,9 +6,10 @@ from dataclasses import asdict
 from threading import Event
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from clerk_integration.exceptions import ClerkError, InvalidClerkId
+from clerk_integration.management.base import DatabaseCommand
 from tenants import pages
 from tenants.exceptions import SyncError, SyncInterrupted, TenantError, UnknownOrganization
 from tenants.management.following import Reading, follow
@@ -25,7 +26,7 @@ from tenants.reconcile import (
 from tenants.reconcile.queueing import enqueue_full_sync
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     """Syncs everything, or what is named; exit code 1 when anything failed or was left undone."""
 
     help = (
