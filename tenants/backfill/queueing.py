@@ -14,8 +14,8 @@ from tenants.backfill.census import Census
 from tenants.backfill.organization import Draft, attempts_for
 from tenants.backfill.plan import Action, Plan, PlanRow
 from tenants.backfill.record import MigrationRecord, conclude
-from tenants.backfill.run import carry_out, census_of
-from tenants.backfill.step import Outcome, migrate
+from tenants.backfill.run import Report, carry_out, census_of
+from tenants.backfill.step import migrate
 from tenants.models import CreationAttempt, SyncRun
 
 State = CreationAttempt.State
@@ -31,19 +31,22 @@ MIGRATE_SLICE = "tenants.tasks.migrate_slice"
 PART = "tenants"
 
 
-def enqueue(plan: Plan) -> SyncRun:
+def enqueue(plan: Plan, *, report: Report) -> SyncRun:
     """Put the plan's work on the queue in slices; return the run that shows how far it is.
 
-    What needs no work (conflicts, tenants that are linked) is counted at once. Writes `sync_runs` and
-    the jobs.
+    What needs no work (conflicts, tenants that are linked) is recorded at once, and `report` hears of
+    it. Writes `sync_runs` and the jobs.
     """
     work = [row for row in plan.rows if row.draft is not None]
     cut = [work[start : start + SLICE] for start in range(0, len(work), SLICE)]
     record = MigrationRecord.begin(len(plan.rows))
     for row in plan.rows:
         if row.draft is None:
-            record.add(migrate(row, plan.census))
+            outcome = migrate(row, plan.census)
+            record.add(outcome)
+            report(outcome)
     record.save()
+    record.save_problems()
     arguments: list[JSONDict] = [{"rows": [_packed(row) for row in rows]} for rows in cut]
     slices.hand_out(record.run, slices.Part(PART, MIGRATE_SLICE, arguments))
     if not work:
@@ -59,24 +62,17 @@ def migrate_slice(run_id: int, number: int, rows: Sequence[Mapping[str, Any]]) -
     with paced():
         work = [_unpacked(row) for row in rows]
         census = _census_if_needed(work)
-    problems: list[str] = []
-
-    def report(outcome: Outcome) -> None:
-        record.add(outcome)
-        if outcome.failed:
-            problems.append(f"tenant {outcome.tenant_id}: {outcome.message}")
-
     try:
         carry_out(
             Plan(work, census),
             concurrency=CONCURRENCY,
             stopping=threading.Event(),
-            report=report,
+            report=record.add,
             note=lambda line: None,
         )
     finally:
         record.save()
-    record.add_problems(problems)
+    record.save_problems()
     if slices.close(run_id, PART, number):
         conclude(run_id)
 

@@ -48,7 +48,7 @@ def follow(
     if run.state == SyncRun.State.RUNNING:
         progress.note(f"The workers go on; watch again with --follow {run.pk}.")
     elif run.state != SyncRun.State.COMPLETED:
-        raise CommandError(run.error or f"Run {run.pk} ended as {run.get_state_display()}.")
+        raise CommandError(run.error.strip() or f"Run {run.pk} ended as {run.get_state_display()}.")
 
 
 def _show(now: Reading, shown: Reading, progress: CommandProgress) -> Reading:

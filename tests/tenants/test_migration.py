@@ -318,16 +318,63 @@ def test_rate_limited_requests_are_sent_again_and_nothing_is_lost(
     assert (len(organizations(sandbox)), len(memberships(sandbox))) == (3, 9)
 
 
-def test_enqueued_migration_is_watched_and_ends_in_one_run(
+def test_migration_that_leaves_tenants_behind_has_failed_and_names_them(
     sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
 ) -> None:
     sandbox.organization("Other", slug="tenant-1")
-    run = migrate("--enqueue")["run"]
-    [job] = ProcrastinateJob.objects.filter(task_name=queueing.MIGRATE_SLICE)
+    Membership.objects.filter(tenant=three[2], role="member").update(clerk_user_id="user_ghost")
 
+    summary = migrate()
+
+    run = SyncRun.objects.get()
+    assert (run.state, summary["state"], summary["code"]) == ("failed", "failed", 1)
+    conflict, refused = run.error.splitlines()
+    assert conflict.startswith(f"tenant {three[1].pk}: the slug tenant-1 is taken")
+    assert refused.startswith(f"tenant {three[2].pk}: ")
+    assert "user_ghost" in refused
+
+
+def test_enqueued_migration_is_watched_and_ends_as_if_the_command_had_done_it(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    sandbox.organization("Other", slug="tenant-1")
+
+    enqueued = migrate("--enqueue")
+
+    conflict = f"conflict tenant {three[1].pk}: the slug tenant-1 is taken"
+    assert (enqueued["code"], conflict in enqueued["said"]) == (1, True)
+    assert (enqueued["state"], enqueued["created"], enqueued["conflict"]) == ("running", 0, 1)
+    [job] = ProcrastinateJob.objects.filter(task_name=queueing.MIGRATE_SLICE)
     for _ in range(2):  # A worker that crashed may have done it before.
         queueing.migrate_slice(**job.args)
-
-    watched = migrate("--follow", str(run))
-    assert (watched["state"], watched["created"], watched["failed"]) == ("failed", 2, 1)
+    watched = migrate("--follow", str(enqueued["run"]))
+    assert (watched["state"], watched["created"], watched["conflict"]) == ("failed", 2, 1)
+    assert (watched["code"], watched["error"].startswith(conflict.removeprefix("conflict "))) == (1, True)
     assert len(organizations(sandbox)) == 3
+
+
+def test_migration_is_summed_up_in_the_same_words_by_command_queue_and_watcher(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    enqueued = migrate("--enqueue", "--limit", "1")
+    [job] = ProcrastinateJob.objects.filter(task_name=queueing.MIGRATE_SLICE)
+    queueing.migrate_slice(**job.args)
+    watched = migrate("--follow", str(enqueued["run"]))
+    direct = migrate()
+
+    assert enqueued.keys() == watched.keys() == direct.keys()
+    assert (watched["tenants"], watched["created"], watched["state"]) == (1, 1, "completed")
+    assert (direct["tenants"], direct["created"], direct["state"]) == (2, 2, "completed")
+
+
+def test_enqueued_migration_of_nothing_but_conflicts_has_ended(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant], migrate: Callable[..., Json]
+) -> None:
+    tenant = legacy("Ownerless")
+
+    summary = migrate("--enqueue")
+
+    run = SyncRun.objects.get()
+    assert (summary["state"], run.state, summary["conflict"]) == ("failed", "failed", 1)
+    assert "Workers do" not in summary["said"]
+    assert run.error.startswith(f"tenant {tenant.pk}: it has no active owner or admin")

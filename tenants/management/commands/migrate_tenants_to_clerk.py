@@ -15,7 +15,7 @@ from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.pace import paced
 from tenants.backfill.plan import Action, Plan, make_plan
 from tenants.backfill.queueing import enqueue
-from tenants.backfill.record import MigrationRecord
+from tenants.backfill.record import MigrationRecord, counts_of
 from tenants.backfill.run import ClerkIsDown, carry_out
 from tenants.backfill.step import Outcome
 from tenants.exceptions import TenantError
@@ -62,9 +62,7 @@ class Command(DatabaseCommand):
         if options["dry_run"]:
             self._print(plan, progress, options["report"])
         elif options["enqueue"]:
-            run = enqueue(plan)
-            progress.note(f"Workers do it now (`procrastinate worker`); watch it with --follow {run.pk}.")
-            progress.finish({"run": run.pk, "tenants": len(plan.rows), **plan.counts})
+            self._enqueue(plan, progress)
         else:
             self._carry_out(plan, progress, options)
 
@@ -88,6 +86,16 @@ class Command(DatabaseCommand):
         progress.finish({"dry_run": True, "tenants": len(plan.rows), **plan.counts})
         if plan.counts[Action.CONFLICT]:
             raise CommandError(f"{plan.counts[Action.CONFLICT]} conflicts; nothing was changed.")
+
+    def _enqueue(self, plan: Plan, progress: CommandProgress) -> None:
+        run = enqueue(plan, report=lambda outcome: _tell(outcome, progress))
+        waits = run.state == SyncRun.State.RUNNING
+        if waits:
+            progress.note(f"Workers do it now (`procrastinate worker`); watch it with --follow {run.pk}.")
+        progress.finish(_summary(run))
+        if run.failed:
+            rest = " Workers do the rest." if waits else ""
+            raise CommandError(f"{run.failed} tenants need a look; see the lines above.{rest}")
 
     def _carry_out(self, plan: Plan, progress: CommandProgress, options: dict[str, Any]) -> None:
         record = MigrationRecord.begin(len(plan.rows))
@@ -114,7 +122,7 @@ class Command(DatabaseCommand):
                 ending = str(error)
             interrupted = stopping.is_set()
         run = record.finish(interrupted=interrupted, error=ending)
-        progress.finish({"run": run.pk, "state": run.state, "tenants": len(plan.rows), **record.counts})
+        progress.finish(_summary(run))
         self._conclude(record, interrupted=interrupted, ending=ending)
 
     def _conclude(self, record: MigrationRecord, *, interrupted: bool, ending: str) -> None:
@@ -131,8 +139,8 @@ def _read_tenants(run: SyncRun) -> Reading:
 
 
 def _summary(run: SyncRun) -> dict[str, Any]:
-    counts = {name: getattr(run, name) for name in ("created", "updated", "unchanged", "failed")}
-    return {"run": run.pk, "state": run.state, **counts}
+    """In the same words whether this command does the work or workers."""
+    return {"run": run.pk, "state": run.state, "tenants": run.cursor["tenants"], **counts_of(run)}
 
 
 def _tell(outcome: Outcome, progress: CommandProgress) -> None:
