@@ -1,13 +1,17 @@
-"""Times and durations on the command line."""
+"""Times, durations and numbers on the command line, and options that exclude each other."""
 
 import re
 from argparse import ArgumentTypeError
+from collections.abc import Iterable, Mapping
 from datetime import datetime, time, timedelta
+from typing import Any
 
+from django.core.management.base import CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
 _DURATION = re.compile(r"(?P<number>\d{1,6})(?P<unit>[smhdw])")
+_POSITIVE = re.compile(r"[1-9]\d{0,8}", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -33,6 +37,20 @@ def moment(text: str) -> datetime:
     if found is None:
         raise ArgumentTypeError(f"{text!r} is no time; write 2026-05-12T08:00:00Z, 2026-05-12, 2h or 3d")
     return found if timezone.is_aware(found) else timezone.make_aware(found)
+
+
+def positive(text: str) -> int:
+    """Read a whole number from 1 on; raise ArgumentTypeError for anything else."""
+    if not _POSITIVE.fullmatch(text.strip()):
+        raise ArgumentTypeError(f"{text!r} is no whole number from 1 to 999999999")
+    return int(text)
+
+
+def refuse_others(why: str, options: Mapping[str, Any], others: Iterable[str]) -> None:
+    """Raise CommandError, which says `why`, when one of the `others` is given, which would be ignored."""
+    given = [f"--{name.replace('_', '-')}" for name in others if options[name] not in (None, False)]
+    if given:
+        raise CommandError(f"{why}; leave out {', '.join(given)}.")
 
 
 def _midnight(text: str) -> datetime | None:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -378,3 +380,64 @@ def test_enqueued_migration_of_nothing_but_conflicts_has_ended(
     assert (summary["state"], run.state, summary["conflict"]) == ("failed", "failed", 1)
     assert "Workers do" not in summary["said"]
     assert run.error.startswith(f"tenant {tenant.pk}: it has no active owner or admin")
+
+
+@pytest.mark.parametrize("report", ["/nowhere/report.csv", "/dev/full"])
+def test_migration_whose_report_cannot_be_written_is_not_begun(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json], report: str
+) -> None:
+    if report == "/dev/full" and not Path(report).exists():
+        pytest.skip("only Linux has a device that is always full")
+
+    summary = migrate("--report", report)
+
+    assert summary["error"].startswith("The report cannot be written: ")
+    assert summary["error"].endswith(". Nothing was changed.")
+    assert (SyncRun.objects.count(), writes(sandbox)) == (0, [])
+
+
+def test_migration_whose_report_breaks_off_ends_and_says_why(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json], tmp_path: Path
+) -> None:
+    report = tmp_path / "report.csv"
+    os.mkfifo(report)
+    sandbox.fault("POST /v1/organizations", times=3, timeoutSeconds=0.5)
+
+    def read_the_first_line() -> None:
+        with report.open() as file:
+            file.readline()
+
+    reader = threading.Thread(target=read_the_first_line)
+    reader.start()
+
+    summary = migrate("--report", str(report), "--concurrency", "1")
+
+    reader.join()
+    run = SyncRun.objects.get()
+    assert (summary["code"], run.state, run.created) == (1, "failed", 1)
+    assert "The report cannot be written: " in run.error
+    assert "Run the same command again" in summary["error"]
+    assert migrate()["code"] == 0
+    assert not Tenant.objects.filter(clerk_org_id=None).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--enqueue", "--report", "x.csv", "--concurrency", "2"], "leave out --concurrency, --report."),
+        (["--enqueue", "--dry-run"], "leave out --dry-run."),
+        (
+            ["--follow", "1", "--tenant", "2", "--limit", "3"],
+            "leave out --tenant, --limit.",
+        ),
+        (["--follow", "1", "--enqueue"], "--follow only watches; leave out --enqueue."),
+        (["--limit", "0"], "argument --limit: '0' is no whole number from 1 to"),
+        (["--concurrency", "-1"], "argument --concurrency: '-1' is no whole number from 1 to"),
+        (["--follow", "many"], "argument --follow: 'many' is no whole number from 1 to"),
+    ],
+)
+def test_migration_with_options_that_mean_nothing_is_refused_in_one_message(
+    migrate: Callable[..., Json], arguments: list[str], message: str
+) -> None:
+    assert message in migrate(*arguments)["error"]
+    assert not SyncRun.objects.exists()

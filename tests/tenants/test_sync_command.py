@@ -289,3 +289,9 @@ def test_following_a_run_that_is_none_fails_with_one_message() -> None:
 def test_enqueue_with_anything_but_a_full_sync_is_refused(other: list[str]) -> None:
     with pytest.raises(CommandError, match="--enqueue"):
         sync("--enqueue", *other)
+
+
+@pytest.mark.parametrize("other", ["--dry-run", "--skip-memberships", "--max-retire-percent=10", "--enqueue"])
+def test_following_with_options_that_would_be_ignored_is_refused(other: str) -> None:
+    with pytest.raises(CommandError, match=f"--follow only watches; leave out {other.partition('=')[0]}."):
+        sync("--follow", "1", other)

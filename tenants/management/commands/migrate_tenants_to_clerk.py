@@ -3,14 +3,15 @@
 import csv
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from django.core.management.base import CommandError
 
 from clerk_integration.exceptions import ClerkError
 from clerk_integration.ids import validate_user_id
+from clerk_integration.management.arguments import positive, refuse_others
 from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.pace import paced
 from tenants.backfill.plan import Action, Plan, make_plan
@@ -24,6 +25,7 @@ from tenants.management.interrupts import stop_on_signals
 from tenants.management.progress import CommandProgress
 from tenants.models import SyncRun
 
+CONCURRENCY = 8
 COLUMNS = ("tenant_id", "action", "organization_id", "error")
 GO_ON = "Run the same command again to go on: what is done stays done, and nothing is created twice."
 
@@ -39,25 +41,30 @@ class Command(DatabaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
         parser.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
-        parser.add_argument("--tenant", type=int, action="append", nargs="+", metavar="ID", dest="tenants")
-        parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N tenants")
-        parser.add_argument("--concurrency", type=_positive, default=8, metavar="N", help="default: 8")
+        parser.add_argument("--tenant", type=int, action="append", nargs="+", metavar="ID")
+        parser.add_argument("--limit", type=positive, metavar="N", help="only the first N tenants")
+        parser.add_argument("--concurrency", type=positive, metavar="N", help=f"default: {CONCURRENCY}")
         parser.add_argument(
             "--owner", metavar="USER_ID", help="first member where nobody of the tenant can be"
         )
         parser.add_argument("--report", type=Path, metavar="FILE.csv", help="one line for each tenant")
         parser.add_argument("--enqueue", action="store_true", help="leave the work to the workers")
-        parser.add_argument("--follow", type=_positive, metavar="RUN", help="watch what workers do for a run")
+        parser.add_argument("--follow", type=positive, metavar="RUN", help="watch what workers do for a run")
         parser.add_argument("--json", action="store_true", help="print a JSON summary as the last line")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Plan, then carry out, enqueue or print the plan."""
         progress = CommandProgress(self.stdout, as_json=options["json"])
         if options["follow"] is not None:
+            others = ("dry_run", "tenant", "limit", "concurrency", "owner", "report", "enqueue")
+            refuse_others("--follow only watches", options, others)
             follow(
                 options["follow"], SyncRun.Kind.MIGRATION, progress, read=_read_tenants, summarize=_summary
             )
             return
+        if options["enqueue"]:
+            ignored = ("dry_run", "concurrency", "report")
+            refuse_others("--enqueue leaves the work to workers", options, ignored)
         plan = self._plan(options)
         if options["dry_run"]:
             self._print(plan, progress, options["report"])
@@ -67,7 +74,7 @@ class Command(DatabaseCommand):
             self._carry_out(plan, progress, options)
 
     def _plan(self, options: dict[str, Any]) -> Plan:
-        groups = options["tenants"]
+        groups = options["tenant"]
         ids = None if groups is None else [tenant_id for group in groups for tenant_id in group]
         try:
             owner = options["owner"] and validate_user_id(options["owner"])
@@ -98,37 +105,39 @@ class Command(DatabaseCommand):
             raise CommandError(f"{run.failed} tenants need a look; see the lines above.{rest}")
 
     def _carry_out(self, plan: Plan, progress: CommandProgress, options: dict[str, Any]) -> None:
-        record = MigrationRecord.begin(len(plan.rows))
-        progress.start(len(plan.rows), "tenants")
         ending = ""
-        with stop_on_signals() as stopping, _report_to(options["report"]) as lines:
+        # The report first: what is on record as running must have somebody who ends it.
+        with _report_to(options["report"]) as lines, stop_on_signals() as stopping:
+            record = MigrationRecord.begin(len(plan.rows))
+            progress.start(len(plan.rows), "tenants")
 
             def report(outcome: Outcome) -> None:
+                record.add(outcome)
                 _tell(outcome, progress)
                 lines.writerow(
                     [outcome.tenant_id, outcome.result.value, outcome.organization_id, outcome.message]
                 )
-                record.add(outcome)
 
             try:
                 carry_out(
                     plan,
-                    concurrency=options["concurrency"],
+                    concurrency=options["concurrency"] or CONCURRENCY,
                     stopping=stopping,
                     report=report,
                     note=progress.note,
                 )
             except (ClerkError, ClerkIsDown) as error:
                 ending = str(error)
-            interrupted = stopping.is_set()
-        run = record.finish(interrupted=interrupted, error=ending)
+            except OSError as error:
+                ending = f"The report cannot be written: {error}."
+            run = record.finish(interrupted=stopping.is_set(), error=ending)
         progress.finish(_summary(run))
-        self._conclude(record, interrupted=interrupted, ending=ending)
+        self._conclude(record, run, ending=ending)
 
-    def _conclude(self, record: MigrationRecord, *, interrupted: bool, ending: str) -> None:
+    def _conclude(self, record: MigrationRecord, run: SyncRun, *, ending: str) -> None:
         if ending:
             raise CommandError(f"Stopped: {ending} {GO_ON}")
-        if interrupted:
+        if run.state == SyncRun.State.INTERRUPTED:
             raise CommandError(f"Interrupted; what was in flight is finished. {GO_ON}")
         if record.failed:
             raise CommandError(f"{record.failed} tenants need a look; see the lines above. {GO_ON}")
@@ -152,18 +161,18 @@ def _tell(outcome: Outcome, progress: CommandProgress) -> None:
 @contextmanager
 def _report_to(path: Path | None) -> Iterator[Any]:
     """A CSV writer whose lines are in the file at once, so that a run that is killed leaves what it knew."""
-    try:
-        file = open(path or "/dev/null", "w", newline="", encoding="utf-8", buffering=1)  # noqa: SIM115  (below)
-    except OSError as error:
-        raise CommandError(f"The report cannot be written: {error}. Nothing was changed.") from error
-    with file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+    with ExitStack() as stack:
+        try:
+            file = open(path or "/dev/null", "w", newline="", encoding="utf-8", buffering=1)  # noqa: SIM115  (below)
+            stack.callback(_close, file)
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+        except OSError as error:
+            raise CommandError(f"The report cannot be written: {error}. Nothing was changed.") from error
         yield writer
 
 
-def _positive(value: str) -> int:
-    number = int(value)
-    if number < 1:
-        raise ValueError
-    return number
+def _close(file: IO[str]) -> None:
+    # Every line was flushed: what cannot be written now has failed before, and was told.
+    with suppress(OSError):
+        file.close()

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from clerk_integration.exceptions import ClerkError, InvalidClerkId
+from clerk_integration.management.arguments import positive, refuse_others
 from clerk_integration.management.base import DatabaseCommand
 from tenants import pages
 from tenants.exceptions import SyncError, SyncInterrupted, TenantError, UnknownOrganization
@@ -44,24 +45,26 @@ class Command(DatabaseCommand):
         parser.add_argument(
             "--max-retire-percent",
             type=_percent,
-            default=DEFAULT_MAX_RETIRE_PERCENT,
             metavar="P",
-            help="retire nothing when more than this part of the mirror is absent in Clerk (default 10)",
+            help="retire nothing when more than this part of the mirror is absent in Clerk "
+            f"(default {DEFAULT_MAX_RETIRE_PERCENT:.0f})",
         )
         parser.add_argument(
             "--enqueue", action="store_true", help="cut the full sync into slices for the workers, and return"
         )
-        parser.add_argument("--follow", type=int, metavar="RUN", help="watch what workers do for a run")
+        parser.add_argument("--follow", type=positive, metavar="RUN", help="watch what workers do for a run")
         parser.add_argument("--json", action="store_true", help="end with a summary as one line of JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do one of the four; raise CommandError with one message when it fails."""
         if options["dry_run"] and (options["organization"] or options["user"]):
             raise CommandError("--dry-run compares everything; leave out --organization and --user.")
-        if options["enqueue"] and (options["dry_run"] or options["organization"] or options["user"]):
-            raise CommandError("--enqueue is for the full sync; leave out --dry-run, --organization, --user.")
+        if options["enqueue"]:
+            refuse_others("--enqueue is for the full sync", options, ("dry_run", "organization", "user"))
         progress = CommandProgress(self.stdout, as_json=options["json"])
         if options["follow"] is not None:
+            others = ("dry_run", "organization", "user", "skip_memberships", "max_retire_percent", "enqueue")
+            refuse_others("--follow only watches", options, others)
             follow(options["follow"], SyncRun.Kind.FULL_SYNC, progress, read=_read_list, summarize=_summary)
             return
         summary: dict[str, Any] = {}
@@ -95,7 +98,7 @@ def _sync(options: Mapping[str, Any], progress: CommandProgress, stopping: Event
             stopping=stopping,
         )
         return asdict(found)
-    percent = options["max_retire_percent"]
+    percent = _max_retire_percent(options)
     return _summary(
         run_full_sync(skip_memberships=skip, max_retire_percent=percent, progress=progress, stopping=stopping)
     )
@@ -103,7 +106,7 @@ def _sync(options: Mapping[str, Any], progress: CommandProgress, stopping: Event
 
 def _enqueue(options: Mapping[str, Any], progress: CommandProgress) -> dict[str, Any]:
     run = enqueue_full_sync(
-        skip_memberships=options["skip_memberships"], max_retire_percent=options["max_retire_percent"]
+        skip_memberships=options["skip_memberships"], max_retire_percent=_max_retire_percent(options)
     )
     progress.note(f"Workers do it now (`procrastinate worker`); watch it with --follow {run.pk}.")
     return {"run": run.pk, "slices": run.slices.count()}
@@ -138,6 +141,11 @@ def _summary(run: SyncRun) -> dict[str, Any]:
     counts = {name: getattr(run, name) for name in ("created", "updated", "unchanged", "retired", "failed")}
     seconds = (run.finished_at - run.started_at).total_seconds() if run.finished_at else None
     return {"run": run.pk, "state": run.state, **counts, "seconds": seconds}
+
+
+def _max_retire_percent(options: Mapping[str, Any]) -> float:
+    given: float | None = options["max_retire_percent"]
+    return DEFAULT_MAX_RETIRE_PERCENT if given is None else given
 
 
 def _percent(text: str) -> float:
