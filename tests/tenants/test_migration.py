@@ -305,6 +305,7 @@ def test_migration_with_a_wrong_key_says_so_once(
     summary = migrate()
 
     assert "does not accept CLERK_SECRET_KEY" in summary["error"]
+    assert summary["error"].endswith(" is invalid. Nothing was changed.")
     assert not CreationAttempt.objects.exists()
 
 

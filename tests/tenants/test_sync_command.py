@@ -180,6 +180,68 @@ def test_a_wrong_key_or_instance_fails_with_one_message(
     assert Tenant.objects.count() == Tombstone.objects.count() == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        ([], "What was written is kept; run the same command again within the hour to go on from there."),
+        (["--dry-run"], "Nothing was written."),
+    ],
+)
+def test_an_outage_halfway_is_told_with_what_is_left_and_how_to_go_on(
+    instance: SandboxControl, arguments: list[str], left: str
+) -> None:
+    instance.fault("GET /v1/organization_memberships", times=3, status=500)
+
+    with pytest.raises(CommandError) as failure:
+        sync(*arguments)
+
+    assert str(failure.value).endswith(f". {left}")
+    sync(*arguments)
+    assert Tenant.objects.count() == (0 if arguments else 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        ([], "Nothing was written."),
+        (["--dry-run"], "Nothing was written."),
+        (["--enqueue"], "Nothing was handed to the workers."),
+        (["--user", "user_1"], "Nothing was written; run the same command again."),
+        (["--organization", "org_1"], "What was written is kept; run the same command again."),
+    ],
+)
+def test_an_outage_at_the_start_is_told_with_what_is_left(
+    instance: SandboxControl, arguments: list[str], left: str
+) -> None:
+    instance.fault("GET /v1/instance", times=3, status=500)
+
+    with pytest.raises(CommandError) as failure:
+        sync(*arguments)
+
+    assert str(failure.value).endswith(f". {left}")
+
+
+def test_a_key_that_is_revoked_halfway_ends_the_run_and_keeps_what_was_written(
+    instance: SandboxControl,
+) -> None:
+    instance.fault("GET /v1/organization_memberships", status=401)
+
+    with pytest.raises(CommandError, match=r"What was written is kept; the next sync begins anew\.$"):
+        sync()
+
+    assert (SyncRun.objects.get().state, Tenant.objects.count()) == (SyncRun.State.FAILED, 3)
+
+
+def test_an_error_is_told_once(instance: SandboxControl, settings: Settings) -> None:
+    settings.CLERK_SECRET_KEY = "sk_test_wrong"
+    out = io.StringIO()
+
+    with pytest.raises(CommandError):
+        call_command("sync_from_clerk", stdout=out)
+
+    assert out.getvalue() == ""
+
+
 @pytest.mark.parametrize("percent", ["-1", "101", "many", "nan"])
 def test_a_percentage_out_of_range_is_refused(percent: str) -> None:
     with pytest.raises(CommandError, match="no percentage"):

@@ -13,6 +13,7 @@ from clerk_integration.exceptions import ClerkError
 from clerk_integration.ids import validate_user_id
 from clerk_integration.management.arguments import positive, refuse_others
 from clerk_integration.management.base import DatabaseCommand
+from clerk_integration.management.wording import sentence
 from clerk_integration.pace import paced
 from tenants.backfill.plan import Action, Plan, make_plan
 from tenants.backfill.queueing import enqueue
@@ -81,7 +82,7 @@ class Command(DatabaseCommand):
             with paced():
                 return make_plan(tenant_ids=ids, limit=options["limit"], owner=owner)
         except (ClerkError, TenantError) as error:
-            raise CommandError(f"{error} Nothing was changed.") from error
+            raise CommandError(f"{sentence(error)} Nothing was changed.") from error
 
     def _print(self, plan: Plan, progress: CommandProgress, report: Path | None) -> None:
         with _report_to(report) as lines:
@@ -129,14 +130,14 @@ class Command(DatabaseCommand):
             except (ClerkError, ClerkIsDown) as error:
                 ending = str(error)
             except OSError as error:
-                ending = f"The report cannot be written: {error}."
+                ending = f"The report cannot be written: {error}"
             run = record.finish(interrupted=stopping.is_set(), error=ending)
         progress.finish(_summary(run))
         self._conclude(record, run, ending=ending)
 
     def _conclude(self, record: MigrationRecord, run: SyncRun, *, ending: str) -> None:
         if ending:
-            raise CommandError(f"Stopped: {ending} {GO_ON}")
+            raise CommandError(f"Stopped: {sentence(ending)} {GO_ON}")
         if run.state == SyncRun.State.INTERRUPTED:
             raise CommandError(f"Interrupted; what was in flight is finished. {GO_ON}")
         if record.failed:

@@ -8,10 +8,11 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from clerk_integration.exceptions import ClerkError, InvalidClerkId
+from clerk_integration.exceptions import ClerkError, ClerkUnavailable, InvalidClerkId
 from clerk_integration.management.arguments import positive, refuse_others
 from clerk_integration.management.base import DatabaseCommand
-from tenants import pages
+from clerk_integration.management.wording import sentence
+from tenants import pages, runs
 from tenants.exceptions import SyncError, SyncInterrupted, TenantError, UnknownOrganization
 from tenants.management.following import Reading, follow
 from tenants.management.interrupts import stop_on_signals
@@ -72,8 +73,10 @@ class Command(DatabaseCommand):
             with stop_on_signals() as stopping:
                 summary |= _sync(options, progress, stopping)
         except (SyncError, TenantError, ClerkError) as error:
-            summary |= {"error": str(error)}
-            raise CommandError(str(error)) from error
+            told = _told(error, options)
+            if options["json"]:
+                summary |= {"error": told}
+            raise CommandError(told) from error
         finally:
             progress.finish(summary)
         if summary.get("failed"):
@@ -102,6 +105,38 @@ def _sync(options: Mapping[str, Any], progress: CommandProgress, stopping: Event
     return _summary(
         run_full_sync(skip_memberships=skip, max_retire_percent=percent, progress=progress, stopping=stopping)
     )
+
+
+def _told(error: Exception, options: Mapping[str, Any]) -> str:
+    """What went wrong; where Clerk says it, also what is left of the sync, and how to go on."""
+    if not isinstance(error, ClerkError):
+        return str(error)
+    left = _left_by_a_named_one(error, options) if _is_named(options) else _left_by_all(options)
+    return f"{sentence(error)} {left}".rstrip()
+
+
+def _is_named(options: Mapping[str, Any]) -> bool:
+    return bool(options["organization"] or options["user"])
+
+
+def _left_by_a_named_one(error: ClerkError, options: Mapping[str, Any]) -> str:
+    if not isinstance(error, ClerkUnavailable):
+        return ""
+    kept = "Nothing was written" if options["user"] else "What was written is kept"
+    return f"{kept}; run the same command again."
+
+
+def _left_by_all(options: Mapping[str, Any]) -> str:
+    if options["dry_run"]:
+        return "Nothing was written."
+    if options["enqueue"]:
+        return "Nothing was handed to the workers."
+    run = SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC, holder=runs.this_process()).first()
+    if run is None or run.state == SyncRun.State.COMPLETED:
+        return "Nothing was written."
+    if run.state == SyncRun.State.INTERRUPTED:
+        return "What was written is kept; run the same command again within the hour to go on from there."
+    return "What was written is kept; the next sync begins anew."
 
 
 def _enqueue(options: Mapping[str, Any], progress: CommandProgress) -> dict[str, Any]:
