@@ -14,6 +14,8 @@ from typing import IO, Any
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
+from clerk_integration.exceptions import InvalidClerkId
+from clerk_integration.ids import validate_user_id
 from tenants.cursors import execute, query
 from tenants.exceptions import InvalidFile
 from tenants.models import SyncRun, Tenant
@@ -80,6 +82,14 @@ WITH inserted AS (
 SELECT count(*) FROM inserted
 """
 
+_COUNT_DIFFERING = """
+SELECT count(*)
+FROM (SELECT DISTINCT ON (external_id) external_id, name, slug, status
+      FROM staged_lines ORDER BY external_id, line) AS said
+JOIN tenants ON tenants.external_id = said.external_id
+WHERE (tenants.name, tenants.slug, tenants.status) IS DISTINCT FROM (said.name, said.slug, said.status)
+"""
+
 _COUNT = """
 SELECT count(DISTINCT external_id), count(user_id) FROM staged_lines
 """
@@ -87,12 +97,16 @@ SELECT count(DISTINCT external_id), count(user_id) FROM staged_lines
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """How many tenants and members the file holds, and how many of them were new."""
+    """How many tenants and members the file holds, and how many of them were new.
+
+    `differs_left_alone` counts the tenants that are there with another name, slug or status.
+    """
 
     tenants: int
     members: int
     tenants_created: int
     members_created: int
+    differs_left_alone: int
 
 
 def import_tenants(path: Path, *, dry_run: bool, advance: Callable[[int], None]) -> Imported:
@@ -125,7 +139,8 @@ def _merge() -> Imported:
     [(tenants, members)] = query(_COUNT)
     [(tenants_created,)] = query(_INSERT_TENANTS)
     [(members_created,)] = query(_INSERT_MEMBERS)
-    return Imported(tenants, members, tenants_created, members_created)
+    [(differing,)] = query(_COUNT_DIFFERING)
+    return Imported(tenants, members, tenants_created, members_created, differing)
 
 
 def _record(imported: Imported) -> None:
@@ -206,7 +221,11 @@ def _member(given: Mapping[str, Any]) -> tuple[str, str]:
     role = _required(given, "role", MAX_KEY_LENGTH)
     if role not in LEGACY_ROLES and not role.startswith(CLERK_ROLE_PREFIX):
         raise ValueError(f"role {role!r} is none of {', '.join(LEGACY_ROLES)}, nor a Clerk role (org:…)")
-    return _required(given, "user_id", MAX_KEY_LENGTH), role
+    user_id = _required(given, "user_id", MAX_KEY_LENGTH)
+    try:
+        return validate_user_id(user_id), role
+    except InvalidClerkId:
+        raise ValueError(f"user_id {user_id!r} is no id of a Clerk user (user_…)") from None
 
 
 def _required(given: Mapping[str, Any], name: str, length: int) -> str:

@@ -40,11 +40,12 @@ class Linked:
     error: str = ""
 
 
-def read_links(path: Path) -> list[Link]:
-    """Read and check a file with the columns tenant_id and clerk_org_id; return what is left to link.
+def read_links(path: Path) -> tuple[list[Link], int]:
+    """Read and check a file with the columns tenant_id and clerk_org_id.
 
-    Links that stand already are left out, so that the same file can be given again. Reads Clerk, one
-    call for each 100 lines. Raise InvalidFile, which names every line that cannot be, and ClerkError.
+    Return what is left to link, and how many links stand already: they are left out, so that the same
+    file can be given again. Reads Clerk, one call for each 100 lines. Raise InvalidFile, which names
+    every line that cannot be, and ClerkError.
     """
     problems = Problems()
     with opened(path) as file:
@@ -54,7 +55,7 @@ def read_links(path: Path) -> list[Link]:
         for start in range(0, len(links), CHUNK):
             todo += _possible(links[start : start + CHUNK], problems)
     problems.raise_any()
-    return todo
+    return todo, len(links) - len(todo)
 
 
 def link_all(links: Sequence[Link], *, stopping: Event, report: Callable[[Linked], None]) -> None:

@@ -69,6 +69,7 @@ def test_import_makes_legacy_tenants_with_members(load: Import, text: str, suffi
     ]
     assert all(tenant.is_legacy for tenant in Tenant.objects.all())
     assert (summary["tenants_created"], summary["members_created"]) == (2, 2)
+    assert summary["differs_left_alone"] == 0
     assert SyncRun.objects.get().kind == "import"
 
 
@@ -83,6 +84,7 @@ def test_import_again_changes_nothing(load: Import, text: str, suffix: str) -> N
 
     assert rows() == before
     assert (summary["tenants"], summary["tenants_created"], summary["members_created"]) == (2, 0, 0)
+    assert summary["differs_left_alone"] == 1
 
 
 def test_import_adds_what_is_missing(load: Import) -> None:
@@ -114,6 +116,8 @@ def test_import_dry_run_keeps_nothing(load: Import) -> None:
         ("x,X,,closed,,", "status 'closed' is none of"),
         ("x,X,,,user_1,", "role is missing"),
         ("x,X,,,,owner", "user_id is missing"),
+        ("x,X,,,not a user,owner", "user_id 'not a user' is no id of a Clerk user"),
+        ("x,X,,,org_1,owner", "user_id 'org_1' is no id of a Clerk user"),
         ("x,X,,,user_1,boss", "role 'boss' is none of"),
         ("x,X,,", "4 values for 6 columns"),
         (f"x,{'X' * 257},,,,", "name has 257 characters, 256 are allowed"),
@@ -134,6 +138,10 @@ def test_import_of_a_wrong_line_names_it_and_writes_nothing(load: Import, line: 
         ('{"external_id": 1, "name": "X"}', "external_id is no text"),
         ('{"external_id": "x", "name": "\\ud800"}', "name holds characters"),
         ('{"external_id": "x", "name": "X", "members": [1]}', "members is no list of objects"),
+        (
+            '{"external_id": "x", "name": "X", "members": [{"user_id": "7", "role": "owner"}]}',
+            "user_id '7' is no id of a Clerk user",
+        ),
         ('{"external_id": "x", "name": "X", "role": "owner"}', "unknown keys: role"),
         ('{"external_id": "a1", "name": "Acme", "slug": "acme"}', "repeats line 1"),
     ],

@@ -53,7 +53,9 @@ def refusal(link: Link, *pairs: Any) -> str:
 def test_link_links_every_line(link: Link, pair: Callable[[], tuple[Tenant, str]]) -> None:
     pairs = [pair(), pair()]
 
-    assert link(*((tenant.pk, org) for tenant, org in pairs)) == {"linked": 2, "failed": 0, "not_tried": 0}
+    summary = link(*((tenant.pk, org) for tenant, org in pairs))
+
+    assert summary == {"linked": 2, "already_linked": 0, "failed": 0, "not_tried": 0}
     for tenant, clerk_org_id in pairs:
         tenant.refresh_from_db()
         assert tenant.clerk_org_id == clerk_org_id
@@ -64,13 +66,17 @@ def test_link_again_finds_nothing_to_do(link: Link, pair: Callable[[], tuple[Ten
     tenant, clerk_org_id = pair()
     link((tenant.pk, clerk_org_id))
 
-    assert link((tenant.pk, clerk_org_id))["linked"] == 0
+    summary = link((tenant.pk, clerk_org_id))
+
+    assert summary == {"linked": 0, "already_linked": 1, "failed": 0, "not_tried": 0}
 
 
 def test_link_dry_run_checks_and_links_nothing(link: Link, pair: Callable[[], tuple[Tenant, str]]) -> None:
     tenant, clerk_org_id = pair()
 
-    assert link((tenant.pk, clerk_org_id), options=("--dry-run",)) == {"dry_run": True, "to_link": 1}
+    summary = link((tenant.pk, clerk_org_id), options=("--dry-run",))
+
+    assert summary == {"dry_run": True, "to_link": 1, "already_linked": 0}
     tenant.refresh_from_db()
     assert tenant.is_legacy
 

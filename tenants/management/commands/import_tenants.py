@@ -19,7 +19,7 @@ class Command(DatabaseCommand):
     help = (
         "Import tenants and members from FILE.csv (a line for each member: external_id, name, [slug], "
         "[status], [user_id], [role]) or FILE.jsonl (a line for each tenant, with members). Adds what is "
-        "missing and changes nothing that is there."
+        "missing and changes nothing that is there. user_id is the id of a user in Clerk."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -32,11 +32,11 @@ class Command(DatabaseCommand):
         """Check, then link."""
         progress = CommandProgress(self.stdout, as_json=options["json"])
         try:
-            links = read_links(options["file"])
+            links, standing = read_links(options["file"])
         except (ClerkError, TenantError) as error:
             raise CommandError(str(error)) from error
         if options["dry_run"]:
-            progress.finish({"dry_run": True, "to_link": len(links)})
+            progress.finish({"dry_run": True, "to_link": len(links), "already_linked": standing})
             return
         outcomes: list[Linked] = []
 
@@ -51,7 +51,8 @@ class Command(DatabaseCommand):
             link_all(links, stopping=stopping, report=report)
         failed = sum(bool(outcome.error) for outcome in outcomes)
         left = len(links) - len(outcomes)
-        progress.finish({"linked": len(outcomes) - failed, "failed": failed, "not_tried": left})
+        made = {"linked": len(outcomes) - failed, "already_linked": standing}
+        progress.finish({**made, "failed": failed, "not_tried": left})
         if failed or left:
             raise CommandError(
                 f"{failed} links failed and {left} were not tried; the others stand."
