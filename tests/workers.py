@@ -123,6 +123,15 @@ def empty_queue() -> None:
         cursor.execute("TRUNCATE procrastinate_jobs, procrastinate_workers CASCADE")
 
 
+def register_worker(*, heartbeat_seconds_ago: float) -> None:
+    """Have the queue know a worker that no process stands for."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - %s * interval '1 second')",
+            [heartbeat_seconds_ago],
+        )
+
+
 def database_url() -> str:
     """The test database, for processes that connect over the server's socket or TCP."""
     found = connection.settings_dict

@@ -17,7 +17,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from tenants.backfill import queueing
 from tenants.models import CreationAttempt, Installation, Membership, SyncRun, Tenant
 from tests.sandbox import SandboxControl
-from tests.workers import empty_queue
+from tests.workers import empty_queue, register_worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -442,3 +442,13 @@ def test_migration_with_options_that_mean_nothing_is_refused_in_one_message(
 ) -> None:
     assert message in migrate(*arguments)["error"]
     assert not SyncRun.objects.exists()
+
+
+def test_enqueued_migration_says_whether_a_worker_is_there(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    register_worker(heartbeat_seconds_ago=60)
+    assert "No worker is running: start `manage.py procrastinate worker`." in migrate("--enqueue")["said"]
+    empty_queue()
+    register_worker(heartbeat_seconds_ago=1)
+    assert "No worker is running" not in migrate("--enqueue")["said"]

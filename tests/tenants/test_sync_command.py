@@ -23,7 +23,7 @@ from tests.sandbox import SandboxControl
 from tests.tenants.test_reconcile import row_versions
 from tests.tenants.test_statement_counts import statements
 from tests.tenants.test_sync_queue import work
-from tests.workers import empty_queue
+from tests.workers import empty_queue, register_worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -357,3 +357,11 @@ def test_enqueue_with_anything_but_a_full_sync_is_refused(other: list[str]) -> N
 def test_following_with_options_that_would_be_ignored_is_refused(other: str) -> None:
     with pytest.raises(CommandError, match=f"--follow only watches; leave out {other.partition('=')[0]}."):
         sync("--follow", "1", other)
+
+
+def test_enqueue_says_whether_a_worker_is_there(instance: SandboxControl) -> None:
+    register_worker(heartbeat_seconds_ago=60)
+    assert "No worker is running: start `manage.py procrastinate worker`." in "\n".join(sync("--enqueue"))
+    empty_queue()
+    register_worker(heartbeat_seconds_ago=1)
+    assert "No worker is running" not in "\n".join(sync("--enqueue"))

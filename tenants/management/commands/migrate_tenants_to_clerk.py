@@ -24,6 +24,7 @@ from tenants.exceptions import TenantError
 from tenants.management.following import Reading, follow
 from tenants.management.interrupts import stop_on_signals
 from tenants.management.progress import CommandProgress
+from tenants.management.workers import tell_who_works
 from tenants.models import SyncRun
 
 CONCURRENCY = 8
@@ -99,7 +100,7 @@ class Command(DatabaseCommand):
         run = enqueue(plan, report=lambda outcome: _tell(outcome, progress))
         waits = run.state == SyncRun.State.RUNNING
         if waits:
-            progress.note(f"Workers do it now (`procrastinate worker`); watch it with --follow {run.pk}.")
+            tell_who_works(run, progress)
         progress.finish(_summary(run))
         if run.failed:
             rest = " Workers do the rest." if waits else ""

@@ -17,6 +17,7 @@ from tenants.exceptions import SyncError, SyncInterrupted, TenantError, UnknownO
 from tenants.management.following import Reading, follow
 from tenants.management.interrupts import stop_on_signals
 from tenants.management.progress import CommandProgress
+from tenants.management.workers import tell_who_works
 from tenants.models import SyncRun
 from tenants.reconcile import (
     DEFAULT_MAX_RETIRE_PERCENT,
@@ -143,7 +144,7 @@ def _enqueue(options: Mapping[str, Any], progress: CommandProgress) -> dict[str,
     run = enqueue_full_sync(
         skip_memberships=options["skip_memberships"], max_retire_percent=_max_retire_percent(options)
     )
-    progress.note(f"Workers do it now (`procrastinate worker`); watch it with --follow {run.pk}.")
+    tell_who_works(run, progress)
     return {"run": run.pk, "slices": run.slices.count()}
 
 
