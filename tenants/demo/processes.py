@@ -1,17 +1,19 @@
-"""The processes of a demo: each logs to a file of its own, and none outlives it."""
+"""The processes of a demo: each logs to a file of its own, and none outlives it, even when it is killed."""
 
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 from django.conf import settings
 
+from tenants.demo import keeper
 from tenants.demo.exceptions import DemoError
 from tenants.demo.interrupts import Interrupts
 
@@ -51,6 +53,11 @@ class Child:
                 # Ctrl-C at the terminal reaches us alone; we stop the others.
                 start_new_session=True,
             )
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is also that of its group and session."""
+        return self._process.pid
 
     def require_alive(self) -> None:
         """Raise DemoError with the end of the log when the process is gone."""
@@ -112,13 +119,45 @@ class Child:
             self._process.wait()
 
 
+class Keeper:
+    """The process that ends the others when we are killed: it notices that our end of its input closes."""
+
+    def __init__(self, logs: str) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - a program of our own
+            [sys.executable, "-I", keeper.__file__, logs],
+            stdin=subprocess.PIPE,
+            text=True,
+            # A signal to our group, or the end of our terminal, must leave it to its work.
+            start_new_session=True,
+        )
+
+    def keep(self, child: Child) -> None:
+        """Have it killed when we are."""
+        self._tell(f"+{child.pid}")
+
+    def forget(self, child: Child) -> None:
+        """Leave it alone: it has ended, and its id may be somebody else's soon."""
+        self._tell(f"-{child.pid}")
+
+    def dismiss(self) -> None:
+        """Let it go, and wait until it has."""
+        with suppress(BrokenPipeError):
+            self._process.communicate()
+
+    def _tell(self, line: str) -> None:
+        # Without it the demo works as well, unless it is killed.
+        with suppress(BrokenPipeError):
+            print(line, file=self._process.stdin, flush=True)
+
+
 class Children:
-    """All processes of a demo; leaving the block stops them."""
+    """All processes of a demo; leaving the block stops them, and so does our death."""
 
     def __init__(self, interrupts: Interrupts) -> None:
         self._interrupts = interrupts
         self._children: list[Child] = []
         self._logs = tempfile.TemporaryDirectory(prefix="clerk-tenants-demo-")
+        self._keeper = Keeper(self._logs.name)
 
     def __enter__(self) -> Self:
         return self
@@ -131,6 +170,8 @@ class Children:
                 child.ask_to_stop()
             for child in self._children:
                 child.wait_stopped()
+                self._keeper.forget(child)
+            self._keeper.dismiss()
             self._logs.cleanup()
 
     def start(
@@ -147,6 +188,7 @@ class Children:
         with self._interrupts.held():
             child = Child(name, command, env, log, pass_fds=pass_fds, stop_signal=stop_signal)
             self._children.append(child)
+            self._keeper.keep(child)
         return child
 
     def run(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> str:
@@ -154,6 +196,7 @@ class Children:
         child = self.start(name, command, env)
         child.wait_ended()
         self._children.remove(child)
+        self._keeper.forget(child)
         return child.completed_output()
 
     def require_alive(self) -> None:

@@ -399,6 +399,26 @@ def test_demo_whose_process_dies_names_it_and_fails(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("moment", ["Started in", "4. Clerk is down", SERVING])
+def test_demo_that_was_killed_leaves_no_process_and_its_port_to_the_next_one(
+    start: Start, project: Path, moment: str
+) -> None:
+    port = free_port()
+    demo = start("--port", port)
+    demo.wait_for(moment)
+    demo.process.kill()
+    demo.wait()
+    deadline = time.monotonic() + DEADLINE
+    # PostgreSQL stays, as always after a process that was killed, for the next one that uses it.
+    while any("postgres" not in command for command in left_running(project)):
+        assert time.monotonic() < deadline, left_running(project)
+        time.sleep(0.05)
+    again = start("--no-serve", "--port", port)
+    assert again.wait() == 0, again.complaints
+    assert left_running(project) == []
+
+
+@pytest.mark.slow
 def test_demo_beside_another_on_its_own_port_works(start: Start) -> None:
     first = start("--port", free_port())
     first.wait_for(SERVING)
