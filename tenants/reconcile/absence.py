@@ -44,9 +44,16 @@ WHERE memberships.is_active AND memberships.clerk_membership_id IS NOT NULL
   AND memberships.written_at < %(began)s
 """
 
-COUNT_OLD_ORGANIZATIONS = "SELECT count(*)" + OLD_ORGANIZATIONS
+COUNT_ORGANIZATIONS = """
+SELECT count(*) FROM tenants
+WHERE clerk_org_id IS NOT NULL AND deleted_at IS NULL AND created_at < %(began)s
+"""
 
-COUNT_OLD_MEMBERSHIPS = "SELECT count(*)" + OLD_MEMBERSHIPS
+COUNT_MEMBERSHIPS = """
+SELECT count(*) FROM memberships JOIN tenants ON tenants.id = memberships.tenant_id
+WHERE memberships.is_active AND memberships.clerk_membership_id IS NOT NULL
+  AND tenants.clerk_org_id IS NOT NULL AND tenants.deleted_at IS NULL AND memberships.created_at < %(began)s
+"""
 
 ABSENT_ORGANIZATIONS = (
     LISTED
@@ -78,7 +85,7 @@ class Guard:
 
     def refuse_short_listing(self, total: int) -> None:
         """Raise TooManyAbsent when Clerk counts so few organizations that too many must be absent."""
-        [(living,)] = query(COUNT_OLD_ORGANIZATIONS, began=self._run.started_at)
+        [(living,)] = query(COUNT_ORGANIZATIONS, began=self._run.started_at)
         if living and not total:
             raise TooManyAbsent(
                 f"Clerk lists no organization at all, and {living} are mirrored here. Nothing was changed."
@@ -88,12 +95,12 @@ class Guard:
 
     def refuse_too_many_memberships(self, absent: int) -> None:
         """Raise TooManyAbsent when that many absent memberships are too many."""
-        [(living,)] = query(COUNT_OLD_MEMBERSHIPS, began=self._run.started_at)
+        [(living,)] = query(COUNT_MEMBERSHIPS, began=self._run.started_at)
         self._refuse(absent, living, "memberships")
 
     def refuse_too_many_organizations(self, absent: int) -> None:
         """Raise TooManyAbsent when that many absent organizations are too many."""
-        [(living,)] = query(COUNT_OLD_ORGANIZATIONS, began=self._run.started_at)
+        [(living,)] = query(COUNT_ORGANIZATIONS, began=self._run.started_at)
         self._refuse(absent, living, "organizations")
 
     def _refuse(self, absent: int, living: int, what: str) -> None:

@@ -155,6 +155,21 @@ def test_more_absent_than_allowed_retires_nothing(sandbox: SandboxControl) -> No
     assert run_full_sync(max_retire_percent=20).retired == 2
 
 
+def test_what_is_absent_is_measured_by_the_whole_mirror_however_much_has_changed(
+    sandbox: SandboxControl,
+) -> None:
+    sandbox.reset(organizations=10, users=5, membershipsPerOrganization=1)
+    run_full_sync()
+    gone, *others = Tenant.objects.all()
+    sandbox.api("DELETE", f"/organizations/{gone.clerk_org_id}")
+    for tenant in others:
+        sandbox.api("PATCH", f"/organizations/{tenant.clerk_org_id}", {"name": "New name"})
+
+    run = run_full_sync()
+
+    assert (run.updated, run.retired) == (9, 1), "one of ten, which is no more than ten percent"
+
+
 def test_an_empty_list_changes_nothing(sandbox: SandboxControl) -> None:
     sandbox.reset(organizations=3, users=3, membershipsPerOrganization=1)
     run_full_sync()
