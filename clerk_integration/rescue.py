@@ -1,7 +1,8 @@
 """Jobs whose worker is gone, and deliveries whose job is gone, get a job again.
 
 A worker that was only frozen may wake up after its jobs were rescued. That changes nothing: the job
-that it knows is closed, and `process_delivery` leaves alone what is processed.
+that it knows is closed, and `process_delivery` leaves alone what is processed. Nor does a worker that is
+frozen in the middle of a rescue keep later ones from its rows: its transaction is ended for it.
 """
 
 import logging
@@ -24,6 +25,7 @@ from procrastinate.jobs import Status as JobStatus
 
 from clerk_integration.jobs import PROCESS_DELIVERY, enqueue_delivery, queue
 from clerk_integration.models import WebhookDelivery
+from clerk_integration.waits import limit_waits
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ def rescue_stalled_jobs() -> int:
     # again: of the jobs that are rescued together only one runs at a time.
     lock = f"rescue {uuid4()}"
     with transaction.atomic():
+        limit_waits()
         rescued = [
             job.pk
             for job in _running(Q(worker=None) | Q(worker__last_heartbeat__lt=_oldest_heartbeat()))
@@ -77,6 +80,7 @@ def rescue_forgotten_deliveries() -> int:
         job=OuterRef("pk"), type="started", at__gt=Now() - FORGOTTEN_AFTER
     )
     with transaction.atomic():
+        limit_waits()
         living = Q(worker__last_heartbeat__gte=_oldest_heartbeat())
         jobs = _running(living & ~Exists(started) & Q(task_name=PROCESS_DELIVERY))
         return sum(_replace(job, crashes=0) for job in jobs)
@@ -93,6 +97,7 @@ def enqueue_lost_deliveries() -> int:
         .filter(delivery_id=OuterRef("pk"))
     )
     with transaction.atomic():
+        limit_waits()
         lost = WebhookDelivery.objects.select_for_update(skip_locked=True).filter(
             ~Exists(jobs), status=Status.RECEIVED, received_at__lt=Now() - LOST_AFTER
         )

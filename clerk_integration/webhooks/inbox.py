@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 
 from clerk_integration.entities import clean
 from clerk_integration.models import WebhookDelivery
+from clerk_integration.waits import limit_waits
 from clerk_integration.webhooks.payload import Event
 from clerk_integration.webhooks.registry import ClerkEvent, handler_of
 
@@ -22,12 +23,6 @@ Enqueue = Callable[[int], object]
 
 STORE_LOCK_TIMEOUT = "5s"
 """The sender gives up after 15 s; a request that waits longer only keeps a web worker from others."""
-
-PROCESS_IDLE_TIMEOUT = "10s"
-"""After this PostgreSQL ends the transaction of a worker that has stopped in the middle of it."""
-
-PROCESS_LOCK_TIMEOUT = "15s"
-"""Longer than PROCESS_IDLE_TIMEOUT, so that whoever waits for a stopped worker outlasts it."""
 
 MAX_ERROR_LENGTH = 20_000
 """Characters of an error that are kept, from its end, where a traceback says what happened."""
@@ -53,10 +48,6 @@ _BEGIN = """
 UPDATE webhook_deliveries SET attempts = attempts + 1
 WHERE id = %s AND status <> 'processed'
 RETURNING attempts, crashes
-"""
-
-_LIMIT_WAITS = """
-SELECT set_config('idle_in_transaction_session_timeout', %s, true), set_config('lock_timeout', %s, true)
 """
 
 
@@ -135,8 +126,7 @@ def _begin(delivery_id: int) -> QuerySet[WebhookDelivery] | None:
 
 def _process(ours: QuerySet[WebhookDelivery]) -> None:
     with transaction.atomic(durable=True):
-        with connection.cursor() as cursor:
-            cursor.execute(_LIMIT_WAITS, [PROCESS_IDLE_TIMEOUT, PROCESS_LOCK_TIMEOUT])
+        limit_waits()
         delivery = ours.select_for_update().first()
         if delivery is None:
             return

@@ -20,6 +20,7 @@ from clerk_integration.rescue import (
 )
 from clerk_integration.tasks import purge_deliveries
 from clerk_integration.tasks import rescue_stalled_jobs as rescue_task
+from tests.webhooks import statements
 from tests.workers import deliver, delivery, empty_queue, jobs
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -327,6 +328,17 @@ def test_lost_deliveries_come_back_five_hundred_at_a_time() -> None:
     make_old(*(delivery() for _ in range(501)))
 
     assert [enqueue_lost_deliveries() for _ in range(3)] == [500, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "rescue", [rescue_stalled_jobs, rescue_forgotten_deliveries, enqueue_lost_deliveries]
+)
+def test_rescue_limits_its_waits_before_it_locks_anything(rescue: Callable[[], int]) -> None:
+    with statements() as taken:
+        rescue()
+
+    assert "idle_in_transaction_session_timeout" in taken[0]
+    assert "lock_timeout" in taken[0]
 
 
 def make_old(*stored: WebhookDelivery) -> None:

@@ -1,6 +1,6 @@
 """Workers that are killed or frozen in the middle; here they are given up after two silent seconds."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -102,7 +102,10 @@ def ended_or_rescued(worker: Worker, delivery: WebhookDelivery) -> bool:
     return worker.process.poll() is not None or status(delivery) == Status.FAILED
 
 
-def test_worker_killed_in_the_middle_of_a_rescue_does_not_stop_the_next(workers: Workers) -> None:
+@pytest.mark.parametrize("stop", [Worker.kill, Worker.freeze])
+def test_worker_stopped_in_the_middle_of_a_rescue_does_not_stop_the_next(
+    workers: Workers, stop: Callable[[Worker], None]
+) -> None:
     with Gate() as gate:
         first = workers.start()
         delivery = deliver("test.hold", lock=gate.lock)
@@ -115,7 +118,7 @@ def test_worker_killed_in_the_middle_of_a_rescue_does_not_stop_the_next(workers:
         cursor.execute("LOCK TABLE webhook_deliveries IN EXCLUSIVE MODE")
         second = workers.start()
         wait_until(rescue_is_waiting)
-        second.kill()
+        stop(second)
         cursor.execute("ROLLBACK")
 
     workers.start()
