@@ -8,11 +8,12 @@ frozen in the middle of a rescue keep later ones from its rows: its transaction 
 import logging
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import BigIntegerField, Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, TextField
 from django.db.models.expressions import Combinable
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Now
@@ -53,8 +54,9 @@ def rescue_stalled_jobs() -> int:
 
     A worker is given up when its heartbeat is older than `stalled_worker_timeout`. A delivery's job is
     closed and a new one takes its place; at the third crash both are failed, and the delivery says so.
-    Other jobs are tried three times in all, beside the retries of their own task. What another rescue
-    is at, or somebody still processes, is left alone. One transaction.
+    One whose arguments name no delivery is failed, and logged. Other jobs are tried three times in all,
+    beside the retries of their own task. What another rescue is at, or somebody still processes, is left
+    alone. One transaction.
     """
     # Which of a worker's jobs took it down is unknown, and the others must not fall with it again and
     # again: of the jobs that are rescued together only one runs at a time.
@@ -91,10 +93,11 @@ def enqueue_lost_deliveries() -> int:
 
     One transaction.
     """
+    # Compared as text: the argument of some odd job may be no number.
     jobs = (
         ProcrastinateJob.objects.filter(task_name=PROCESS_DELIVERY, status__in=["todo", "doing"])
-        .annotate(delivery_id=Cast(KT("args__delivery_id"), BigIntegerField()))
-        .filter(delivery_id=OuterRef("pk"))
+        .annotate(delivery_id=KT("args__delivery_id"))
+        .filter(delivery_id=Cast(OuterRef("pk"), TextField()))
     )
     with transaction.atomic():
         limit_waits()
@@ -122,6 +125,10 @@ def _running(condition: Q) -> Iterable[ProcrastinateJob]:
 
 def _replace(job: ProcrastinateJob, *, crashes: int, lock: str | None = None) -> bool:
     """Close a delivery's job and enqueue another, unless all is done or too many workers have crashed."""
+    if not _is_readable(job.args):
+        logger.error("Failed a job that names no delivery", extra={"job": job.pk})
+        _close(job, JobStatus.FAILED)
+        return True
     deliveries = WebhookDelivery.objects.filter(pk=job.args["delivery_id"])
     delivery = deliveries.select_for_update(skip_locked=True).first()
     if delivery is None and deliveries.exists():
@@ -139,6 +146,12 @@ def _replace(job: ProcrastinateJob, *, crashes: int, lock: str | None = None) ->
         enqueue_delivery(delivery.pk, failures=job.args.get("failures", 0) + job.attempts, lock=lock)
     delivery.save(update_fields=["crashes", "status", "error"])
     return True
+
+
+def _is_readable(args: Any) -> bool:
+    """Whether these are a delivery's arguments; one job that was made by hand must not stop a rescue."""
+    numbers = (args.get("delivery_id"), args.get("failures", 0)) if isinstance(args, dict) else (None,)
+    return all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
 
 
 def _repeat(job: ProcrastinateJob) -> bool:

@@ -1,5 +1,6 @@
 """What becomes of jobs whose worker is gone, and of deliveries whose job is gone."""
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -146,6 +147,56 @@ def test_job_of_a_purged_delivery_is_closed() -> None:
     assert rescue_stalled_jobs() == 1
 
     assert jobs(stored) == []
+
+
+UNREADABLE: list[Any] = [
+    {},
+    {"failures": 1},
+    {"delivery_id": None},
+    {"delivery_id": "seven"},
+    {"delivery_id": True},
+    {"delivery_id": 1.5},
+    {"delivery_id": [1]},
+    {"delivery_id": 1, "failures": "many"},
+    [],
+    7,
+]
+
+
+@pytest.mark.parametrize("crashed", [rescue_stalled_jobs, rescue_forgotten_deliveries])
+@pytest.mark.parametrize("arguments", UNREADABLE, ids=json.dumps)
+def test_job_that_names_no_delivery_is_failed_and_the_others_are_rescued(
+    arguments: Any, crashed: Callable[[], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    odd, stored = deliver(), deliver()
+    odd_job = jobs(odd)[0].pk
+    query("UPDATE procrastinate_jobs SET args = %s::jsonb WHERE id = %s", json.dumps(arguments), odd_job)
+    taken_by = worker(silent_for=16 if crashed is rescue_stalled_jobs else 0)
+    assert [fetch(taken_by), fetch(taken_by)] == [odd_job, jobs_of(stored)[0].pk]
+    query("UPDATE procrastinate_events SET at = at - interval '6 minutes'")
+
+    assert crashed() == 2
+
+    assert ProcrastinateJob.objects.get(pk=odd_job).status == "failed"
+    assert [record.job for record in caplog.records if record.levelname == "ERROR"] == [odd_job]  # type: ignore[attr-defined]
+    assert [job.status for job in jobs_of(stored)] == ["aborted", "todo"]
+
+
+def jobs_of(stored: WebhookDelivery) -> list[ProcrastinateJob]:
+    """As `jobs`, among jobs that may name no delivery."""
+    return list(ProcrastinateJob.objects.filter(args__contains={"delivery_id": stored.pk}).order_by("pk"))
+
+
+@pytest.mark.parametrize("arguments", UNREADABLE, ids=json.dumps)
+def test_job_that_names_no_delivery_hides_no_lost_one(arguments: Any) -> None:
+    odd, lost = deliver(), delivery()
+    query("UPDATE procrastinate_jobs SET args = %s::jsonb", json.dumps(arguments))
+    make_old(lost)
+
+    assert enqueue_lost_deliveries() == 1
+
+    assert [job.status for job in jobs_of(lost)] == ["todo"]
+    assert jobs_of(odd) == []
 
 
 def test_delivery_that_somebody_still_processes_is_left_to_them() -> None:
