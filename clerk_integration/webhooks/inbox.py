@@ -18,6 +18,7 @@ from clerk_integration.webhooks.registry import ClerkEvent, handler_of
 logger = logging.getLogger(__name__)
 
 Status = WebhookDelivery.Status
+OPEN = (Status.RECEIVED, Status.FAILED)
 Enqueue = Callable[[int], object]
 """Adds the job that processes the delivery with this id, on Django's own connection."""
 
@@ -49,6 +50,14 @@ UPDATE webhook_deliveries SET attempts = attempts + 1
 WHERE id = %s AND status <> 'processed'
 RETURNING attempts, crashes
 """
+
+
+class Overtaken(Exception):
+    """Another attempt has taken the delivery from this one, and it is not processed yet.
+
+    The other attempt may be a person's, which nobody repeats when it fails. So this one's job must not
+    end as if all were done; it is tried again, and finds the delivery processed or processes it.
+    """
 
 
 def store_delivery(svix_id: str, event: Event, *, enqueue: Enqueue) -> bool:
@@ -100,16 +109,18 @@ def process_delivery(delivery_id: int) -> None:
     runs in the transaction that marks the delivery processed, or ignored when nobody handles its type
     any more. What the handler raises undoes that transaction, is kept with the delivery, now failed,
     and is raised again. A worker that has been overtaken, by another attempt or by the rescue that gave
-    it up, changes nothing.
+    it up, changes nothing; it raises Overtaken unless the delivery is done.
     """
     ours = _begin(delivery_id)
     if ours is None:
         return
     try:
-        _process(ours)
+        overtaken = not _process(ours)
     except Exception as error:
         _record_failure(ours, error)
         raise
+    if overtaken and WebhookDelivery.objects.filter(pk=delivery_id, status__in=OPEN).exists():
+        raise Overtaken(f"delivery {delivery_id} was taken up by another attempt, which has not processed it")
 
 
 def _begin(delivery_id: int) -> QuerySet[WebhookDelivery] | None:
@@ -124,16 +135,18 @@ def _begin(delivery_id: int) -> QuerySet[WebhookDelivery] | None:
     return ours.exclude(status=Status.PROCESSED)
 
 
-def _process(ours: QuerySet[WebhookDelivery]) -> None:
+def _process(ours: QuerySet[WebhookDelivery]) -> bool:
+    """Return False when the delivery is no longer ours."""
     with transaction.atomic(durable=True):
         limit_waits()
         delivery = ours.select_for_update().first()
         if delivery is None:
-            return
+            return False
         if _handle(delivery):
             ours.update(status=Status.PROCESSED, processed_at=Now(), error="")
         else:
             ours.update(status=Status.IGNORED, processed_at=None, error="")
+    return True
 
 
 def _handle(delivery: WebhookDelivery) -> bool:

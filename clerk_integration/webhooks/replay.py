@@ -7,7 +7,7 @@ from datetime import datetime
 from django.db.models import QuerySet
 
 from clerk_integration.models import WebhookDelivery
-from clerk_integration.webhooks.inbox import process_delivery
+from clerk_integration.webhooks.inbox import Overtaken, process_delivery
 
 Status = WebhookDelivery.Status
 
@@ -57,6 +57,8 @@ def _process(delivery: WebhookDelivery) -> Replayed:
     error = ""
     try:
         process_delivery(delivery.id)
+    except Overtaken:
+        pass  # a worker has it
     except Exception as failure:
         error = f"{type(failure).__name__}: {failure}"
     status = WebhookDelivery.objects.filter(pk=delivery.id).values_list("status", flat=True).first()

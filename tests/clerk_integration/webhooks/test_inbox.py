@@ -3,17 +3,20 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
 import pytest
 from django.db import connection, transaction
+from django.db.models import F
 
 from clerk_integration.jobs import enqueue_delivery
 from clerk_integration.models import WebhookDelivery
 from clerk_integration.webhooks import registry
-from clerk_integration.webhooks.inbox import MAX_ERROR_LENGTH, process_delivery, requeue
+from clerk_integration.webhooks.inbox import MAX_ERROR_LENGTH, Overtaken, process_delivery, requeue
 from clerk_integration.webhooks.registry import ClerkEvent
+from clerk_integration.webhooks.replay import replay
 from tests.webhooks import WebhookSender, jobs_of, statements
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -173,7 +176,8 @@ def test_delivery_processed_by_several_at_the_same_time_is_handled_once(
 ) -> None:
     def process() -> None:
         try:
-            process_delivery(stored.id)
+            with suppress(Overtaken):
+                process_delivery(stored.id)
         finally:
             connection.close()
 
@@ -321,6 +325,70 @@ def test_worker_that_was_overtaken_changes_nothing(
 
     stored.refresh_from_db()
     assert (stored.status, stored.error, handler.rows()) == ("received", "of the other", 0)
+
+
+@contextmanager
+def overtaking(action: Callable[[], object]) -> Iterator[None]:
+    """Run the action on another connection, when an attempt of the block has begun and not got further."""
+
+    def act() -> None:
+        try:
+            action()
+        finally:
+            connection.close()
+
+    def watch(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        if "idle_in_transaction_session_timeout" in sql:
+            in_threads(act, 1)
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(watch):
+        yield
+
+
+def test_attempt_overtaken_by_one_that_succeeds_is_done(stored: WebhookDelivery, handler: Handler) -> None:
+    with overtaking(lambda: process_delivery(stored.id)):
+        process_delivery(stored.id)
+
+    stored.refresh_from_db()
+    assert (stored.status, stored.attempts, handler.rows()) == ("processed", 2, 1)
+
+
+def test_attempt_overtaken_by_one_that_fails_raises_so_that_its_job_is_tried_again(
+    stored: WebhookDelivery, handler: Handler
+) -> None:
+    def fail_elsewhere() -> None:
+        with pytest.raises(RuntimeError):
+            process_delivery(stored.id)
+
+    handler.act = fail
+    with overtaking(fail_elsewhere), pytest.raises(Overtaken):
+        process_delivery(stored.id)
+
+    stored.refresh_from_db()
+    assert (stored.status, stored.attempts, len(handler.events)) == ("failed", 2, 1)
+    assert "no luck" in stored.error
+
+
+def test_attempt_whose_delivery_is_purged_meanwhile_is_done(
+    stored: WebhookDelivery, handler: Handler
+) -> None:
+    with overtaking(WebhookDelivery.objects.all().delete):
+        process_delivery(stored.id)
+
+    assert handler.events == []
+
+
+def test_replay_that_is_overtaken_leaves_the_delivery_to_the_other(
+    stored: WebhookDelivery, handler: Handler
+) -> None:
+    def begin_elsewhere() -> None:
+        WebhookDelivery.objects.update(attempts=F("attempts") + 1)
+
+    with overtaking(begin_elsewhere):
+        [outcome] = replay()
+
+    assert (outcome.status, outcome.error, handler.events) == ("received", "", [])
 
 
 def test_worker_that_stopped_in_its_transaction_loses_its_locks(

@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 from django.db import connection, transaction
+from django.db.models import F
 from psycopg import sql
 
 from clerk_integration.models import WebhookDelivery
@@ -66,6 +68,45 @@ def test_failing_delivery_is_tried_again_later_and_holds_up_no_other(workers: Wo
     (job,) = jobs(poisonous)
     assert (job.attempts, job.scheduled_at is not None) == (1, True)
     assert len(applied()) == len(others)
+
+
+def test_delivery_that_fails_in_other_hands_is_tried_again_by_its_worker(workers: Workers) -> None:
+    with ThreadPoolExecutor(1) as other:
+        delivery = deliver()
+        with transaction.atomic():
+            WebhookDelivery.objects.select_for_update().get()
+            workers.start()
+            wait_until(lambda: ungranted("transactionid"))
+            # The table's lock is given to who has waited longest: first to the worker, to begin, then to the
+            # other, before the worker gets any further.
+            overtaken = other.submit(overtake_and_fail, delivery)
+            wait_until(lambda: ungranted("relation"))
+        overtaken.result()
+
+    wait_until(lambda: [(job.status, job.attempts) for job in jobs()] == [("todo", 1)])
+    assert (status(delivery), delivery.error) == (Status.FAILED, "of the other")
+    wait_until(lambda: jobs() == [])
+    assert (status(delivery), delivery.attempts) == (Status.PROCESSED, 3)
+    assert len(applied()) == 1
+
+
+def ungranted(kind: str) -> int:
+    """How many locks of a kind are waited for in this database."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = %s", [kind])
+        return int(cursor.fetchone()[0])
+
+
+def overtake_and_fail(delivery: WebhookDelivery) -> None:
+    """Do what an attempt does that fails, and nobody in between."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE webhook_deliveries IN EXCLUSIVE MODE")
+            WebhookDelivery.objects.filter(pk=delivery.pk).update(
+                attempts=F("attempts") + 1, status=Status.FAILED, error="of the other"
+            )
+    finally:
+        connection.close()
 
 
 def test_two_workers_share_the_work_four_at_a_time(workers: Workers) -> None:
