@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 Status = WebhookDelivery.Status
 OPEN = (Status.RECEIVED, Status.FAILED)
+Accept = Callable[[str], object]
+"""Raises WebhookRefused unless events of this Clerk instance are taken."""
+
 Enqueue = Callable[[int], object]
 """Adds the job that processes the delivery with this id, on Django's own connection."""
 
@@ -60,13 +63,14 @@ class Overtaken(Exception):
     """
 
 
-def store_delivery(svix_id: str, event: Event, *, enqueue: Enqueue) -> bool:
+def store_delivery(svix_id: str, event: Event, *, accept: Accept, enqueue: Enqueue) -> bool:
     """Store a verified event and enqueue its processing, both or neither; return whether it is new.
 
     A repeat changes nothing, unless the delivery has failed: then it is enqueued again. Of types that
     nobody handles only the envelope is stored, as ignored, and nothing is enqueued. One transaction
-    of two statements, for the repeat of a failed delivery three. Raises database errors and what
-    `enqueue` raises; nothing is stored then.
+    of two statements, for the repeat of a failed delivery three; `accept`, which is asked about new
+    deliveries only, may take one more. Raises database errors and what `accept` and `enqueue` raise;
+    nothing is stored then.
     """
     handled = handler_of(event.type) is not None
     with transaction.atomic(durable=True):
@@ -79,9 +83,11 @@ def store_delivery(svix_id: str, event: Event, *, enqueue: Enqueue) -> bool:
             Status.RECEIVED if handled else Status.IGNORED,
             STORE_LOCK_TIMEOUT,
         )
-        to_process = inserted if inserted is not None and handled else None
         if inserted is None:
             to_process = _returning(_REOPEN, svix_id)
+        else:
+            accept(event.instance_id)
+            to_process = inserted if handled else None
         if to_process is not None:
             enqueue(to_process)
     return inserted is not None

@@ -1,20 +1,21 @@
 """Of which Clerk instance events are taken: the configured one, else the first that sent one."""
 
-import logging
-
-from django.db import connection
+from django.db import connection, transaction
 
 from clerk_integration import models
 from clerk_integration.conf import clerk_settings
 from clerk_integration.webhooks.exceptions import ForeignInstance
 
-logger = logging.getLogger(__name__)
-
-# The update writes nothing new; it lets the statement return the row whoever has inserted it.
+# One statement whoever comes first. It writes once only: an existing row is read, and the update is for
+# those who find that another process is inserting it at this moment.
 _LEARN = """
-INSERT INTO clerk_learned_instance (id, instance_id) VALUES (1, %s)
-ON CONFLICT (id) DO UPDATE SET id = EXCLUDED.id
-RETURNING instance_id
+WITH learned AS (
+    INSERT INTO clerk_learned_instance (id, instance_id)
+    SELECT 1, %s WHERE NOT EXISTS (SELECT FROM clerk_learned_instance)
+    ON CONFLICT (id) DO UPDATE SET id = EXCLUDED.id
+    RETURNING instance_id
+)
+SELECT instance_id FROM learned UNION ALL SELECT instance_id FROM clerk_learned_instance
 """
 
 
@@ -31,33 +32,45 @@ class LearnedInstance:
     def accepts(self, instance_id: str) -> bool:
         """Say whether this is the learned instance, after learning it if there was none.
 
-        Takes one statement unless the process knows the answer. Raises database errors.
+        Takes one statement unless the process knows the answer. What is learned in a transaction that is
+        rolled back is forgotten with it. Raises database errors.
         """
-        if self._known != instance_id:
-            self._known = self._learn(instance_id)
-        return self._known == instance_id
-
-    def _learn(self, instance_id: str) -> str:
+        if self._known == instance_id:
+            return True
         with connection.cursor() as cursor:
             cursor.execute(_LEARN, [instance_id])
-            return str(cursor.fetchone()[0])
+            learned = str(cursor.fetchone()[0])
+        transaction.on_commit(lambda: self._remember(learned))
+        return learned == instance_id
+
+    def _remember(self, learned: str) -> None:
+        self._known = learned
 
 
 _learned_instance = LearnedInstance()
 
 
-def check_instance(instance_id: str) -> None:
-    """Raise ForeignInstance unless events of this instance are taken here.
-
-    To be called for verified events only: where nothing is configured the first one teaches.
-    """
+def check_configured_instance(instance_id: str) -> None:
+    """Raise ForeignInstance when another instance is configured. No statement."""
     configured = clerk_settings.instance_id
-    if not (configured == instance_id if configured else _learned_instance.accepts(instance_id)):
-        source = "CLERK_INSTANCE_ID" if configured else "the instance of the first webhook"
-        raise ForeignInstance(
-            f"the event is of instance {instance_id[:64]!a}, which is not {source}; if it is the right one, "
-            "set CLERK_INSTANCE_ID to it"
-        )
+    if configured and configured != instance_id:
+        raise _foreign(instance_id, "CLERK_INSTANCE_ID")
+
+
+def check_learned_instance(instance_id: str) -> None:
+    """Raise ForeignInstance when none is configured and the first webhook was of another instance.
+
+    To be called for verified events only: the first one teaches. One statement at most.
+    """
+    if not (clerk_settings.instance_id or _learned_instance.accepts(instance_id)):
+        raise _foreign(instance_id, "the instance of the first webhook")
+
+
+def _foreign(instance_id: str, expected: str) -> ForeignInstance:
+    return ForeignInstance(
+        f"the event is of instance {instance_id[:64]!a}, which is not {expected}; if it is the right one, "
+        "set CLERK_INSTANCE_ID to it"
+    )
 
 
 def known_instance_id() -> str | None:

@@ -16,7 +16,7 @@ from clerk_integration.conf import clerk_settings
 from clerk_integration.jobs import enqueue_delivery
 from clerk_integration.webhooks.exceptions import InvalidEvent, NoSigningSecret, WebhookRefused
 from clerk_integration.webhooks.inbox import store_delivery
-from clerk_integration.webhooks.instances import check_instance
+from clerk_integration.webhooks.instances import check_configured_instance, check_learned_instance
 from clerk_integration.webhooks.payload import read_event
 from clerk_integration.webhooks.signature import verify
 
@@ -38,7 +38,7 @@ def receive_webhook(request: HttpRequest) -> HttpResponse:
 
     400 for what is no genuine, current event of our instance, 413 for a body that is too large, 405
     for other methods; 503, upon which the sender tries again, when the event could not be stored or
-    no signing secret is configured. The log says why. At most three SQL statements.
+    no signing secret is configured. The log says why. At most three SQL statements, two for a repeat.
     """
     if request.method != "POST":
         return _method_not_allowed(request)
@@ -62,8 +62,8 @@ def receive_webhook(request: HttpRequest) -> HttpResponse:
 def _receive(request: HttpRequest) -> None:
     svix_id, text = verify(_body(request), request.headers, clerk_settings.webhook_signing_secrets)
     event = read_event(text)
-    check_instance(event.instance_id)
-    store_delivery(svix_id, event, enqueue=enqueue_delivery)
+    check_configured_instance(event.instance_id)
+    store_delivery(svix_id, event, accept=check_learned_instance, enqueue=enqueue_delivery)
 
 
 def _body(request: HttpRequest) -> bytes:

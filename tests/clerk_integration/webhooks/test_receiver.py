@@ -2,9 +2,11 @@
 
 import json
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 from pytest_django import Settings
 
@@ -249,6 +251,58 @@ def test_first_instance_is_learned_where_none_is_configured(clerk: WebhookSender
     assert LearnedInstance.objects.get().instance_id == clerk.instance_id
     assert clerk.send(clerk.event(instance_id=new_instance_id())).status_code == 400
     assert clerk.send(clerk.event()).status_code == 204
+
+
+def test_event_of_a_foreign_instance_writes_nothing(clerk: WebhookSender, settings: Settings) -> None:
+    settings.CLERK_INSTANCE_ID = ""
+    LearnedInstance.objects.create(instance_id=new_instance_id())
+    version = "SELECT xmin, xmax, ctid FROM clerk_learned_instance"
+    with connection.cursor() as cursor:
+        cursor.execute(version)
+        before = cursor.fetchall()
+
+    assert refused(clerk.send(clerk.event())) == "foreign_instance"
+
+    with connection.cursor() as cursor:
+        cursor.execute(version)
+        assert cursor.fetchall() == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_instance_of_an_event_that_was_not_stored_is_not_learned(
+    clerk: WebhookSender, settings: Settings
+) -> None:
+    settings.CLERK_INSTANCE_ID = ""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE procrastinate_jobs RENAME TO not_there")
+    try:
+        assert refused(clerk.send(clerk.event()), 503) == "not_stored"
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE not_there RENAME TO procrastinate_jobs")
+    assert not LearnedInstance.objects.exists()
+
+    assert clerk.send(clerk.event()).status_code == 204
+
+    assert LearnedInstance.objects.get().instance_id == clerk.instance_id
+
+
+@pytest.mark.django_db(transaction=True)
+def test_first_events_at_the_same_time_teach_one_instance(clerk: WebhookSender, settings: Settings) -> None:
+    settings.CLERK_INSTANCE_ID = ""
+    senders = [WebhookSender(secret=clerk.secret, instance_id=new_instance_id()) for _ in range(6)]
+
+    def send(sender: WebhookSender) -> int:
+        try:
+            return int(sender.send(sender.event()).status_code)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(senders)) as pool:
+        answers = list(pool.map(send, senders))
+
+    assert sorted(answers) == [204, *[400] * 5]
+    assert LearnedInstance.objects.get().instance_id == senders[answers.index(204)].instance_id
 
 
 def test_instance_is_not_learned_from_a_forged_message(clerk: WebhookSender, settings: Settings) -> None:
