@@ -11,10 +11,18 @@ from typing import Any
 SECONDS_END = 10_000_000_000
 """Clerk's documents say milliseconds and its examples show seconds; below this it is seconds."""
 
+MILLISECONDS_END = 253_402_300_800_000
+"""The year 10000; from there on it is neither, and no `datetime` can hold it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClerkEvent:
-    """An event of Clerk. `timestamp` is the envelope's, in milliseconds; `data` is Clerk's JSON."""
+    """An event of Clerk. `data` is its JSON, `timestamp` the envelope's, in milliseconds.
+
+    None stands for a timestamp that is missing, and for one that no moment has, such as one in
+    microseconds. The event is taken nevertheless: what it says stands in its data, and Clerk would
+    repeat a refused one for a day and then disable the endpoint.
+    """
 
     type: str
     data: Mapping[str, Any]
@@ -23,12 +31,10 @@ class ClerkEvent:
     @classmethod
     def from_json(cls, envelope: Mapping[str, Any]) -> "ClerkEvent":
         """Read an envelope whose `type` and `data` have been checked on arrival."""
-        stamp = envelope.get("timestamp")
-        known = isinstance(stamp, int | float) and not isinstance(stamp, bool)
         return cls(
             type=envelope["type"],
             data=envelope["data"],
-            timestamp=_milliseconds(stamp) if known else None,
+            timestamp=_milliseconds(envelope.get("timestamp")),
         )
 
 
@@ -53,5 +59,7 @@ def handler_of(event_type: str) -> Handler | None:
     return _handlers.get(event_type)
 
 
-def _milliseconds(stamp: Any) -> int:
+def _milliseconds(stamp: Any) -> int | None:
+    if not isinstance(stamp, int | float) or isinstance(stamp, bool) or not 0 <= stamp < MILLISECONDS_END:
+        return None
     return int(stamp * 1000) if stamp < SECONDS_END else int(stamp)

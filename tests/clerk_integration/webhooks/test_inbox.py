@@ -170,6 +170,38 @@ def test_delivery_is_processed_once(stored: WebhookDelivery, handler: Handler) -
     assert handler.rows() == 1
 
 
+MOMENT = 1_716_883_200_000
+
+
+@pytest.mark.parametrize(
+    ("stamp", "expected"),
+    [
+        (MOMENT, MOMENT),
+        (MOMENT / 1000, MOMENT),
+        (253_402_300_799_999, 253_402_300_799_999),
+        (253_402_300_800_000, None),
+        (MOMENT * 1000, None),
+        (2**63 - 1, None),
+        (None, None),
+    ],
+    ids=["milliseconds", "seconds", "last", "behind the last", "microseconds", "largest", "none"],
+)
+def test_membership_event_with_any_timestamp_is_processed(
+    clerk: WebhookSender, stamp: float | None, expected: int | None
+) -> None:
+    organization, user = {"id": "org_1", "name": "Acme"}, {"user_id": "user_1"}
+    data = {"id": "orgmem_1", "role": "org:member", "organization": organization, "public_user_data": user}
+    sent = clerk.event("organizationMembership.created", data=data, timestamp=stamp)
+    assert clerk.send(sent).status_code == 204
+    stored = WebhookDelivery.objects.get()
+
+    process_delivery(stored.id)
+
+    stored.refresh_from_db()
+    assert (stored.status, stored.error) == ("processed", "")
+    assert ClerkEvent.from_json(stored.payload).timestamp == expected
+
+
 def test_delivery_processed_by_several_at_the_same_time_is_handled_once(
     stored: WebhookDelivery, handler: Handler
 ) -> None:
