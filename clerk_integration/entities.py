@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from clerk_integration import ids
+
 MARKER_KEY = "django_clerk_tenants"
 """Key of our marker in an organization's private metadata."""
 
@@ -47,15 +49,15 @@ class ClerkOrganization:
 
     @classmethod
     def from_json(cls, data: Any) -> "ClerkOrganization":
-        """Read one organization; raise UnreadableRecord when it has no id."""
+        """Read one organization; raise UnreadableRecord when it has no id of Clerk's form."""
         record = _mapping(data)
         return cls(
-            id=_required(record, "id"),
+            id=_id(record.get("id"), "id", ids.ORGANIZATION),
             name=_text(record.get("name")),
             slug=_slug(record.get("slug")),
             image_url=_text(record.get("image_url")),
             public_metadata=clean(_mapping(record.get("public_metadata"))),
-            created_by=_text(record.get("created_by")) or None,
+            created_by=record["created_by"] if ids.is_id(record.get("created_by"), ids.USER) else None,
             created_at=_milliseconds(record.get("created_at")),
             updated_at=_milliseconds(record.get("updated_at")),
             marker=clean(_mapping(_mapping(record.get("private_metadata")).get(MARKER_KEY))) or None,
@@ -78,12 +80,17 @@ class ClerkMembership:
         """Read one membership.
 
         `user_id` stands in for a missing `public_user_data` where the listing itself was for one
-        user. Raise UnreadableRecord without an id, a user, a role or an organization.
+        user. Raise UnreadableRecord without an id, a user, a role or an organization, and for an id that
+        is none of Clerk's form.
         """
         record = _mapping(data)
         return cls(
             id=_required(record, "id"),
-            user_id=_user_id(record, known=user_id),
+            user_id=_id(
+                _mapping(record.get("public_user_data")).get("user_id") or user_id or record.get("user_id"),
+                "user_id",
+                ids.USER,
+            ),
             role=_fitting(normalise_role(_required(record, "role")), "role"),
             organization=ClerkOrganization.from_json(record.get("organization")),
             created_at=_milliseconds(record.get("created_at")),
@@ -100,9 +107,14 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _user_id(record: Mapping[str, Any], *, known: str | None) -> str:
-    user = _mapping(record.get("public_user_data"))
-    return _required(user, "user_id") if user.get("user_id") else known or _required(record, "user_id")
+def _id(value: Any, key: str, prefix: str) -> str:
+    """An id as Clerk forms them; what has another can never be asked for by it, and so never be retired."""
+    if not isinstance(value, str) or not ids.is_id(value, prefix):
+        raise UnreadableRecord(
+            f"a record without a usable {key!r}, which starts with {prefix!r} and goes on with letters, "
+            "digits, '-' and '_'"
+        )
+    return value
 
 
 def _required(record: Mapping[str, Any], key: str) -> str:

@@ -11,26 +11,34 @@ from clerk_integration.exceptions import InvalidClerkId
 MAX_ID_LENGTH = 255
 """What our columns hold; Clerk's own ids have about 30 characters."""
 
+ORGANIZATION = "org_"
+USER = "user_"
+
 _ID_BODY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+
+def is_id(value: object, prefix: str) -> bool:
+    """Say whether `value` has the form of an id that starts with one of the prefixes above."""
+    return (
+        isinstance(value, str)
+        and len(value) <= MAX_ID_LENGTH
+        and value.startswith(prefix)
+        and _ID_BODY.fullmatch(value, len(prefix)) is not None
+    )
 
 
 def validate_org_id(value: object) -> str:
     """Return `value` if it has the form of an organization id (`org_...`); raise InvalidClerkId."""
-    return _validated(value, prefix="org_", kind="organization")
+    return _validated(value, prefix=ORGANIZATION, kind="organization")
 
 
 def validate_user_id(value: object) -> str:
     """Return `value` if it has the form of a user id (`user_...`); raise InvalidClerkId."""
-    return _validated(value, prefix="user_", kind="user")
+    return _validated(value, prefix=USER, kind="user")
 
 
 def _validated(value: object, *, prefix: str, kind: str) -> str:
-    if (
-        isinstance(value, str)
-        and len(value) <= MAX_ID_LENGTH
-        and value.startswith(prefix)
-        and _ID_BODY.fullmatch(value, len(prefix))
-    ):
+    if isinstance(value, str) and is_id(value, prefix):
         return value
     raise InvalidClerkId(
         f"{_shortened(value)} is no {kind} id: those start with {prefix!r} and go on with letters, "

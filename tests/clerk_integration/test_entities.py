@@ -61,6 +61,20 @@ def test_organization_with_nothing_but_an_id_is_read() -> None:
     assert ClerkOrganization.from_json({"id": "org_1"}) == ClerkOrganization(id="org_1", name="")
 
 
+MALFORMED = ["", "bogus", "{}", "{}a/b", "{}a?b", "{}a b", "{}é", "{}1\x00", "x{}1", "{}" + "a" * 252]
+"""Ids that no path may hold; `{}` stands for the prefix."""
+
+
+@pytest.mark.parametrize("malformed", MALFORMED)
+def test_record_with_an_id_that_is_none_of_clerks_is_unreadable(malformed: str) -> None:
+    with pytest.raises(UnreadableRecord, match=r"'id', which starts with 'org_'"):
+        organization(id=malformed.format("org_"))
+    user = malformed.format("user_")
+    with pytest.raises(UnreadableRecord, match=r"'user_id', which starts with 'user_'"):
+        ClerkMembership.from_json({**MEMBERSHIP, "public_user_data": {"user_id": user}})
+    assert organization(created_by=user).created_by is None
+
+
 @pytest.mark.parametrize(
     "record", [None, [], "org_1", {}, {"id": ""}, {"id": 1}, {"id": "o" * 256}, {"id": "o\x00"}]
 )

@@ -11,6 +11,8 @@ from standardwebhooks import Webhook
 
 from clerk_integration.checks import is_webhook_signing_secret
 from clerk_integration.conf import clerk_settings
+from clerk_integration.exceptions import InvalidClerkId
+from clerk_integration.ids import validate_org_id
 from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.models import LearnedInstance
 from clerk_integration.webhooks.samples import SAMPLE_TYPES, sample_event
@@ -40,15 +42,21 @@ class Command(DatabaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Build, sign and post the event."""
-        event = sample_event(
-            options["type"], instance_id=_instance_id(), organization_id=options["organization_id"]
-        )
+        organization_id = _valid(options["organization_id"])
+        event = sample_event(options["type"], instance_id=_instance_id(), organization_id=organization_id)
         body = json.dumps(event)
         headers = _signed_headers(body)
         response = _post(options["url"], body, headers)
         self.stdout.write(f"{options['type']} {headers['svix-id']}: {response.status_code} {response.text}")
         if not response.ok or response.is_redirect:
             raise CommandError(f"The receiver did not take the event; {options['url']} logs the reason.")
+
+
+def _valid(organization_id: str) -> str:
+    try:
+        return organization_id and validate_org_id(organization_id)
+    except InvalidClerkId as error:
+        raise CommandError(str(error)) from None
 
 
 def _post(url: str, body: str, headers: dict[str, str]) -> requests.Response:

@@ -12,6 +12,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from pytest_django import Settings
 
+from clerk_integration.entities import UnreadableRecord
 from clerk_integration.jobs import enqueue_delivery
 from clerk_integration.models import WebhookDelivery
 from clerk_integration.webhooks import registry
@@ -200,6 +201,18 @@ def test_membership_event_with_any_timestamp_is_processed(
     stored.refresh_from_db()
     assert (stored.status, stored.error) == ("processed", "")
     assert ClerkEvent.from_json(stored.payload).timestamp == expected
+
+
+def test_event_of_an_organization_with_a_malformed_id_fails_with_the_reason(clerk: WebhookSender) -> None:
+    assert clerk.send(clerk.event("organization.created", data={"id": "bogus"})).status_code == 204
+    stored = WebhookDelivery.objects.get()
+
+    with pytest.raises(UnreadableRecord):
+        process_delivery(stored.id)
+
+    stored.refresh_from_db()
+    assert stored.status == "failed"
+    assert "UnreadableRecord: a record without a usable 'id', which starts with 'org_'" in stored.error
 
 
 def test_delivery_processed_by_several_at_the_same_time_is_handled_once(

@@ -256,6 +256,12 @@ def test_sample_that_is_not_taken_fails(clerk: WebhookSender, status: int) -> No
         run("send_test_webhook", "user.deleted")
 
 
+@pytest.mark.parametrize("organization_id", ["bogus", "org_", "org_a/b", "user_1", f"org_{'a' * 252}"])
+def test_sample_of_no_organization_of_clerks_is_not_sent(clerk: WebhookSender, organization_id: str) -> None:
+    with pytest.raises(CommandError, match="is no organization id"):
+        run("send_test_webhook", "organization.created", "--organization-id", organization_id)
+
+
 def test_sample_without_a_server_fails_and_says_so(clerk: WebhookSender) -> None:
     with pytest.raises(CommandError, match="Start the server first"):
         run("send_test_webhook", "user.deleted", "--url", "http://127.0.0.1:9/")
