@@ -1,8 +1,10 @@
 """How long deliveries are kept."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
-from django.db.models.functions import Now
+from django.db.models import QuerySet
+from django.utils import timezone
 
 from clerk_integration.models import WebhookDelivery
 
@@ -21,10 +23,29 @@ DONE = (WebhookDelivery.Status.PROCESSED, WebhookDelivery.Status.IGNORED)
 def purge_deliveries(older_than: timedelta = KEEP_FOR) -> int:
     """Delete processed and ignored deliveries that arrived longer ago, and return how many.
 
-    Failed ones, and those not processed yet, are kept however old they are: somebody still has to
-    look at them. Commits batch by batch, so that it may be interrupted and run again. Raise
-    ValueError for an age within which the sender may repeat a message.
+    Writes and raises as `purge_batches` does.
     """
+    return sum(purge_batches(older_than))
+
+
+def purge_batches(older_than: timedelta) -> Iterator[int]:
+    """Delete as above, and yield after each batch, which is committed, how many were in it.
+
+    Failed deliveries, and those not processed yet, are kept however old they are: somebody still has
+    to look at them. May be interrupted and run again. Raise ValueError for an age within which the
+    sender may repeat a message.
+    """
+    old = _old(older_than).order_by("id")
+    while batch := WebhookDelivery.objects.filter(pk__in=old.values("pk")[:BATCH]).delete()[0]:
+        yield batch
+
+
+def count_old(older_than: timedelta) -> int:
+    """Return how many deliveries a purge would delete now; raise as it does. One statement."""
+    return _old(older_than).count()
+
+
+def _old(older_than: timedelta) -> QuerySet[WebhookDelivery]:
     if older_than < SENDER_RETRIES:
         hours = SENDER_RETRIES.total_seconds() / 3600
         raise ValueError(
@@ -32,8 +53,4 @@ def purge_deliveries(older_than: timedelta = KEEP_FOR) -> int:
             "long, and a repeat of a deleted one would be processed again. Nothing was deleted."
         )
     # One moment for all batches; otherwise deliveries that age meanwhile keep it running.
-    old = WebhookDelivery.objects.filter(status__in=DONE, received_at__lt=Now() - older_than).order_by("id")
-    deleted = 0
-    while batch := WebhookDelivery.objects.filter(pk__in=old.values("pk")[:BATCH]).delete()[0]:
-        deleted += batch
-    return deleted
+    return WebhookDelivery.objects.filter(status__in=DONE, received_at__lt=timezone.now() - older_than)

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
+from clerk_integration.management.progress import CommandProgress
 from tenants.management.interrupts import stop_on_signals
-from tenants.management.progress import CommandProgress
 from tenants.models import SyncRun
 
 POLL_SECONDS = 1.0

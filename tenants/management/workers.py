@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db.models.functions import Now
 from procrastinate.contrib.django.models import ProcrastinateWorker
 
-from tenants.management.progress import CommandProgress
+from clerk_integration.management.progress import CommandProgress
 from tenants.models import SyncRun
 
 

@@ -1,6 +1,5 @@
 """`manage.py process_clerk_webhooks`: processes stored webhooks in this process, oldest first."""
 
-import json
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
@@ -9,14 +8,11 @@ from django.core.management.base import CommandError, CommandParser
 
 from clerk_integration.management.arguments import moment
 from clerk_integration.management.base import DatabaseCommand
-from clerk_integration.management.progress import ProgressReport
+from clerk_integration.management.progress import INTERRUPTED, CommandProgress
 from clerk_integration.webhooks.replay import Replayed, count_open, replay
 
 MAX_REASON_LENGTH = 300
 """Characters of an error in its line; the admin shows all of it."""
-
-INTERRUPTED = 130
-"""What a shell reports for a program that Ctrl-C has ended."""
 
 
 class Command(DatabaseCommand):
@@ -40,28 +36,31 @@ class Command(DatabaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Process, show progress, and sum up."""
-        outcomes: list[Replayed] = []
+        progress = CommandProgress(self.stdout, as_json=options["json"])
+        failures: list[Replayed] = []
         counts: Counter[str] = Counter(processed=0, ignored=0, failed=0)
         interrupted = False
         try:
-            self._replay({"failed": options["failed"], "since": options["since"]}, counts, outcomes)
+            _replay({"failed": options["failed"], "since": options["since"]}, counts, failures, progress)
         except KeyboardInterrupt:
             interrupted = True
+        summary: dict[str, Any] = dict(counts)
         if options["json"]:
-            failures = [asdict(outcome) for outcome in outcomes]
-            self.stdout.write(json.dumps({**counts, "interrupted": interrupted, "failures": failures}))
-        else:
-            self.stdout.write(", ".join(f"{count} {status}" for status, count in counts.items()) + ".")
+            summary |= {"interrupted": interrupted, "failures": [asdict(failure) for failure in failures]}
+        progress.finish(summary)
         _exit_unless_well(interrupted=interrupted, failed=counts["failed"])
 
-    def _replay(self, which: dict[str, Any], counts: Counter[str], failures: list[Replayed]) -> None:
-        with ProgressReport(self.stdout, what="webhooks", total=count_open(**which)) as progress:
-            for outcome in replay(**which):
-                counts[outcome.status] += 1
-                if outcome.status == "failed":
-                    failures.append(outcome)
-                    progress.line(_failure_line(outcome))
-                progress.advance()
+
+def _replay(
+    which: dict[str, Any], counts: Counter[str], failures: list[Replayed], progress: CommandProgress
+) -> None:
+    progress.start(count_open(**which), "webhooks")
+    for outcome in replay(**which):
+        counts[outcome.status] += 1
+        if outcome.status == "failed":
+            failures.append(outcome)
+            progress.note(_failure_line(outcome))
+        progress.advance()
 
 
 def _failure_line(failure: Replayed) -> str:

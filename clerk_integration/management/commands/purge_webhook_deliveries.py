@@ -6,7 +6,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from clerk_integration.management.arguments import duration
 from clerk_integration.management.base import DatabaseCommand
-from clerk_integration.webhooks.retention import KEEP_FOR, purge_deliveries
+from clerk_integration.management.progress import INTERRUPTED, CommandProgress
+from clerk_integration.webhooks.retention import KEEP_FOR, count_old, purge_batches
 
 
 class Command(DatabaseCommand):
@@ -18,7 +19,7 @@ class Command(DatabaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare `--older-than`."""
+        """Declare `--older-than` and `--json`."""
         parser.add_argument(
             "--older-than",
             type=duration,
@@ -26,14 +27,25 @@ class Command(DatabaseCommand):
             metavar="DURATION",
             help="such as 30d, the default; at least 28h, the time for which the sender repeats a message",
         )
+        parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Purge and say how many went."""
+        """Purge, show progress, and say how many went."""
+        progress = CommandProgress(self.stdout, as_json=options["json"])
+        deleted = 0
+        interrupted = False
         try:
-            deleted = purge_deliveries(options["older_than"])
+            progress.start(count_old(options["older_than"]), "webhook deliveries")
+            for batch in purge_batches(options["older_than"]):
+                deleted += batch
+                progress.advance(batch)
         except ValueError as error:
             raise CommandError(str(error)) from None
         except KeyboardInterrupt:
-            message = "Stopped. What was deleted is gone; run the command again to delete the rest."
-            raise CommandError(message, returncode=130) from None
-        self.stdout.write(f"{deleted} webhook deliveries deleted.")
+            interrupted = True
+        progress.finish({"deleted": deleted} | ({"interrupted": interrupted} if options["json"] else {}))
+        if interrupted:
+            raise CommandError(
+                f"Stopped. {deleted:,} webhook deliveries are gone; run the same command again to go on.",
+                returncode=INTERRUPTED,
+            )

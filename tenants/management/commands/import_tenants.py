@@ -8,9 +8,9 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from clerk_integration.management.base import DatabaseCommand
+from clerk_integration.management.progress import CommandProgress
 from tenants.exceptions import TenantError
 from tenants.importing import import_tenants
-from tenants.management.progress import CommandProgress
 
 
 class Command(DatabaseCommand):

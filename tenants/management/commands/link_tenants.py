@@ -8,10 +8,10 @@ from django.core.management.base import CommandError
 
 from clerk_integration.exceptions import ClerkError
 from clerk_integration.management.base import DatabaseCommand
+from clerk_integration.management.progress import CommandProgress
 from tenants.exceptions import TenantError
 from tenants.linking import Linked, link_all, read_links
 from tenants.management.interrupts import stop_on_signals
-from tenants.management.progress import CommandProgress
 
 
 class Command(DatabaseCommand):

@@ -13,6 +13,7 @@ from clerk_integration.exceptions import ClerkError
 from clerk_integration.ids import validate_user_id
 from clerk_integration.management.arguments import positive, refuse_others
 from clerk_integration.management.base import DatabaseCommand
+from clerk_integration.management.progress import CommandProgress
 from clerk_integration.management.wording import sentence
 from clerk_integration.pace import paced
 from tenants.backfill.plan import Action, Plan, make_plan
@@ -23,7 +24,6 @@ from tenants.backfill.step import Outcome
 from tenants.exceptions import TenantError
 from tenants.management.following import Reading, follow
 from tenants.management.interrupts import stop_on_signals
-from tenants.management.progress import CommandProgress
 from tenants.management.workers import tell_who_works
 from tenants.models import SyncRun
 

@@ -11,12 +11,12 @@ from django.core.management.base import CommandError, CommandParser
 from clerk_integration.exceptions import ClerkError, ClerkUnavailable, InvalidClerkId
 from clerk_integration.management.arguments import positive, refuse_others
 from clerk_integration.management.base import DatabaseCommand
+from clerk_integration.management.progress import CommandProgress
 from clerk_integration.management.wording import sentence
 from tenants import pages, runs
 from tenants.exceptions import SyncError, SyncInterrupted, TenantError, UnknownOrganization
 from tenants.management.following import Reading, follow
 from tenants.management.interrupts import stop_on_signals
-from tenants.management.progress import CommandProgress
 from tenants.management.workers import tell_who_works
 from tenants.models import SyncRun
 from tenants.reconcile import (

@@ -1,6 +1,10 @@
 """The commands: processing without a worker, retention, and sending a sample."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -9,6 +13,7 @@ from typing import Any
 import pytest
 import responses
 from django.core.management import CommandError, call_command
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
@@ -19,6 +24,7 @@ from clerk_integration.webhooks.registry import ClerkEvent
 from clerk_integration.webhooks.retention import purge_deliveries
 from clerk_integration.webhooks.samples import SAMPLE_TYPES
 from tests.webhooks import PATH, WebhookSender
+from tests.workers import database_url, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -83,7 +89,7 @@ def test_replay_processes_what_is_received_oldest_first(handled: list[str]) -> N
     out = run("process_clerk_webhooks")
 
     assert handled == ["a", "b"]
-    assert out == "2 processed, 0 ignored, 0 failed.\n"
+    assert out.splitlines()[1:] == ["processed: 2", "ignored: 0", "failed: 0"]
     assert statuses()["failed"] == "failed"
 
 
@@ -129,10 +135,10 @@ def test_replay_with_failures_goes_on_and_exits_with_1(handled: list[str]) -> No
 
     assert error.value.returncode == 1
     assert handled == ["a", "b", "c"]
-    failure, summary = out.getvalue().splitlines()
+    failure, _, *summary = out.getvalue().splitlines()
     assert failure.startswith(f"failed: {EVENT_TYPE} msg_b (delivery ")
     assert failure.endswith(": RuntimeError: no luck at all")
-    assert summary == "2 processed, 0 ignored, 1 failed."
+    assert summary == ["processed: 2", "ignored: 0", "failed: 1"]
     assert statuses() == {"a": "processed", "b": "failed", "c": "processed"}
 
 
@@ -169,10 +175,15 @@ def test_interrupted_replay_says_how_to_go_on_and_can(handled: list[str]) -> Non
     assert handled == ["a", "b", "b", "c"]
 
 
-def test_replay_of_many_shows_how_far_it_is() -> None:
-    for number in range(501):
-        delivery(str(number))
-    assert "500 of 501 webhooks\n" in run("process_clerk_webhooks")
+def test_replay_shows_how_far_it_came(handled: list[str]) -> None:
+    for name in ("a", "b", "c"):
+        delivery(name, interrupt=name == "c")
+
+    out = StringIO()
+    with pytest.raises(CommandError):
+        call_command("process_clerk_webhooks", stdout=out)
+
+    assert out.getvalue().startswith("webhooks: 2 of 3, ")
 
 
 def test_purge_deletes_old_processed_and_ignored_ones_only() -> None:
@@ -180,7 +191,10 @@ def test_purge_deletes_old_processed_and_ignored_ones_only() -> None:
         delivery(f"old {status}", status, hours_ago=31 * 24)
         delivery(f"new {status}", status, hours_ago=29 * 24)
 
-    assert run("purge_webhook_deliveries") == "2 webhook deliveries deleted.\n"
+    out = run("purge_webhook_deliveries")
+
+    assert out.startswith("webhook deliveries: 2 of 2, ")
+    assert out.endswith("\ndeleted: 2\n")
 
     assert set(statuses()) == {
         "old received",
@@ -190,14 +204,46 @@ def test_purge_deletes_old_processed_and_ignored_ones_only() -> None:
 
 
 def test_purge_of_more_than_one_batch_deletes_all() -> None:
-    row = delivery("first", "processed", hours_ago=100)
-    rows = [
-        WebhookDelivery(svix_id=f"m{n}", event_type="x", status="ignored", received_at=row.received_at)
-        for n in range(2_500)
-    ]
-    WebhookDelivery.objects.bulk_create(rows)
+    many_old(2_501)
     assert purge_deliveries(timedelta(hours=28)) == 2_501
     assert not WebhookDelivery.objects.exists()
+
+
+def many_old(count: int) -> None:
+    received_at = timezone.now() - timedelta(hours=100)
+    WebhookDelivery.objects.bulk_create(
+        WebhookDelivery(svix_id=f"msg_{n}", event_type="x", status="ignored", received_at=received_at)
+        for n in range(count)
+    )
+
+
+def test_purge_as_json_ends_with_one_object() -> None:
+    many_old(1_001)
+    out = run("purge_webhook_deliveries", "--older-than", "28h", "--json")
+    assert json.loads(out.splitlines()[-1]) == {"deleted": 1_001, "interrupted": False}
+
+
+def test_interrupted_purge_says_how_many_are_gone_and_goes_on() -> None:
+    many_old(2_001)
+    command = [sys.executable, str(ROOT / "manage.py"), "purge_webhook_deliveries"]
+    command += ["--older-than", "28h", "--json"]
+    environment = {**os.environ, "DATABASE_URL": database_url()}
+
+    with transaction.atomic():
+        # The second batch waits for a row.
+        WebhookDelivery.objects.select_for_update().get(svix_id="msg_1500")
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as purge:
+            wait_until(lambda: purge.poll() is not None or WebhookDelivery.objects.count() == 1_001)
+            purge.send_signal(signal.SIGINT)
+            out, errors = purge.communicate(timeout=60)
+
+    assert purge.returncode == 130, errors
+    assert json.loads(out.splitlines()[-1]) == {"deleted": 1_000, "interrupted": True}
+    assert b"1,000 webhook deliveries are gone; run the same command again to go on" in errors
+    assert WebhookDelivery.objects.count() == 1_001
+    assert run("purge_webhook_deliveries", "--older-than", "28h").endswith("\ndeleted: 1,001\n")
 
 
 @pytest.mark.parametrize("age", ["27h", "1d", "0s"])
