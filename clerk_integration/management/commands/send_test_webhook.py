@@ -14,7 +14,7 @@ from clerk_integration.conf import clerk_settings
 from clerk_integration.exceptions import InvalidClerkId
 from clerk_integration.ids import validate_org_id
 from clerk_integration.management.base import DatabaseCommand
-from clerk_integration.models import LearnedInstance
+from clerk_integration.webhooks.instances import known_instance_id
 from clerk_integration.webhooks.samples import SAMPLE_TYPES, sample_event
 
 RECEIVER_URL = "http://127.0.0.1:8000/api/v1/webhooks/clerk"
@@ -93,9 +93,7 @@ def _signing_secret() -> str:
 
 
 def _instance_id() -> str:
-    known = (
-        clerk_settings.instance_id or LearnedInstance.objects.values_list("instance_id", flat=True).first()
-    )
+    known = known_instance_id()
     if not known:
         raise CommandError(
             "CLERK_INSTANCE_ID is not set and no webhook has come yet: the server would take the sample's "
