@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -9,13 +10,39 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from clerk_integration.estimates import EstimatingPaginator
 from clerk_integration.jobs import enqueue_delivery
 from clerk_integration.models import WebhookDelivery
 from clerk_integration.readonly_admin import ReadOnlyAdmin
 from clerk_integration.webhooks.inbox import requeue
+from clerk_integration.webhooks.registry import handled_types
 
 REPLAY_AT_ONCE = 1_000
 """Deliveries that one request enqueues, in one transaction; more are for the command."""
+
+OTHER = "other"
+
+
+class EventTypeFilter(admin.SimpleListFilter):
+    """Offers the types that are handled here, and all others together.
+
+    Which types there are in the table is not asked: that would read all of it for every page.
+    """
+
+    title = "event type"
+    parameter_name = "event_type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the handled types and `other`."""
+        return [*((name, name) for name in handled_types()), (OTHER, "other")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]
+    ) -> QuerySet[WebhookDelivery]:
+        """Keep the deliveries of the chosen type."""
+        if self.value() == OTHER:
+            return queryset.exclude(event_type__in=handled_types())
+        return queryset if self.value() is None else queryset.filter(event_type=self.value())
 
 
 @admin.register(WebhookDelivery)
@@ -25,7 +52,9 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     The action needs the model's change permission, which opens no form here.
     """
 
-    show_full_result_count = False  # counting a month of deliveries for every page would take its time
+    # Counting a month of deliveries for every page would take its time.
+    show_full_result_count = False
+    paginator = EstimatingPaginator
     list_display = (
         "event_type",
         "organization_id",
@@ -35,7 +64,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         "processed_at",
         "processing_time",
     )
-    list_filter = ("status", "event_type")
+    list_filter = ("status", EventTypeFilter)
     search_fields = ("svix_id__exact", "organization_id__exact")
     ordering = ("-id",)
     actions = ("replay_selected",)

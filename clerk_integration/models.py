@@ -48,6 +48,11 @@ class WebhookDelivery(models.Model):
                 condition=Q(status__in=["received", "failed"]),
                 name="webhook_deliveries_open",
             ),
+            models.Index(
+                fields=["organization_id"],
+                condition=Q(organization_id__isnull=False),
+                name="webhook_deliveries_org",
+            ),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["svix_id"], name="webhook_deliveries_once_per_message"),

@@ -59,6 +59,11 @@ def handler_of(event_type: str) -> Handler | None:
     return _handlers.get(event_type)
 
 
+def handled_types() -> list[str]:
+    """Return the types that have a handler, sorted."""
+    return sorted(_handlers)
+
+
 def _milliseconds(stamp: Any) -> int | None:
     if not isinstance(stamp, int | float) or isinstance(stamp, bool) or not 0 <= stamp < MILLISECONDS_END:
         return None

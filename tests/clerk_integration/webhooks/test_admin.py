@@ -10,6 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from clerk_integration import admin as inbox_admin
+from clerk_integration.estimates import LARGE
 from clerk_integration.models import WebhookDelivery
 from tests.webhooks import WebhookSender, jobs_of
 
@@ -68,6 +69,7 @@ def replay(client: Client, *deliveries: WebhookDelivery) -> list[tuple[str, str]
         ("?q=org_", set()),
         ("?status__exact=ignored", {"msg_2"}),
         ("?event_type=organization.updated", {"msg_1"}),
+        ("?event_type=other", {"msg_2"}),
     ],
 )
 def test_list_is_searched_and_filtered(
@@ -80,16 +82,61 @@ def test_list_is_searched_and_filtered(
 def test_list_reads_no_payload_and_takes_the_same_statements_for_many(
     clerk: WebhookSender, stored: WebhookDelivery, viewer: Client
 ) -> None:
-    def statements() -> list[str]:
-        with CaptureQueriesContext(connection) as captured:
-            listed(viewer)
-        return [query["sql"] for query in captured.captured_queries]
-
-    for_one = statements()
+    for_one = statements_of_list(viewer)
     for number in range(20):
         clerk.send(clerk.event(), f"msg_many_{number}")
-    assert len(statements()) == len(for_one)
+    assert len(statements_of_list(viewer)) == len(for_one)
     assert not any('"payload"' in statement for statement in for_one)
+
+
+def statements_of_list(client: Client, query: str = "") -> list[str]:
+    with CaptureQueriesContext(connection) as captured:
+        listed(client, query)
+    return [query["sql"] for query in captured.captured_queries]
+
+
+@pytest.fixture
+def many(viewer: Client) -> int:
+    """More deliveries than are counted for a page, and statistics that know of them."""
+    count = LARGE + 1
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO webhook_deliveries (svix_id, event_type, organization_id, payload)"
+            " SELECT 'msg_' || n, 'organization.updated', 'org_' || n, '{}' FROM generate_series(1, %s) n",
+            [count],
+        )
+        cursor.execute("ANALYZE webhook_deliveries")
+    return count
+
+
+def test_list_of_many_reads_one_page_of_the_table(viewer: Client, many: int) -> None:
+    inbox = [sql for sql in statements_of_list(viewer) if 'FROM "webhook_deliveries"' in sql]
+
+    [page] = inbox
+    assert "LIMIT 50" in page
+    assert "DISTINCT" not in page
+
+
+def test_list_of_many_has_all_its_pages(viewer: Client, many: int) -> None:
+    assert viewer.get(CHANGELIST).context["cl"].result_count == many
+    assert listed(viewer, f"?p={many // 50 + 1}") == {"msg_1"}
+
+
+@pytest.mark.parametrize("query", ["?event_type=other", "?q=org_7"])
+def test_list_of_few_out_of_many_is_counted(viewer: Client, many: int, query: str) -> None:
+    response = viewer.get(f"{CHANGELIST}{query}")
+    assert response.context["cl"].result_count == len(listed(viewer, query))
+
+
+def test_search_uses_indexes(viewer: Client, many: int) -> None:
+    found = [sql for sql in statements_of_list(viewer, "?q=org_7") if 'FROM "webhook_deliveries"' in sql]
+    assert len(found) == 2, "the count and the page"
+    for statement in found:
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN {statement}")
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+        assert "webhook_deliveries_org" in plan
+        assert "Seq Scan" not in plan
 
 
 def test_detail_shows_payload_and_error_escaped_and_no_form(stored: WebhookDelivery, viewer: Client) -> None:

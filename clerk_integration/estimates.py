@@ -1,0 +1,41 @@
+"""Lists of a table that is too large to be counted for every page."""
+
+from typing import TYPE_CHECKING, Any
+
+from django.core.paginator import Paginator as DjangoPaginator
+from django.db import connection
+from django.utils.functional import cached_property
+
+if TYPE_CHECKING:
+    Paginator = DjangoPaginator[Any]
+else:
+    Paginator = DjangoPaginator
+
+LARGE = 10_000
+"""Rows above which the database's own estimate is good enough."""
+
+_ESTIMATE = "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass"
+
+
+class EstimatingPaginator(Paginator):
+    """Counts what is filtered, and estimates what is not, if it is large.
+
+    The estimate is that of the last VACUUM or ANALYZE: the last pages may be empty, or not be offered.
+    """
+
+    @cached_property
+    def count(self) -> int:
+        """Return how many rows there are, or about how many."""
+        query = getattr(self.object_list, "query", None)
+        if query is not None and not query.where:
+            estimate = _estimate(query.get_meta().db_table)
+            if estimate >= LARGE:
+                return estimate
+        return int(super().count)
+
+
+def _estimate(table: str) -> int:
+    """Return the rows of a table as of its last VACUUM or ANALYZE, -1 before the first."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ESTIMATE, [connection.ops.quote_name(table)])
+        return int(cursor.fetchone()[0])
