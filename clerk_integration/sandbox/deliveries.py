@@ -123,12 +123,12 @@ class Deliveries:
     # --- control ---------------------------------------------------------------------------------
 
     def configure(self, changes: Mapping[str, Any]) -> None:
-        """Change some options; what waits is planned anew. Raises ValueError for what cannot be."""
+        """Change some options; what waits is planned anew, in order. Raises ValueError for what cannot be."""
         if not changes:
             return
         with self._changed:
             self.options = replace(self.options, **changes)
-            waiting = [entry[-1] for entry in self._queue]
+            waiting = [entry[-1] for entry in sorted(self._queue)]
             self._queue.clear()
             for delivery in waiting:
                 self._plan(delivery)

@@ -19,7 +19,7 @@ from django.conf import settings as django_settings
 from jsonschema import Draft202012Validator
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from clerk_integration.sandbox.deliveries import MAX_FINISHED, MAX_QUEUED, RETRY_SECONDS, Deliveries
+from clerk_integration.sandbox.deliveries import MAX_FINISHED, MAX_QUEUED, RETRY_SECONDS, WORKERS, Deliveries
 from clerk_integration.sandbox.server import SandboxServer
 from clerk_integration.sandbox.webhook_options import WebhookOptions
 from tests.sandbox import Json, SandboxControl
@@ -397,6 +397,34 @@ def test_paused_messages_wait_and_are_sent_when_released(sandbox: SandboxControl
 
     assert settled(sandbox)["delivered"] == 3
     assert {body["data"]["id"] for body in endpoint.bodies} == set(users)
+
+
+def test_messages_that_wait_keep_their_order_when_options_change(
+    sandbox: SandboxControl, endpoint: Receiver
+) -> None:
+    sandbox.webhooks(paused=True)
+    users = [sandbox.user()["id"] for _ in range(5 * WORKERS)]
+
+    for batch in range(3):
+        endpoint.gate.clear()
+        sandbox.webhooks(paused=False)
+        # As many as there are senders are under way, and no more can be.
+        endpoint.wait_for((batch + 1) * WORKERS)
+        sandbox.webhooks(paused=True)
+        endpoint.gate.set()
+        wait_for_delivered(sandbox, (batch + 1) * WORKERS)
+
+    arrived = [body["data"]["id"] for body in endpoint.bodies]
+    assert len(arrived) == 3 * WORKERS
+    for first in range(0, len(arrived), WORKERS):
+        assert set(arrived[first : first + WORKERS]) == set(users[first : first + WORKERS])
+
+
+def wait_for_delivered(sandbox: SandboxControl, count: int) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while sandbox.webhooks()["counts"]["delivered"] < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_messages_paused_without_an_endpoint_are_sent_to_a_later_one(
