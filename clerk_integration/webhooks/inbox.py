@@ -34,10 +34,10 @@ MAX_ERROR_LENGTH = 20_000
 _json = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 # The condition always holds; it is the cheapest place that is evaluated before anything is inserted.
-_INSERT = """
+_INSERT = f"""
 INSERT INTO webhook_deliveries (svix_id, event_type, organization_id, payload, status)
 SELECT %s, %s, %s, %s::jsonb, %s
-WHERE set_config('lock_timeout', %s, true) IS NOT NULL
+WHERE set_config('lock_timeout', '{STORE_LOCK_TIMEOUT}', true) IS NOT NULL
 ON CONFLICT (svix_id) DO NOTHING
 RETURNING id
 """
@@ -81,7 +81,6 @@ def store_delivery(svix_id: str, event: Event, *, accept: Accept, enqueue: Enque
             event.organization_id,
             _json.encode(event.payload if handled else event.envelope),
             Status.RECEIVED if handled else Status.IGNORED,
-            STORE_LOCK_TIMEOUT,
         )
         if inserted is None:
             to_process = _returning(_REOPEN, svix_id)
