@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-from clerk_integration.tasks import process_webhook_delivery
+from clerk_integration.jobs import enqueue_delivery
 from config.urls import urlpatterns as of_the_project
 
 PATH = "/bare"
@@ -30,9 +30,7 @@ def bare_receiver(request: HttpRequest) -> HttpResponse:
     if not hmac.compare_digest(bare_signature(request), request.headers["svix-signature"]):
         return HttpResponse(status=400)
     with transaction.atomic():
-        process_webhook_delivery.defer(
-            delivery_id=bare_insert(request.headers["svix-id"], request.body.decode())
-        )
+        enqueue_delivery(bare_insert(request.headers["svix-id"], request.body.decode()))
     return HttpResponse(status=204)
 
 
