@@ -1,16 +1,18 @@
-"""How long the transactions of workers may stand still, and wait for each other."""
+"""How long transactions that others wait for may stand still, and wait for each other."""
 
 from django.db import connection
 
 IDLE_TIMEOUT = "10s"
-"""After this PostgreSQL ends the transaction of a worker that has stopped in the middle of it."""
+"""After this PostgreSQL ends the transaction of a process that has stopped in the middle of it."""
 
 LOCK_TIMEOUT = "15s"
-"""Longer than IDLE_TIMEOUT, so that whoever waits for a stopped worker outlasts it."""
+"""Longer than IDLE_TIMEOUT, so that whoever waits for a stopped process outlasts it."""
 
-_LIMIT_WAITS = """
-SELECT set_config('idle_in_transaction_session_timeout', %s, true), set_config('lock_timeout', %s, true)
-"""
+LIMITS = (
+    f"set_config('idle_in_transaction_session_timeout', '{IDLE_TIMEOUT}', true),"
+    f" set_config('lock_timeout', '{LOCK_TIMEOUT}', true)"
+)
+"""For the select list of a statement that locks something for the rest of its transaction."""
 
 
 def limit_waits() -> None:
@@ -19,4 +21,4 @@ def limit_waits() -> None:
     Row locks of a stopped worker would otherwise be held for as long as its process exists.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_LIMIT_WAITS, [IDLE_TIMEOUT, LOCK_TIMEOUT])
+        cursor.execute(f"SELECT {LIMITS}")

@@ -6,16 +6,13 @@ Each statement returns the rows that it wrote, with the columns that others may 
 before and after.
 """
 
-# A process that is stopped while it holds the writers' lock must not hold up all others: PostgreSQL ends its
-# transaction, and who waits outlasts it.
-_LIMIT_WAITS = """
-set_config('idle_in_transaction_session_timeout', '10s', true), set_config('lock_timeout', '15s', true)
-"""
+from clerk_integration.waits import LIMITS
 
-TAKE_WRITERS_LOCK = f"SELECT {_LIMIT_WAITS}, pg_advisory_xact_lock(%(key)s)"
+# A process that is stopped while it holds the writers' lock must not hold up all others, hence the limits.
+TAKE_WRITERS_LOCK = f"SELECT {LIMITS}, pg_advisory_xact_lock(%(key)s)"
 
 SHARE_WRITERS_LOCK = f"""
-SELECT {_LIMIT_WAITS}, pg_advisory_xact_lock_shared(%(key)s),
+SELECT {LIMITS}, pg_advisory_xact_lock_shared(%(key)s),
        EXISTS (SELECT FROM tenants WHERE id = ANY (%(marked)s) AND clerk_org_id IS NULL) AS is_any_legacy
 """
 
@@ -26,7 +23,7 @@ WITH closed AS (
     SET synced_at = %(listed_at)s, lease = NULL, lease_expires_at = NULL
     WHERE clerk_user_id = %(user_id)s AND lease = %(lease)s
     RETURNING clerk_user_id)
-SELECT {_LIMIT_WAITS}, pg_advisory_xact_lock_shared(%(key)s),
+SELECT {LIMITS}, pg_advisory_xact_lock_shared(%(key)s),
        EXISTS (SELECT FROM tenants WHERE id = ANY (%(marked)s) AND clerk_org_id IS NULL),
        EXISTS (SELECT FROM closed)
 """
