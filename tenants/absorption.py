@@ -1,19 +1,29 @@
 """Absorbing the row that merely mirrors an organization into the tenant that is being linked to it."""
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model
 from django.db.models.fields.reverse_related import ForeignObjectRel
 
-from tenants import signals
+from tenants import signals, statements
+from tenants.cursors import query
 from tenants.exceptions import AbsorbRefused
 from tenants.models import Membership, Tenant
 
 TENANT_COLUMNS = ("name", "slug", "logo_url", "clerk_metadata", "clerk_created_at", "clerk_updated_at")
 TOLD_COLUMNS = ("name", "slug", "logo_url", "clerk_metadata")
-MEMBER_COLUMNS = ("clerk_membership_id", "role", "is_active", "clerk_created_at", "clerk_updated_at")
-TOLD_MEMBER_COLUMNS = ("role", "is_active")
+MEMBER_COLUMNS = (
+    "clerk_user_id",
+    "clerk_membership_id",
+    "role",
+    "is_active",
+    "clerk_created_at",
+    "clerk_updated_at",
+    "written_at",
+)
 
 
 def absorb_mirror_of(bare: Tenant, target: Tenant) -> list[str]:
@@ -42,15 +52,11 @@ def absorb_mirror_of(bare: Tenant, target: Tenant) -> list[str]:
 
 
 def _absorb_members(members: Iterable[Membership], target: Tenant) -> None:
-    own = {member.clerk_user_id: member for member in Membership.objects.filter(tenant=target)}
-    for member in members:
-        user = member.clerk_user_id
-        before = _values(own[user], TOLD_MEMBER_COLUMNS) if user in own else None
-        Membership.objects.update_or_create(
-            tenant=target, clerk_user_id=user, defaults=_values(member, MEMBER_COLUMNS)
-        )
-        after = _values(member, TOLD_MEMBER_COLUMNS)
-        signals.announce_memberships([(target.pk, user, before, after)])
+    facts = [_values(member, MEMBER_COLUMNS) for member in members]
+    rows = query(
+        statements.ABSORB_MEMBERSHIPS, tenant=target.pk, members=json.dumps(facts, cls=DjangoJSONEncoder)
+    )
+    signals.announce_memberships(rows)
 
 
 def _values(row: Model, columns: Iterable[str]) -> dict[str, Any]:

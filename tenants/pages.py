@@ -48,11 +48,7 @@ SELECT id FROM moved
 RECORD_MEMBERSHIPS = (
     RECORD_PAGE
     + """
-SELECT id, ARRAY(
-    SELECT nested FROM unnest(%(organizations)s::text[]) AS nested
-    WHERE NOT EXISTS (SELECT FROM tenants WHERE clerk_org_id = nested)
-      AND NOT EXISTS (SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = nested))
-FROM moved
+SELECT id FROM moved
 """
 )
 
@@ -131,17 +127,13 @@ def record_organizations(page: RunPage, *, created: int, updated: int, markers: 
         raise SyncLost(_lost(page))
 
 
-def record_memberships(page: RunPage, *, created: int, updated: int, organizations: list[str]) -> list[str]:
-    """Record a page of memberships; return those of `organizations` that have neither row nor tombstone.
+def record_memberships(page: RunPage, *, created: int, updated: int) -> None:
+    """Record a page of memberships; one statement.
 
-    One statement. To be called in the transaction that writes the page. Raise SyncLost when the run
-    is not ours.
+    To be called in the transaction that writes the page. Raise SyncLost when the run is not ours.
     """
-    parameters = page.parameters(created=created, updated=updated)
-    recorded = query(RECORD_MEMBERSHIPS, organizations=organizations, **parameters)
-    if not recorded:
+    if not query(RECORD_MEMBERSHIPS, **page.parameters(created=created, updated=updated)):
         raise SyncLost(_lost(page))
-    return list(recorded[0][1])
 
 
 def last_page(run: SyncRun, listing: str, *, slice_number: int | None = None) -> RunPage | None:

@@ -16,14 +16,17 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import F
 from django.db.models.functions import Now
 
-from clerk_integration.exceptions import ClerkError
+from clerk_integration.exceptions import ClerkError, ClerkUnavailable
 from tenants.cursors import execute, query
 from tenants.exceptions import SyncAlreadyRunning, SyncError, SyncLost
 from tenants.models import SyncRun, SyncRunPage
+
+TRANSIENT = (ClerkUnavailable, DatabaseError, InterfaceError)
+"""What may be better when it is tried again: an outage, a deadlock, a connection that was cut."""
 
 RUN_LOCK = 0x636C6B03
 """Key of the advisory lock of full syncs; any constant of ours will do."""

@@ -16,6 +16,15 @@ SELECT {LIMITS}, pg_advisory_xact_lock_shared(%(key)s),
        EXISTS (SELECT FROM tenants WHERE id = ANY (%(marked)s) AND clerk_org_id IS NULL) AS is_any_legacy
 """
 
+# For a page of memberships: which of their organizations have neither row nor tombstone. Those are written
+# first, so that rows of tenants are locked before rows of members here as elsewhere.
+SHARE_WRITERS_LOCK_AND_FIND_UNKNOWN = f"""
+SELECT {LIMITS}, pg_advisory_xact_lock_shared(%(key)s), ARRAY(
+    SELECT nested FROM unnest(%(organizations)s::text[]) AS nested
+    WHERE NOT EXISTS (SELECT FROM tenants WHERE clerk_org_id = nested)
+      AND NOT EXISTS (SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = nested))
+"""
+
 # For a user's listing: whether the lease is still the lister's, and closed with the same statement.
 SHARE_WRITERS_LOCK_AND_CLOSE_LEASE = f"""
 WITH closed AS (
@@ -264,3 +273,34 @@ UPDATE memberships SET is_active = false, written_at = clock_timestamp()
 FROM absent
 WHERE memberships.id = absent.id
 {ENDED}"""
+
+# The members of an absorbed row, with their stamps: they may be newer than what is written next.
+ABSORB_MEMBERSHIPS = """
+WITH absorbed AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(%(members)s::jsonb) AS absorbed(
+        clerk_user_id text, clerk_membership_id text, role text, is_active boolean,
+        clerk_created_at bigint, clerk_updated_at bigint, written_at timestamptz)),
+before AS MATERIALIZED (
+    SELECT memberships.id, memberships.role, memberships.is_active
+    FROM memberships JOIN absorbed USING (clerk_user_id) WHERE tenant_id = %(tenant)s),
+written AS (
+    INSERT INTO memberships (tenant_id, clerk_user_id, clerk_membership_id, role, is_active,
+                             clerk_created_at, clerk_updated_at, written_at)
+    SELECT %(tenant)s, clerk_user_id, clerk_membership_id, role, is_active,
+           clerk_created_at, clerk_updated_at, written_at
+    FROM absorbed
+    ORDER BY clerk_user_id
+    ON CONFLICT (tenant_id, clerk_user_id) DO UPDATE SET
+        clerk_membership_id = excluded.clerk_membership_id,
+        role = excluded.role,
+        is_active = excluded.is_active,
+        clerk_created_at = excluded.clerk_created_at,
+        clerk_updated_at = excluded.clerk_updated_at,
+        written_at = excluded.written_at
+    RETURNING id, tenant_id, clerk_user_id, role, is_active)
+SELECT written.tenant_id, written.clerk_user_id,
+       CASE WHEN before.id IS NOT NULL THEN jsonb_build_object(
+           'role', before.role, 'is_active', before.is_active) END,
+       jsonb_build_object('role', written.role, 'is_active', written.is_active)
+FROM written LEFT JOIN before ON before.id = written.id
+"""

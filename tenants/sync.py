@@ -195,15 +195,13 @@ def write_membership_page(page: pages.RunPage, memberships: Sequence[ClerkMember
     """
     nested = {membership.organization.id: membership.organization for membership in memberships}
     with transaction.atomic():
-        share_writers_lock()
-        written = _upsert_memberships(memberships, as_of=page.asked_at)
-        unknown = pages.record_memberships(
-            page, created=written.created, updated=written.updated, organizations=list(nested)
+        [(*_, unknown)] = query(
+            statements.SHARE_WRITERS_LOCK_AND_FIND_UNKNOWN, key=WRITERS_LOCK, organizations=list(nested)
         )
         if unknown:
             _upsert_organizations([nested[clerk_org_id] for clerk_org_id in unknown])
-            late = [fact for fact in memberships if fact.organization.id in unknown]
-            _upsert_memberships(late, as_of=page.asked_at)
+        written = _upsert_memberships(memberships, as_of=page.asked_at)
+        pages.record_memberships(page, created=written.created, updated=written.updated)
     return written
 
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from threading import Event
 from typing import Any
 
-from clerk_integration.exceptions import ClerkUnavailable
 from tenants import runs, slices
 from tenants.exceptions import SyncInterrupted, SyncLost
 from tenants.models import SyncRun
@@ -61,7 +60,7 @@ def run_full_sync(
 @contextmanager
 def _recorded(run: SyncRun) -> Iterator[None]:
     """Put on record how the run ends; what can be better later leaves it to be resumed."""
-    resumable = (SyncInterrupted, ClerkUnavailable, KeyboardInterrupt)
+    resumable = (SyncInterrupted, KeyboardInterrupt, *runs.TRANSIENT)
     try:
         with runs.failures_on_record(run, spared=(SyncLost, *resumable)):
             yield

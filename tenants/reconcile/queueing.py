@@ -13,14 +13,12 @@ from threading import Event
 from typing import Any
 from uuid import uuid4
 
-from django.db import DatabaseError, InterfaceError
 from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.jobs import Job
 from procrastinate.types import JSONDict
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
 from clerk_integration.deadlines import clerk_deadline
-from clerk_integration.exceptions import ClerkUnavailable
 from clerk_integration.jobs import queue
 from tenants import pages, runs, slices
 from tenants.exceptions import SyncAlreadyRunning, SyncLost
@@ -40,7 +38,7 @@ CONCLUDE_LISTING = "tenants.tasks.conclude_listing"
 SLICE_RECORDS = 5_000
 """Records in one job: ten pages."""
 
-PASSING = (ClerkUnavailable, SyncAlreadyRunning, DatabaseError, InterfaceError)
+PASSING = (SyncAlreadyRunning, *runs.TRANSIENT)
 """What is worth another try later."""
 
 LISTINGS: dict[str, Listing[Any]] = {listing.name: listing for listing in (ORGANIZATIONS, MEMBERSHIPS)}

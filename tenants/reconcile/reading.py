@@ -8,15 +8,17 @@ later ones down and is not met itself. Three things together catch both:
   same total and with nothing of the page before it.
 * As soon as that fails, the page is read again from OVERLAP records further up, and so are the later
   ones until the list stands still. A page that shares a record with the one before it continues it
-  without a gap. One that shares none breaks the pass.
+  without a gap. One that shares none breaks the pass. Only pages that continue are handed on, so that
+  a reading that was cut off goes on behind the last of them.
 * At the end, as many different records must have come as Clerk counts at last. If not, or if the pass
   is broken, the list is read again from the start.
 
 The first pass may be cut into slices, which are read at the same time: each begins OVERLAP records
 before the end of the one before it, and what joins two pages joins two slices.
 
-What is left is a record skipped because one was deleted and another added between the same two pages,
-and nothing else before the end. So nobody is retired for absence alone: see `absence`.
+What is left are two records that hide each other: one deleted while another is added, between the same
+two pages at the end, or anywhere behind the reading with a date of the past. So nobody is retired for
+absence alone (see `absence`), and a new record that was missed is met by the next sync.
 """
 
 from collections.abc import Callable, Generator
@@ -155,9 +157,10 @@ class _Pass(Generic[Record]):
             try:
                 while coming is not None:
                     page = coming.result()
-                    offset = self._judge(page)
+                    continues, offset = self._judge(page)
                     coming = None if offset is None else ask(offset)
-                    yield page
+                    if continues:
+                        yield page
             finally:
                 pool.submit(connections.close_all)  # The thread has its own, for its turns of the pace.
 
@@ -173,20 +176,20 @@ class _Pass(Generic[Record]):
             return False
         return position.end >= self._until
 
-    def _judge(self, page: ClerkPage[Record]) -> int | None:
-        """Decide whether the page continues the one before; return where to read on, None at the end."""
+    def _judge(self, page: ClerkPage[Record]) -> tuple[bool, int | None]:
+        """Say whether the page continues the one before, and where to read on: None at the end."""
         ids = frozenset(record.id for record in page.records)
         if self._continues(page, ids):
             moved = self._behind is not None and page.total != self._behind.total
             self._overlap = OVERLAP if moved else 0
             self._behind = Position(page.end, page.total, ids)
             is_end = page.end >= page.total or self._is_end(self._behind)
-            return None if is_end else self._offset()
+            return True, None if is_end else self._offset()
         if self._overlap:
             self.unbroken = False
-            return None
+            return False, None
         self._overlap = OVERLAP
-        return self._offset()
+        return False, self._offset()
 
     def _continues(self, page: ClerkPage[Record], ids: frozenset[str]) -> bool:
         advanced = page.end > page.offset or page.total == 0

@@ -12,7 +12,8 @@ from django.db import DatabaseError, connection, connections, transaction
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from tenants import freshness, signals, sync, transitions
-from tenants.models import CreationAttempt, Membership, Tenant, Tombstone
+from tenants.models import CreationAttempt, Membership, SyncRun, Tenant, Tombstone
+from tenants.pages import RunPage
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
 
@@ -175,6 +176,25 @@ def test_a_listing_locks_what_it_shows_and_what_it_ends_in_one_order(
     assert set(rows.filter(is_active=True).values_list("clerk_membership_id", flat=True)) == {
         fact.id for fact in shown
     }
+
+
+def test_a_page_of_memberships_writes_a_new_organization_before_it_locks_any_member() -> None:
+    """Else it waits for who has just inserted that organization, and who waits for one of its members."""
+    sync.write_memberships([membership_of(0)])
+    run = SyncRun.objects.create(kind=SyncRun.Kind.FULL_SYNC, holder="us")
+    page = RunPage(run.pk, "us", "memberships", 1, 0, 2, 0, ["orgmem_0", "orgmem_9"], sync.clock())
+    shown = [replace(membership_of(0), role="org:member", updated_at=2), membership_of(9)]
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            sync.write_organizations([shown[1].organization])
+            writer = pool.submit(in_own_connection, partial(sync.write_membership_page, page, shown))
+            while not waiting_for_a_lock():
+                assert not writer.done()
+            assert Membership.objects.select_for_update(skip_locked=True).count() == 1
+        writer.result()
+
+    assert Membership.objects.filter(is_active=True).count() == 2
 
 
 def test_a_membership_that_is_written_while_a_listing_waits_for_it_does_not_end() -> None:

@@ -16,7 +16,7 @@ from pytest_django import Settings
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable
 from tenants import sync
-from tenants.exceptions import ListKeepsMoving, TooManyAbsent, WrongInstance
+from tenants.exceptions import ListKeepsMoving, SyncInterrupted, SyncLost, TooManyAbsent, WrongInstance
 from tenants.models import CreationAttempt, Membership, SyncRun, SyncRunPage, Tenant, Tombstone
 from tenants.reconcile import resolve_creations, run_full_sync
 from tests.sandbox import SandboxControl
@@ -37,15 +37,17 @@ NEWS = ClerkOrganization(id="org_news", name="News", updated_at=1)
 
 
 @contextmanager
-def after_page(sandbox: SandboxControl, number: int, action: Callable[[], Any]) -> Iterator[None]:
-    """Act when so many pages of organizations are answered, while the next request waits in Clerk."""
+def after_page(
+    sandbox: SandboxControl, number: int, action: Callable[[], Any], *, of: str = LISTINGS[0]
+) -> Iterator[None]:
+    """Act when so many pages of the list are answered, while the next request waits in Clerk."""
     sandbox.clear_requests()
     sandbox.settings(latencyMs=200)
     failures: list[BaseException] = []
 
     def act() -> None:
         try:
-            while len([call for call in sandbox.requests("GET", LISTINGS[0]) if call["status"]]) < number:
+            while len([call for call in sandbox.requests("GET", of) if call["status"]]) < number:
                 time.sleep(0.005)
             action()
         except BaseException as error:
@@ -250,15 +252,105 @@ def test_an_organization_that_appears_between_the_lists_is_not_lost(sandbox: San
     assert (tenant.name, tenant.memberships.get().clerk_user_id) == ("Late", user)
 
 
-def test_a_row_deleted_from_a_page_that_was_read_hides_none(sandbox: SandboxControl) -> None:
+@pytest.mark.parametrize("is_known", [False, True], ids=["new", "mirrored before"])
+def test_a_row_deleted_from_a_page_that_was_read_hides_none_and_retires_nothing_else(
+    sandbox: SandboxControl, is_known: bool
+) -> None:
     sandbox.reset(organizations=600, users=1, membershipsPerOrganization=1)
     ids = oldest_first(sandbox)
+    if is_known:
+        run_full_sync(skip_memberships=True)
 
     with after_page(sandbox, 1, lambda: sandbox.api("DELETE", f"/organizations/{ids[3]}")):
         run = run_full_sync(skip_memberships=True)
 
     assert set(Tenant.objects.values_list("clerk_org_id", flat=True)) >= set(ids) - {ids[3]}
     assert (run.state, run.retired) == (SyncRun.State.COMPLETED, 0)
+    living = Tenant.objects.filter(deleted_at=None).values_list("clerk_org_id", flat=True)
+    assert set(living) >= set(ids) - {ids[3]}
+
+
+def hide(sandbox: SandboxControl, path: str, hidden: Callable[[dict[str, Any]], bool]) -> None:
+    """Let Clerk's next listing leave records out, and count as many less: a read that lags behind."""
+    page = sandbox.api("GET", path.removeprefix("/v1"), order_by="+created_at", limit=500)
+    shown = [record for record in page["data"] if not hidden(record)]
+    assert len(shown) < len(page["data"])
+    sandbox.fault(f"GET {path}", body=json.dumps({"data": shown, "total_count": len(shown)}))
+
+
+def test_an_absent_organization_that_clerk_has_by_id_is_not_retired(sandbox: SandboxControl) -> None:
+    sandbox.reset(organizations=20, users=3, membershipsPerOrganization=1)
+    run_full_sync()
+    hidden = Tenant.objects.earliest("id")
+    sandbox.api("PATCH", f"/organizations/{hidden.clerk_org_id}", {"name": "New name"})
+    hide(sandbox, LISTINGS[0], lambda record: record["id"] == hidden.clerk_org_id)
+
+    run = run_full_sync()
+
+    hidden.refresh_from_db()
+    assert (run.state, run.retired) == (SyncRun.State.COMPLETED, 0)
+    assert (hidden.status, hidden.deleted_at, hidden.name) == ("active", None, "New name")
+
+
+def test_an_absent_membership_that_its_organization_lists_does_not_end(sandbox: SandboxControl) -> None:
+    sandbox.reset(organizations=20, users=3, membershipsPerOrganization=1)
+    run_full_sync()
+    hidden = Membership.objects.earliest("id")
+    hide(sandbox, LISTINGS[1], lambda record: record["id"] == hidden.clerk_membership_id)
+
+    run = run_full_sync()
+
+    assert (run.state, run.retired) == (SyncRun.State.COMPLETED, 0)
+    assert Membership.objects.filter(is_active=True).count() == 20
+
+
+def test_a_run_that_was_taken_over_writes_nothing_more(instance: SandboxControl) -> None:
+    def take_over() -> None:
+        while not SyncRunPage.objects.exists():
+            time.sleep(0.005)
+        SyncRun.objects.update(holder="another process")
+
+    with after_page(instance, 1, take_over), pytest.raises(SyncLost):
+        run_full_sync()
+
+    assert (Tenant.objects.count(), SyncRunPage.objects.count()) == (500, 1)
+    assert SyncRun.objects.get().state == SyncRun.State.RUNNING, "it is the other's"
+
+
+def test_a_page_from_before_a_membership_was_seen_to_end_does_not_begin_it_again(
+    sandbox: SandboxControl,
+) -> None:
+    sandbox.reset(organizations=3, users=3, membershipsPerOrganization=1)
+    run_full_sync()
+    ended = Membership.objects.select_related("tenant").earliest("id")
+    organization = ClerkOrganization(id=str(ended.tenant.clerk_org_id), name="Acme")
+
+    def end() -> None:
+        sync.write_organization_listing(organization, [], listed_at=sync.clock(), complete=True)
+
+    with after_page(sandbox, 1, end):
+        run_full_sync()
+
+    ended.refresh_from_db()
+    assert not ended.is_active
+
+
+def test_a_run_that_was_stopped_while_the_list_moved_goes_on_without_a_gap(
+    sandbox: SandboxControl,
+) -> None:
+    sandbox.reset(organizations=1400, users=1, membershipsPerOrganization=1)
+    ids = oldest_first(sandbox)
+    stopping = threading.Event()
+
+    def move_and_stop() -> None:
+        sandbox.api("DELETE", f"/organizations/{ids[3]}")
+        stopping.set()
+
+    with after_page(sandbox, 1, move_and_stop), pytest.raises(SyncInterrupted):
+        run_full_sync(skip_memberships=True, stopping=stopping)
+    assert run_full_sync(skip_memberships=True).pk == SyncRun.objects.get().pk
+
+    assert set(Tenant.objects.values_list("clerk_org_id", flat=True)) >= set(ids) - {ids[3]}
 
 
 def test_a_row_dated_back_into_a_page_that_was_read_is_not_missed(sandbox: SandboxControl) -> None:

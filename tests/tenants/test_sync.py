@@ -13,6 +13,7 @@ from django.db import transaction
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from tenants import freshness, signals, sync, transitions
 from tenants.models import Membership, Tenant, Tombstone
+from tests.tenants.test_statement_counts import statements
 
 pytestmark = pytest.mark.django_db
 
@@ -316,6 +317,24 @@ def test_linking_keeps_what_the_bare_row_knows_better(legacy: Callable[..., Tena
     assert Tenant.objects.get().name == "Newer"
     active = Membership.objects.filter(is_active=True).values_list("clerk_user_id", flat=True)
     assert list(active) == [ADA.user_id]
+
+
+def test_linking_takes_as_many_statements_for_many_members_as_for_one(legacy: Callable[..., Tenant]) -> None:
+    taken = []
+    for count in (1, 40):
+        organization = replace(ACME, id=f"org_{count}")
+        members = [
+            replace(ADA, id=f"orgmem_{count}_{n}", user_id=f"user_{n}", organization=organization)
+            for n in range(count)
+        ]
+        sync.write_memberships(members)
+        tenant = legacy(members={"user_0": "owner"})
+        with statements() as collected:
+            transitions.link(tenant, organization, members, listed_at=sync.clock(), complete=True)
+        taken.append(len(collected))
+        assert tenant.memberships.filter(is_active=True).count() == count
+
+    assert taken[0] == taken[1]
 
 
 def test_linking_to_another_organization_after_unlinking_takes_its_facts(
