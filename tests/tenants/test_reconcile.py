@@ -343,6 +343,8 @@ def test_a_run_that_was_stopped_while_the_list_moved_goes_on_without_a_gap(
     stopping = threading.Event()
 
     def move_and_stop() -> None:
+        while not SyncRunPage.objects.exists():
+            time.sleep(0.005)
         sandbox.api("DELETE", f"/organizations/{ids[3]}")
         stopping.set()
 
