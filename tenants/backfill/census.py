@@ -49,6 +49,14 @@ class Census:
             )
         return organization
 
+    def marked(self, tenant_id: int, attempt: CreationAttempt | None) -> list[ClerkOrganization]:
+        """Return the organizations that carry the marker of the tenant or of its attempt."""
+        found = {organization.id: organization for organization in self.by_tenant.get(tenant_id, ())}
+        if attempt is not None and attempt.marker in self.by_attempt:
+            organization = self.by_attempt[attempt.marker]
+            found[organization.id] = organization
+        return list(found.values())
+
     def _is_conclusive(self, attempt: CreationAttempt) -> bool:
         head_start = (self.began_at - attempt.sent_at).total_seconds()
         return self.complete and head_start >= attempts.UNRESOLVED_SECONDS

@@ -92,11 +92,34 @@ def create_or_find(draft: Draft, search: Search) -> tuple[ClerkOrganization, boo
         return _send(_begun(draft, attempt), draft, search)
 
 
-def adopt(draft_tenant_id: int, organization: ClerkOrganization) -> None:
-    """Record an organization that carries the tenant's marker, though its attempt is not on record."""
-    attempt = _begin(draft_tenant_id)
+def adopt(tenant_id: int, attempt: CreationAttempt | None, clerk_org_id: str) -> ClerkOrganization:
+    """Fetch an organization that was created for the tenant, and record it, whatever is on record.
+
+    `attempt` is the tenant's as it was read. The database may know less than Clerk: after a restore
+    it has no attempt, or one that had created nothing yet. Writes the attempt. Raise ClerkNotFound
+    when the organization is gone, IdempotencyKeyInUse when somebody else is at it, and ClerkError.
+    """
+    with default_deadline(JOB_TIMEOUT_SECONDS):
+        organization = get_clerk_org(clerk_org_id)
     if attempt is not None:
-        _settle(attempt, organization)
+        return _adopted(attempt, organization)
+    begun = _begin(tenant_id)
+    if begun is None:
+        raise attempts.in_progress(retry_after=attempts.IN_FLIGHT_SECONDS)
+    return _settle(begun, organization)
+
+
+def created_by(attempt: CreationAttempt | None) -> str | None:
+    """Return the id of what an attempt has created, as far as it is on record and not dead."""
+    if attempt is None or attempt.state != State.SUCCEEDED:
+        return None
+    clerk_org_id = str((attempt.answer or {})["clerk_org_id"])
+    return None if is_dead(clerk_org_id) else clerk_org_id
+
+
+def is_dead(clerk_org_id: str) -> bool:
+    """Whether it is on record that the organization was deleted in Clerk."""
+    return Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id=clerk_org_id).exists()
 
 
 def _created_before(attempt: CreationAttempt, search: Search) -> ClerkOrganization | None:
@@ -104,9 +127,8 @@ def _created_before(attempt: CreationAttempt, search: Search) -> ClerkOrganizati
     if attempt.state == State.FAILED:
         return None
     if attempt.state == State.SUCCEEDED:
-        clerk_org_id = (attempt.answer or {})["clerk_org_id"]
-        dead = Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id=clerk_org_id)
-        return None if dead.exists() else get_clerk_org(clerk_org_id)
+        clerk_org_id = created_by(attempt)
+        return None if clerk_org_id is None else get_clerk_org(clerk_org_id)
     return search(attempt)
 
 

@@ -154,7 +154,7 @@ class _Planner:
         attempt = self.attempts.get(tenant.pk)
         if tenant.clerk_org_id is not None and not (attempt and is_unfinished(attempt)):
             return _decided(tenant, Action.SKIP, f"linked to {tenant.clerk_org_id} already")
-        marked = self.census.by_tenant.get(tenant.pk, [])
+        marked = [org for org in self.census.marked(tenant.pk, attempt) if org.id not in self.dead]
         if len(marked) > 1:
             names = ", ".join(organization.id for organization in marked)
             return _decided(
@@ -168,16 +168,9 @@ class _Planner:
         """The row of a tenant whose organization an earlier run has created."""
         if attempt is not None and attempt.state == State.SUCCEEDED:
             clerk_org_id = (attempt.answer or {})["clerk_org_id"]
-            if clerk_org_id in self.dead:
-                return None
-            return self._adopted(tenant, marked, f"{clerk_org_id} was created for it by an earlier run")
-        found = [self.census.by_attempt[attempt.marker]] if self._is_found(attempt) and attempt else marked
-        if not found:
-            return None
-        return self._adopted(tenant, found, f"{found[0].id} carries its marker")
-
-    def _is_found(self, attempt: CreationAttempt | None) -> bool:
-        return attempt is not None and attempt.marker in self.census.by_attempt
+            if clerk_org_id not in self.dead:
+                return self._adopted(tenant, marked, f"{clerk_org_id} was created for it by an earlier run")
+        return self._adopted(tenant, marked, f"{marked[0].id} carries its marker") if marked else None
 
     def _adopted(self, tenant: Tenant, found: Sequence[ClerkOrganization], reason: str) -> PlanRow:
         owner = found[0].created_by if found else None

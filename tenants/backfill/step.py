@@ -1,7 +1,7 @@
 """One tenant of a migration: its organization, its members, its link. Can be cut off and repeated."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,9 +20,17 @@ from clerk_integration.organizations import iter_clerk_memberships
 from tenants import attempts, sync, transitions
 from tenants.backfill.census import Census
 from tenants.backfill.members import Brought, bring_members
-from tenants.backfill.organization import Draft, adopt, attempt_for, create_or_find, is_unfinished
+from tenants.backfill.organization import (
+    Draft,
+    adopt,
+    attempt_for,
+    create_or_find,
+    created_by,
+    is_dead,
+    is_unfinished,
+)
 from tenants.backfill.plan import Action, PlanRow
-from tenants.exceptions import IdempotencyKeyInUse, TenantError
+from tenants.exceptions import IdempotencyKeyInUse, OrganizationDeleted, TenantError
 from tenants.models import CreationAttempt, Tenant
 
 logger = logging.getLogger(__name__)
@@ -98,11 +106,9 @@ def _migrate(row: PlanRow, draft: Draft, census: Census) -> Outcome:
     attempt = attempt_for(tenant.pk)
     if tenant.clerk_org_id is not None and not (attempt and is_unfinished(attempt)):
         return Outcome(tenant.pk, Result.SKIPPED, tenant.clerk_org_id, "linked meanwhile")
-    if attempt is None and row.organization is not None:
-        adopt(tenant.pk, row.organization)
-    elif attempt is not None:
+    if attempt is not None:
         _refuse_busy(attempt)
-    organization, created = _create_or_find(draft, census, tenant.pk)
+    organization, created = _patiently(tenant.pk, lambda: _adopt_or_create(row, draft, attempt, census))
     brought = bring_members(tenant.pk, organization, owner=draft.owner)
     _link(tenant, organization, brought)
     result = Result.CREATED if created else Result.ADOPTED
@@ -118,11 +124,32 @@ def _refuse_busy(attempt: CreationAttempt) -> None:
         raise attempts.in_progress(retry_after=attempts.IN_FLIGHT_SECONDS - age)
 
 
-def _create_or_find(draft: Draft, census: Census, tenant_id: int) -> tuple[ClerkOrganization, bool]:
+def _adopt_or_create(
+    row: PlanRow, draft: Draft, attempt: CreationAttempt | None, census: Census
+) -> tuple[ClerkOrganization, bool]:
+    """Adopt what was created for the tenant, by any sign of it; a row that is to adopt sends no POST."""
+    clerk_org_id = created_by(attempt) or _marked(row, attempt, census)
+    if clerk_org_id is not None:
+        return _adopt(row.tenant_id, attempt, clerk_org_id), False
+    if row.action is Action.ADOPT:
+        raise OrganizationDeleted(
+            "Its organization was deleted in Clerk meanwhile; run this again to create another one."
+        )
+    return create_or_find(draft, census.search)
+
+
+def _marked(row: PlanRow, attempt: CreationAttempt | None, census: Census) -> str | None:
+    """The organization with the tenant's marker, as the plan has it or a later listing."""
+    if row.organization is not None:
+        return row.organization.id
+    found = (organization.id for organization in census.marked(row.tenant_id, attempt))
+    return next((clerk_org_id for clerk_org_id in found if not is_dead(clerk_org_id)), None)
+
+
+def _adopt(tenant_id: int, attempt: CreationAttempt | None, clerk_org_id: str) -> ClerkOrganization:
     try:
-        return _patiently(draft, census)
+        return adopt(tenant_id, attempt, clerk_org_id)
     except ClerkNotFound as missing:
-        clerk_org_id = ((attempt_for(tenant_id) or CreationAttempt()).answer or {}).get("clerk_org_id")
         raise ClerkNotFound(
             f"{clerk_org_id}, which was created for it, is unknown to Clerk: deleted there, or the key is of"
             f" another instance. Run `sync_from_clerk --organization {clerk_org_id}` to record that it is"
@@ -130,14 +157,16 @@ def _create_or_find(draft: Draft, census: Census, tenant_id: int) -> tuple[Clerk
         ) from missing
 
 
-def _patiently(draft: Draft, census: Census) -> tuple[ClerkOrganization, bool]:
-    """Send again after a 429: the attempt is renewed when its turn has come."""
+def _patiently(
+    tenant_id: int, call: Callable[[], tuple[ClerkOrganization, bool]]
+) -> tuple[ClerkOrganization, bool]:
+    """Call again after a 429: an attempt is renewed when its turn has come."""
     for _ in range(RATE_LIMIT_TRIES - 1):
         try:
-            return create_or_find(draft, census.search)
+            return call()
         except ClerkRateLimited as limited:
-            logger.info("Tenant %s waits for its turn: %s", draft.tenant_id, limited)
-    return create_or_find(draft, census.search)
+            logger.info("Tenant %s waits for its turn: %s", tenant_id, limited)
+    return call()
 
 
 def _link(tenant: Tenant, organization: ClerkOrganization, brought: Brought) -> None:

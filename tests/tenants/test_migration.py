@@ -14,7 +14,9 @@ from django.core.management import CommandError, call_command
 from django.db.models import F
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from tenants import sync, transitions
 from tenants.backfill import queueing
+from tenants.backfill.organization import tenant_of
 from tenants.models import CreationAttempt, Installation, Membership, SyncRun, Tenant
 from tests.sandbox import SandboxControl
 from tests.workers import empty_queue, register_worker
@@ -276,6 +278,65 @@ def test_migration_with_a_restored_database_adopts_by_the_marker(
 
     assert (summary["code"], summary["adopted"]) == (0, 3)
     assert (len(organizations(sandbox)), len(memberships(sandbox))) == (3, 9)
+
+
+@pytest.mark.parametrize("options", [[], ["--enqueue"]])
+def test_migration_restored_to_a_refused_attempt_adopts_what_was_created_after_the_backup(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json], options: list[str]
+) -> None:
+    refused = refused_once(sandbox, three[0], migrate)
+    migrate()
+    restore(refused)
+
+    assert migrate("--dry-run")["adopt"] == 1
+    summary = do_jobs(migrate("--tenant", str(three[0].pk), *options))
+
+    assert (summary["code"], summary["run"].created, summary["run"].updated) == (0, 0, 1)
+    assert (len(organizations(sandbox)), len(memberships(sandbox))) == (3, 9)
+    assert not CreationAttempt.objects.exclude(answer__backfilled=True).exists()
+
+
+def test_migration_restored_to_a_dead_organization_adopts_its_successor(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    migrate("--limit", "1")
+    three[0].refresh_from_db()
+    dead = str(three[0].clerk_org_id)
+    transitions.unlink(three[0])
+    sandbox.api("DELETE", f"/organizations/{dead}")
+    sync.bury_organization(dead)
+    before = CreationAttempt.objects.get()
+    assert migrate()["created"] == 3
+    restore(before)
+
+    summary = migrate()
+
+    assert (summary["code"], summary["created"], summary["adopted"]) == (0, 0, 1)
+    assert len(organizations(sandbox)) == 3
+
+
+def refused_once(sandbox: SandboxControl, tenant: Tenant, migrate: Callable[..., Json]) -> CreationAttempt:
+    """Let Clerk refuse the tenant's organization."""
+    sandbox.fault("POST /v1/organizations", status=422)
+    assert migrate("--tenant", str(tenant.pk))["conflict"] == 1
+    attempt = CreationAttempt.objects.get()
+    assert attempt.state == "failed"
+    return attempt
+
+
+def restore(attempt: CreationAttempt) -> None:
+    """Bring the database back to the attempt as it was, before its tenant was linked."""
+    tenant = Tenant.objects.filter(pk=tenant_of(attempt))
+    Membership.objects.filter(tenant__in=tenant).update(clerk_membership_id=None)
+    tenant.update(clerk_org_id=None)
+    attempt.save()
+
+
+def do_jobs(summary: Json) -> Json:
+    """Do what the command has left to workers; return its summary, with its run as it is then."""
+    for job in ProcrastinateJob.objects.filter(task_name=queueing.MIGRATE_SLICE):
+        queueing.migrate_slice(**job.args)
+    return {**summary, "run": SyncRun.objects.get(pk=summary["run"])}
 
 
 def test_migration_goes_on_with_a_tenant_that_a_webhook_has_linked_already(
