@@ -47,14 +47,18 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """One tenant: what is to be done, with what, and why."""
+    """One tenant: what is to be done, with what, and why.
+
+    `organization_id` is the organization that carries the tenant's marker. No more than the id is
+    kept: it may be gone when the row's turn comes.
+    """
 
     tenant_id: int
     name: str
     action: Action
     reason: str
     draft: Draft | None = None
-    organization: ClerkOrganization | None = None
+    organization_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -175,9 +179,8 @@ class _Planner:
     def _adopted(self, tenant: Tenant, found: Sequence[ClerkOrganization], reason: str) -> PlanRow:
         owner = found[0].created_by if found else None
         draft = self._draft(tenant, owner or self._owner(tenant) or "")
-        return PlanRow(
-            tenant.pk, tenant.name, Action.ADOPT, reason, draft, organization=found[0] if found else None
-        )
+        organization_id = found[0].id if found else None
+        return PlanRow(tenant.pk, tenant.name, Action.ADOPT, reason, draft, organization_id)
 
     def _creation(self, tenant: Tenant) -> PlanRow:
         obstacle = self._obstacle(tenant)

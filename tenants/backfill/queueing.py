@@ -7,7 +7,6 @@ from typing import Any
 
 from procrastinate.types import JSONDict
 
-from clerk_integration.organizations import get_clerk_org
 from clerk_integration.pace import paced
 from tenants import slices, sync
 from tenants.backfill.census import Census
@@ -59,8 +58,8 @@ def migrate_slice(run_id: int, number: int, rows: Sequence[Mapping[str, Any]]) -
     """Carry out one slice of a plan; repeated, it does what is left. Raise ClerkError and ClerkIsDown."""
     run = SyncRun.objects.get(pk=run_id)
     record = MigrationRecord(run)
+    work = [_unpacked(row) for row in rows]
     with paced():
-        work = [_unpacked(row) for row in rows]
         census = _census_if_needed(work)
     try:
         carry_out(
@@ -87,13 +86,15 @@ def _census_if_needed(rows: Sequence[PlanRow]) -> Census:
 
 def _packed(row: PlanRow) -> dict[str, Any]:
     draft = None if row.draft is None else asdict(row.draft)
-    organization_id = None if row.organization is None else row.organization.id
-    return {"name": row.name, "action": row.action.value, "draft": draft, "organization_id": organization_id}
+    return {
+        "name": row.name,
+        "action": row.action.value,
+        "draft": draft,
+        "organization_id": row.organization_id,
+    }
 
 
 def _unpacked(packed: Mapping[str, Any]) -> PlanRow:
     draft = Draft(**packed["draft"])
-    organization_id = packed["organization_id"]
-    organization = None if organization_id is None else get_clerk_org(organization_id)
     action = Action(packed["action"])
-    return PlanRow(draft.tenant_id, packed["name"], action, "", draft, organization)
+    return PlanRow(draft.tenant_id, packed["name"], action, "", draft, packed["organization_id"])

@@ -140,8 +140,8 @@ def _adopt_or_create(
 
 def _marked(row: PlanRow, attempt: CreationAttempt | None, census: Census) -> str | None:
     """The organization with the tenant's marker, as the plan has it or a later listing."""
-    if row.organization is not None:
-        return row.organization.id
+    if row.organization_id is not None:
+        return row.organization_id
     found = (organization.id for organization in census.marked(row.tenant_id, attempt))
     return next((clerk_org_id for clerk_org_id in found if not is_dead(clerk_org_id)), None)
 

@@ -315,6 +315,25 @@ def test_migration_restored_to_a_dead_organization_adopts_its_successor(
     assert len(organizations(sandbox)) == 3
 
 
+def test_enqueued_migration_reports_an_organization_that_was_deleted_meanwhile_and_does_the_rest(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    migrate()
+    gone = str(Tenant.objects.get(pk=three[1].pk).clerk_org_id)
+    CreationAttempt.objects.all().delete()
+    Membership.objects.update(clerk_membership_id=None)
+    Tenant.objects.update(clerk_org_id=None)
+    enqueued = migrate("--enqueue")
+    sandbox.api("DELETE", f"/organizations/{gone}")
+
+    run = do_jobs(enqueued)["run"]
+
+    assert (run.state, run.updated, run.failed) == ("failed", 2, 1)
+    assert run.error.startswith(f"tenant {three[1].pk}: {gone}, which was created for it, is unknown")
+    assert Tenant.objects.exclude(clerk_org_id=None).count() == 2
+    assert migrate()["created"] == 1
+
+
 def refused_once(sandbox: SandboxControl, tenant: Tenant, migrate: Callable[..., Json]) -> CreationAttempt:
     """Let Clerk refuse the tenant's organization."""
     sandbox.fault("POST /v1/organizations", status=422)

@@ -90,8 +90,7 @@ class Command(DatabaseCommand):
             for row in plan.rows:
                 progress.note(f"{row.action:<9}tenant {row.tenant_id} ({row.name}): {row.reason}")
                 conflict = row.reason if row.action is Action.CONFLICT else ""
-                organization = row.organization.id if row.organization else ""
-                lines.writerow([row.tenant_id, row.action.value, organization, conflict])
+                lines.writerow([row.tenant_id, row.action.value, row.organization_id or "", conflict])
         progress.finish({"dry_run": True, "tenants": len(plan.rows), **plan.counts})
         if plan.counts[Action.CONFLICT]:
             raise CommandError(f"{plan.counts[Action.CONFLICT]} conflicts; nothing was changed.")
