@@ -296,12 +296,16 @@ class SyncRunPage(models.Model):
 
 
 class SyncRunSlice(models.Model):
-    """A slice of a run that workers share: one job. `broken` says that its listing moved under it."""
+    """A slice of a run that workers share: one job. `broken` says that its listing moved under it.
+
+    `outcomes` says what became of its items, by their ids; a `problem` among them is a line for a person.
+    """
 
     run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="slices")
     part = models.CharField(max_length=16)
     number = models.PositiveIntegerField()
     broken = models.BooleanField(default=False)
+    outcomes = models.JSONField(default=dict, blank=True)
     closed_at = models.DateTimeField(null=True)
 
     class Meta:

@@ -6,7 +6,8 @@ what comes next.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.db import transaction
@@ -33,12 +34,20 @@ WHERE job.queue_name = %(queue)s AND job.status IN ('todo', 'doing')
   AND (job.args ->> 'run_id')::bigint = run.id
 """
 
+PROBLEMS = """
+coalesce((
+    SELECT string_agg(outcome.value ->> 'problem' || E'\\n', ''
+                      ORDER BY slice.number, length(outcome.key), outcome.key)
+    FROM sync_run_slices AS slice, jsonb_each(slice.outcomes) AS outcome
+    WHERE slice.run_id = run.id AND outcome.value ->> 'problem' <> ''), '')
+"""
+
 END_ABANDONED = f"""
 WITH slices AS MATERIALIZED (
     SELECT run_id, count(*) AS of, count(closed_at) AS done FROM sync_run_slices GROUP BY run_id)
 UPDATE sync_runs AS run
 SET state = 'failed', finished_at = clock_timestamp(),
-    error = run.error || format(%(error)s, slices.of - slices.done, slices.of)
+    error = run.error || {PROBLEMS} || format(%(error)s, slices.of - slices.done, slices.of)
 FROM slices
 WHERE slices.run_id = run.id AND run.state = 'running' AND NOT EXISTS ({UNFINISHED})
 RETURNING run.id
@@ -89,6 +98,20 @@ def close(run_id: int, part: str, number: int, *, broken: bool = False) -> bool:
     slices = SyncRunSlice.objects.filter(run_id=run_id, part=part)
     slices.filter(number=number, closed_at=None).update(closed_at=Now(), broken=broken)
     return not slices.filter(closed_at=None).exists()
+
+
+@contextmanager
+def unclosed(run_id: int, part: str, number: int) -> Iterator[SyncRunSlice | None]:
+    """Hold a slice for the transaction that the block is; None when it is closed, so that all is said."""
+    slices = SyncRunSlice.objects.filter(run_id=run_id, part=part, number=number, closed_at=None)
+    with transaction.atomic():
+        yield slices.select_for_update().first()
+
+
+def problems_of(run_id: int) -> str:
+    """Return the lines for a person that the outcomes of a run's slices hold, in the slices' order."""
+    [(problems,)] = query(f"SELECT {PROBLEMS} FROM sync_runs AS run WHERE run.id = %(run)s", run=run_id)
+    return str(problems)
 
 
 def waiting_runs(kind: SyncRun.Kind) -> list[int]:

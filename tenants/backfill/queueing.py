@@ -12,7 +12,7 @@ from tenants import slices, sync
 from tenants.backfill.census import Census
 from tenants.backfill.organization import Draft, attempts_for
 from tenants.backfill.plan import Action, Plan, PlanRow
-from tenants.backfill.record import MigrationRecord, conclude
+from tenants.backfill.record import MigrationRecord, SliceRecord, conclude
 from tenants.backfill.run import Report, carry_out, census_of
 from tenants.backfill.step import migrate
 from tenants.models import CreationAttempt, SyncRun
@@ -55,9 +55,12 @@ def enqueue(plan: Plan, *, report: Report) -> SyncRun:
 
 
 def migrate_slice(run_id: int, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Carry out one slice of a plan; repeated, it does what is left. Raise ClerkError and ClerkIsDown."""
-    run = SyncRun.objects.get(pk=run_id)
-    record = MigrationRecord(run)
+    """Carry out one slice of a plan; repeated, it does what is left, and each tenant counts once.
+
+    Writes and calls Clerk as the steps do; writes the slice's outcomes and `sync_runs`. Raise
+    ClerkError and ClerkIsDown.
+    """
+    record = SliceRecord(SyncRun.objects.get(pk=run_id), PART, number)
     work = [_unpacked(row) for row in rows]
     with paced():
         census = _census_if_needed(work)
@@ -71,7 +74,6 @@ def migrate_slice(run_id: int, number: int, rows: Sequence[Mapping[str, Any]]) -
         )
     finally:
         record.save()
-    record.save_problems()
     if slices.close(run_id, PART, number):
         conclude(run_id)
 

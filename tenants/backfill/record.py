@@ -2,12 +2,13 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from django.db.models import Value
 from django.db.models.functions import Concat, Now
 
-from tenants import runs
+from tenants import runs, slices
 from tenants.backfill.step import Outcome, Result
 from tenants.cursors import execute
 from tenants.models import SyncRun
@@ -24,6 +25,9 @@ COLUMNS = {
 }
 """Where `SyncRun` counts what became of tenants; of the failed, `cursor` says how many are conflicts."""
 
+MADE = frozenset({Result.CREATED.value, Result.ADOPTED.value})
+"""What stays true of a tenant, whatever a repeated slice says: that it found the tenant linked."""
+
 ADD = """
 UPDATE sync_runs SET
     created = created + %(created)s, updated = updated + %(updated)s,
@@ -36,7 +40,7 @@ WHERE id = %(run)s
 
 
 class MigrationRecord:
-    """Counts outcomes and adds them to the run once a second; other processes may add to it as well."""
+    """Counts outcomes and adds them to the run once a second, where no slice keeps them."""
 
     def __init__(self, run: SyncRun) -> None:
         self.run = run
@@ -55,28 +59,22 @@ class MigrationRecord:
 
     def add(self, outcome: Outcome) -> None:
         """Count an outcome. Writes `sync_runs` when that is due."""
-        self._unsaved[COLUMNS[outcome.result]] += 1
-        self._unsaved["conflict"] += outcome.result is Result.CONFLICT
-        self._unsaved["members_refused"] += len(outcome.member_problems)
+        kept = _kept(outcome)
+        self._unsaved.update(_counted([kept]))
         if outcome.failed:
             self.failed += 1
-            self._problems.append(f"tenant {outcome.tenant_id}: {outcome.message}\n")
+            self._problems.append(f"{kept['problem']}\n")
         if time.monotonic() - self._saved_at >= SAVE_SECONDS:
             self.save()
 
     def save(self) -> None:
         """Add what is counted since the last time to the run. Writes `sync_runs`."""
-        if self._unsaved:
-            names = {*COLUMNS.values(), "conflict", "members_refused"}
-            execute(ADD, run=self.run.pk, **{name: self._unsaved[name] for name in names})
+        _add(self.run.pk, self._unsaved)
         self._unsaved.clear()
         self._saved_at = time.monotonic()
 
     def save_problems(self) -> None:
-        """Name the tenants that a person must look at. Writes `sync_runs`.
-
-        Apart from the counts: a slice that is tried again would name them twice.
-        """
+        """Name the tenants that a person must look at. Writes `sync_runs`."""
         if self._problems:
             lines = Value("".join(self._problems))
             SyncRun.objects.filter(pk=self.run.pk).update(error=Concat("error", lines))
@@ -91,19 +89,86 @@ class MigrationRecord:
         return self.run
 
 
+class SliceRecord:
+    """The outcomes of one slice of a run, kept with the slice, so that each tenant counts once.
+
+    A slice is repeated when Clerk failed, or when its worker died: of a tenant, the last outcome
+    counts, but nothing takes back that its organization was made. What comes late, when somebody
+    else has closed the slice, is not counted.
+    """
+
+    def __init__(self, run: SyncRun, part: str, number: int) -> None:
+        self._slice = (run.pk, part, number)
+        self._unsaved: dict[str, Mapping[str, Any]] = {}
+        self._saved_at = time.monotonic()
+
+    def add(self, outcome: Outcome) -> None:
+        """Keep an outcome. Writes the slice and `sync_runs` when that is due."""
+        self._unsaved[str(outcome.tenant_id)] = _kept(outcome)
+        if time.monotonic() - self._saved_at >= SAVE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Keep the outcomes since the last time, and bring the run's counts level, in one transaction."""
+        with slices.unclosed(*self._slice) as kept:
+            if kept is not None and self._unsaved:
+                before = _counted(kept.outcomes.values())
+                kept.outcomes |= {
+                    tenant_id: outcome
+                    for tenant_id, outcome in self._unsaved.items()
+                    if outcome["result"] in MADE or not _is_made(kept.outcomes.get(tenant_id))
+                }
+                kept.save(update_fields=["outcomes"])
+                change = _counted(kept.outcomes.values())
+                change.subtract(before)
+                _add(kept.run_id, change)
+        self._unsaved.clear()
+        self._saved_at = time.monotonic()
+
+
+def _kept(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as a slice keeps it."""
+    return {
+        "result": outcome.result.value,
+        "members_refused": len(outcome.member_problems),
+        "problem": f"tenant {outcome.tenant_id}: {outcome.message}" if outcome.failed else "",
+    }
+
+
+def _is_made(kept: Mapping[str, Any] | None) -> bool:
+    return kept is not None and kept["result"] in MADE
+
+
+def _counted(outcomes: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """How often each of the counts of `ADD` is met."""
+    counts: Counter[str] = Counter()
+    for outcome in outcomes:
+        counts[COLUMNS[Result(outcome["result"])]] += 1
+        counts["conflict"] += outcome["result"] == Result.CONFLICT
+        counts["members_refused"] += outcome["members_refused"]
+    return counts
+
+
+def _add(run_id: int, counts: Counter[str]) -> None:
+    if any(counts.values()):
+        names = {*COLUMNS.values(), "conflict", "members_refused"}
+        execute(ADD, run=run_id, **{name: counts[name] for name in names})
+
+
 def conclude(run_id: int, *, interrupted: bool = False, error: str = "") -> None:
     """End a run, whoever did its work: failed when a person must look at anything. Writes `sync_runs`.
 
     `error` is what ended it early; a run that was interrupted can be gone on with, whatever failed.
     """
     run = SyncRun.objects.get(pk=run_id)
+    problems = slices.problems_of(run_id)
     state = SyncRun.State.COMPLETED
     if interrupted and not error:
         state = SyncRun.State.INTERRUPTED
-    elif error or run.error or run.failed:
+    elif error or run.error or problems or run.failed:
         state = SyncRun.State.FAILED
     running = SyncRun.objects.filter(pk=run_id, state=SyncRun.State.RUNNING)
-    running.update(state=state, error=Concat("error", Value(error)), finished_at=Now())
+    running.update(state=state, error=Concat("error", Value(problems + error)), finished_at=Now())
 
 
 def counts_of(run: SyncRun) -> Mapping[str, int]:

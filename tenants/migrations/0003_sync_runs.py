@@ -62,6 +62,7 @@ class Migration(migrations.Migration):
                 ('part', models.CharField(max_length=16)),
                 ('number', models.PositiveIntegerField()),
                 ('broken', models.BooleanField(default=False)),
+                ('outcomes', models.JSONField(blank=True, default=dict)),
                 ('closed_at', models.DateTimeField(null=True)),
                 ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='slices', to='tenants.syncrun')),
             ],

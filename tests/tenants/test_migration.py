@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.db.models import F
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from tenants import sync, transitions
+from clerk_integration.exceptions import ClerkMisconfigured
+from tenants import slices, sync, transitions
 from tenants.backfill import queueing
 from tenants.backfill.organization import tenant_of
 from tenants.models import CreationAttempt, Installation, Membership, SyncRun, Tenant
@@ -332,6 +335,60 @@ def test_enqueued_migration_reports_an_organization_that_was_deleted_meanwhile_a
     assert run.error.startswith(f"tenant {three[1].pk}: {gone}, which was created for it, is unknown")
     assert Tenant.objects.exclude(clerk_org_id=None).count() == 2
     assert migrate()["created"] == 1
+
+
+def test_enqueued_migration_counts_a_tenant_that_succeeds_in_the_repeat_as_that_only(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    run_id = cut_off_after_a_refusal(sandbox, migrate)
+    run = SyncRun.objects.get(pk=run_id)
+    assert (run.state, run.failed, run.cursor["conflict"], run.error) == ("running", 1, 1, "")
+
+    do_jobs({"run": run_id})
+
+    watched = migrate("--follow", str(run_id))
+    assert (watched["state"], watched["code"], watched["created"]) == ("completed", 0, 3)
+    assert (watched["failed"], watched["conflict"], watched["skipped"]) == (0, 0, 0)
+
+
+def test_enqueued_migration_counts_a_slice_once_that_was_done_and_not_closed(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    Membership.objects.filter(tenant=three[2], role="member").update(clerk_user_id="user_ghost")
+    once = do_jobs(migrate("--enqueue"))["run"]
+    once.slices.update(closed_at=None)
+    SyncRun.objects.update(state="running", error="", finished_at=None)
+
+    twice = do_jobs({"run": once.pk})["run"]
+
+    assert (once.created, once.unchanged, once.cursor["members_refused"]) == (3, 0, 1)
+    assert (twice.created, twice.unchanged, twice.cursor["members_refused"]) == (3, 0, 1)
+    assert (twice.state, twice.error) == ("failed", once.error)
+    assert len(once.error.splitlines()) == 1
+
+
+def test_enqueued_migration_that_workers_gave_up_names_the_tenants_that_failed(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
+) -> None:
+    run_id = cut_off_after_a_refusal(sandbox, migrate)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'failed'")
+
+    assert slices.end_abandoned_runs() == 1
+
+    first, second = SyncRun.objects.get(pk=run_id).error.splitlines()
+    assert re.match(r"tenant \d+: ", first)
+    assert "1 of 1 slices open" in second
+
+
+def cut_off_after_a_refusal(sandbox: SandboxControl, migrate: Callable[..., Json]) -> int:
+    """Begin a slice of which Clerk refuses one tenant, and then our key; return the run."""
+    sandbox.fault("POST /v1/organizations", status=422)
+    sandbox.fault("POST /v1/organizations", status=401)
+    run_id = int(migrate("--enqueue")["run"])
+    with pytest.raises(ClerkMisconfigured):
+        do_jobs({"run": run_id})
+    return run_id
 
 
 def refused_once(sandbox: SandboxControl, tenant: Tenant, migrate: Callable[..., Json]) -> CreationAttempt:
