@@ -11,6 +11,7 @@ from clerk_integration.exceptions import ClerkError, InvalidClerkId
 from clerk_integration.ids import validate_org_id
 from clerk_integration.organizations import get_clerk_orgs
 from clerk_integration.pace import paced
+from tenants import runs
 from tenants.absorption import reasons_against
 from tenants.exceptions import TenantError
 from tenants.models import SyncRun, Tenant, Tombstone
@@ -61,20 +62,23 @@ def read_links(path: Path) -> tuple[list[Link], int]:
 def link_all(links: Sequence[Link], *, stopping: Event, report: Callable[[Linked], None]) -> None:
     """Link one after the other, each committed for itself; `report` hears of each.
 
-    Writes and calls Clerk as `TenantService.link_to_clerk_org`, and a row in `sync_runs`. Ends early
-    when `stopping` is set.
+    Writes and calls Clerk as `TenantService.link_to_clerk_org`, and a row in `sync_runs`, which ends
+    as failed with whatever is raised. Ends early when `stopping` is set.
     """
-    run = SyncRun.objects.create(kind=SyncRun.Kind.LINK)
     failed = made = 0
-    with paced():
-        for link in links:
-            if stopping.is_set():
-                break
-            linked = _link(link)
-            failed, made = failed + bool(linked.error), made + (not linked.error)
-            report(linked)
-    state = SyncRun.State.COMPLETED if made + failed == len(links) else SyncRun.State.INTERRUPTED
-    SyncRun.objects.filter(pk=run.pk).update(state=state, created=made, failed=failed, finished_at=Now())
+    with runs.carried_out_here(SyncRun.Kind.LINK) as run, paced():
+        ours = SyncRun.objects.filter(pk=run.pk)
+        try:
+            for link in links:
+                if stopping.is_set():
+                    break
+                linked = _link(link)
+                failed, made = failed + bool(linked.error), made + (not linked.error)
+                report(linked)
+        finally:
+            ours.update(created=made, failed=failed)
+        state = SyncRun.State.COMPLETED if made + failed == len(links) else SyncRun.State.INTERRUPTED
+        ours.update(state=state, finished_at=Now())
 
 
 def _link(link: Link) -> Linked:

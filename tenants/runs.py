@@ -6,6 +6,9 @@ nothing else closes or reuses; a process that dies loses it, however it dies. A 
 sessions to others between transactions (pgbouncer in transaction mode) breaks such locks, so
 DATABASE_URL must not lead through one for commands and workers. Even then no two runs mix: every page
 is recorded on the condition that the run is still its holder's.
+
+Migrations and links may run at the same time: each holds a lock of its own, in the same way, which
+tells the next one that its process is alive.
 """
 
 import getpass
@@ -17,8 +20,9 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.models import F
-from django.db.models.functions import Now
+from django.db.backends.utils import CursorWrapper
+from django.db.models import F, Value
+from django.db.models.functions import Concat, Now
 
 from clerk_integration.exceptions import ClerkError, ClerkUnavailable
 from tenants.cursors import execute, query
@@ -30,6 +34,9 @@ TRANSIENT = (ClerkUnavailable, DatabaseError, InterfaceError)
 
 RUN_LOCK = 0x636C6B03
 """Key of the advisory lock of full syncs; any constant of ours will do."""
+
+PROCESS_LOCK = 0x636C6B04
+"""First key of the advisory lock of a run that one process carries out; any constant of ours will do."""
 
 RESUME_WITHIN = timedelta(hours=1)
 """How old a run may be that is resumed: what its pages said is as old."""
@@ -48,6 +55,41 @@ TAKE_OVER = """
 UPDATE sync_runs SET holder = %(holder)s
 WHERE id = %(run)s AND state = 'running' AND starts_with(holder, %(expected)s) RETURNING id
 """
+
+# A lock with two keys has integers, and the id of a run may be larger.
+LOCK_FREE = """
+SELECT id FROM unnest(%s::bigint[]) AS id WHERE pg_try_advisory_lock(%s, mod(id, 2147483648)::integer)
+"""
+
+RESERVE = """
+WITH reserved AS MATERIALIZED (SELECT nextval(pg_get_serial_sequence('sync_runs', 'id')) AS id)
+SELECT id, pg_advisory_lock(%s, mod(id, 2147483648)::integer) FROM reserved
+"""
+
+DIED = "Its process ended without a word."
+
+
+@contextmanager
+def carried_out_here(kind: SyncRun.Kind, **cursor: Any) -> Iterator[SyncRun]:
+    """Put a run on record that the block carries out; several may be at work at the same time.
+
+    The run's lock is held from before its row is there, so that a run of this kind that says
+    `running`, has no slices and whose lock is free has lost its process: those are recorded as
+    interrupted first. What the block raises ends the run as failed. Writes `sync_runs`.
+    """
+    with _own_session() as session:
+        _interrupt_dead(kind, session)
+        session.execute(RESERVE, [PROCESS_LOCK])
+        run_id, _ = session.fetchone()
+        run = SyncRun.objects.create(pk=run_id, kind=kind, holder=this_process(), cursor=cursor)
+        try:
+            yield run
+        except BaseException as error:
+            running = SyncRun.objects.filter(pk=run_id, state=SyncRun.State.RUNNING)
+            said = Concat("error", Value(f"{type(error).__name__}: {error}"))
+            with suppress(DatabaseError):  # It is what has ended the run, perhaps.
+                running.update(state=SyncRun.State.FAILED, error=said, finished_at=Now())
+            raise
 
 
 @contextmanager
@@ -168,6 +210,30 @@ def _session_lock(statement: str) -> Iterator[None]:
                 cursor.execute("SELECT pg_advisory_unlock_all()")
     finally:
         session.close()
+
+
+@contextmanager
+def _own_session() -> Iterator[CursorWrapper]:
+    """A session of our own, whose advisory locks end with the block, or with the process."""
+    session = connection.copy()
+    try:
+        with session.cursor() as cursor:
+            try:
+                yield cursor
+            finally:
+                # A session ends some time after it is closed; who comes next must not find the lock taken.
+                with suppress(DatabaseError):
+                    cursor.execute("SELECT pg_advisory_unlock_all()")
+    finally:
+        session.close()
+
+
+def _interrupt_dead(kind: SyncRun.Kind, session: CursorWrapper) -> None:
+    running = SyncRun.objects.filter(kind=kind, state=SyncRun.State.RUNNING, slices=None)
+    session.execute(LOCK_FREE, [list(running.values_list("pk", flat=True)), PROCESS_LOCK])
+    # Asked again under the locks: one may have ended in between, or have been handed to workers.
+    dead = running.filter(pk__in=[run_id for (run_id,) in session.fetchall()])
+    dead.update(state=SyncRun.State.INTERRUPTED, error=Concat("error", Value(DIED)), finished_at=Now())
 
 
 def _interrupt_running() -> None:

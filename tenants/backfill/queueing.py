@@ -38,18 +38,18 @@ def enqueue(plan: Plan, *, report: Report) -> SyncRun:
     """
     work = [row for row in plan.rows if row.draft is not None]
     cut = [work[start : start + SLICE] for start in range(0, len(work), SLICE)]
-    record = MigrationRecord.begin(len(plan.rows))
-    for row in plan.rows:
-        if row.draft is None:
-            outcome = migrate(row, plan.census)
-            record.add(outcome)
-            report(outcome)
-    record.save()
-    record.save_problems()
-    arguments: list[JSONDict] = [{"rows": [_packed(row) for row in rows]} for rows in cut]
-    slices.hand_out(record.run, slices.Part(PART, MIGRATE_SLICE, arguments))
-    if not work:
-        conclude(record.run.pk)
+    with MigrationRecord.begin(len(plan.rows)) as record:
+        for row in plan.rows:
+            if row.draft is None:
+                outcome = migrate(row, plan.census)
+                record.add(outcome)
+                report(outcome)
+        record.save()
+        record.save_problems()
+        arguments: list[JSONDict] = [{"rows": [_packed(row) for row in rows]} for rows in cut]
+        slices.hand_out(record.run, slices.Part(PART, MIGRATE_SLICE, arguments))
+        if not work:
+            conclude(record.run.pk)
     record.run.refresh_from_db()
     return record.run
 

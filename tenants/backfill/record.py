@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from django.db.models import Value
@@ -50,12 +51,19 @@ class MigrationRecord:
         self._saved_at = time.monotonic()
 
     @classmethod
-    def begin(cls, tenants: int) -> "MigrationRecord":
-        """Put a new run on record. Writes `sync_runs`."""
-        run = SyncRun.objects.create(
-            kind=SyncRun.Kind.MIGRATION, holder=runs.this_process(), cursor={"tenants": tenants}
-        )
-        return cls(run)
+    @contextmanager
+    def begin(cls, tenants: int) -> Iterator["MigrationRecord"]:
+        """Put a new run on record, which this process carries out for as long as the block takes.
+
+        Writes `sync_runs`, as `runs.carried_out_here`.
+        """
+        with runs.carried_out_here(SyncRun.Kind.MIGRATION, tenants=tenants) as run:
+            record = cls(run)
+            try:
+                yield record
+            finally:
+                record.save()
+                record.save_problems()
 
     def add(self, outcome: Outcome) -> None:
         """Count an outcome. Writes `sync_runs` when that is due."""

@@ -3,11 +3,15 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 
+from tenants import runs
+from tenants.linking import Link as LinkLine
+from tenants.linking import Linked, link_all
 from tenants.models import SyncRun, Tenant
 from tenants.services import sync_clerk_org_to_db
 from tests.sandbox import SandboxControl
@@ -151,3 +155,40 @@ def test_link_with_a_wrong_key_says_so(
     settings.CLERK_SECRET_KEY = "sk_test_wrong"
 
     assert "does not accept CLERK_SECRET_KEY" in refusal(link, (tenant.pk, clerk_org_id))
+
+
+def test_link_records_runs_without_a_process_as_interrupted_and_leaves_the_others(
+    link: Link, pair: Callable[[], tuple[Tenant, str]]
+) -> None:
+    tenant, clerk_org_id = pair()
+    dead = SyncRun.objects.create(kind="link")
+    of_another_kind = SyncRun.objects.create(kind="migration")
+    of_workers = SyncRun.objects.create(kind="link")
+    of_workers.slices.create(part="links", number=0)
+
+    with runs.carried_out_here(SyncRun.Kind.LINK) as alive:
+        link((tenant.pk, clerk_org_id))
+
+        states = dict(SyncRun.objects.order_by("pk").values_list("pk", "state"))
+    assert states.pop(dead.pk) == "interrupted"
+    assert {states.pop(run.pk) for run in (of_another_kind, of_workers, alive)} == {"running"}
+    assert list(states.values()) == ["completed"]
+    assert SyncRun.objects.get(pk=dead.pk).error == "Its process ended without a word."
+
+
+def test_link_that_breaks_off_ends_its_run_with_what_it_has_done(
+    pair: Callable[[], tuple[Tenant, str]],
+) -> None:
+    (first, org), (second, other) = pair(), pair()
+
+    def report(linked: Linked) -> None:
+        raise BrokenPipeError("nobody reads")
+
+    links = [LinkLine(2, first.pk, org), LinkLine(3, second.pk, other)]
+    with pytest.raises(BrokenPipeError):
+        link_all(links, stopping=Event(), report=report)
+
+    run = SyncRun.objects.get()
+    assert (run.state, run.created, run.failed) == ("failed", 1, 0)
+    assert run.error == "BrokenPipeError: nobody reads"
+    assert run.finished_at is not None

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
+from django.core.management import call_command
 from django.db import connection, transaction
 
-from tenants.models import CreationAttempt, Membership, Tenant
+from tenants.models import CreationAttempt, Membership, SyncRun, Tenant
+from tenants.runs import PROCESS_LOCK
 from tenants.sync import WRITERS_LOCK
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import OLD_MEMBERS, OLD_TENANTS
@@ -197,6 +199,38 @@ def all_organizations(sandbox: SandboxControl) -> list[dict[str, Any]]:
         for offset in range(0, max(1, total(sandbox, "/organizations")), 500)
         for organization in sandbox.api("GET", "/organizations", limit=500, offset=offset)["data"]
     ]
+
+
+def test_migration_that_was_killed_is_recorded_as_interrupted_by_the_next_and_not_while_it_lives(
+    sandbox: SandboxControl, start: Callable[[], Child], legacy: Callable[..., Tenant]
+) -> None:
+    legacy("Held", {str(sandbox.user()["id"]): "owner"})
+    child = hold_reply_of_organization(sandbox, start)
+    first = SyncRun.objects.get()
+    other = legacy("Other", {str(sandbox.user()["id"]): "owner"})
+
+    call_command("migrate_tenants_to_clerk", "--tenant", str(other.pk))
+    first.refresh_from_db()
+    assert (SyncRun.objects.count(), first.state, first.error) == (2, "running", "")
+
+    child.kill()
+    child.wait()
+    wait_for(lambda: count_locks(PROCESS_LOCK) == 0)
+    call_command("migrate_tenants_to_clerk", "--tenant", str(other.pk), "--enqueue")
+    first.refresh_from_db()
+    assert (first.state, first.error) == ("interrupted", "Its process ended without a word.")
+    assert first.finished_at is not None
+    assert SyncRun.objects.filter(state="completed").count() == 2
+
+
+def count_locks(key: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+            " WHERE datname = current_database() AND locktype = 'advisory' AND classid = %s",
+            [key],
+        )
+        return int(cursor.fetchone()[0])
 
 
 @pytest.mark.slow

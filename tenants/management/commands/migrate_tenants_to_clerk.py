@@ -108,8 +108,11 @@ class Command(DatabaseCommand):
     def _carry_out(self, plan: Plan, progress: CommandProgress, options: dict[str, Any]) -> None:
         ending = ""
         # The report first: what is on record as running must have somebody who ends it.
-        with _report_to(options["report"]) as lines, stop_on_signals() as stopping:
-            record = MigrationRecord.begin(len(plan.rows))
+        with (
+            _report_to(options["report"]) as lines,
+            stop_on_signals() as stopping,
+            MigrationRecord.begin(len(plan.rows)) as record,
+        ):
             progress.start(len(plan.rows), "tenants")
 
             def report(outcome: Outcome) -> None:
