@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 
 from clerk_integration.exceptions import InvalidClerkId
 from clerk_integration.ids import validate_user_id
+from tenants import sync
 from tenants.cursors import execute, query
 from tenants.exceptions import InvalidFile
 from tenants.models import SyncRun, Tenant
@@ -136,6 +137,9 @@ def import_tenants(path: Path, *, dry_run: bool, advance: Callable[[int], None])
 
 
 def _merge() -> Imported:
+    # Before any row is locked: from here to the end no tenant is linked, so none gets members that
+    # are Clerk's to say. Not earlier, for reading the file may take long.
+    sync.share_writers_lock()
     [(tenants, members)] = query(_COUNT)
     [(tenants_created,)] = query(_INSERT_TENANTS)
     [(members_created,)] = query(_INSERT_MEMBERS)

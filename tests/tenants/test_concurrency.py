@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from threading import Barrier, Event
 from typing import Any
 
@@ -11,11 +12,14 @@ import pytest
 from django.db import DatabaseError, connection, connections, transaction
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
+from clerk_integration.organizations import get_clerk_org
 from tenants import freshness, signals, sync, transitions
+from tenants.importing import import_tenants
 from tenants.models import CreationAttempt, Membership, SyncRun, Tenant, Tombstone
 from tenants.pages import RunPage
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
+from tests.workers import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -272,3 +276,40 @@ def test_a_primary_that_moves_while_its_user_is_synced_does_not_deadlock() -> No
     together(move, write)
 
     assert Membership.objects.filter(is_primary=True).get().tenant_id == first.pk
+
+
+def test_link_waits_for_an_import_that_is_adding_members_to_its_tenant(
+    sandbox: SandboxControl, tmp_path: Path
+) -> None:
+    path = tmp_path / "tenants.csv"
+    path.write_text("external_id,name,user_id,role\na1,Old,user_1,owner\nb2,Acme,user_2,owner\n")
+    first = Tenant.objects.create(name="Old", external_id="a1")
+    tenant = Tenant.objects.create(name="Acme", external_id="b2")
+    organization = get_clerk_org(sandbox.organization("Acme", sandbox.user()["id"])["id"])
+
+    def link() -> bool:
+        """Whether the member was there when the tenant was linked."""
+        transitions.link(tenant, organization, [], listed_at=sync.clock(), complete=False)
+        return Membership.objects.filter(tenant=tenant).exists()
+
+    with ThreadPoolExecutor(2) as pool:
+        with transaction.atomic():  # The import meets this member first, and waits with its snapshot taken.
+            Membership.objects.create(tenant=first, clerk_user_id="user_1", role="owner")
+            importing = pool.submit(
+                in_own_connection, lambda: import_tenants(path, dry_run=False, advance=lambda lines: None)
+            )
+            wait_until(lambda: count_waiting() == 1)
+            linking = pool.submit(in_own_connection, link)
+            wait_until(lambda: count_waiting() == 2 or linking.done())
+        assert importing.result().members_created == 1
+        assert linking.result()
+
+
+def count_waiting() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE datname = current_database() AND NOT granted"
+        )
+        return int(cursor.fetchone()[0])
