@@ -195,21 +195,12 @@ def this_process() -> str:
 
 @contextmanager
 def _session_lock(statement: str) -> Iterator[None]:
-    session = connection.copy()
-    try:
-        with session.cursor() as cursor:
-            cursor.execute(statement, [RUN_LOCK])
-            [taken] = cursor.fetchone()
+    with _own_session() as session:
+        session.execute(statement, [RUN_LOCK])
+        [taken] = session.fetchone()
         if not taken:
             raise SyncAlreadyRunning(_who_runs())
-        try:
-            yield
-        finally:
-            # A session ends some time after it is closed; who comes next must not find the lock taken.
-            with suppress(DatabaseError), session.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock_all()")
-    finally:
-        session.close()
+        yield
 
 
 @contextmanager
