@@ -5,6 +5,10 @@ that lies in the environment or in `.env` must never be used by a test.
 """
 
 import os
+import signal
+
+# What a shell has started in the background ignores Ctrl-C, and so would the commands that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["DEBUG"] = "true"
 os.environ["SECRET_KEY"] = "tests-only"
