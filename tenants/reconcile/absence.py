@@ -26,11 +26,6 @@ Member = tuple[int, str, str]
 
 END_AT_ONCE = 500
 
-LISTED = """
-WITH listed AS MATERIALIZED (
-    SELECT unnest(ids) AS id FROM sync_run_pages WHERE run_id = %(run)s AND listing = %(listing)s)
-"""
-
 OLD_ORGANIZATIONS = """
 FROM tenants
 WHERE clerk_org_id IS NOT NULL AND deleted_at IS NULL
@@ -55,25 +50,23 @@ WHERE memberships.is_active AND memberships.clerk_membership_id IS NOT NULL
   AND tenants.clerk_org_id IS NOT NULL AND tenants.deleted_at IS NULL AND memberships.created_at < %(began)s
 """
 
-ABSENT_ORGANIZATIONS = (
-    LISTED
-    + "SELECT clerk_org_id"
-    + OLD_ORGANIZATIONS
-    + """
-  AND NOT EXISTS (SELECT FROM listed WHERE listed.id = tenants.clerk_org_id)
-ORDER BY id
+# EXCEPT is hashed or sorted whatever the planner thinks of tables that were filled a moment ago; NOT EXISTS
+# may become a nested loop over all that was listed.
+ABSENT_ORGANIZATIONS = f"""
+SELECT clerk_org_id {OLD_ORGANIZATIONS}
+EXCEPT SELECT unnest(ids) FROM sync_run_pages WHERE run_id = %(run)s AND listing = %(listing)s
+ORDER BY clerk_org_id
 """
-)
 
-ABSENT_MEMBERSHIPS = (
-    LISTED
-    + "SELECT memberships.id, tenants.clerk_org_id, memberships.clerk_user_id"
-    + OLD_MEMBERSHIPS
-    + """
-  AND NOT EXISTS (SELECT FROM listed WHERE listed.id = memberships.clerk_membership_id)
+ABSENT_MEMBERSHIPS = f"""
+WITH absent AS MATERIALIZED (
+    SELECT clerk_membership_id {OLD_MEMBERSHIPS}
+    EXCEPT SELECT unnest(ids) FROM sync_run_pages WHERE run_id = %(run)s AND listing = %(listing)s)
+SELECT memberships.id, tenants.clerk_org_id, memberships.clerk_user_id
+FROM absent JOIN memberships USING (clerk_membership_id)
+JOIN tenants ON tenants.id = memberships.tenant_id
 ORDER BY tenants.clerk_org_id, memberships.clerk_user_id
 """
-)
 
 
 class Guard:

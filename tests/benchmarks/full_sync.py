@@ -34,10 +34,18 @@ def run(arguments: argparse.Namespace) -> Report:
     more = double["statements"] - first["statements"], double["pages"] - first["pages"]
     report.require("at most 3 statements a page", more[0] <= 3 * more[1])
     report.require("a second run writes no row", second["rows_written"] == 0)
+    again = second["seconds"] / first["seconds"]
+    report.require("a second run takes no longer", again < 1.2)
     report.require("under 200 MB", max(first["peak_mb"], double["peak_mb"]) < 200)
     growth = double["peak_mb"] / first["peak_mb"] - 1
     report.require("under 10 % more memory for twice as much", growth < 0.1)
-    report.figures |= {"first": first, "second": second, "double": double, "memory_growth": growth}
+    report.figures |= {
+        "first": first,
+        "second": second,
+        "double": double,
+        "memory_growth": growth,
+        "again": again,
+    }
     return report
 
 

@@ -103,7 +103,7 @@ def test_a_dry_run_prints_the_differences_and_writes_nothing(instance: SandboxCo
         lines = sync("--dry-run", "--json")
 
     assert (row_versions(), SyncRun.objects.count()) == before
-    assert all(sql.lstrip().startswith(("SELECT", "WITH listed")) for sql in collected), collected
+    assert all(sql.lstrip().startswith(("SELECT", "WITH unlisted")) for sql in collected), collected
     assert f"organization {extra.clerk_org_id} ({extra.name}): missing there" in lines
     assert f"organization {missing.clerk_org_id} ({missing.name}): missing here" in lines
     assert any("changed: " in line and f"name {changed.name!r} -> 'New name'" in line for line in lines)
