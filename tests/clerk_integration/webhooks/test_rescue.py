@@ -157,7 +157,7 @@ UNREADABLE: list[Any] = [
     {"delivery_id": True},
     {"delivery_id": 1.5},
     {"delivery_id": [1]},
-    {"delivery_id": 1, "failures": "many"},
+    {"delivery_id": 0, "failures": "many"},
     [],
     7,
 ]
