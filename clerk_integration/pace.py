@@ -1,10 +1,11 @@
-"""One pace for all commands and jobs that call Clerk, on all machines that share the database.
+"""One pace for migrations, links and jobs that call Clerk, on all machines that share the database.
 
 Clerk counts the requests of an instance over ten seconds, whoever sends them. Inside `paced()` each
 request therefore waits for a slot. The slots follow each other in one row of the database, by the
 database's clock (a generic cell rate algorithm: the row holds when the next slot is due), and are
 reserved a few at a time, so that a request costs a fraction of a statement. A 429 moves the next
-slot for everybody. Requests of the web are not paced: there somebody waits, and they are few.
+slot for everybody. Requests of the web are not paced: there somebody waits, and they are few. Nor is a
+full sync that one process does: one page at a time, for which a slot would cost a statement more.
 """
 
 import os
@@ -143,7 +144,7 @@ def postpone(seconds: float) -> None:
 
 
 def requests_per_second() -> float:
-    """The pace: the share of CLERK_RATE_LIMIT that commands and jobs use together."""
+    """The pace: the share of CLERK_RATE_LIMIT that all paced work uses together."""
     return clerk_settings.rate_limit * SHARE / WINDOW_SECONDS
 
 

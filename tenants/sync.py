@@ -119,9 +119,10 @@ def write_user_listing(
     """Mirror the listing of all memberships of one user, and close the user's lease.
 
     Writes `tenants`, `memberships`, `user_syncs`. Active memberships of the user that Clerk gave an
-    id and that are absent from the listing end, unless they were written after `listed_at` (the
-    database's clock when the listing began), the listing is not `complete`, or the lease was lost.
-    Creation attempts of the user whose marker is on a listed organization are resolved.
+    id, or that `write_creator` made, and that are absent from the listing end, unless they were
+    written after `listed_at` (the database's clock when the listing began), the listing is not
+    `complete`, or the lease was lost. Creation attempts of the user whose marker is on a listed
+    organization are resolved.
     """
     organizations = [membership.organization for membership in memberships]
     attempts = facts.attempt_markers(organizations)

@@ -1,7 +1,7 @@
 """A caller of the REST API, and rows that come from nowhere but the public surface."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ from django.test import Client
 
 from tenants.models import Membership, Tenant
 from tests.sandbox import SandboxControl
+from tests.workers import empty_queue
 
 Json = dict[str, Any]
 
@@ -82,3 +83,10 @@ def old_tenants(
         legacy(f"Tenant {number}", {str(sandbox.user()["id"]): role for role in OLD_MEMBERS})
         for number in range(getattr(request, "param", OLD_TENANTS))
     ]
+
+
+@pytest.fixture
+def no_jobs() -> Iterator[None]:
+    """Leave the queue empty: Django's own cleanup spares tables that are not its own."""
+    yield
+    empty_queue()

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,9 @@ from tenants.models import CreationAttempt, Installation, Membership, SyncRun, T
 from tests.sandbox import SandboxControl
 from tests.workers import empty_queue, register_worker
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_jobs")]
 
 Json = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def no_jobs() -> Iterator[None]:
-    yield
-    empty_queue()
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from tests.tenants.test_statement_counts import statements
 from tests.tenants.test_sync_queue import work
 from tests.workers import empty_queue, register_worker
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_jobs")]
 
 COMMAND = [sys.executable, "manage.py", "sync_from_clerk"]
 
@@ -46,12 +46,6 @@ def start(sandbox: SandboxControl, *arguments: str) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-@pytest.fixture(autouse=True)
-def no_jobs() -> Iterator[None]:
-    yield
-    empty_queue()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A full sync on the queue: its slices, in any order and more than once, end where one process ends."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,17 +20,10 @@ from tenants.reconcile.queueing import enqueue_full_sync
 from tests.sandbox import SandboxControl
 from tests.tenants.test_reconcile import listing_requests, oldest_first, row_versions
 from tests.tenants.test_statement_counts import statements
-from tests.workers import empty_queue
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_jobs")]
 
 PAGE = 500
-
-
-@pytest.fixture(autouse=True)
-def no_jobs() -> Iterator[None]:
-    yield
-    empty_queue()
 
 
 @pytest.fixture
