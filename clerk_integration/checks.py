@@ -17,9 +17,9 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (Django's name)
 from django.core.exceptions import ImproperlyConfigured
 
-from clerk_integration.api_url import is_on_this_machine, wrong_with_api_url
 from clerk_integration.conf import clerk_settings, is_rate, is_seconds
 from clerk_integration.exceptions import ClerkMisconfigured
+from clerk_integration.wire.api_url import is_on_this_machine, wrong_with_api_url
 
 Rule = Callable[..., list[CheckMessage]]
 
@@ -273,7 +273,7 @@ def _is_placeholder(key: str) -> bool:
 
 
 def _is_readable_jwt_key(pem: str) -> bool:
-    from clerk_integration.signing_keys import load_jwt_key  # noqa: PLC0415  (loads cryptography)
+    from clerk_integration.tokens.signing_keys import load_jwt_key  # noqa: PLC0415  (loads cryptography)
 
     try:
         load_jwt_key(pem)

@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import RSAAlgorithm
 
 from clerk_integration.checks import is_webhook_signing_secret
-from clerk_integration.client import fetch_jwks
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS, clerk_settings
-from clerk_integration.deadlines import clerk_deadline
 from clerk_integration.exceptions import ClerkError, ClerkMisconfigured
 from clerk_integration.instance import ClerkInstance, get_clerk_instance, get_clerk_organization_settings
-from clerk_integration.signing_keys import load_jwt_key
+from clerk_integration.tokens.signing_keys import load_jwt_key
+from clerk_integration.wire.client import fetch_jwks
+from clerk_integration.wire.deadlines import clerk_deadline
 
 MAX_CLOCK_OFFSET_SECONDS = 5.0
 """What the verification of session tokens forgives."""

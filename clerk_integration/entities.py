@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from clerk_integration import ids
+from clerk_integration.wire import ids
 
 MARKER_KEY = "django_clerk_tenants"
 """Key of our marker in an organization's private metadata."""

@@ -8,6 +8,7 @@ ClerkError
 ├── ClerkRejected                   Clerk refused the data: `code`, `message`, `param`
 ├── ClerkMisconfigured              401, other 403: our key or instance is wrong; a person must act
 ├── ClerkProtocolError              an answer that nothing can be read from
+├── ListingIncomplete               a list changed during every pass, so no pass is known to be complete
 ├── InvalidClerkId                  an id that must not enter a path; nothing was sent
 └── SessionTokenError               a session token that is refused: `code`, named after Clerk's own reasons
     └── SessionPending              genuine, but the session has a task to finish first
@@ -75,6 +76,10 @@ class ClerkProtocolError(ClerkError):
     """Clerk's answer could not be read at all."""
 
     outcome_unknown = True
+
+
+class ListingIncomplete(ClerkError):
+    """Clerk's list changed during every pass over it, so no pass is known to be complete."""
 
 
 class InvalidClerkId(ClerkError, ValueError):

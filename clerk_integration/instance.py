@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from clerk_integration.client import read, read_reply
 from clerk_integration.exceptions import ClerkProtocolError
+from clerk_integration.wire.client import read, read_reply
 
 Value = TypeVar("Value")
 

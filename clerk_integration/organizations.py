@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from clerk_integration.client import read, write
 from clerk_integration.conf import PAGE_SIZE
 from clerk_integration.entities import MARKER_KEY, ClerkMembership, ClerkOrganization, UnreadableRecord
 from clerk_integration.exceptions import ClerkNotFound, ClerkProtocolError, ClerkRejected, InvalidClerkId
-from clerk_integration.ids import validate_org_id, validate_user_id
-from clerk_integration.listing import ClerkList, ClerkListing, ClerkPage, read_page
+from clerk_integration.wire.client import read, write
+from clerk_integration.wire.ids import validate_org_id, validate_user_id
+from clerk_integration.wire.listing import ClerkList, ClerkListing, ClerkPage, read_page
 
 if TYPE_CHECKING:
     from clerk_backend_api import Clerk

@@ -6,9 +6,9 @@ Procrastinate renews Django's connections around each of them. The times of nigh
 from procrastinate.contrib.django import app
 from procrastinate.job_context import JobContext
 
-from clerk_integration import rescue
-from clerk_integration.jobs import MAINTENANCE, PROCESS_DELIVERY, WEBHOOKS
-from clerk_integration.retries import GrowingWaits
+from clerk_integration.jobs import rescue
+from clerk_integration.jobs.queue import MAINTENANCE, PROCESS_DELIVERY, WEBHOOKS
+from clerk_integration.jobs.retries import GrowingWaits
 from clerk_integration.signals import nightly
 from clerk_integration.webhooks import inbox, retention
 

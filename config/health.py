@@ -27,8 +27,8 @@ from procrastinate.contrib.django import app as queue
 from procrastinate.exceptions import ConnectorException
 from rest_framework import status
 
-from clerk_integration.client import fetch_jwks
 from clerk_integration.exceptions import ClerkError, ClerkMisconfigured
+from clerk_integration.wire.client import fetch_jwks
 
 CHECK_TIMEOUT = datetime.timedelta(seconds=2)
 """What a check may take; the library adds a second before it gives up."""

@@ -17,7 +17,6 @@ SyncError
 ├── SyncAlreadyRunning       somebody else runs a full sync
 ├── SyncLost                 somebody else has taken the run over
 ├── SyncInterrupted          told to stop; the run can be resumed
-├── ListKeepsMoving          Clerk's list changed each time that it was read
 ├── WrongInstance            the key is of another Clerk instance than the mirror
 └── TooManyAbsent            so much is missing in Clerk that nothing was retired
 """
@@ -99,10 +98,6 @@ class SyncLost(SyncError):
 
 class SyncInterrupted(SyncError):
     """Told to stop. What was written is kept, and the run can be resumed."""
-
-
-class ListKeepsMoving(SyncError):
-    """No reading of the list is known to be whole, so nothing was retired."""
 
 
 class WrongInstance(SyncError):

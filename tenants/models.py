@@ -1,4 +1,4 @@
-"""The rows of the domain; no I/O. `sync` writes the mirrored columns, `transitions` our own."""
+"""The rows of the domain; no I/O. `tenants.mirror` writes the mirrored columns, `tenants.lifecycle` and `tenants.creation` our own."""
 
 import uuid
 from typing import ClassVar

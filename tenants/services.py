@@ -1,7 +1,7 @@
 """What views, admin actions, commands and jobs call: one function per thing that somebody wants done.
 
-Each fetches from Clerk first, with no transaction open, and then writes through `tenants.sync` and
-`tenants.transitions`.
+Each fetches from Clerk first, with no transaction open, and then writes through `tenants.mirror.writer` and
+`tenants.lifecycle`.
 """
 
 import logging
@@ -13,10 +13,8 @@ from enum import StrEnum
 from typing import Any
 
 from clerk_integration.conf import clerk_settings
-from clerk_integration.deadlines import clerk_deadline, default_deadline
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.exceptions import ClerkError, ClerkMisconfigured, ClerkNotFound
-from clerk_integration.ids import validate_org_id
 from clerk_integration.instance import get_clerk_instance
 from clerk_integration.organizations import (
     get_clerk_membership,
@@ -25,9 +23,14 @@ from clerk_integration.organizations import (
     iter_clerk_memberships,
 )
 from clerk_integration.webhooks.instances import known_instance_id
-from tenants import freshness, sync, transitions
-from tenants.creation import Creation, create_in_clerk
+from clerk_integration.wire.deadlines import clerk_deadline, default_deadline
+from clerk_integration.wire.ids import validate_org_id
+from tenants.creation.create import Creation, create_in_clerk
+from tenants.creation.finish import adopt_organization
+from tenants.creation.local import create_local_tenant
 from tenants.exceptions import AlreadyLinked, NotAMember, UnknownOrganization
+from tenants.lifecycle import link
+from tenants.mirror import leases, writer
 from tenants.models import Tenant
 
 logger = logging.getLogger(__name__)
@@ -65,7 +68,7 @@ class TenantService:
         )
         if clerk_org_id is not None:
             validate_org_id(clerk_org_id)
-        return transitions.create_local_tenant(
+        return create_local_tenant(
             name=tenant_data["name"], slug=tenant_data.get("slug"), clerk_org_id=clerk_org_id
         )
 
@@ -145,10 +148,10 @@ class TenantService:
         if tenant.clerk_org_id not in (None, clerk_org_id):
             raise AlreadyLinked(f"Tenant {tenant.pk} is linked to {tenant.clerk_org_id}; unlink it first.")
         with default_deadline():
-            listed_at = sync.clock()
+            listed_at = writer.clock()
             organization = _fetch(clerk_org_id)
             memberships = iter_clerk_memberships(clerk_org_id).to_list()
-        linked = transitions.link(
+        linked = link.link(
             tenant, organization, memberships, listed_at=listed_at, complete=memberships.complete
         )
         logger.info("tenant %s linked to %s by %s", tenant.pk, clerk_org_id, acting_user or "the system")
@@ -163,21 +166,21 @@ def sync_clerk_org_to_db(
     Returns its tenant; None when the organization is dead or unknown to Clerk, and a 404 makes an
     existing tenant a tombstone. Raise ClerkError when Clerk cannot be asked.
     """
-    asked_at = sync.clock()
+    asked_at = writer.clock()
     try:
         organization = _given(clerk_org_id, clerk_org_data) or get_clerk_org(clerk_org_id)
     except ClerkNotFound:
         _bury_if_known(clerk_org_id, asked_at)
         return None
-    sync.write_organization(organization)
+    writer.write_organization(organization)
     return Tenant.objects.filter(clerk_org_id=clerk_org_id, deleted_at=None).first()
 
 
-def _list_user(clerk_user_id: str, lease: freshness.Lease, *, seconds: float) -> SyncState:
+def _list_user(clerk_user_id: str, lease: leases.Lease, *, seconds: float) -> SyncState:
     try:
         with clerk_deadline(seconds):
             memberships = get_user_clerk_orgs(clerk_user_id)
-        sync.write_user_listing(
+        writer.write_user_listing(
             clerk_user_id,
             memberships,
             lease=lease.id,
@@ -185,21 +188,21 @@ def _list_user(clerk_user_id: str, lease: freshness.Lease, *, seconds: float) ->
             complete=memberships.complete,
         )
     except ClerkError as error:
-        freshness.return_lease(clerk_user_id, lease)
+        leases.return_lease(clerk_user_id, lease)
         level = logging.CRITICAL if isinstance(error, ClerkMisconfigured) else logging.WARNING
         logger.log(level, "tenants of %s served from the mirror: %s", clerk_user_id, error)
         return SyncState.STALE
     except Exception:
-        freshness.return_lease(clerk_user_id, lease)
+        leases.return_lease(clerk_user_id, lease)
         raise
     return SyncState.SYNCED
 
 
-def _await_standing(clerk_user_id: str, deadline: float) -> freshness.Standing:
+def _await_standing(clerk_user_id: str, deadline: float) -> leases.Standing:
     """Fresh, or the lease; neither when somebody else held it up to the deadline."""
     lease_seconds = clerk_settings.timeout_seconds + LEASE_MARGIN_SECONDS
     while True:
-        standing = freshness.take_lease(clerk_user_id, seconds=lease_seconds)
+        standing = leases.take_lease(clerk_user_id, seconds=lease_seconds)
         if standing.is_fresh or standing.lease is not None or time.monotonic() >= deadline:
             return standing
         time.sleep(LEASE_POLL_SECONDS)
@@ -210,18 +213,18 @@ def _adopt(clerk_user_id: str, clerk_org_id: str) -> Tenant:
     membership = get_clerk_membership(clerk_org_id, clerk_user_id)
     if membership is None:
         raise NotAMember(f"{clerk_user_id} is not a member of {clerk_org_id} in Clerk.")
-    return transitions.adopt_organization(clerk_user_id, organization, membership)
+    return adopt_organization(clerk_user_id, organization, membership)
 
 
 def _mirror_whole(clerk_org_id: str) -> None:
-    listed_at = sync.clock()
+    listed_at = writer.clock()
     try:
         organization = get_clerk_org(clerk_org_id)
     except ClerkNotFound:
         _bury_if_known(clerk_org_id, listed_at)
         return
     memberships = iter_clerk_memberships(clerk_org_id).to_list()
-    sync.write_organization_listing(
+    writer.write_organization_listing(
         organization, memberships, listed_at=listed_at, complete=memberships.complete
     )
 
@@ -261,4 +264,4 @@ def _bury_if_known(clerk_org_id: str, asked_at: datetime) -> None:
         )
     if get_clerk_instance().id != expected:
         raise ClerkMisconfigured(f"CLERK_SECRET_KEY is not of the instance {expected}; nothing was changed.")
-    sync.bury_organization(clerk_org_id)
+    writer.bury_organization(clerk_org_id)

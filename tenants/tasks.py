@@ -11,15 +11,15 @@ from procrastinate.contrib.django import app
 from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.jobs import Job
 
-from clerk_integration.jobs import MAINTENANCE, queue
-from clerk_integration.pace import paced
+from clerk_integration.jobs.queue import MAINTENANCE, queue
 from clerk_integration.signals import nightly
-from tenants import slices
+from clerk_integration.wire.pace import paced
 from tenants.backfill import queueing as migrating
 from tenants.backfill.abandoned import finish_abandoned
 from tenants.exceptions import SyncAlreadyRunning
 from tenants.reconcile import queueing as syncing
 from tenants.reconcile import resolve_creations
+from tenants.runs import slices
 
 logger = logging.getLogger(__name__)
 

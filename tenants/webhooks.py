@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization, UnreadableRecord
 from clerk_integration.webhooks.registry import ClerkEvent, register
-from tenants import sync
+from tenants.mirror import writer
 
 MAX_CLOCK_OFFSET = timedelta(seconds=60)
 """How far Clerk's clock may be ahead of the database's."""
@@ -17,27 +17,27 @@ MAX_CLOCK_OFFSET = timedelta(seconds=60)
 
 def organization_written(event: ClerkEvent) -> None:
     """organization.created, organization.updated: mirror it."""
-    sync.write_organizations([ClerkOrganization.from_json(event.data)])
+    writer.write_organizations([ClerkOrganization.from_json(event.data)])
 
 
 def organization_deleted(event: ClerkEvent) -> None:
     """organization.deleted: make it a tombstone, even if it was never seen."""
-    sync.bury_organization(_id_of(event))
+    writer.bury_organization(_id_of(event))
 
 
 def membership_written(event: ClerkEvent) -> None:
     """organizationMembership.created, .updated: mirror it, and the organization nested in it."""
-    sync.write_memberships([ClerkMembership.from_json(event.data)], as_of=_moment(event))
+    writer.write_memberships([ClerkMembership.from_json(event.data)], as_of=_moment(event))
 
 
 def membership_deleted(event: ClerkEvent) -> None:
     """organizationMembership.deleted: end it. The payload is the whole membership."""
-    sync.bury_membership(ClerkMembership.from_json(event.data))
+    writer.bury_membership(ClerkMembership.from_json(event.data))
 
 
 def user_deleted(event: ClerkEvent) -> None:
     """user.deleted: end all memberships mirrored for the user, and those whose events come later."""
-    sync.bury_user(_id_of(event))
+    writer.bury_user(_id_of(event))
 
 
 def register_handlers() -> None:

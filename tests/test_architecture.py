@@ -14,12 +14,16 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = ("config", "clerk_integration", "tenants")
 
 MAY_OPEN_TRANSACTIONS = {
-    "clerk_integration/rescue.py",  # a job and its delivery change together
+    "clerk_integration/jobs/rescue.py",  # a job and its delivery change together
     "clerk_integration/webhooks/inbox.py",
-    "tenants/importing.py",  # a file becomes rows whole or not at all
-    "tenants/slices.py",  # the slices of a run and their jobs are handed out together
-    "tenants/sync.py",
-    "tenants/transitions.py",
+    "tenants/files/imports.py",  # a file becomes rows whole or not at all
+    "tenants/runs/slices.py",  # the slices of a run and their jobs are handed out together
+    "tenants/mirror/writer.py",
+    "tenants/lifecycle/delete.py",
+    "tenants/lifecycle/link.py",
+    "tenants/lifecycle/primary.py",
+    "tenants/creation/finish.py",
+    "tenants/creation/local.py",
 }
 TOOLBOXES = {"utils.py", "helpers.py", "common.py", "misc.py"}
 MAX_FUNCTION_LINES = 60

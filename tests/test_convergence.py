@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.webhooks.registry import ClerkEvent, handler_of
-from tenants import transitions
+from tenants.creation.finish import adopt_organization
+from tenants.lifecycle import delete, link
 from tenants.models import Membership, Tenant, Tombstone
 from tenants.services import TenantService, sync_clerk_org_to_db
 from tests.sandbox import SandboxControl
@@ -112,20 +113,20 @@ class World:
 def unlink(world: World, clerk_org_id: str) -> None:
     """What staff do: detach a tenant from its organization."""
     for tenant in Tenant.objects.filter(clerk_org_id=clerk_org_id):
-        transitions.unlink(tenant)
+        link.unlink(tenant)
 
 
 def delete_if_dead(world: World, clerk_org_id: str) -> None:
     """What staff do: delete a tenant whose organization is gone from Clerk."""
     for tenant in Tenant.objects.filter(clerk_org_id=clerk_org_id, deleted_at__isnull=False):
-        transitions.delete(tenant)
+        delete.delete(tenant)
 
 
 def create_unread(world: World, clerk_org_id: str) -> None:
     """What a create does here while Clerk, which has carried it out, cannot be asked who is in it."""
     if not Tombstone.objects.filter(clerk_id=clerk_org_id).exists():
         organization = ClerkOrganization(id=clerk_org_id, name="As it was created")
-        transitions.adopt_organization(world.owner, organization, None, "org:member")
+        adopt_organization(world.owner, organization, None, "org:member")
 
 
 LOCAL: list[Callable[[World, str], None]] = [unlink, delete_if_dead, create_unread]

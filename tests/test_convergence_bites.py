@@ -62,7 +62,7 @@ def converges(project: Path) -> int:
 
 @pytest.mark.parametrize("rule", list(RULES))
 def test_convergence_without_the_rule_is_seen_to_fail(copy_of_the_project: Path, rule: str) -> None:
-    statements = copy_of_the_project / "tenants" / "statements.py"
+    statements = copy_of_the_project / "tenants" / "mirror" / "statements.py"
     text = statements.read_text()
     present, absent = RULES[rule]
     assert text.count(present) == 1

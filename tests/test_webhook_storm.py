@@ -19,7 +19,7 @@ from django.conf import settings
 from django.db import connection
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from clerk_integration.jobs import PROCESS_DELIVERY
+from clerk_integration.jobs.queue import PROCESS_DELIVERY
 from clerk_integration.models import WebhookDelivery
 from tenants.demo.servers import reserve
 from tenants.models import Membership, Tenant

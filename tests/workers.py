@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from django.db.models import Max
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 
-from clerk_integration.jobs import PROCESS_DELIVERY, enqueue_delivery
+from clerk_integration.jobs.queue import PROCESS_DELIVERY, enqueue_delivery
 from clerk_integration.models import WebhookDelivery
 
 DEADLINE = 60.0

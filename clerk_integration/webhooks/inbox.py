@@ -10,8 +10,8 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from clerk_integration.entities import clean
+from clerk_integration.jobs.waits import limit_waits
 from clerk_integration.models import WebhookDelivery
-from clerk_integration.waits import limit_waits
 from clerk_integration.webhooks.payload import Event
 from clerk_integration.webhooks.registry import ClerkEvent, handler_of
 

@@ -13,7 +13,7 @@ from django.views.decorators.csrf import csrf_exempt
 from procrastinate.exceptions import ConnectorException
 
 from clerk_integration.conf import clerk_settings
-from clerk_integration.jobs import enqueue_delivery
+from clerk_integration.jobs.queue import enqueue_delivery
 from clerk_integration.webhooks.exceptions import InvalidEvent, NoSigningSecret, WebhookRefused
 from clerk_integration.webhooks.inbox import store_delivery
 from clerk_integration.webhooks.instances import check_configured_instance, check_learned_instance

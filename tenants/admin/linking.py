@@ -11,7 +11,7 @@ from django.template.response import TemplateResponse
 from unfold.widgets import UnfoldAdminTextInputWidget  # type: ignore[import-untyped]
 
 from clerk_integration.exceptions import ClerkError, InvalidClerkId
-from clerk_integration.ids import validate_org_id
+from clerk_integration.wire.ids import validate_org_id
 from tenants.exceptions import TenantError
 from tenants.models import Tenant
 from tenants.services import TenantService

@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from clerk_integration.readonly_admin import ReadOnlyAdmin
+from clerk_integration.admin.readonly import ReadOnlyAdmin
 from tenants.models import Membership
 
 

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path
 
-from clerk_integration.readonly_admin import ReadOnlyAdmin
+from clerk_integration.admin.readonly import ReadOnlyAdmin
 from tenants.admin.batch import report, run_in_order
 from tenants.admin.linking import link_page
 from tenants.backfill import create_organization_for

@@ -14,9 +14,9 @@ from rest_framework.authentication import (
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from clerk_integration.authentication import MAX_TOKEN_BYTES, ClerkUser, authenticate_session_token
 from clerk_integration.conf import clerk_settings
 from clerk_integration.exceptions import ClerkError, SessionPending, SessionTokenError
+from clerk_integration.tokens.authentication import MAX_TOKEN_BYTES, ClerkUser, authenticate_session_token
 from tenants.api.errors import read_failure
 
 KEYWORD = b"bearer"

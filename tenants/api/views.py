@@ -12,9 +12,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from clerk_integration.authentication import ClerkUser
 from clerk_integration.exceptions import ClerkError
-from tenants import transitions
+from clerk_integration.tokens.authentication import ClerkUser
 from tenants.api.errors import create_failure
 from tenants.api.idempotency import idempotency_key
 from tenants.api.permissions import IsClerkUser
@@ -25,6 +24,7 @@ from tenants.api.serializers import (
     TenantListParameters,
     TenantSerializer,
 )
+from tenants.lifecycle import primary
 from tenants.models import Membership, Tenant
 from tenants.querysets import TenantQuerySet
 from tenants.services import SyncState, TenantService
@@ -120,7 +120,7 @@ class TenantViewSet(GenericViewSet[Tenant]):
     def set_primary(self, request: Request, pk: int) -> Response:
         """Make the tenant the caller's primary."""
         tenant = get_object_or_404(self.get_queryset(), pk=pk)
-        transitions.set_primary(_caller(request), tenant)
+        primary.set_primary(_caller(request), tenant)
         return Response(self._rendered(tenant))
 
     def _rendered(self, tenant: Tenant) -> Any:

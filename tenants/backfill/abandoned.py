@@ -4,13 +4,13 @@ import logging
 import threading
 from datetime import timedelta
 
-from clerk_integration.pace import paced
-from tenants import sync
-from tenants.attempts import UNRESOLVED_SECONDS
+from clerk_integration.wire.pace import paced
 from tenants.backfill.organization import tenant_of, unfinished_attempts
 from tenants.backfill.plan import make_plan
 from tenants.backfill.run import carry_out
 from tenants.backfill.step import Outcome
+from tenants.creation.search import UNRESOLVED_SECONDS
+from tenants.mirror import writer
 from tenants.models import Tenant
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def finish_abandoned() -> int:
     Only what nobody has touched for a minute. Returns how many tenants there were; writes and calls
     Clerk as the migration does, and nothing at all when there are none. Raise ClerkError.
     """
-    now = sync.clock()
+    now = writer.clock()
     ids = [
         tenant_of(attempt)
         for attempt in unfinished_attempts()

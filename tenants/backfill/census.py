@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from clerk_integration.deadlines import clerk_deadline
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.organizations import iter_clerk_orgs
-from tenants import attempts, facts, sync
+from clerk_integration.wire.deadlines import clerk_deadline
+from tenants.creation import search
+from tenants.creation.installation import installation_id
 from tenants.exceptions import IdempotencyKeyInUse
-from tenants.installation import installation_id
+from tenants.mirror import writer
+from tenants.mirror.rows import attempt_marker, tenant_markers
 from tenants.models import CreationAttempt
 
 LISTING_SECONDS = 600.0
@@ -22,7 +24,7 @@ LISTING_SECONDS = 600.0
 class Census:
     """The organizations that are somebody's here, and the slugs that are taken.
 
-    Absence proves something only for attempts older than `began_at` by `attempts.UNRESOLVED_SECONDS`,
+    Absence proves something only for attempts older than `began_at` by `search.UNRESOLVED_SECONDS`,
     and only when the listing was `complete`.
     """
 
@@ -38,14 +40,14 @@ class Census:
         Raise IdempotencyKeyInUse while its sender may be busy, or while nobody can be certain.
         """
         organization = self.by_attempt.get(attempt.marker)
-        age = (sync.clock() - attempt.sent_at).total_seconds()
-        if attempt.state == CreationAttempt.State.SENT and age < attempts.IN_FLIGHT_SECONDS:
-            raise attempts.in_progress(retry_after=attempts.IN_FLIGHT_SECONDS - age)
+        age = (writer.clock() - attempt.sent_at).total_seconds()
+        if attempt.state == CreationAttempt.State.SENT and age < search.IN_FLIGHT_SECONDS:
+            raise search.in_progress(retry_after=search.IN_FLIGHT_SECONDS - age)
         if organization is None and not self._is_conclusive(attempt):
             raise IdempotencyKeyInUse(
                 "An earlier run sent this tenant's organization and got no answer, and it is not certain"
                 " yet that Clerk has not created it. Nothing was sent again; run this again in a minute.",
-                retry_after=max(0.0, attempts.UNRESOLVED_SECONDS - age),
+                retry_after=max(0.0, search.UNRESOLVED_SECONDS - age),
             )
         return organization
 
@@ -59,7 +61,7 @@ class Census:
 
     def _is_conclusive(self, attempt: CreationAttempt) -> bool:
         head_start = (self.began_at - attempt.sent_at).total_seconds()
-        return self.complete and head_start >= attempts.UNRESOLVED_SECONDS
+        return self.complete and head_start >= search.UNRESOLVED_SECONDS
 
 
 def take_census(
@@ -73,7 +75,7 @@ def take_census(
     """
     wanted_stems = frozenset(map(_stem, slugs))
     ours = str(installation_id())
-    census = Census(began_at=sync.clock())
+    census = Census(began_at=writer.clock())
     with clerk_deadline(LISTING_SECONDS):
         listing = iter_clerk_orgs()
         for organization in listing:
@@ -95,9 +97,9 @@ def _note_marker(
     tenant_ids: Collection[int],
     ours: str,
 ) -> None:
-    attempt = facts.attempt_marker(organization)
+    attempt = attempt_marker(organization)
     if attempt is not None and attempt in markers:
         census.by_attempt[attempt] = organization
-    for marked in facts.tenant_markers([organization]):
+    for marked in tenant_markers([organization]):
         if marked["installation"] == ours and marked["tenant_id"] in tenant_ids:
             census.by_tenant.setdefault(marked["tenant_id"], []).append(organization)

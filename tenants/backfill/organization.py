@@ -12,13 +12,13 @@ from typing import Any
 from django.db.models import Q
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
-from clerk_integration.deadlines import default_deadline
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.exceptions import ClerkRejected
 from clerk_integration.organizations import create_clerk_org, get_clerk_org
-from clerk_integration.pace import await_turn
-from tenants import attempts, transitions
-from tenants.installation import installation_id
+from clerk_integration.wire.deadlines import default_deadline
+from clerk_integration.wire.pace import await_turn
+from tenants.creation import attempts, search
+from tenants.creation.installation import installation_id
 from tenants.models import CreationAttempt, Tombstone
 
 CALLER = "backfill"
@@ -60,13 +60,13 @@ def attempts_for(tenant_ids: list[int]) -> dict[int, CreationAttempt]:
 
 def is_unfinished(attempt: CreationAttempt) -> bool:
     """Whether the organization, its members or the link may still be to come, whoever settled the attempt."""
-    return attempt.state != State.FAILED and not (attempt.answer or {}).get(transitions.BACKFILLED)
+    return attempt.state != State.FAILED and not (attempt.answer or {}).get(attempts.BACKFILLED)
 
 
 def unfinished_attempts() -> list[CreationAttempt]:
     """Return the attempts of which `is_unfinished` is true."""
     mine = CreationAttempt.objects.filter(clerk_user_id=CALLER).exclude(state=State.FAILED)
-    return list(mine.filter(Q(answer__isnull=True) | ~Q(answer__has_key=transitions.BACKFILLED)))
+    return list(mine.filter(Q(answer__isnull=True) | ~Q(answer__has_key=attempts.BACKFILLED)))
 
 
 def tenant_of(attempt: CreationAttempt) -> int:
@@ -105,7 +105,7 @@ def adopt(tenant_id: int, attempt: CreationAttempt | None, clerk_org_id: str) ->
         return _adopted(attempt, organization)
     begun = _begin(tenant_id)
     if begun is None:
-        raise attempts.in_progress(retry_after=attempts.IN_FLIGHT_SECONDS)
+        raise search.in_progress(retry_after=search.IN_FLIGHT_SECONDS)
     return _settle(begun, organization)
 
 
@@ -133,8 +133,8 @@ def _created_before(attempt: CreationAttempt, search: Search) -> ClerkOrganizati
 
 
 def _adopted(attempt: CreationAttempt, organization: ClerkOrganization) -> ClerkOrganization:
-    if not transitions.resume_creation(attempt):
-        raise attempts.in_progress(retry_after=attempts.IN_FLIGHT_SECONDS)
+    if not attempts.resume_creation(attempt):
+        raise search.in_progress(retry_after=search.IN_FLIGHT_SECONDS)
     return _settle(attempt, organization)
 
 
@@ -143,15 +143,15 @@ def _begun(draft: Draft, earlier: CreationAttempt | None) -> CreationAttempt:
     if earlier is None:
         attempt = _begin(draft.tenant_id)
     else:
-        attempt = earlier if transitions.resume_creation(earlier) else None
+        attempt = earlier if attempts.resume_creation(earlier) else None
     if attempt is None:
-        raise attempts.in_progress(retry_after=attempts.IN_FLIGHT_SECONDS)
+        raise search.in_progress(retry_after=search.IN_FLIGHT_SECONDS)
     return attempt
 
 
 def _begin(tenant_id: int) -> CreationAttempt | None:
     # No body hash: what is wanted is this tenant's organization, also after the tenant was renamed.
-    return transitions.begin_creation(clerk_user_id=CALLER, body_hash="", idempotency_key=_key(tenant_id))
+    return attempts.begin_creation(clerk_user_id=CALLER, body_hash="", idempotency_key=_key(tenant_id))
 
 
 def _send(attempt: CreationAttempt, draft: Draft, search: Search) -> tuple[ClerkOrganization, bool]:
@@ -175,7 +175,7 @@ def _post(draft: Draft, marker: Mapping[str, Any]) -> ClerkOrganization:
 
 
 def _settle(attempt: CreationAttempt, organization: ClerkOrganization) -> ClerkOrganization:
-    transitions.settle_creation(attempt, State.SUCCEEDED, {"clerk_org_id": organization.id})
+    attempts.settle_creation(attempt, State.SUCCEEDED, {"clerk_org_id": organization.id})
     return organization
 
 

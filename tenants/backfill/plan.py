@@ -9,12 +9,11 @@ from itertools import count
 from django.db.models import Count, Q, QuerySet
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
-from clerk_integration.deadlines import default_deadline
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.exceptions import ClerkMisconfigured
 from clerk_integration.instance import ClerkOrganizationSettings, get_clerk_organization_settings
 from clerk_integration.organizations import find_clerk_users
-from tenants import sync
+from clerk_integration.wire.deadlines import default_deadline
 from tenants.backfill.census import LISTING_SECONDS, Census, take_census
 from tenants.backfill.members import member_limit, owners_of
 from tenants.backfill.organization import (
@@ -25,6 +24,7 @@ from tenants.backfill.organization import (
     unfinished_attempts,
 )
 from tenants.exceptions import UnknownTenants
+from tenants.mirror import writer
 from tenants.models import CreationAttempt, Tenant, Tombstone
 
 MAX_NAME_LENGTH = 256
@@ -89,7 +89,7 @@ def make_plan(
     if tenant_ids is not None:
         _refuse_unknown(tenant_ids)
     if not tenants:
-        return Plan([], Census(began_at=sync.clock()))
+        return Plan([], Census(began_at=writer.clock()))
     return _Planner.read(tenants, owner).plan()
 
 

@@ -7,15 +7,16 @@ from typing import Any
 
 from procrastinate.types import JSONDict
 
-from clerk_integration.pace import paced
-from tenants import slices, sync
+from clerk_integration.wire.pace import paced
 from tenants.backfill.census import Census
 from tenants.backfill.organization import Draft, attempts_for
 from tenants.backfill.plan import Action, Plan, PlanRow
 from tenants.backfill.record import MigrationRecord, SliceRecord, conclude
 from tenants.backfill.run import Report, carry_out, census_of
 from tenants.backfill.step import migrate
+from tenants.mirror import writer
 from tenants.models import CreationAttempt, SyncRun
+from tenants.runs import slices
 
 State = CreationAttempt.State
 
@@ -83,7 +84,7 @@ def _census_if_needed(rows: Sequence[PlanRow]) -> Census:
     attempts = attempts_for([row.tenant_id for row in rows]).values()
     if any(attempt.state in (State.SENT, State.UNKNOWN) for attempt in attempts):
         return census_of(rows)
-    return Census(began_at=sync.clock())
+    return Census(began_at=writer.clock())
 
 
 def _packed(row: PlanRow) -> dict[str, Any]:

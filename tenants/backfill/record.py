@@ -9,10 +9,10 @@ from typing import Any
 from django.db.models import Value
 from django.db.models.functions import Concat, Now
 
-from tenants import runs, slices
 from tenants.backfill.step import Outcome, Result
-from tenants.cursors import execute
 from tenants.models import SyncRun
+from tenants.runs import records, slices
+from tenants.sql import execute
 
 SAVE_SECONDS = 1.0
 """How far the counts in the database may lag behind."""
@@ -57,7 +57,7 @@ class MigrationRecord:
 
         Writes `sync_runs`, as `runs.carried_out_here`.
         """
-        with runs.carried_out_here(SyncRun.Kind.MIGRATION, tenants=tenants) as run:
+        with records.carried_out_here(SyncRun.Kind.MIGRATION, tenants=tenants) as run:
             record = cls(run)
             try:
                 yield record

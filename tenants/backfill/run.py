@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from django.db import connection
 
-from clerk_integration.pace import paced
+from clerk_integration.wire.pace import paced
 from tenants.backfill.census import Census, take_census
 from tenants.backfill.organization import attempts_for
 from tenants.backfill.plan import Plan, PlanRow

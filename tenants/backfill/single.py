@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from clerk_integration.conf import clerk_settings
-from clerk_integration.deadlines import clerk_deadline
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from clerk_integration.exceptions import ClerkError
 from clerk_integration.organizations import iter_clerk_memberships, iter_clerk_orgs
-from tenants import attempts, sync, transitions
+from clerk_integration.wire.deadlines import clerk_deadline
 from tenants.backfill.members import owners_of
 from tenants.backfill.organization import Draft, attempt_for, create_or_find
+from tenants.creation import attempts, search
 from tenants.exceptions import AlreadyLinked, NoOwner
+from tenants.lifecycle import link
+from tenants.mirror import writer
 from tenants.models import CreationAttempt, Tenant
 
 logger = logging.getLogger(__name__)
@@ -41,14 +43,14 @@ def create_organization_for(tenant: Tenant, *, acting_user: Any) -> Tenant:
         linked = _link(tenant, organization)
     attempt = attempt_for(tenant.pk)
     if attempt is not None:
-        transitions.close_backfill(attempt, organization)
+        attempts.close_backfill(attempt, organization)
     logger.info("tenant %s got %s in Clerk by %s", tenant.pk, organization.id, acting_user or "the system")
     return linked
 
 
 def _search(attempt: CreationAttempt) -> ClerkOrganization | None:
     # All of Clerk is searched: the owner may have left, the name have changed.
-    return attempts.search(attempt, iter_clerk_orgs(order_by="-created_at"))
+    return search.search(attempt, iter_clerk_orgs(order_by="-created_at"))
 
 
 def _owner_of(tenant: Tenant) -> str:
@@ -63,9 +65,9 @@ def _owner_of(tenant: Tenant) -> str:
 
 def _link(tenant: Tenant, organization: ClerkOrganization) -> Tenant:
     """Link what was just created, from Clerk's own answer: a fetch may not see it yet."""
-    listed_at = sync.clock()
+    listed_at = writer.clock()
     memberships, complete = _members_of(organization)
-    return transitions.link(tenant, organization, memberships, listed_at=listed_at, complete=complete)
+    return link.link(tenant, organization, memberships, listed_at=listed_at, complete=complete)
 
 
 def _members_of(organization: ClerkOrganization) -> tuple[Sequence[ClerkMembership], bool]:

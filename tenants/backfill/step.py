@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
-from clerk_integration.deadlines import clerk_deadline
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from clerk_integration.exceptions import (
     ClerkError,
@@ -17,7 +16,7 @@ from clerk_integration.exceptions import (
     ClerkUnavailable,
 )
 from clerk_integration.organizations import iter_clerk_memberships
-from tenants import attempts, sync, transitions
+from clerk_integration.wire.deadlines import clerk_deadline
 from tenants.backfill.census import Census
 from tenants.backfill.members import Brought, bring_members
 from tenants.backfill.organization import (
@@ -30,7 +29,10 @@ from tenants.backfill.organization import (
     is_unfinished,
 )
 from tenants.backfill.plan import Action, PlanRow
+from tenants.creation import attempts, search
 from tenants.exceptions import IdempotencyKeyInUse, OrganizationDeleted, TenantError
+from tenants.lifecycle import link
+from tenants.mirror import writer
 from tenants.models import CreationAttempt, Tenant
 
 logger = logging.getLogger(__name__)
@@ -119,9 +121,9 @@ def _refuse_busy(attempt: CreationAttempt) -> None:
     """Raise IdempotencyKeyInUse while another run may be bringing the tenant's members."""
     if not is_unfinished(attempt) or attempt.state == CreationAttempt.State.UNKNOWN:
         return
-    age = (sync.clock() - attempt.sent_at).total_seconds()
-    if age < attempts.IN_FLIGHT_SECONDS:
-        raise attempts.in_progress(retry_after=attempts.IN_FLIGHT_SECONDS - age)
+    age = (writer.clock() - attempt.sent_at).total_seconds()
+    if age < search.IN_FLIGHT_SECONDS:
+        raise search.in_progress(retry_after=search.IN_FLIGHT_SECONDS - age)
 
 
 def _adopt_or_create(
@@ -170,12 +172,12 @@ def _patiently(
 
 
 def _link(tenant: Tenant, organization: ClerkOrganization, brought: Brought) -> None:
-    listed_at = sync.clock()
+    listed_at = writer.clock()
     memberships, complete = _members_of(organization, brought.memberships)
-    transitions.link(tenant, organization, memberships, listed_at=listed_at, complete=complete)
+    link.link(tenant, organization, memberships, listed_at=listed_at, complete=complete)
     attempt = attempt_for(tenant.pk)
     if attempt is not None:
-        transitions.close_backfill(attempt, organization)
+        attempts.close_backfill(attempt, organization)
 
 
 def _members_of(
@@ -191,7 +193,7 @@ def _members_of(
 def _unavailable(row: PlanRow, failure: ClerkUnavailable) -> Outcome:
     """Waiting when Clerk may have done it, since that can be found out; failed when it has not."""
     if failure.outcome_unknown:
-        wait = attempts.UNRESOLVED_SECONDS
+        wait = search.UNRESOLVED_SECONDS
         return Outcome(
             row.tenant_id, Result.WAITING, error=str(failure), retry_after=wait, clerk_is_down=True
         )

@@ -5,20 +5,21 @@ from itertools import groupby, islice
 from typing import TypeVar
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
-from clerk_integration.deadlines import clerk_deadline
 from clerk_integration.exceptions import ClerkNotFound, InvalidClerkId
-from clerk_integration.ids import validate_org_id
 from clerk_integration.organizations import (
     MAX_IDS,
     get_clerk_memberships,
     get_clerk_org,
     get_clerk_orgs,
 )
-from tenants import runs, sync
-from tenants.cursors import query
+from clerk_integration.wire.deadlines import clerk_deadline
+from clerk_integration.wire.ids import validate_org_id
 from tenants.exceptions import TooManyAbsent
+from tenants.mirror import writer
 from tenants.models import SyncRun
 from tenants.reconcile.progress import Progress
+from tenants.runs import records
+from tenants.sql import query
 
 Item = TypeVar("Item")
 Member = tuple[int, str, str]
@@ -118,7 +119,7 @@ def retire_organizations(run: SyncRun, guard: Guard, progress: Progress) -> None
     for ids in _batches(absent, MAX_IDS):
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
             living = get_clerk_orgs(ids)
-        sync.write_organizations(living)
+        writer.write_organizations(living)
         for clerk_org_id in sorted(set(ids) - {organization.id for organization in living}):
             _retire_if_gone(run, clerk_org_id)
         progress.advance(len(ids))
@@ -142,7 +143,7 @@ def end_memberships(run: SyncRun, guard: Guard, progress: Progress) -> None:
             gone += _gone(run, clerk_org_id, batch, progress)
             progress.advance(len(batch))
     for ids in _batches(gone, END_AT_ONCE):
-        runs.count(run, retired=sync.end_memberships(ids, listed_at=run.started_at))
+        records.count(run, retired=writer.end_memberships(ids, listed_at=run.started_at))
 
 
 def _retire_if_gone(run: SyncRun, clerk_org_id: str) -> None:
@@ -150,10 +151,10 @@ def _retire_if_gone(run: SyncRun, clerk_org_id: str) -> None:
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
             organization = get_clerk_org(clerk_org_id)
     except ClerkNotFound:
-        sync.bury_organization(clerk_org_id)
-        runs.count(run, retired=1)
+        writer.bury_organization(clerk_org_id)
+        records.count(run, retired=1)
     else:
-        sync.write_organizations([organization])
+        writer.write_organizations([organization])
 
 
 def _gone(run: SyncRun, clerk_org_id: str, members: Sequence[Member], progress: Progress) -> list[int]:
@@ -164,10 +165,10 @@ def _gone(run: SyncRun, clerk_org_id: str, members: Sequence[Member], progress: 
     except ClerkNotFound:
         return [row_id for row_id, _, _ in members]
     except InvalidClerkId as error:
-        runs.count(run, failed=len(members))
+        records.count(run, failed=len(members))
         progress.note(f"{clerk_org_id}: {len(members)} members left as they are: {error}")
         return []
-    sync.write_memberships(living)
+    writer.write_memberships(living)
     users = {membership.user_id for membership in living}
     return [row_id for row_id, _, user_id in members if user_id not in users and living.complete]
 
@@ -179,7 +180,7 @@ def _valid(run: SyncRun, clerk_org_ids: Iterable[str], progress: Progress) -> li
         try:
             valid.append(validate_org_id(clerk_org_id))
         except InvalidClerkId as error:
-            runs.count(run, failed=1)
+            records.count(run, failed=1)
             progress.note(f"{clerk_org_id}: left as it is: {error}")
     return valid
 

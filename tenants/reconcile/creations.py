@@ -4,12 +4,14 @@ import logging
 from datetime import timedelta
 
 from clerk_integration.entities import ClerkOrganization
-from clerk_integration.listing import ClerkPage
 from clerk_integration.organizations import get_clerk_orgs_page
-from tenants import facts, sync, transitions
-from tenants.attempts import UNRESOLVED_SECONDS
+from clerk_integration.wire.listing import ClerkPage
+from clerk_integration.wire.passes import Seen, read_whole
+from tenants.creation import attempts
+from tenants.creation.search import UNRESOLVED_SECONDS
+from tenants.mirror import writer
+from tenants.mirror.rows import attempt_marker, attempt_markers
 from tenants.models import CreationAttempt
-from tenants.reconcile.reading import Seen, read_whole
 
 logger = logging.getLogger(__name__)
 
@@ -19,10 +21,10 @@ def resolve_creations() -> int:
 
     Searches all of Clerk's organizations, and only when there is such a creation. One that is found
     is mirrored, its creator by the next sync; one that a complete search did not find has failed, and
-    its request may be sent again. Writes `creation_attempts`, `tenants`. Raise ListKeepsMoving and
+    its request may be sent again. Writes `creation_attempts`, `tenants`. Raise ListingIncomplete and
     ClerkError; what was found until then is settled.
     """
-    sent_before = sync.clock() - timedelta(seconds=UNRESOLVED_SECONDS)
+    sent_before = writer.clock() - timedelta(seconds=UNRESOLVED_SECONDS)
     waiting = CreationAttempt.objects.filter(
         state__in=[CreationAttempt.State.SENT, CreationAttempt.State.UNKNOWN], sent_at__lt=sent_before
     )
@@ -32,7 +34,7 @@ def resolve_creations() -> int:
     search = _Search(markers)
     read_whole(get_clerk_orgs_page, search)
     if search.nothing_hidden:
-        failed = transitions.fail_creations(sent_before=sent_before)
+        failed = attempts.fail_creations(sent_before=sent_before)
         logger.info("%d creations settled, %d of them created nothing", len(markers), failed)
     return len(markers)
 
@@ -55,11 +57,11 @@ class _Search:
         found = [
             organization
             for organization in page.records
-            if str(facts.attempt_marker(organization)) in self._markers
+            if str(attempt_marker(organization)) in self._markers
         ]
         if found:
-            sync.write_organizations(found)
-            transitions.settle_found(facts.attempt_markers(found))
+            writer.write_organizations(found)
+            attempts.settle_found(attempt_markers(found))
 
     def seen(self, pass_number: int) -> int:
         """Return how many different organizations the pass has met, unreadable ones included."""

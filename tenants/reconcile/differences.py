@@ -8,16 +8,17 @@ from threading import Event
 from typing import Any, Generic, Literal
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
-from clerk_integration.listing import ClerkPage
 from clerk_integration.organizations import get_clerk_memberships_page, get_clerk_orgs_page
-from tenants import facts, sync
-from tenants.cursors import query
+from clerk_integration.wire.listing import ClerkPage
+from clerk_integration.wire.passes import Fetch, Record, Seen, read_whole
 from tenants.exceptions import SyncInterrupted
+from tenants.mirror import writer
+from tenants.mirror.rows import membership_rows, organization_rows
 from tenants.reconcile.instances import right_instance
 from tenants.reconcile.progress import NoProgress, Progress
-from tenants.reconcile.reading import Fetch, Record, Seen, read_whole
+from tenants.sql import query
 
-# The conditions of `tenants.statements`: what those would not write is no difference.
+# The conditions of `tenants.mirror.statements`: what those would not write is no difference.
 DIFFERING_ORGANIZATIONS = """
 SELECT fact.id, fact.name, to_jsonb(mirrored), to_jsonb(listed)
 FROM jsonb_to_recordset(%(facts)s::jsonb) AS fact(
@@ -134,12 +135,12 @@ def compare_with_clerk(
 
     Writes nothing; reads Clerk as a full sync does, and the mirror with one statement a page. What is
     missing there is not asked for by id, which a full sync would do before it retires anything.
-    Raise WrongInstance, ListKeepsMoving, SyncInterrupted and ClerkError.
+    Raise WrongInstance, ListingIncomplete, SyncInterrupted and ClerkError.
     """
     comparison = Comparison()
     task = _Task(report, progress or NoProgress(), stopping or Event())
     right_instance()
-    began = sync.clock()
+    began = writer.clock()
     _Comparer(_ORGANIZATIONS, comparison, task).compare(began)
     if not skip_memberships:
         _Comparer(_MEMBERSHIPS, comparison, task).compare(began)
@@ -169,14 +170,14 @@ class _Side(Generic[Record]):
 _ORGANIZATIONS: _Side[ClerkOrganization] = _Side(
     "organization",
     get_clerk_orgs_page,
-    facts.organization_rows,
+    organization_rows,
     DIFFERING_ORGANIZATIONS,
     UNLISTED_ORGANIZATIONS,
 )
 _MEMBERSHIPS: _Side[ClerkMembership] = _Side(
     "membership",
     get_clerk_memberships_page,
-    facts.membership_rows,
+    membership_rows,
     DIFFERING_MEMBERSHIPS,
     UNLISTED_MEMBERSHIPS,
 )

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from threading import Event
 from typing import Any
 
-from tenants import runs, slices
 from tenants.exceptions import SyncInterrupted, SyncLost
 from tenants.models import SyncRun
 from tenants.reconcile import absence
 from tenants.reconcile.instances import right_instance
 from tenants.reconcile.listings import MEMBERSHIPS, ORGANIZATIONS, Listing, sync_listing
 from tenants.reconcile.progress import NoProgress, Progress
+from tenants.runs import records, slices
 
 DEFAULT_MAX_RETIRE_PERCENT = 10.0
 """More than this part of the mirror missing in Clerk looks like a wrong key rather than like deletions."""
@@ -43,10 +43,10 @@ def run_full_sync(
     """
     progress = progress or NoProgress()
     instance_id = right_instance()
-    with runs.sole_full_sync():
+    with records.sole_full_sync():
         for waiting in slices.waiting_runs(SyncRun.Kind.FULL_SYNC):
             progress.note(f"Full sync {waiting}, which waits for workers, is replaced by this one.")
-        run, resumed = runs.begin_or_resume(instance_id=instance_id, skip_memberships=skip_memberships)
+        run, resumed = records.begin_or_resume(instance_id=instance_id, skip_memberships=skip_memberships)
         if resumed:
             progress.note(f"Resuming full sync {run.pk}, which began {run.started_at:%Y-%m-%d %H:%M:%S} UTC.")
         guard = absence.Guard(run, max_percent=max_retire_percent)
@@ -60,11 +60,11 @@ def run_full_sync(
 @contextmanager
 def _recorded(run: SyncRun) -> Iterator[None]:
     """Put on record how the run ends; what can be better later leaves it to be resumed."""
-    resumable = (SyncInterrupted, KeyboardInterrupt, *runs.TRANSIENT)
+    resumable = (SyncInterrupted, KeyboardInterrupt, *records.TRANSIENT)
     try:
-        with runs.failures_on_record(run, spared=(SyncLost, *resumable)):
+        with records.failures_on_record(run, spared=(SyncLost, *resumable)):
             yield
     except resumable as error:
-        runs.finish(run, SyncRun.State.INTERRUPTED, str(error) or "Ctrl-C")
+        records.finish(run, SyncRun.State.INTERRUPTED, str(error) or "Ctrl-C")
         raise
-    runs.finish(run, SyncRun.State.COMPLETED)
+    records.finish(run, SyncRun.State.COMPLETED)

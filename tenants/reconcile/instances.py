@@ -1,11 +1,11 @@
 """Whether the key is of the Clerk instance that is mirrored here."""
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS, clerk_settings
-from clerk_integration.deadlines import clerk_deadline
 from clerk_integration.instance import get_clerk_instance
 from clerk_integration.webhooks.instances import known_instance_id
-from tenants import runs
+from clerk_integration.wire.deadlines import clerk_deadline
 from tenants.exceptions import WrongInstance
+from tenants.runs import records
 
 
 def right_instance() -> str:
@@ -33,5 +33,5 @@ def _expected() -> tuple[str, str]:
     learned = known_instance_id()
     if learned:
         return learned, "that of the first webhook"
-    last = runs.last_complete()
+    last = records.last_complete()
     return (last.instance_id if last else ""), "that of the last full sync"

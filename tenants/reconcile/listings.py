@@ -7,15 +7,17 @@ from threading import Event
 from typing import Any, Generic
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
-from clerk_integration.listing import ClerkPage
 from clerk_integration.organizations import get_clerk_memberships_page, get_clerk_orgs_page
-from tenants import pages, sync, transitions
-from tenants.attempts import UNRESOLVED_SECONDS
+from clerk_integration.wire.listing import ClerkPage
+from clerk_integration.wire.passes import Fetch, Position, Record, read_slice, read_whole
+from tenants.creation import attempts
+from tenants.creation.search import UNRESOLVED_SECONDS
 from tenants.exceptions import SyncInterrupted
+from tenants.mirror import writer
 from tenants.models import SyncRun
 from tenants.reconcile import absence
 from tenants.reconcile.progress import Progress
-from tenants.reconcile.reading import Fetch, Position, Record, read_slice, read_whole
+from tenants.runs import pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +26,21 @@ class Listing(Generic[Record]):
 
     name: str
     fetch: Fetch[Record]
-    write: Callable[[pages.RunPage, Sequence[Record]], sync.Written]
+    write: Callable[[pages.RunPage, Sequence[Record]], writer.Written]
     retire: Callable[[SyncRun, absence.Guard, Progress], None]
 
 
 def _retire_organizations(run: SyncRun, guard: absence.Guard, progress: Progress) -> None:
     """Creations that all of Clerk does not show have created nothing."""
-    transitions.fail_creations(sent_before=run.started_at - timedelta(seconds=UNRESOLVED_SECONDS))
+    attempts.fail_creations(sent_before=run.started_at - timedelta(seconds=UNRESOLVED_SECONDS))
     absence.retire_organizations(run, guard, progress)
 
 
 ORGANIZATIONS: Listing[ClerkOrganization] = Listing(
-    "organizations", get_clerk_orgs_page, sync.write_organization_page, _retire_organizations
+    "organizations", get_clerk_orgs_page, writer.write_organization_page, _retire_organizations
 )
 MEMBERSHIPS: Listing[ClerkMembership] = Listing(
-    "memberships", get_clerk_memberships_page, sync.write_membership_page, absence.end_memberships
+    "memberships", get_clerk_memberships_page, writer.write_membership_page, absence.end_memberships
 )
 
 
@@ -54,7 +56,7 @@ def sync_listing(
     """Read and write a whole list, and retire what it does not show.
 
     What the run has on record of it already is not read again, unless `first_pass_is_broken`. Raise
-    SyncInterrupted, ListKeepsMoving, SyncLost, TooManyAbsent and ClerkError.
+    SyncInterrupted, ListingIncomplete, SyncLost, TooManyAbsent and ClerkError.
     """
     before_first = guard.refuse_short_listing if listing is ORGANIZATIONS else None
     writer = PageWriter(run, listing, progress, stopping, before_first=before_first)
@@ -88,7 +90,7 @@ class PageWriter(Generic[Record]):
     def read(self, *, first_pass_is_broken: bool = False) -> None:
         """Read and write the whole list, behind the page that the run has on record last.
 
-        Raise SyncInterrupted between two pages, ListKeepsMoving, SyncLost and ClerkError.
+        Raise SyncInterrupted between two pages, ListingIncomplete, SyncLost and ClerkError.
         """
         self._progress.start(None, self._listing.name)
         last = pages.last_page(self._run, self._listing.name)

@@ -1,12 +1,12 @@
 """Single organizations and users, brought level with Clerk now because somebody names them."""
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
-from clerk_integration.deadlines import clerk_deadline
 from clerk_integration.exceptions import ClerkNotFound
-from clerk_integration.ids import validate_org_id, validate_user_id
 from clerk_integration.organizations import get_user_clerk_orgs
-from tenants import freshness, sync
+from clerk_integration.wire.deadlines import clerk_deadline
+from clerk_integration.wire.ids import validate_org_id, validate_user_id
 from tenants.exceptions import NotAMember, SyncAlreadyRunning, UnknownOrganization
+from tenants.mirror import leases, writer
 from tenants.models import Tenant
 from tenants.reconcile.instances import right_instance
 from tenants.services import TenantService
@@ -38,14 +38,14 @@ def sync_one_user(clerk_user_id: str) -> int:
     """
     validate_user_id(clerk_user_id)
     right_instance()
-    freshness.expire(clerk_user_id)
-    lease = freshness.take_lease(clerk_user_id, seconds=LEASE_SECONDS).lease
+    leases.expire(clerk_user_id)
+    lease = leases.take_lease(clerk_user_id, seconds=LEASE_SECONDS).lease
     if lease is None:
         raise SyncAlreadyRunning(f"{clerk_user_id} is being synced right now. Try again in a moment.")
     try:
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
             memberships = get_user_clerk_orgs(clerk_user_id)
-        sync.write_user_listing(
+        writer.write_user_listing(
             clerk_user_id,
             memberships,
             lease=lease.id,
@@ -53,9 +53,9 @@ def sync_one_user(clerk_user_id: str) -> int:
             complete=memberships.complete,
         )
     except ClerkNotFound:
-        freshness.return_lease(clerk_user_id, lease)
+        leases.return_lease(clerk_user_id, lease)
         raise NotAMember(f"Clerk has no user {clerk_user_id}. Nothing was changed.") from None
     except Exception:
-        freshness.return_lease(clerk_user_id, lease)
+        leases.return_lease(clerk_user_id, lease)
         raise
     return len(memberships)

@@ -18,9 +18,9 @@ from procrastinate.jobs import Job
 from procrastinate.types import JSONDict
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
-from clerk_integration.deadlines import clerk_deadline
-from clerk_integration.jobs import queue
-from tenants import pages, runs, slices
+from clerk_integration.jobs.queue import queue
+from clerk_integration.wire.deadlines import clerk_deadline
+from clerk_integration.wire.passes import OVERLAP
 from tenants.exceptions import SyncAlreadyRunning, SyncLost
 from tenants.models import SyncRun
 from tenants.reconcile import absence
@@ -28,7 +28,7 @@ from tenants.reconcile.full_sync import DEFAULT_MAX_RETIRE_PERCENT
 from tenants.reconcile.instances import right_instance
 from tenants.reconcile.listings import MEMBERSHIPS, ORGANIZATIONS, Listing, PageWriter, sync_listing
 from tenants.reconcile.progress import NoProgress
-from tenants.reconcile.reading import OVERLAP
+from tenants.runs import pages, records, slices
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ CONCLUDE_LISTING = "tenants.tasks.conclude_listing"
 SLICE_RECORDS = 5_000
 """Records in one job: ten pages."""
 
-PASSING = (SyncAlreadyRunning, *runs.TRANSIENT)
+PASSING = (SyncAlreadyRunning, *records.TRANSIENT)
 """What is worth another try later."""
 
 LISTINGS: dict[str, Listing[Any]] = {listing.name: listing for listing in (ORGANIZATIONS, MEMBERSHIPS)}
@@ -58,19 +58,19 @@ def enqueue_full_sync(
     """
     instance_id = right_instance()
     total = _total(ORGANIZATIONS)
-    with runs.sole_full_sync():
+    with records.sole_full_sync():
         for run_id in slices.waiting_runs(SyncRun.Kind.FULL_SYNC):
             raise SyncAlreadyRunning(
                 f"Full sync {run_id} is on the queue already. Nothing was done; watch that one with"
                 f" `sync_from_clerk --follow {run_id}`."
             )
-        run = runs.begin(
+        run = records.begin(
             instance_id=instance_id,
             skip_memberships=skip_memberships,
             max_retire_percent=max_retire_percent,
             slice_records=slice_records,
         )
-        with runs.failures_on_record(run, spared=PASSING):
+        with records.failures_on_record(run, spared=PASSING):
             _guard(run).refuse_short_listing(total)
             _hand_out(run, ORGANIZATIONS, total)
     return run
@@ -99,7 +99,9 @@ def conclude_listing(run_id: int, listing: str) -> None:
     """
     with _run_of(run_id) as run:
         workers = _workers_on(listing)
-        runs.take_over(run, f"{workers}, concluded by {runs.this_process()}, {uuid4()}", expected=workers)
+        records.take_over(
+            run, f"{workers}, concluded by {records.this_process()}, {uuid4()}", expected=workers
+        )
         sync_listing(
             run,
             LISTINGS[listing],
@@ -109,7 +111,7 @@ def conclude_listing(run_id: int, listing: str) -> None:
             first_pass_is_broken=not pages.is_joined(run, listing),
         )
         if listing == MEMBERSHIPS.name or run.cursor["skip_memberships"]:
-            runs.finish(run, SyncRun.State.COMPLETED)
+            records.finish(run, SyncRun.State.COMPLETED)
         else:
             _hand_out(run, MEMBERSHIPS, _total(MEMBERSHIPS))
 
@@ -162,10 +164,10 @@ def _workers_on(listing: str) -> str:
 @contextmanager
 def _run_of(run_id: int) -> Iterator[SyncRun]:
     """Do a part of a run, beside other workers; what cannot be better later ends the run as failed."""
-    with runs.shared_full_sync():
+    with records.shared_full_sync():
         run = SyncRun.objects.get(pk=run_id)
         try:
-            with runs.failures_on_record(run, spared=(SyncLost, *PASSING)):
+            with records.failures_on_record(run, spared=(SyncLost, *PASSING)):
                 yield run
         except SyncLost as lost:
             logger.info("%s", lost)

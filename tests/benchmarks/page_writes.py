@@ -10,9 +10,9 @@ from statistics import median
 from django.db import connection, transaction
 
 from clerk_integration.entities import ClerkOrganization
-from tenants import sync
+from tenants.mirror import writer
 from tenants.models import SyncRun, Tenant
-from tenants.pages import RunPage
+from tenants.runs.pages import RunPage
 from tests.benchmarks._report import Report
 
 PAGE = 500
@@ -58,7 +58,7 @@ def _time(way: Callable[[Pages], None], count: int, state: str) -> float:
         cursor.execute("TRUNCATE tenants, memberships, sync_runs, sync_run_pages, tombstones CASCADE")
     if state != "new":
         for page in _pages(count, version=1):
-            sync.write_organizations(page)
+            writer.write_organizations(page)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE tenants")
     pages = _pages(count, version=2 if state == "changed" else 1)
@@ -87,7 +87,7 @@ def _pages(count: int, *, version: int) -> Pages:
 
 def _write_ours(pages: Pages) -> None:
     """What a full sync does with its pages, the record of the pages included."""
-    began = sync.clock()
+    began = writer.clock()
     run_of_pages = SyncRun.objects.create(kind=SyncRun.Kind.FULL_SYNC, holder="benchmark")
     for number, page in enumerate(pages):
         ids = [organization.id for organization in page]
@@ -103,7 +103,7 @@ def _write_ours(pages: Pages) -> None:
             ids=ids,
             asked_at=began,
         )
-        sync.write_organization_page(on_record, page)
+        writer.write_organization_page(on_record, page)
 
 
 def _update_or_create(pages: Pages) -> None:

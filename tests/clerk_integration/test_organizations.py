@@ -16,7 +16,6 @@ from clerk_integration.exceptions import (
     ClerkUnavailable,
     InvalidClerkId,
 )
-from clerk_integration.listing import ClerkListing
 from clerk_integration.organizations import (
     create_clerk_org,
     get_clerk_membership,
@@ -25,6 +24,7 @@ from clerk_integration.organizations import (
     iter_clerk_memberships,
     iter_clerk_orgs,
 )
+from clerk_integration.wire.listing import ClerkListing
 from tests.hostile_server import HostileServer, respond
 from tests.sandbox import Json, SandboxControl
 

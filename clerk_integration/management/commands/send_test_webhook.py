@@ -12,10 +12,10 @@ from standardwebhooks import Webhook
 from clerk_integration.checks import is_webhook_signing_secret
 from clerk_integration.conf import clerk_settings
 from clerk_integration.exceptions import InvalidClerkId
-from clerk_integration.ids import validate_org_id
 from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.webhooks.instances import known_instance_id
 from clerk_integration.webhooks.samples import SAMPLE_TYPES, sample_event
+from clerk_integration.wire.ids import validate_org_id
 
 RECEIVER_URL = "http://127.0.0.1:8000/api/v1/webhooks/clerk"
 

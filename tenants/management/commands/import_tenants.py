@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.management.progress import CommandProgress
 from tenants.exceptions import TenantError
-from tenants.importing import import_tenants
+from tenants.files.imports import import_tenants
 
 
 class Command(DatabaseCommand):

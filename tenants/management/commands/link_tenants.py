@@ -10,7 +10,7 @@ from clerk_integration.exceptions import ClerkError
 from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.management.progress import CommandProgress
 from tenants.exceptions import TenantError
-from tenants.linking import Linked, link_all, read_links
+from tenants.files.links import Linked, link_all, read_links
 from tenants.management.interrupts import stop_on_signals
 
 

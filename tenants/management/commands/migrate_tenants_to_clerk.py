@@ -10,12 +10,12 @@ from typing import IO, Any
 from django.core.management.base import CommandError
 
 from clerk_integration.exceptions import ClerkError
-from clerk_integration.ids import validate_user_id
 from clerk_integration.management.arguments import positive, refuse_others
 from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.management.progress import CommandProgress
 from clerk_integration.management.wording import sentence
-from clerk_integration.pace import paced
+from clerk_integration.wire.ids import validate_user_id
+from clerk_integration.wire.pace import paced
 from tenants.backfill.plan import Action, Plan, make_plan
 from tenants.backfill.queueing import enqueue
 from tenants.backfill.record import MigrationRecord, counts_of

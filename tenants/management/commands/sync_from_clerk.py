@@ -13,7 +13,6 @@ from clerk_integration.management.arguments import positive, refuse_others
 from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.management.progress import CommandProgress
 from clerk_integration.management.wording import sentence
-from tenants import pages, runs
 from tenants.exceptions import SyncError, SyncInterrupted, TenantError, UnknownOrganization
 from tenants.management.following import Reading, follow
 from tenants.management.interrupts import stop_on_signals
@@ -27,6 +26,7 @@ from tenants.reconcile import (
     sync_one_user,
 )
 from tenants.reconcile.queueing import enqueue_full_sync
+from tenants.runs import pages, records
 
 
 class Command(DatabaseCommand):
@@ -132,7 +132,7 @@ def _left_by_all(options: Mapping[str, Any]) -> str:
         return "Nothing was written."
     if options["enqueue"]:
         return "Nothing was handed to the workers."
-    run = SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC, holder=runs.this_process()).first()
+    run = SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC, holder=records.this_process()).first()
     if run is None or run.state == SyncRun.State.COMPLETED:
         return "Nothing was written."
     if run.state == SyncRun.State.INTERRUPTED:

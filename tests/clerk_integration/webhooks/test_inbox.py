@@ -13,7 +13,7 @@ from django.db.models import F
 from pytest_django import Settings
 
 from clerk_integration.entities import UnreadableRecord
-from clerk_integration.jobs import enqueue_delivery
+from clerk_integration.jobs.queue import enqueue_delivery
 from clerk_integration.models import WebhookDelivery
 from clerk_integration.webhooks import registry
 from clerk_integration.webhooks.inbox import MAX_ERROR_LENGTH, Overtaken, process_delivery, requeue

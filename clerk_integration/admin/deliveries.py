@@ -1,0 +1,132 @@
+"""The inbox of webhooks in the admin: to look at, and to replay."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from clerk_integration.admin.pagination import EstimatingPaginator
+from clerk_integration.admin.readonly import ReadOnlyAdmin
+from clerk_integration.jobs.queue import enqueue_delivery
+from clerk_integration.models import WebhookDelivery
+from clerk_integration.webhooks.inbox import requeue
+from clerk_integration.webhooks.registry import handled_types
+
+REPLAY_AT_ONCE = 1_000
+"""Deliveries that one request enqueues, in one transaction; more are for the command."""
+
+OTHER = "other"
+
+
+class EventTypeFilter(admin.SimpleListFilter):
+    """Offers the types that are handled here, and all others together.
+
+    Which types there are in the table is not asked: that would read all of it for every page.
+    """
+
+    title = "event type"
+    parameter_name = "event_type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the handled types and `other`."""
+        return [*((name, name) for name in handled_types()), (OTHER, "other")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]
+    ) -> QuerySet[WebhookDelivery]:
+        """Keep the deliveries of the chosen type."""
+        if self.value() == OTHER:
+            return queryset.exclude(event_type__in=handled_types())
+        return queryset if self.value() is None else queryset.filter(event_type=self.value())
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(ReadOnlyAdmin):
+    """Deliveries, read-only: what came from Clerk is evidence, and nobody edits it.
+
+    The action needs the model's change permission, which opens no form here.
+    """
+
+    # Counting a month of deliveries for every page would take its time.
+    show_full_result_count = False
+    paginator = EstimatingPaginator
+    list_display = (
+        "event_type",
+        "organization_id",
+        "status",
+        "attempts",
+        "received_at",
+        "processed_at",
+        "processing_time",
+    )
+    list_filter = ("status", EventTypeFilter)
+    search_fields = ("svix_id__exact", "organization_id__exact")
+    ordering = ("-id",)
+    actions = ("replay_selected",)
+    fields = (
+        "svix_id",
+        "event_type",
+        "organization_id",
+        "status",
+        "attempts",
+        "crashes",
+        "received_at",
+        "processed_at",
+        "processing_time",
+        "pretty_payload",
+        "error_text",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookDelivery]:
+        """Leave payloads and tracebacks of a list in the database."""
+        deliveries = super().get_queryset(request)
+        is_list = request.resolver_match is not None and "object_id" not in request.resolver_match.kwargs
+        return deliveries.defer("payload", "error") if is_list else deliveries
+
+    @admin.display(description="processing time")
+    def processing_time(self, delivery: WebhookDelivery) -> timedelta | None:
+        """Return the time from arrival until it was processed, the queue's included."""
+        if delivery.processed_at is None:
+            return None
+        return delivery.processed_at - delivery.received_at
+
+    @admin.display(description="payload")
+    def pretty_payload(self, delivery: WebhookDelivery) -> SafeString:
+        """Return the stored JSON, indented."""
+        return _preformatted(json.dumps(delivery.payload, indent=2, ensure_ascii=False))
+
+    @admin.display(description="error")
+    def error_text(self, delivery: WebhookDelivery) -> SafeString | None:
+        """Return error and traceback of the last failure; None after success."""
+        return _preformatted(delivery.error) if delivery.error else None
+
+    @admin.action(description="Replay selected", permissions=["operate"])
+    def replay_selected(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:
+        """Enqueue the deliveries again, whatever their status; the workers process them."""
+        selected = list(queryset.order_by("pk").values_list("pk", flat=True)[: REPLAY_AT_ONCE + 1])
+        if len(selected) > REPLAY_AT_ONCE:
+            messages.error(
+                request,
+                f"Select at most {REPLAY_AT_ONCE} deliveries; nothing was queued. For more there is "
+                "manage.py process_clerk_webhooks.",
+            )
+            return
+        queued = requeue(selected, enqueue=enqueue_delivery)
+        if queued:
+            messages.success(request, f"Queued for the workers: {_count(queued)}.")
+        if queued < len(selected):
+            spared = _count(len(selected) - queued)
+            messages.warning(request, f"Only the envelope is stored, nothing to replay: {spared}.")
+
+
+def _preformatted(text: str) -> SafeString:
+    return format_html('<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{}</pre>', text)
+
+
+def _count(deliveries: int) -> str:
+    return "1 delivery" if deliveries == 1 else f"{deliveries} deliveries"

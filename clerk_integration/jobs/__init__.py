@@ -1,0 +1,1 @@
+"""Background jobs: the Procrastinate queue, retries, and the rescue of jobs whose worker died."""

@@ -1,0 +1,1 @@
+"""Clerk session tokens: verification, claims and signing keys."""

@@ -1,0 +1,252 @@
+"""The gate to Clerk: one SDK client per process, and no foreign exception gets past it.
+
+Calls go through the methods of Clerk's official SDK, which knows paths, parameters and signatures.
+Its answers are not used: its models drop unknown fields and refuse a page of 500 for one null slug.
+What a call returns is the JSON that came over the wire, and what it raises is decided there too.
+
+Importing this module is cheap; the SDK (half a second) is imported by the first call.
+"""
+
+import atexit
+import logging
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+
+from clerk_integration.conf import JWKS_TIMEOUT_SECONDS, clerk_settings
+from clerk_integration.exceptions import (
+    ClerkCalledInTransaction,
+    ClerkError,
+    ClerkMisconfigured,
+    ClerkProtocolError,
+    ClerkRateLimited,
+    ClerkRejected,
+    ClerkUnavailable,
+)
+from clerk_integration.wire.api_url import wrong_with_api_url
+from clerk_integration.wire.deadlines import clerk_deadline, default_deadline, remaining_seconds
+from clerk_integration.wire.pace import postpone, use_turn
+from clerk_integration.wire.replies import Reply
+
+if TYPE_CHECKING:
+    import httpx
+    from clerk_backend_api import Clerk
+
+Operation = Callable[["Clerk"], object]
+"""A call of one SDK method, such as `lambda clerk: clerk.jwks.get_jwks()`."""
+
+logger = logging.getLogger(__name__)
+
+READ_ATTEMPTS = 3
+"""How often an idempotent read is sent at most."""
+
+FIRST_RETRY_SECONDS = 0.1
+"""The first pause between two attempts; it doubles, and a random part is added."""
+
+_SENDABLE_KEY = re.compile(r"[!-~]+")
+"""Visible ASCII: a key with anything else would show up in the HTTP library's error message."""
+
+
+class _Client:
+    """The process's SDK client; built by the first call, again after a fork or a change of settings."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._built: tuple[tuple[str, str], Clerk, httpx.Client] | None = None
+        self._of_parent: list[object] = []
+
+    def get(self) -> "Clerk":
+        """Return the client; raise ClerkMisconfigured when there is no key, or nowhere to send it."""
+        wanted = (_secret_key(), _api_url())
+        with self._lock:
+            if self._built is None or self._built[0] != wanted:
+                self._close()
+                self._built = (wanted, *_build(*wanted))
+            return self._built[1]
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        with self._lock:
+            self._close()
+
+    def forget_after_fork(self) -> None:
+        """In a forked child, leave the parent's connections alone: two processes would share them.
+
+        The objects are kept, so that no finalizer touches the sockets, and the lock is replaced: a
+        thread that does not exist here may hold it.
+        """
+        self._of_parent.append(self._built)
+        self._built = None
+        self._lock = threading.Lock()
+
+    def _close(self) -> None:
+        if self._built is not None:
+            self._built[2].close()
+            self._built = None
+
+
+_client = _Client()
+os.register_at_fork(after_in_child=_client.forget_after_fork)
+atexit.register(_client.close)
+
+
+def read(operation: Operation) -> Any:
+    """Call an SDK method that only reads, and return the JSON of Clerk's answer.
+
+    Sent up to three times while Clerk is unavailable, and again after a 429 if the time that Clerk
+    names fits into the deadline (CLERK_TIMEOUT_SECONDS if none is running). Raises ClerkError and
+    ClerkCalledInTransaction.
+    """
+    return read_reply(operation).json()
+
+
+def read_reply(operation: Operation) -> Reply:
+    """Do as `read`, and return the whole successful reply, whose headers carry Clerk's clock."""
+    with default_deadline():
+        for attempt in range(1, READ_ATTEMPTS):
+            try:
+                return _send(operation)
+            except ClerkUnavailable as exc:
+                _pause(attempt, exc)
+        return _send(operation)
+
+
+def write(operation: Operation) -> Any:
+    """Call an SDK method that changes something, once, and return the JSON of Clerk's answer.
+
+    Never sent again: Clerk knows no idempotency keys. Raises ClerkError and
+    ClerkCalledInTransaction; after a ClerkUnavailable whose `outcome_unknown` is true, and after a
+    ClerkProtocolError, the change may have happened.
+    """
+    with default_deadline():
+        return _send(operation).json()
+
+
+def fetch_jwks() -> list[dict[str, Any]]:
+    """Fetch the keys that session tokens are signed with, as Clerk's JWKS lists them (raw JWKs).
+
+    One GET without retries, within three seconds. Raises ClerkError and ClerkCalledInTransaction.
+    """
+    with clerk_deadline(JWKS_TIMEOUT_SECONDS):
+        data = _send(lambda clerk: clerk.jwks.get_jwks()).json()
+    keys = data.get("keys") if isinstance(data, Mapping) else None
+    if not isinstance(keys, list):
+        raise ClerkProtocolError("Clerk's JWKS holds no list of keys. Check that CLERK_API_URL names Clerk.")
+    return [key for key in keys if isinstance(key, dict)]
+
+
+def _send(operation: Operation) -> Reply:
+    """Send one request in its turn; return its successful reply or raise what the reply stands for."""
+    _refuse_open_transaction()
+    clerk = _client.get()
+    use_turn()
+    reply = _exchange(clerk, operation)
+    try:
+        reply.raise_for_status()
+    except ClerkRateLimited as limited:
+        postpone(limited.retry_after)
+        raise
+    return reply
+
+
+def _exchange(clerk: "Clerk", operation: Operation) -> Reply:
+    """Call the SDK and return what came over the wire, whatever the SDK makes of it.
+
+    Its exceptions are dropped instead of chained: they quote bodies, private metadata included.
+    """
+    import httpx  # noqa: PLC0415  (see the module's docstring)
+
+    from clerk_integration.wire.transport import recorded_replies  # noqa: PLC0415
+
+    with recorded_replies() as replies:
+        try:
+            operation(clerk)
+        except ClerkError:
+            raise  # The transport's: there was no whole reply.
+        except Exception as exc:
+            # Once Clerk has answered (ReplyRecorded), the answer counts, and nothing that the SDK
+            # stumbles over may pass for "nothing was sent".
+            if not replies:
+                if isinstance(exc, (httpx.HTTPError, httpx.InvalidURL)):
+                    raise ClerkMisconfigured(
+                        f"CLERK_API_URL cannot be called ({type(exc).__name__}). Nothing was sent."
+                    ) from None
+                if isinstance(exc, ValueError):
+                    raise _unsendable(exc) from None
+                raise
+    return replies[-1]
+
+
+def _unsendable(exc: ValueError) -> ClerkRejected:
+    """Report data that the SDK does not put into a request, without quoting it."""
+    return ClerkRejected(
+        f"Clerk's API cannot be given this value ({type(exc).__name__}). Nothing was sent.",
+        code="request_invalid",
+        status_code=HTTPStatus.UNPROCESSABLE_ENTITY,
+    )
+
+
+def _pause(attempt: int, failure: ClerkUnavailable) -> None:
+    """Wait before the next attempt; raise `failure` when the wait does not fit into the deadline."""
+    seconds = FIRST_RETRY_SECONDS * 2 ** (attempt - 1)
+    seconds += random.uniform(0, seconds)  # noqa: S311  (spreads attempts, guards nothing)
+    if isinstance(failure, ClerkRateLimited):
+        seconds += failure.retry_after
+    if seconds >= remaining_seconds():
+        raise failure
+    logger.info("Asking Clerk again in %.1f s (attempt %d): %s", seconds, attempt + 1, failure)
+    time.sleep(seconds)
+
+
+def _refuse_open_transaction() -> None:
+    """Raise ClerkCalledInTransaction inside `atomic`; the wrapper of a Django TestCase does not count."""
+    for connection in connections.all(initialized_only=True):
+        if any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
+            raise ClerkCalledInTransaction(
+                f"Clerk was called inside a transaction on the database {connection.alias!r}. Nothing "
+                "was sent. Call Clerk first and open the transaction with its answer at hand."
+            )
+
+
+def _secret_key() -> str:
+    key = clerk_settings.secret_key
+    if not key:
+        raise ClerkMisconfigured("CLERK_SECRET_KEY is not set. Nothing was sent to Clerk.")
+    if not _SENDABLE_KEY.fullmatch(key):
+        raise ClerkMisconfigured("CLERK_SECRET_KEY holds characters that no Clerk key has. Nothing was sent.")
+    return key
+
+
+def _api_url() -> str:
+    """Return the address to send the key to; servers do not run the system checks that say the same."""
+    wrong = wrong_with_api_url(clerk_settings.api_url)
+    if wrong is not None:
+        raise ClerkMisconfigured(f"CLERK_API_URL {wrong}. Nothing was sent to Clerk.")
+    return clerk_settings.api_url
+
+
+def _build(secret_key: str, api_url: str) -> "tuple[Clerk, httpx.Client]":
+    import httpx  # noqa: PLC0415  (see the module's docstring)
+    from clerk_backend_api import Clerk  # noqa: PLC0415
+
+    from clerk_integration.wire.transport import DeadlineTransport  # noqa: PLC0415
+
+    tls = httpx.create_ssl_context(trust_env=False) if api_url.startswith("https:") else None
+    client = httpx.Client(transport=DeadlineTransport(tls), follow_redirects=False, trust_env=False)
+    sdk = Clerk(
+        bearer_auth=secret_key,
+        server_url=api_url,
+        client=client,
+        # Never used; the SDK would build one with a TLS context of its own and close it in a finalizer.
+        async_client=httpx.AsyncClient(transport=httpx.AsyncBaseTransport(), trust_env=False),
+        # The SDK's default sends POST again, too, for up to an hour.
+        retry_config=None,
+    )
+    return sdk, client

@@ -1,0 +1,224 @@
+"""The wire below the SDK: an httpx transport with a total deadline and a limit on bodies.
+
+It reads every reply to its end before the SDK sees it, so that waiting, cutting and measuring have
+one place, and keeps what it read: the SDK's models drop fields and refuse whole pages, so our
+mapping starts from these bytes. Import this module lazily; httpx takes a tenth of a second.
+"""
+
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
+from ssl import SSLContext
+
+import httpcore
+import httpx
+
+from clerk_integration.exceptions import ClerkMisconfigured, ClerkProtocolError, ClerkUnavailable
+from clerk_integration.wire.deadlines import remaining_seconds
+from clerk_integration.wire.replies import Reply
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+"""Largest body that is read; a full page of 500 organizations has about half a megabyte."""
+
+MAX_CONNECTIONS = 100
+
+KEEPALIVE_SECONDS = 5.0
+"""Idle connections are dropped after this; the server at the far end would close them soon, too."""
+
+_NOT_SENT = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
+_WIRE_ERRORS = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.RemoteProtocolError)
+_BODY_HEADERS = {"content-encoding", "content-length", "transfer-encoding"}
+
+_replies: ContextVar[list[Reply] | None] = ContextVar("clerk_replies", default=None)
+
+
+class ReplyRecorded(Exception):
+    """The reply is kept, and the SDK need not look at it: its models would take longer than the request."""
+
+
+@contextmanager
+def recorded_replies() -> Iterator[list[Reply]]:
+    """Collect the replies that arrive in this thread during the block; each raises ReplyRecorded."""
+    replies: list[Reply] = []
+    token = _replies.set(replies)
+    try:
+        yield replies
+    finally:
+        _replies.reset(token)
+
+
+class DeadlineTransport(httpx.BaseTransport):
+    """Pooled HTTP/1.1 in which no request outlives the deadline of `deadlines.py`.
+
+    Raises ClerkUnavailable for everything that keeps a reply from arriving whole and in time
+    (`outcome_unknown` when it was a write and left us), ClerkProtocolError for a body that is too large or
+    not decodable. Proxies and CA files named by the environment are not consulted: the secret key
+    goes to CLERK_API_URL and nowhere else.
+    """
+
+    def __init__(self, ssl_context: SSLContext | None) -> None:
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=ssl_context,
+            max_connections=MAX_CONNECTIONS,
+            keepalive_expiry=KEEPALIVE_SECONDS,
+            network_backend=DeadlineBackend(),
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request and read its reply to the end."""
+        try:
+            reply = self._exchange(request)
+        except _WIRE_ERRORS as exc:
+            raise _unavailable(exc, request) from exc
+        except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError) as exc:
+            # Not chained: the library's message may quote the Authorization header.
+            raise ClerkMisconfigured(
+                f"No request can be made of CLERK_API_URL and CLERK_SECRET_KEY ({type(exc).__name__})."
+            ) from None
+        replies = _replies.get()
+        if replies is not None:
+            replies.append(reply)
+            raise ReplyRecorded
+        headers = [(name, value) for name, value in reply.headers if name.lower() not in _BODY_HEADERS]
+        return httpx.Response(reply.status, headers=headers, content=reply.body)
+
+    def close(self) -> None:
+        """Close every connection of the pool."""
+        self._pool.close()
+
+    def _exchange(self, request: httpx.Request) -> Reply:
+        with closing(self._pool.handle_request(_core_request(request))) as core:
+            response = httpx.Response(core.status, headers=core.headers, stream=_Body(core.iter_stream()))
+            return Reply(core.status, tuple(response.headers.multi_items()), _read(response))
+
+
+class DeadlineBackend(httpcore.SyncBackend):
+    """Opens connections whose every wait ends with the deadline."""
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Try the addresses of `host` in turn, all of them together within the deadline."""
+        failure: httpcore.ConnectError | None = None
+        for address in _resolve(host, port):
+            try:
+                stream = super().connect_tcp(
+                    address, port, _time_left(httpcore.ConnectTimeout), local_address, socket_options
+                )
+            except httpcore.ConnectError as exc:
+                failure = exc
+            else:
+                return DeadlineStream(stream)
+        raise failure or httpcore.ConnectError(f"{host} has no address")
+
+
+class DeadlineStream(httpcore.NetworkStream):
+    """A stream that asks the deadline, not the caller, how long it may wait."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Read what has arrived, waiting for it at most until the deadline."""
+        return self._stream.read(max_bytes, _time_left(httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write all of `buffer`; request bodies are far smaller than a socket's send buffer."""
+        self._stream.write(buffer, _time_left(httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        """Shake hands; Python's ssl module keeps the timeout over the whole handshake."""
+        left = _time_left(httpcore.ConnectTimeout)
+        return DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, left))
+
+    def get_extra_info(self, info: str) -> object:
+        """Pass on what the pool asks, such as whether an idle connection was closed by the peer."""
+        return self._stream.get_extra_info(info)
+
+
+class _Body(httpx.SyncByteStream):
+    """The bytes of a reply as httpx wants them for decoding."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._chunks)
+
+
+def _core_request(request: httpx.Request) -> httpcore.Request:
+    url = request.url
+    return httpcore.Request(
+        request.method,
+        httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+        headers=request.headers.raw,
+        content=request.stream,
+        extensions={"timeout": {"pool": _time_left(httpcore.PoolTimeout)}},
+    )
+
+
+def _read(response: httpx.Response) -> bytes:
+    body = bytearray()
+    try:
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise ClerkProtocolError(
+                    f"Clerk's reply is larger than {MAX_BODY_BYTES // 1024**2} MiB and was cut off; "
+                    "nothing of it was used. Check that CLERK_API_URL names Clerk."
+                )
+    except httpx.DecodingError as exc:
+        raise ClerkProtocolError("Clerk's reply is compressed in a way that cannot be undone.") from exc
+    return bytes(body)
+
+
+def _unavailable(exc: Exception, request: httpx.Request) -> ClerkUnavailable:
+    outcome_unknown = request.method != "GET" and not isinstance(exc, _NOT_SENT)
+    what = "did not answer in time" if isinstance(exc, httpcore.TimeoutException) else "could not be reached"
+    detail = f": {exc}" if str(exc) else ""
+    outcome = "It may have been carried out nevertheless." if outcome_unknown else "Try again later."
+    message = f"Clerk {what} ({type(exc).__name__}{detail}). {outcome}"
+    return ClerkUnavailable(message, outcome_unknown=outcome_unknown)
+
+
+def _time_left(timeout: type[httpcore.TimeoutException]) -> float | None:
+    left = remaining_seconds()
+    if left <= 0:
+        raise timeout("the deadline is over")
+    return None if left == float("inf") else left
+
+
+def _resolve(host: str, port: int) -> list[str]:
+    """Look `host` up in a thread of its own: the system's resolver takes no timeout."""
+    found: list[str] = []
+    failures: list[OSError] = []
+
+    def look_up() -> None:
+        try:
+            infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as exc:
+            failures.append(exc)
+        else:
+            found.extend(dict.fromkeys(str(info[4][0]) for info in infos))
+
+    thread = threading.Thread(target=look_up, name="clerk-resolver", daemon=True)
+    thread.start()
+    thread.join(_time_left(httpcore.ConnectTimeout))
+    if thread.is_alive():
+        raise httpcore.ConnectTimeout(f"the name {host} could not be resolved in time")
+    if failures:
+        raise httpcore.ConnectError(str(failures[0])) from failures[0]
+    return found

@@ -1,0 +1,1 @@
+"""Create one organization in Clerk for one request: one POST, never two."""

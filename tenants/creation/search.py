@@ -1,0 +1,48 @@
+"""Find what a creation attempt whose reply was lost has created.
+
+Clerk has no idempotency key for organizations. An organization therefore carries the marker of its
+attempt in its private metadata. A search that does not find the marker counts only if it was complete
+and began `UNRESOLVED_SECONDS` after the attempt was sent.
+"""
+
+from clerk_integration.entities import ClerkOrganization
+from clerk_integration.wire.listing import ClerkListing
+from tenants.exceptions import IdempotencyKeyInUse
+from tenants.mirror import writer
+from tenants.mirror.rows import attempt_marker
+from tenants.models import CreationAttempt
+
+UNRESOLVED_SECONDS = 60.0
+"""How long an organization may stay invisible to a listing after it was created, at the most."""
+
+
+IN_FLIGHT_SECONDS = 45.0
+"""How long the process that sent an attempt may still be busy with it; then it is taken for dead."""
+
+
+def search(attempt: CreationAttempt, listing: ClerkListing[ClerkOrganization]) -> ClerkOrganization | None:
+    """Look for the attempt's organization; None when it is certain that Clerk has none.
+
+    Raise IdempotencyKeyInUse while its sender may still be busy, and while nobody can be certain.
+    """
+    age = (writer.clock() - attempt.sent_at).total_seconds()
+    if attempt.state == CreationAttempt.State.SENT and age < IN_FLIGHT_SECONDS:
+        raise in_progress(retry_after=IN_FLIGHT_SECONDS - age)
+    for organization in listing:
+        if attempt_marker(organization) == attempt.marker:
+            return organization
+    if age < UNRESOLVED_SECONDS or not listing.complete:
+        wait = max(UNRESOLVED_SECONDS - age, IN_FLIGHT_SECONDS)
+        raise IdempotencyKeyInUse(
+            "It is not known yet whether Clerk has created the organization; nothing was sent again."
+            f" Try again in {wait:.0f} s.",
+            retry_after=wait,
+        )
+    return None
+
+
+def in_progress(*, retry_after: float) -> IdempotencyKeyInUse:
+    """What to raise when somebody else is at the same attempt."""
+    return IdempotencyKeyInUse(
+        "This organization is being created right now. Try again in a moment.", retry_after=retry_after
+    )

@@ -1,0 +1,1 @@
+"""Files that operators hand in: parse them, import tenants, link tenants."""

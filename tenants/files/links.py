@@ -1,0 +1,163 @@
+"""A file of links, from legacy tenants to organizations that exist; checked whole before the first."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from django.db.models.functions import Now
+
+from clerk_integration.exceptions import ClerkError, InvalidClerkId
+from clerk_integration.organizations import get_clerk_orgs
+from clerk_integration.wire.ids import validate_org_id
+from clerk_integration.wire.pace import paced
+from tenants.exceptions import TenantError
+from tenants.files.parsing import Problems, csv_rows, opened
+from tenants.mirror.absorb import reasons_against
+from tenants.models import SyncRun, Tenant, Tombstone
+from tenants.runs import records
+from tenants.services import TenantService
+
+COLUMNS = {"tenant_id", "clerk_org_id"}
+
+CHUNK = 100
+"""Lines that are checked together: as many ids as Clerk takes in one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One line of the file."""
+
+    line: int
+    tenant_id: int
+    clerk_org_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """What became of a link; `error` is empty when it stands."""
+
+    link: Link
+    error: str = ""
+
+
+def read_links(path: Path) -> tuple[list[Link], int]:
+    """Read and check a file with the columns tenant_id and clerk_org_id.
+
+    Return what is left to link, and how many links stand already: they are left out, so that the same
+    file can be given again. Reads Clerk, one call for each 100 lines. Raise InvalidFile, which names
+    every line that cannot be, and ClerkError.
+    """
+    problems = Problems()
+    with opened(path) as file:
+        links = list(_parsed(csv_rows(file, required=COLUMNS, optional=set(), problems=problems), problems))
+    todo: list[Link] = []
+    with paced():
+        for start in range(0, len(links), CHUNK):
+            todo += _possible(links[start : start + CHUNK], problems)
+    problems.raise_any()
+    return todo, len(links) - len(todo)
+
+
+def link_all(links: Sequence[Link], *, stopping: Event, report: Callable[[Linked], None]) -> None:
+    """Link one after the other, each committed for itself; `report` hears of each.
+
+    Writes and calls Clerk as `TenantService.link_to_clerk_org`, and a row in `sync_runs`, which ends
+    as failed with whatever is raised. Ends early when `stopping` is set.
+    """
+    failed = made = 0
+    with records.carried_out_here(SyncRun.Kind.LINK) as run, paced():
+        ours = SyncRun.objects.filter(pk=run.pk)
+        try:
+            for link in links:
+                if stopping.is_set():
+                    break
+                linked = _link(link)
+                failed, made = failed + bool(linked.error), made + (not linked.error)
+                report(linked)
+        finally:
+            ours.update(created=made, failed=failed)
+        state = SyncRun.State.COMPLETED if made + failed == len(links) else SyncRun.State.INTERRUPTED
+        ours.update(state=state, finished_at=Now())
+
+
+def _link(link: Link) -> Linked:
+    try:
+        tenant = Tenant.objects.get(pk=link.tenant_id)
+        TenantService.link_to_clerk_org(tenant, link.clerk_org_id, acting_user=None)
+    except Tenant.DoesNotExist:
+        return Linked(link, "the tenant was deleted meanwhile")
+    except (ClerkError, TenantError) as error:
+        return Linked(link, str(error))
+    return Linked(link)
+
+
+def _parsed(rows: Iterator[tuple[int, Mapping[str, str]]], problems: Problems) -> Iterator[Link]:
+    seen: dict[int | str, int] = {}
+    for line, values in rows:
+        link = _parse(line, values, problems)
+        if link is None:
+            continue
+        for what, key in (("tenant", link.tenant_id), ("organization", link.clerk_org_id)):
+            first = seen.setdefault(key, line)
+            if first != line:
+                problems.add(line, f"{what} {key} stands in line {first} already")
+        yield link
+
+
+def _parse(line: int, values: Mapping[str, str], problems: Problems) -> Link | None:
+    tenant_id = values["tenant_id"].strip()
+    if not (tenant_id.isascii() and tenant_id.isdecimal() and len(tenant_id) < 19):  # noqa: PLR2004  (bigint)
+        problems.add(line, f"{tenant_id!r} is no tenant id")
+        return None
+    try:
+        return Link(line, int(tenant_id), validate_org_id(values["clerk_org_id"].strip()))
+    except InvalidClerkId:
+        problems.add(line, f"{values['clerk_org_id']!r} is no organization id")
+        return None
+
+
+def _possible(links: Sequence[Link], problems: Problems) -> Iterator[Link]:
+    """Those links that are still to be made; problems are noted."""
+    ids = [link.clerk_org_id for link in links]
+    tenants = Tenant.objects.in_bulk([link.tenant_id for link in links])
+    mirrors = {str(tenant.clerk_org_id): tenant for tenant in Tenant.objects.filter(clerk_org_id__in=ids)}
+    dead = Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id__in=ids)
+    known = {organization.id for organization in get_clerk_orgs(ids)}
+    facts = _Facts(tenants, mirrors, set(dead.values_list("clerk_id", flat=True)), known)
+    for link in links:
+        tenant = tenants.get(link.tenant_id)
+        if tenant is not None and tenant.clerk_org_id == link.clerk_org_id:
+            continue
+        problem = facts.problem_of(link)
+        if problem is None:
+            yield link
+        else:
+            problems.add(link.line, problem)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What is known of the tenants and organizations of some lines."""
+
+    tenants: Mapping[int, Tenant]
+    mirrors: Mapping[str, Tenant]
+    dead: Collection[str]
+    known: Collection[str]
+
+    def problem_of(self, link: Link) -> str | None:
+        """Why the link cannot be made; None when it can."""
+        tenant = self.tenants.get(link.tenant_id)
+        if tenant is None:
+            return f"there is no tenant {link.tenant_id}"
+        if tenant.clerk_org_id is not None:
+            return f"tenant {tenant.pk} is linked to {tenant.clerk_org_id}; unlink it first"
+        if link.clerk_org_id in self.dead:
+            return f"{link.clerk_org_id} was deleted in Clerk"
+        if link.clerk_org_id not in self.known:
+            return f"Clerk has no organization {link.clerk_org_id}"
+        mirror = self.mirrors.get(link.clerk_org_id)
+        reasons = [] if mirror is None else reasons_against(mirror)
+        if mirror is not None and reasons:
+            return f"{link.clerk_org_id} is linked to tenant {mirror.pk}: {'; '.join(reasons)}"
+        return None

@@ -1,0 +1,43 @@
+"""Set a user's primary tenant."""
+
+from django.db import transaction
+from django.db.models import Q
+
+from tenants.exceptions import NotAMember, TenantInactive
+from tenants.mirror import writer
+from tenants.models import Membership, Tenant
+from tenants.sql import execute
+
+PRIMARY_LOCK = 0x636C6B02
+"""First key of the advisory lock under which one user's primary moves; any constant of ours will do."""
+
+
+def set_primary(clerk_user_id: str, tenant: Tenant) -> None:
+    """Make the tenant the user's primary. Writes `memberships.is_primary`, of this user only.
+
+    Raise NotAMember without an active membership, TenantInactive when the tenant is not active.
+    """
+    with transaction.atomic():
+        lock_primary(clerk_user_id)
+        writer.share_writers_lock()
+        move_primary(clerk_user_id, tenant.pk)
+
+
+def move_primary(clerk_user_id: str, tenant_id: int) -> None:
+    """Move the flag, with the rows locked in the order in which the mirror locks them."""
+    concerned = Q(is_primary=True) | Q(tenant_id=tenant_id)
+    rows = Membership.objects.filter(concerned, clerk_user_id=clerk_user_id).order_by("tenant_id")
+    locked = {row.tenant_id: row for row in rows.select_for_update()}
+    membership = locked.get(tenant_id)
+    if membership is None or not membership.is_active:
+        raise NotAMember("You are not a member of this tenant.")
+    tenant = Tenant.objects.get(pk=tenant_id)
+    if not tenant.is_active:
+        raise TenantInactive(f"This tenant is {tenant.status}; it cannot be your primary.")
+    flagged = Membership.objects.filter(clerk_user_id=clerk_user_id, is_primary=True)
+    flagged.exclude(pk=membership.pk).update(is_primary=False)
+    Membership.objects.filter(pk=membership.pk).update(is_primary=True)
+
+
+def lock_primary(clerk_user_id: str) -> None:
+    execute("SELECT pg_advisory_xact_lock(%(key)s, hashtext(%(user)s))", key=PRIMARY_LOCK, user=clerk_user_id)

@@ -1,0 +1,1 @@
+"""Write Clerk's facts into the mirror: the only writer of mirrored columns."""

@@ -1,0 +1,306 @@
+"""The statements of `tenants.mirror.writer`: the write rule, in SQL.
+
+Facts travel as one JSON parameter, so that a page of any size is one statement with one plan.
+`ORDER BY` makes concurrent writers lock their common rows in the same order: by tenant, then by user.
+Each statement returns the rows that it wrote, with the columns that others may want to hear about
+before and after.
+"""
+
+from clerk_integration.jobs.waits import LIMITS
+
+# A process that is stopped while it holds the writers' lock must not hold up all others, hence the limits.
+TAKE_WRITERS_LOCK = f"SELECT {LIMITS}, pg_advisory_xact_lock(%(key)s)"
+
+SHARE_WRITERS_LOCK = f"""
+SELECT {LIMITS}, pg_advisory_xact_lock_shared(%(key)s),
+       EXISTS (SELECT FROM tenants WHERE id = ANY (%(marked)s) AND clerk_org_id IS NULL) AS is_any_legacy
+"""
+
+# For a page of memberships: which of their organizations have neither row nor tombstone. Those are written
+# first, so that rows of tenants are locked before rows of members here as elsewhere.
+SHARE_WRITERS_LOCK_AND_FIND_UNKNOWN = f"""
+SELECT {LIMITS}, pg_advisory_xact_lock_shared(%(key)s), ARRAY(
+    SELECT nested FROM unnest(%(organizations)s::text[]) AS nested
+    WHERE NOT EXISTS (SELECT FROM tenants WHERE clerk_org_id = nested)
+      AND NOT EXISTS (SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = nested))
+"""
+
+# For a user's listing: whether the lease is still the lister's, and closed with the same statement.
+SHARE_WRITERS_LOCK_AND_CLOSE_LEASE = f"""
+WITH closed AS (
+    UPDATE user_syncs
+    SET synced_at = %(listed_at)s, lease = NULL, lease_expires_at = NULL
+    WHERE clerk_user_id = %(user_id)s AND lease = %(lease)s
+    RETURNING clerk_user_id)
+SELECT {LIMITS}, pg_advisory_xact_lock_shared(%(key)s),
+       EXISTS (SELECT FROM tenants WHERE id = ANY (%(marked)s) AND clerk_org_id IS NULL),
+       EXISTS (SELECT FROM closed)
+"""
+
+LINK_MARKED = """
+WITH marked AS MATERIALIZED (
+    SELECT tenants.id, fact.organization_id
+    FROM jsonb_to_recordset(%(markers)s::jsonb) AS fact(
+        organization_id text, tenant_id bigint, installation text)
+    JOIN installation ON installation.identity::text = fact.installation
+    JOIN tenants ON tenants.id = fact.tenant_id
+    WHERE tenants.clerk_org_id IS NULL
+      AND NOT EXISTS (SELECT FROM tenants AS mirror WHERE mirror.clerk_org_id = fact.organization_id)
+      AND NOT EXISTS (
+          SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.organization_id)
+    ORDER BY fact.organization_id
+    FOR UPDATE OF tenants)
+UPDATE tenants SET clerk_org_id = marked.organization_id, updated_at = clock_timestamp()
+FROM marked
+WHERE tenants.id = marked.id AND tenants.clerk_org_id IS NULL
+RETURNING tenants.id, tenants.clerk_org_id
+"""
+
+UPSERT_ORGANIZATIONS = """
+WITH fact AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(%(facts)s::jsonb) AS fact(
+        id text, name text, slug text, image_url text, public_metadata jsonb,
+        created_at bigint, updated_at bigint)),
+before AS MATERIALIZED (
+    SELECT tenants.id, tenants.name, tenants.slug, tenants.logo_url, tenants.clerk_metadata
+    FROM tenants JOIN fact ON fact.id = tenants.clerk_org_id),
+written AS (
+    INSERT INTO tenants (clerk_org_id, name, slug, logo_url, clerk_metadata,
+                         clerk_created_at, clerk_updated_at, last_synced_at)
+    SELECT id, name, slug, image_url, public_metadata, created_at, updated_at, clock_timestamp()
+    FROM fact
+    WHERE NOT EXISTS (
+        SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.id)
+    ORDER BY fact.id
+    ON CONFLICT (clerk_org_id) DO UPDATE SET
+        name = excluded.name,
+        slug = excluded.slug,
+        logo_url = excluded.logo_url,
+        clerk_metadata = excluded.clerk_metadata,
+        clerk_created_at = excluded.clerk_created_at,
+        clerk_updated_at = excluded.clerk_updated_at,
+        updated_at = clock_timestamp(),
+        last_synced_at = clock_timestamp()
+    WHERE coalesce(tenants.clerk_updated_at, 0) <= coalesce(excluded.clerk_updated_at, 0)
+      AND (tenants.name, tenants.slug, tenants.logo_url, tenants.clerk_metadata,
+           tenants.clerk_created_at, tenants.clerk_updated_at)
+          IS DISTINCT FROM
+          (excluded.name, excluded.slug, excluded.logo_url, excluded.clerk_metadata,
+           excluded.clerk_created_at, excluded.clerk_updated_at)
+    RETURNING id, clerk_org_id, name, slug, logo_url, clerk_metadata, xmax = 0 AS is_new)
+SELECT written.id, written.clerk_org_id,
+       CASE WHEN NOT written.is_new THEN jsonb_build_object(
+           'name', before.name, 'slug', before.slug,
+           'logo_url', before.logo_url, 'clerk_metadata', before.clerk_metadata) END,
+       jsonb_build_object(
+           'name', written.name, 'slug', written.slug,
+           'logo_url', written.logo_url, 'clerk_metadata', written.clerk_metadata)
+FROM written LEFT JOIN before ON before.id = written.id
+"""
+
+# What is absent from a listing ends in the statement that writes what it shows, so that both are locked in
+# one order. An absent row stands for itself as it was read: if it has changed since, it is spared.
+_WRITE_MEMBERSHIPS = """
+WITH told AS MATERIALIZED (
+    SELECT tenants.id AS tenant_id, fact.*, true AS is_active
+    FROM jsonb_to_recordset(%(facts)s::jsonb) AS fact(
+        id text, user_id text, organization_id text, role text, created_at bigint, updated_at bigint)
+    JOIN tenants ON tenants.clerk_org_id = fact.organization_id
+    WHERE NOT EXISTS (SELECT FROM tombstones WHERE kind = 'membership' AND clerk_id = fact.id)
+      AND NOT EXISTS (SELECT FROM tombstones WHERE kind = 'user' AND clerk_id = fact.user_id)
+      AND NOT EXISTS (
+          SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.organization_id)),
+fact AS MATERIALIZED (
+    SELECT * FROM told{absent}),
+before AS MATERIALIZED (
+    SELECT memberships.id, memberships.role, memberships.is_active
+    FROM memberships JOIN fact
+      ON fact.tenant_id = memberships.tenant_id AND fact.user_id = memberships.clerk_user_id),
+written AS (
+    INSERT INTO memberships (tenant_id, clerk_user_id, clerk_membership_id, role, is_active,
+                             clerk_created_at, clerk_updated_at, written_at)
+    SELECT tenant_id, user_id, id, role, is_active, created_at, updated_at, clock_timestamp()
+    FROM fact
+    ORDER BY tenant_id, user_id
+    ON CONFLICT (tenant_id, clerk_user_id) DO UPDATE SET
+        clerk_membership_id = excluded.clerk_membership_id,
+        role = excluded.role,
+        is_active = excluded.is_active,
+        clerk_created_at = excluded.clerk_created_at,
+        clerk_updated_at = excluded.clerk_updated_at,
+        written_at = clock_timestamp()
+    WHERE CASE
+            WHEN NOT excluded.is_active
+                THEN (memberships.clerk_membership_id, memberships.role, memberships.clerk_updated_at)
+                     IS NOT DISTINCT FROM
+                     (excluded.clerk_membership_id, excluded.role, excluded.clerk_updated_at)
+            -- What was read before the membership was seen to have ended does not begin it again.
+            WHEN coalesce(memberships.clerk_membership_id, excluded.clerk_membership_id)
+                 = excluded.clerk_membership_id
+                THEN coalesce(memberships.clerk_updated_at, 0) <= coalesce(excluded.clerk_updated_at, 0)
+                     AND (memberships.is_active
+                          OR memberships.written_at < coalesce(%(as_of)s::timestamptz, 'infinity'))
+            WHEN coalesce(memberships.clerk_created_at, 0) = coalesce(excluded.clerk_created_at, 0)
+                THEN NOT memberships.is_active
+                     OR memberships.clerk_membership_id < excluded.clerk_membership_id
+            ELSE coalesce(memberships.clerk_created_at, 0) < coalesce(excluded.clerk_created_at, 0)
+          END
+      AND (memberships.clerk_membership_id, memberships.role, memberships.is_active,
+           memberships.clerk_created_at, memberships.clerk_updated_at)
+          IS DISTINCT FROM
+          (excluded.clerk_membership_id, excluded.role, excluded.is_active,
+           excluded.clerk_created_at, excluded.clerk_updated_at)
+    RETURNING id, tenant_id, clerk_user_id, role, is_active, xmax = 0 AS is_new)
+SELECT written.tenant_id, written.clerk_user_id,
+       CASE WHEN NOT written.is_new THEN jsonb_build_object(
+           'role', before.role, 'is_active', before.is_active) END,
+       jsonb_build_object('role', written.role, 'is_active', written.is_active)
+FROM written LEFT JOIN before ON before.id = written.id
+"""
+
+# The creator of an organization whose membership could not be read back has a row without Clerk's id, and
+# with the moment in which Clerk says that the organization began; a legacy member has neither.
+_ABSENT = """
+    UNION ALL
+    SELECT memberships.tenant_id, memberships.clerk_membership_id, memberships.clerk_user_id,
+           tenants.clerk_org_id, memberships.role, memberships.clerk_created_at,
+           memberships.clerk_updated_at, false
+    FROM memberships JOIN tenants ON tenants.id = memberships.tenant_id
+    WHERE %(retire)s AND memberships.is_active AND tenants.clerk_org_id IS NOT NULL
+      AND CASE WHEN memberships.clerk_membership_id IS NULL THEN memberships.clerk_created_at IS NOT NULL
+               ELSE memberships.clerk_membership_id <> ALL (%(listed)s) END
+      AND memberships.written_at < %(as_of)s::timestamptz
+      AND NOT EXISTS (
+          SELECT FROM told
+          WHERE told.tenant_id = memberships.tenant_id AND told.user_id = memberships.clerk_user_id)"""
+
+UPSERT_MEMBERSHIPS = _WRITE_MEMBERSHIPS.format(absent="")
+
+WRITE_USER_LISTING = _WRITE_MEMBERSHIPS.format(
+    absent=_ABSENT + " AND memberships.clerk_user_id = %(user_id)s"
+)
+
+WRITE_ORGANIZATION_LISTING = _WRITE_MEMBERSHIPS.format(
+    absent=_ABSENT + " AND tenants.clerk_org_id = %(organization_id)s"
+)
+
+ENDED = """
+RETURNING memberships.tenant_id, memberships.clerk_user_id,
+          '{"is_active": true}'::jsonb, '{"is_active": false}'::jsonb
+"""
+
+BURY = """
+INSERT INTO tombstones (kind, clerk_id) VALUES (%(kind)s, %(clerk_id)s) ON CONFLICT DO NOTHING
+"""
+
+INSERT_CREATOR = """
+INSERT INTO memberships (tenant_id, clerk_user_id, role, clerk_created_at)
+SELECT id, %(user_id)s, %(role)s, coalesce(clerk_created_at, 0) FROM tenants
+WHERE clerk_org_id = %(organization_id)s
+  AND NOT EXISTS (SELECT FROM tombstones WHERE kind = 'user' AND clerk_id = %(user_id)s)
+ON CONFLICT (tenant_id, clerk_user_id) DO NOTHING
+RETURNING tenant_id, clerk_user_id, NULL::jsonb,
+          jsonb_build_object('role', role, 'is_active', is_active)
+"""
+
+RETIRE_ORGANIZATION = """
+WITH before AS MATERIALIZED (
+    SELECT id, status FROM tenants
+    WHERE clerk_org_id = %(clerk_id)s AND deleted_at IS NULL FOR UPDATE)
+UPDATE tenants
+SET status = 'deactivated', deleted_at = clock_timestamp(),
+    updated_at = clock_timestamp(), last_synced_at = clock_timestamp()
+FROM before WHERE tenants.id = before.id
+RETURNING tenants.id, before.status, tenants.status, tenants.deleted_at
+"""
+
+END_MEMBERSHIPS_OF_ORGANIZATION = f"""
+UPDATE memberships SET is_active = false, written_at = clock_timestamp()
+WHERE is_active AND tenant_id IN (SELECT id FROM tenants WHERE clerk_org_id = %(clerk_id)s)
+{ENDED}"""
+
+END_MEMBERSHIPS_OF_USER = f"""
+UPDATE memberships SET is_active = false, written_at = clock_timestamp()
+WHERE is_active AND clerk_user_id = %(clerk_id)s
+  AND (clerk_membership_id IS NOT NULL OR clerk_created_at IS NOT NULL)
+{ENDED}"""
+
+END_MEMBERSHIP = """
+WITH before AS MATERIALIZED (
+    SELECT memberships.id, memberships.role, memberships.is_active
+    FROM memberships JOIN tenants ON tenants.id = memberships.tenant_id
+    WHERE tenants.clerk_org_id = %(organization_id)s
+      AND memberships.clerk_user_id = %(user_id)s
+      AND (memberships.clerk_membership_id = %(clerk_id)s
+           OR coalesce(memberships.clerk_created_at, 0) < coalesce(%(created_at)s, 0)))
+UPDATE memberships
+SET is_active = false, clerk_membership_id = %(clerk_id)s, role = %(role)s,
+    clerk_created_at = %(created_at)s, clerk_updated_at = %(updated_at)s, written_at = clock_timestamp()
+FROM before
+WHERE before.id = memberships.id
+RETURNING memberships.tenant_id, memberships.clerk_user_id,
+          jsonb_build_object('role', before.role, 'is_active', before.is_active),
+          jsonb_build_object('role', memberships.role, 'is_active', memberships.is_active)
+"""
+
+SETTLE_CREATIONS_OF_USER = """
+UPDATE creation_attempts AS attempt
+SET state = 'succeeded',
+    answer = jsonb_build_object('tenant_id', tenants.id, 'clerk_org_id', tenants.clerk_org_id)
+FROM jsonb_to_recordset(%(markers)s::jsonb) AS found(marker uuid, organization_id text)
+JOIN tenants ON tenants.clerk_org_id = found.organization_id
+WHERE attempt.marker = found.marker AND attempt.clerk_user_id = %(user_id)s
+  AND attempt.state IN ('sent', 'unknown')
+"""
+
+TOUCH_ORGANIZATION = """
+UPDATE tenants SET last_synced_at = clock_timestamp()
+WHERE clerk_org_id = %(clerk_id)s AND deleted_at IS NULL
+"""
+
+END_MEMBERSHIPS = f"""
+WITH absent AS MATERIALIZED (
+    SELECT memberships.id
+    FROM memberships JOIN tenants ON tenants.id = memberships.tenant_id
+    WHERE memberships.id = ANY (%(ids)s)
+      AND tenants.clerk_org_id IS NOT NULL
+      AND memberships.is_active
+      AND memberships.clerk_membership_id IS NOT NULL
+      AND memberships.written_at < %(listed_at)s
+    ORDER BY memberships.tenant_id, memberships.clerk_user_id
+    FOR UPDATE OF memberships)
+UPDATE memberships SET is_active = false, written_at = clock_timestamp()
+FROM absent
+WHERE memberships.id = absent.id
+{ENDED}"""
+
+# The members of an absorbed row, with their stamps: they may be newer than what is written next.
+ABSORB_MEMBERSHIPS = """
+WITH absorbed AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(%(members)s::jsonb) AS absorbed(
+        clerk_user_id text, clerk_membership_id text, role text, is_active boolean,
+        clerk_created_at bigint, clerk_updated_at bigint, written_at timestamptz)),
+before AS MATERIALIZED (
+    SELECT memberships.id, memberships.role, memberships.is_active
+    FROM memberships JOIN absorbed USING (clerk_user_id) WHERE tenant_id = %(tenant)s),
+written AS (
+    INSERT INTO memberships (tenant_id, clerk_user_id, clerk_membership_id, role, is_active,
+                             clerk_created_at, clerk_updated_at, written_at)
+    SELECT %(tenant)s, clerk_user_id, clerk_membership_id, role, is_active,
+           clerk_created_at, clerk_updated_at, written_at
+    FROM absorbed
+    ORDER BY clerk_user_id
+    ON CONFLICT (tenant_id, clerk_user_id) DO UPDATE SET
+        clerk_membership_id = excluded.clerk_membership_id,
+        role = excluded.role,
+        is_active = excluded.is_active,
+        clerk_created_at = excluded.clerk_created_at,
+        clerk_updated_at = excluded.clerk_updated_at,
+        written_at = excluded.written_at
+    RETURNING id, tenant_id, clerk_user_id, role, is_active)
+SELECT written.tenant_id, written.clerk_user_id,
+       CASE WHEN before.id IS NOT NULL THEN jsonb_build_object(
+           'role', before.role, 'is_active', before.is_active) END,
+       jsonb_build_object('role', written.role, 'is_active', written.is_active)
+FROM written LEFT JOIN before ON before.id = written.id
+"""

@@ -1,0 +1,1 @@
+"""Report how far the mirror is from Clerk."""

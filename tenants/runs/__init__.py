@@ -1,0 +1,1 @@
+"""Record long work: runs, the pages they have read and the slices that workers share."""

@@ -1,0 +1,186 @@
+"""The pages of full syncs on record: which ids they showed, and what follows from that for their list.
+
+A page goes on record in the transaction that writes it, on the condition that the run is still its
+holder's.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Func, IntegerField, Max, Sum
+
+from tenants.exceptions import SyncLost
+from tenants.models import SyncRun, SyncRunPage
+from tenants.sql import query
+
+RECORD_PAGE = """
+WITH moved AS (
+    UPDATE sync_runs SET
+        created = created + %(created)s, updated = updated + %(updated)s,
+        unchanged = unchanged + %(unchanged)s, failed = failed + %(skipped)s,
+        cursor = cursor || %(cursor)s::jsonb
+    WHERE id = %(run)s AND state = 'running' AND holder = %(holder)s
+    RETURNING id),
+page AS (
+    INSERT INTO sync_run_pages (run_id, listing, pass_number, slice_number, "offset", total, skipped, ids)
+    SELECT id, %(listing)s, %(pass_number)s, %(slice_number)s, %(offset)s, %(total)s, %(skipped)s, %(ids)s
+    FROM moved
+    ON CONFLICT (run_id, listing, pass_number, slice_number, "offset") DO UPDATE
+    SET total = excluded.total, skipped = excluded.skipped, ids = excluded.ids)"""
+
+RECORD_ORGANIZATIONS = (
+    RECORD_PAGE
+    + """,
+resolved AS (
+    UPDATE creation_attempts AS attempt
+    SET state = 'succeeded',
+        answer = jsonb_build_object('tenant_id', tenants.id, 'clerk_org_id', tenants.clerk_org_id)
+    FROM moved, jsonb_to_recordset(%(markers)s::jsonb) AS found(marker uuid, organization_id text)
+    JOIN tenants ON tenants.clerk_org_id = found.organization_id
+    WHERE attempt.marker = found.marker AND attempt.state IN ('sent', 'unknown'))
+SELECT id FROM moved
+"""
+)
+
+RECORD_MEMBERSHIPS = (
+    RECORD_PAGE
+    + """
+SELECT id FROM moved
+"""
+)
+
+LAST_PAGE = """
+SELECT pass_number, slice_number, "offset", total, skipped, ids FROM sync_run_pages
+WHERE run_id = %(run)s AND listing = %(listing)s
+  AND slice_number = coalesce(%(slice_number)s, slice_number)
+ORDER BY pass_number DESC, slice_number DESC, id DESC LIMIT 1
+"""
+
+COUNT_SEEN = """
+SELECT (SELECT count(DISTINCT listed) FROM sync_run_pages, unnest(ids) AS listed
+        WHERE run_id = %(run)s AND listing = %(listing)s AND pass_number = %(pass_number)s)
+     + (SELECT coalesce(sum(skipped), 0) FROM sync_run_pages
+        WHERE run_id = %(run)s AND listing = %(listing)s AND pass_number = %(pass_number)s)
+"""
+
+# A record that two slices have met joins them: between them, nothing is hidden.
+COUNT_JOINED = """
+WITH listed AS MATERIALIZED (
+    SELECT slice_number, unnest(ids) AS id FROM sync_run_pages
+    WHERE run_id = %(run)s AND listing = %(listing)s AND pass_number = 1)
+SELECT count(DISTINCT later.slice_number) FROM listed AS earlier
+JOIN listed AS later ON later.id = earlier.id AND later.slice_number = earlier.slice_number + 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """A page of a run's listing, as it goes on record."""
+
+    run_id: int
+    holder: str
+    listing: str
+    pass_number: int
+    offset: int
+    total: int
+    skipped: int
+    ids: Sequence[str]
+    asked_at: datetime
+    """A moment before Clerk was asked for the page, by the database's clock."""
+    slice_number: int = 0
+
+    @property
+    def end(self) -> int:
+        """The offset behind the page."""
+        return self.offset + len(self.ids) + self.skipped
+
+    def parameters(self, *, created: int, updated: int) -> dict[str, Any]:
+        """Return what RECORD_PAGE takes, given what writing the page has changed."""
+        cursor = {self.listing: {"pass": self.pass_number, "read": self.end, "of": self.total}}
+        return {
+            "run": self.run_id,
+            "holder": self.holder,
+            "listing": self.listing,
+            "pass_number": self.pass_number,
+            "slice_number": self.slice_number,
+            "offset": self.offset,
+            "total": self.total,
+            "skipped": self.skipped,
+            "ids": list(self.ids),
+            "created": created,
+            "updated": updated,
+            "unchanged": max(0, len(self.ids) - created - updated),
+            "cursor": json.dumps(cursor),
+        }
+
+
+def record_organizations(page: RunPage, *, created: int, updated: int, markers: list[dict[str, str]]) -> None:
+    """Record a page of organizations and settle the creations that it shows; one statement.
+
+    To be called in the transaction that writes the page. Raise SyncLost when the run is not ours.
+    """
+    parameters = page.parameters(created=created, updated=updated)
+    if not query(RECORD_ORGANIZATIONS, markers=json.dumps(markers), **parameters):
+        raise SyncLost(_lost(page))
+
+
+def record_memberships(page: RunPage, *, created: int, updated: int) -> None:
+    """Record a page of memberships; one statement.
+
+    To be called in the transaction that writes the page. Raise SyncLost when the run is not ours.
+    """
+    if not query(RECORD_MEMBERSHIPS, **page.parameters(created=created, updated=updated)):
+        raise SyncLost(_lost(page))
+
+
+def last_page(run: SyncRun, listing: str, *, slice_number: int | None = None) -> RunPage | None:
+    """Return the page that was recorded last, of one slice or (None) of the last one; None before it."""
+    for row in query(LAST_PAGE, run=run.pk, listing=listing, slice_number=slice_number):
+        pass_number, number, offset, total, skipped, ids = row
+        return RunPage(
+            run.pk, run.holder, listing, pass_number, offset, total, skipped, ids, run.started_at, number
+        )
+    return None
+
+
+def is_joined(run: SyncRun, listing: str) -> bool:
+    """Whether the slices of a listing's first pass continue each other without a gap."""
+    slices = run.slices.filter(part=listing)
+    if slices.filter(broken=True).exists():
+        return False
+    [(joined,)] = query(COUNT_JOINED, run=run.pk, listing=listing)
+    return int(joined) == slices.count() - 1
+
+
+def count_seen(run: SyncRun, listing: str, pass_number: int) -> int:
+    """Return how many different records one pass has met, unreadable ones included."""
+    [(seen,)] = query(COUNT_SEEN, run=run.pk, listing=listing, pass_number=pass_number)
+    return int(seen)
+
+
+def count_read(run: SyncRun, listing: str) -> tuple[int, int]:
+    """Return how many records the latest pass has read, those on two pages twice, and Clerk's total."""
+    pages = SyncRunPage.objects.filter(run=run, listing=listing)
+    latest = pages.order_by("-pass_number").values("pass_number")[:1]
+    read = pages.filter(pass_number=latest).aggregate(
+        ids=Sum(Func("ids", function="cardinality", output_field=IntegerField()), default=0),
+        skipped=Sum("skipped", default=0),
+        total=Max("total", default=0),
+    )
+    return read["ids"] + read["skipped"], read["total"]
+
+
+def count_skipped(run: SyncRun, listing: str) -> int:
+    """Return how many records of the listing could not be read."""
+    pages = SyncRunPage.objects.filter(run=run, listing=listing)
+    return int(pages.aggregate(skipped=Sum("skipped", default=0))["skipped"])
+
+
+def _lost(page: RunPage) -> str:
+    return (
+        f"Full sync {page.run_id} was taken over by another process, so this one has stopped. The pages that"
+        " it wrote are kept."
+    )

@@ -1,0 +1,176 @@
+"""One pace for everybody: slots follow each other, whoever takes them, and a 429 moves them for all."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from clerk_integration.exceptions import ClerkRateLimited
+from clerk_integration.models import ClerkPace
+from clerk_integration.organizations import create_clerk_org, get_clerk_org
+from clerk_integration.wire import pace
+from clerk_integration.wire.deadlines import clerk_deadline, remaining_seconds
+from tests.sandbox import SandboxControl
+from tests.workers import database_url
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+RATE = 50.0
+"""Requests a second of the tests' pace."""
+
+
+@pytest.fixture(autouse=True)
+def slow_pace(settings: Any) -> Iterator[None]:
+    settings.CLERK_RATE_LIMIT = RATE * pace.WINDOW_SECONDS / pace.SHARE
+    yield
+    with pace.paced():
+        pace.postpone(0)  # Gives up what this test has reserved.
+
+
+def turns(number: int) -> float:
+    """Take turns, and return how long that took."""
+    started = time.monotonic()
+    with pace.paced():
+        for _ in range(number):
+            pace.use_turn()
+    return time.monotonic() - started
+
+
+def test_turns_come_at_the_pace() -> None:
+    turns(1)
+    assert turns(30) >= 30 / RATE - pace.CATCH_UP_SECONDS
+
+
+def test_turns_of_threads_come_at_one_pace() -> None:
+    def work() -> None:
+        turns(10)
+        connection.close()
+
+    turns(1)
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert time.monotonic() - started >= 40 / RATE - pace.CATCH_UP_SECONDS
+
+
+@pytest.mark.slow
+def test_turns_of_processes_come_at_one_pace(settings: Any) -> None:
+    program = (
+        "import django; django.setup()\n"
+        "from django.conf import settings\n"
+        f"settings.CLERK_RATE_LIMIT = {settings.CLERK_RATE_LIMIT}\n"
+        "from tests.clerk_integration.wire.test_pace import turns\n"
+        "print('ready', flush=True); input(); turns(20)"
+    )
+    command = [sys.executable, "-c", program]
+    environment = {"DJANGO_SETTINGS_MODULE": "config.settings", "DATABASE_URL": database_url()}
+    children = [
+        subprocess.Popen(
+            command,
+            cwd=settings.BASE_DIR,
+            env=environment | {"DEBUG": "true", "PATH": "/usr/bin:/bin"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+    started = time.monotonic()
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("\n")
+        child.stdin.flush()
+    assert [child.wait() for child in children] == [0, 0, 0]
+    for child in children:
+        for stream in (child.stdin, child.stdout):
+            assert stream is not None
+            stream.close()
+
+    assert time.monotonic() - started >= 60 / RATE - pace.CATCH_UP_SECONDS
+
+
+def test_requests_outside_of_paced_take_no_turn(sandbox: SandboxControl) -> None:
+    organization = sandbox.organization()
+    get_clerk_org(organization["id"])
+
+    assert not ClerkPace.objects.exists()
+
+
+def test_requests_in_paced_take_turns(sandbox: SandboxControl) -> None:
+    organization = sandbox.organization()
+    with pace.paced():
+        get_clerk_org(organization["id"])
+
+    assert ClerkPace.objects.count() == 1
+
+
+def test_turn_that_was_awaited_is_kept_for_the_next_request() -> None:
+    turns(1)
+    with pace.paced():
+        pace.await_turn()
+        pace.postpone(1.0)
+        started = time.monotonic()
+        pace.use_turn()
+        assert time.monotonic() - started < 0.5
+        pace.use_turn()
+        assert time.monotonic() - started >= 0.9
+
+
+def test_rate_limit_moves_the_next_turn_for_everybody(sandbox: SandboxControl) -> None:
+    user = sandbox.user()["id"]
+    sandbox.fault("POST /v1/organizations", rateLimit=1)
+    with pace.paced(), pytest.raises(ClerkRateLimited):
+        create_clerk_org("Acme", user)
+
+    assert turns(1) >= 0.9
+
+
+def test_pause_is_capped() -> None:
+    turns(1)
+    with pace.paced():
+        pace.postpone(3600)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT extract(epoch FROM next_slot_at - clock_timestamp()) FROM clerk_pace")
+        [seconds] = cursor.fetchone()
+    ClerkPace.objects.all().delete()
+
+    assert seconds <= pace.MAX_PAUSE_SECONDS
+
+
+def test_waiting_for_a_turn_costs_nothing_of_the_deadline() -> None:
+    turns(1)
+    with pace.paced(), clerk_deadline(5):
+        pace.postpone(1.0)
+        pace.use_turn()
+        assert remaining_seconds() > 4.5
+
+
+@pytest.mark.parametrize(
+    ("key", "configured", "limit"),
+    [
+        ("sk_test_x", "", 100),
+        ("sk_live_x", "", 1000),
+        ("sk_live_x", "250", 250),
+        ("sk_live_x", "abc", 1000),
+        ("sk_live_x", "-5", 1000),
+    ],
+)
+def test_pace_follows_the_kind_of_key_unless_it_is_set(
+    settings: Any, key: str, configured: str, limit: float
+) -> None:
+    settings.CLERK_SECRET_KEY = key
+    settings.CLERK_RATE_LIMIT = configured
+
+    assert pace.requests_per_second() == limit * pace.SHARE / pace.WINDOW_SECONDS

@@ -1,0 +1,194 @@
+"""`link_tenants`: the whole file is checked, then each line is linked for itself."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from tenants.files.links import Link as LinkLine
+from tenants.files.links import Linked, link_all
+from tenants.models import SyncRun, Tenant
+from tenants.runs import records
+from tenants.services import sync_clerk_org_to_db
+from tests.sandbox import SandboxControl
+
+pytestmark = pytest.mark.django_db
+
+Link = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Link:
+    """Link the pairs, or the text of a whole file; return the summary."""
+
+    def run(*pairs: tuple[object, object] | str, options: tuple[str, ...] = ()) -> dict[str, Any]:
+        path = tmp_path / "links.csv"
+        lines = [pair if isinstance(pair, str) else f"{pair[0]},{pair[1]}" for pair in pairs]
+        path.write_text("\n".join(["tenant_id,clerk_org_id", *lines, ""]))
+        call_command("link_tenants", str(path), "--json", *options)
+        return dict(json.loads(capsys.readouterr().out.splitlines()[-1]))
+
+    return run
+
+
+@pytest.fixture
+def pair(sandbox: SandboxControl, legacy: Callable[..., Tenant]) -> Callable[[], tuple[Tenant, str]]:
+    """Make a legacy tenant and an organization."""
+
+    def make() -> tuple[Tenant, str]:
+        owner = sandbox.user()["id"]
+        return legacy("Old", {owner: "owner"}), str(sandbox.organization("Old", owner)["id"])
+
+    return make
+
+
+def refusal(link: Link, *pairs: Any) -> str:
+    linked = set(Tenant.objects.filter(clerk_org_id__isnull=False))
+    with pytest.raises(CommandError) as refused:
+        link(*pairs)
+    assert set(Tenant.objects.filter(clerk_org_id__isnull=False)) == linked
+    return str(refused.value)
+
+
+def test_link_links_every_line(link: Link, pair: Callable[[], tuple[Tenant, str]]) -> None:
+    pairs = [pair(), pair()]
+
+    summary = link(*((tenant.pk, org) for tenant, org in pairs))
+
+    assert summary == {"linked": 2, "already_linked": 0, "failed": 0, "not_tried": 0}
+    for tenant, clerk_org_id in pairs:
+        tenant.refresh_from_db()
+        assert tenant.clerk_org_id == clerk_org_id
+    assert SyncRun.objects.get().kind == "link"
+
+
+def test_link_again_finds_nothing_to_do(link: Link, pair: Callable[[], tuple[Tenant, str]]) -> None:
+    tenant, clerk_org_id = pair()
+    link((tenant.pk, clerk_org_id))
+
+    summary = link((tenant.pk, clerk_org_id))
+
+    assert summary == {"linked": 0, "already_linked": 1, "failed": 0, "not_tried": 0}
+
+
+def test_link_dry_run_checks_and_links_nothing(link: Link, pair: Callable[[], tuple[Tenant, str]]) -> None:
+    tenant, clerk_org_id = pair()
+
+    summary = link((tenant.pk, clerk_org_id), options=("--dry-run",))
+
+    assert summary == {"dry_run": True, "to_link": 1, "already_linked": 0}
+    tenant.refresh_from_db()
+    assert tenant.is_legacy
+
+
+def test_link_absorbs_the_row_that_a_sync_has_made(
+    link: Link, pair: Callable[[], tuple[Tenant, str]]
+) -> None:
+    tenant, clerk_org_id = pair()
+    assert sync_clerk_org_to_db(clerk_org_id) is not None
+
+    link((tenant.pk, clerk_org_id))
+
+    assert [row.pk for row in Tenant.objects.all()] == [tenant.pk]
+
+
+def test_link_with_wrong_lines_names_them_and_links_none(
+    link: Link, pair: Callable[[], tuple[Tenant, str]]
+) -> None:
+    (good, org), (other, other_org) = pair(), pair()
+    link((other.pk, other_org))
+    taken, taken_org = pair()
+    bare = sync_clerk_org_to_db(taken_org)
+    assert bare is not None
+    Tenant.objects.filter(pk=bare.pk).update(status="suspended")
+    free, _ = pair()
+
+    said = refusal(
+        link,
+        (good.pk, org),
+        (987654, "org_unknown1"),
+        (other.pk, "org_unknown2"),
+        (taken.pk, taken_org),
+        (free.pk, "org_unknown3"),
+        (good.pk, "org_unknown4"),
+        ("x", "org_1"),
+        (1, "acme"),
+        "1",
+    )
+
+    assert said.splitlines() == [
+        "line 3: there is no tenant 987654",
+        f"line 4: tenant {other.pk} is linked to {other_org}; unlink it first",
+        f"line 5: {taken_org} is linked to tenant {bare.pk}: its status is suspended",
+        "line 6: Clerk has no organization org_unknown3",
+        "line 7: Clerk has no organization org_unknown4",
+        f"line 7: tenant {good.pk} stands in line 2 already",
+        "line 8: 'x' is no tenant id",
+        "line 9: 'acme' is no organization id",
+        "line 10: 1 values for 2 columns",
+        "Nothing was changed.",
+    ]
+
+
+def test_link_that_fails_when_it_is_made_is_told_and_the_rest_stand(
+    sandbox: SandboxControl, link: Link, pair: Callable[[], tuple[Tenant, str]], capsys: Any
+) -> None:
+    (first, org), (second, other) = pair(), pair()
+    sandbox.fault(f"GET /v1/organizations/{org}", status=401)
+
+    with pytest.raises(CommandError, match="1 links failed and 0 were not tried"):
+        link((first.pk, org), (second.pk, other))
+
+    assert Tenant.objects.get(pk=first.pk).is_legacy
+    assert Tenant.objects.get(pk=second.pk).clerk_org_id == other
+    assert "line 2: Clerk does not accept CLERK_SECRET_KEY" in capsys.readouterr().out
+
+
+def test_link_with_a_wrong_key_says_so(
+    link: Link, pair: Callable[[], tuple[Tenant, str]], settings: Any
+) -> None:
+    tenant, clerk_org_id = pair()
+    settings.CLERK_SECRET_KEY = "sk_test_wrong"
+
+    assert "does not accept CLERK_SECRET_KEY" in refusal(link, (tenant.pk, clerk_org_id))
+
+
+def test_link_records_runs_without_a_process_as_interrupted_and_leaves_the_others(
+    link: Link, pair: Callable[[], tuple[Tenant, str]]
+) -> None:
+    tenant, clerk_org_id = pair()
+    dead = SyncRun.objects.create(kind="link")
+    of_another_kind = SyncRun.objects.create(kind="migration")
+    of_workers = SyncRun.objects.create(kind="link")
+    of_workers.slices.create(part="links", number=0)
+
+    with records.carried_out_here(SyncRun.Kind.LINK) as alive:
+        link((tenant.pk, clerk_org_id))
+
+        states = dict(SyncRun.objects.order_by("pk").values_list("pk", "state"))
+    assert states.pop(dead.pk) == "interrupted"
+    assert {states.pop(run.pk) for run in (of_another_kind, of_workers, alive)} == {"running"}
+    assert list(states.values()) == ["completed"]
+    assert SyncRun.objects.get(pk=dead.pk).error == "Its process ended without a word."
+
+
+def test_link_that_breaks_off_ends_its_run_with_what_it_has_done(
+    pair: Callable[[], tuple[Tenant, str]],
+) -> None:
+    (first, org), (second, other) = pair(), pair()
+
+    def report(linked: Linked) -> None:
+        raise BrokenPipeError("nobody reads")
+
+    links = [LinkLine(2, first.pk, org), LinkLine(3, second.pk, other)]
+    with pytest.raises(BrokenPipeError):
+        link_all(links, stopping=Event(), report=report)
+
+    run = SyncRun.objects.get()
+    assert (run.state, run.created, run.failed) == ("failed", 1, 0)
+    assert run.error == "BrokenPipeError: nobody reads"
+    assert run.finished_at is not None

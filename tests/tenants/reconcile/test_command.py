@@ -1,0 +1,361 @@
+"""`manage.py sync_from_clerk` as its operator sees it: output, exit codes, signals, a second operator."""
+
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from procrastinate.contrib.django.models import ProcrastinateJob
+from pytest_django import Settings
+
+from clerk_integration.exceptions import ClerkMisconfigured
+from tenants.models import Membership, SyncRun, Tenant, Tombstone
+from tests.children import PROJECT, child_environment
+from tests.sandbox import SandboxControl
+from tests.tenants.api.test_statement_counts import statements
+from tests.tenants.reconcile.test_full_sync import row_versions
+from tests.tenants.reconcile.test_queue import work
+from tests.workers import empty_queue, register_worker
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_jobs")]
+
+COMMAND = [sys.executable, "manage.py", "sync_from_clerk"]
+
+
+def sync(*arguments: str) -> list[str]:
+    """Run the command here and return its lines."""
+    out = io.StringIO()
+    call_command("sync_from_clerk", *arguments, stdout=out)
+    return out.getvalue().splitlines()
+
+
+def start(sandbox: SandboxControl, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=PROJECT,
+        env=child_environment(sandbox.description),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def instance(sandbox: SandboxControl) -> SandboxControl:
+    """A Clerk with 3 organizations of one member each."""
+    sandbox.reset(organizations=3, users=3, membershipsPerOrganization=1)
+    return sandbox
+
+
+@pytest.fixture
+def halfway(sandbox: SandboxControl) -> Iterator["subprocess.Popen[str]"]:
+    """A full sync in a process of its own that has committed its first page, of 2, and waits for Clerk."""
+    sandbox.reset(organizations=501, users=1, membershipsPerOrganization=1)
+    sandbox.fault("GET /v1/organizations", timeoutSeconds=0.01)
+    sandbox.fault("GET /v1/organizations", timeoutSeconds=3)
+    with start(sandbox, "--skip-memberships") as process:
+        deadline = time.monotonic() + 30
+        while not SyncRun.objects.filter(pages__isnull=False).exists():
+            assert time.monotonic() < deadline, "it never came to its first page"
+            time.sleep(0.02)
+        yield process
+        process.kill()
+    sandbox.clear_faults()
+
+
+def test_the_last_line_is_a_summary_as_json(instance: SandboxControl) -> None:
+    summary = json.loads(sync("--json")[-1])
+
+    counts = {name: summary[name] for name in ("state", "created", "updated", "retired", "failed")}
+    assert counts == {"state": "completed", "created": 6, "updated": 0, "retired": 0, "failed": 0}
+
+
+def test_without_a_terminal_there_are_plain_lines(instance: SandboxControl) -> None:
+    lines = sync()
+
+    assert any(line.startswith("organizations: 3 of 3, ") for line in lines)
+    assert "created: 6" in lines
+
+
+def test_a_dry_run_prints_the_differences_and_writes_nothing(instance: SandboxControl) -> None:
+    sync()
+    changed, extra, missing = Tenant.objects.all()
+    instance.api("PATCH", f"/organizations/{changed.clerk_org_id}", {"name": "New name"})
+    instance.api("DELETE", f"/organizations/{extra.clerk_org_id}")
+    missing.delete()
+    before = row_versions(), SyncRun.objects.count()
+
+    with statements() as collected:
+        lines = sync("--dry-run", "--json")
+
+    assert (row_versions(), SyncRun.objects.count()) == before
+    assert all(sql.lstrip().startswith(("SELECT", "WITH unlisted")) for sql in collected), collected
+    assert f"organization {extra.clerk_org_id} ({extra.name}): missing there" in lines
+    assert f"organization {missing.clerk_org_id} ({missing.name}): missing here" in lines
+    assert any("changed: " in line and f"name {changed.name!r} -> 'New name'" in line for line in lines)
+    summary = json.loads(lines[-1])
+    assert (summary["missing_here"], summary["missing_there"], summary["changed"]) == (2, 2, 1)
+
+
+def test_a_dry_run_of_a_level_mirror_finds_nothing(instance: SandboxControl) -> None:
+    sync()
+
+    summary = json.loads(sync("--dry-run", "--json")[-1])
+
+    assert summary == {"unchanged": 6, "missing_here": 0, "missing_there": 0, "changed": 0, "skipped": 0}
+
+
+def test_named_organizations_are_synced_whole(instance: SandboxControl) -> None:
+    [one, two, _] = [row["id"] for row in instance.api("GET", "/organizations")["data"]]
+
+    sync("--organization", one, "--organization", two)
+
+    assert set(Tenant.objects.values_list("clerk_org_id", flat=True)) == {one, two}
+    assert Membership.objects.count() == 2
+
+
+def test_a_named_organization_that_was_deleted_becomes_a_tombstone(instance: SandboxControl) -> None:
+    sync()
+    gone = str(Tenant.objects.earliest("id").clerk_org_id)
+    instance.api("DELETE", f"/organizations/{gone}")
+
+    assert f"{gone}: tenant " in "\n".join(sync("--organization", gone))
+
+    assert Tombstone.objects.filter(clerk_id=gone).exists()
+
+
+@pytest.mark.parametrize("name", ["org_unknown", "acme", "org_../users"])
+def test_an_unknown_organization_fails_with_one_message(instance: SandboxControl, name: str) -> None:
+    with pytest.raises(CommandError) as failure:
+        sync("--organization", name)
+
+    assert name in str(failure.value)
+    assert Tenant.objects.count() == 0
+
+
+def test_a_named_user_gets_their_memberships(instance: SandboxControl) -> None:
+    user = instance.api("GET", "/users")[0]["id"]
+
+    sync("--user", user)
+
+    assert set(Membership.objects.values_list("clerk_user_id", flat=True)) == {user}
+
+
+def test_an_unknown_user_fails_with_one_message(instance: SandboxControl) -> None:
+    with pytest.raises(CommandError, match="Clerk has no user user_nobody"):
+        sync("--user", "user_nobody")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--dry-run"], ["--organization", "org_1"], ["--user", "user_1"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("CLERK_SECRET_KEY", "sk_test_wrong", "Clerk does not accept CLERK_SECRET_KEY"),
+        ("CLERK_INSTANCE_ID", "ins_another", "ins_another"),
+    ],
+)
+def test_a_wrong_key_or_instance_fails_with_one_message(
+    instance: SandboxControl, settings: Settings, arguments: list[str], wrong: tuple[str, str, str]
+) -> None:
+    setting, value, message = wrong
+    setattr(settings, setting, value)
+
+    with pytest.raises(CommandError, match=message):
+        sync(*arguments)
+
+    assert Tenant.objects.count() == Tombstone.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        ([], "What was written is kept; run the same command again within the hour to go on from there."),
+        (["--dry-run"], "Nothing was written."),
+    ],
+)
+def test_an_outage_halfway_is_told_with_what_is_left_and_how_to_go_on(
+    instance: SandboxControl, arguments: list[str], left: str
+) -> None:
+    instance.fault("GET /v1/organization_memberships", times=3, status=500)
+
+    with pytest.raises(CommandError) as failure:
+        sync(*arguments)
+
+    assert str(failure.value).endswith(f". {left}")
+    sync(*arguments)
+    assert Tenant.objects.count() == (0 if arguments else 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        ([], "Nothing was written."),
+        (["--dry-run"], "Nothing was written."),
+        (["--enqueue"], "Nothing was handed to the workers."),
+        (["--user", "user_1"], "Nothing was written; run the same command again."),
+        (["--organization", "org_1"], "What was written is kept; run the same command again."),
+    ],
+)
+def test_an_outage_at_the_start_is_told_with_what_is_left(
+    instance: SandboxControl, arguments: list[str], left: str
+) -> None:
+    instance.fault("GET /v1/instance", times=3, status=500)
+
+    with pytest.raises(CommandError) as failure:
+        sync(*arguments)
+
+    assert str(failure.value).endswith(f". {left}")
+
+
+def test_a_key_that_is_revoked_halfway_ends_the_run_and_keeps_what_was_written(
+    instance: SandboxControl,
+) -> None:
+    instance.fault("GET /v1/organization_memberships", status=401)
+
+    with pytest.raises(CommandError, match=r"What was written is kept; the next sync begins anew\.$"):
+        sync()
+
+    assert (SyncRun.objects.get().state, Tenant.objects.count()) == (SyncRun.State.FAILED, 3)
+
+
+def test_an_error_is_told_once(instance: SandboxControl, settings: Settings) -> None:
+    settings.CLERK_SECRET_KEY = "sk_test_wrong"
+    out = io.StringIO()
+
+    with pytest.raises(CommandError):
+        call_command("sync_from_clerk", stdout=out)
+
+    assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize("percent", ["-1", "101", "many", "nan"])
+def test_a_percentage_out_of_range_is_refused(percent: str) -> None:
+    with pytest.raises(CommandError, match="no percentage"):
+        sync(f"--max-retire-percent={percent}")
+
+
+def test_a_terminal_gets_a_bar(instance: SandboxControl) -> None:
+    here, there = pty.openpty()
+    environment = child_environment(instance.description) | {"TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(COMMAND, cwd=PROJECT, env=environment, stdout=there, stderr=there) as process:
+        os.close(there)
+        shown = b""
+        while chunk := _read(here):
+            shown += chunk
+    os.close(here)
+
+    assert process.returncode == 0, shown
+    assert b"\xe2\x94\x81" in shown, "a bar"
+    assert b"created: 6" in shown
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # Linux reports the end of a terminal as an error.
+        return b""
+
+
+@pytest.mark.slow
+def test_ctrl_c_finishes_the_page_and_says_how_to_go_on(halfway: "subprocess.Popen[str]") -> None:
+    halfway.send_signal(signal.SIGINT)
+    _, errors = halfway.communicate(timeout=30)
+
+    assert halfway.returncode == 1
+    assert "the same command goes on from there" in errors
+    assert "Traceback" not in errors
+    run = SyncRun.objects.get()
+    assert (run.state, run.created) == (SyncRun.State.INTERRUPTED, Tenant.objects.count())
+
+
+@pytest.mark.slow
+def test_a_killed_sync_is_resumed_by_the_next_one(halfway: "subprocess.Popen[str]") -> None:
+    halfway.kill()
+    halfway.communicate(timeout=30)
+    assert SyncRun.objects.get().state == SyncRun.State.RUNNING
+
+    lines = sync("--skip-memberships")
+
+    assert any(line.startswith("Resuming full sync") for line in lines)
+    assert (SyncRun.objects.get().state, Tenant.objects.count()) == (SyncRun.State.COMPLETED, 501)
+
+
+@pytest.mark.slow
+def test_a_second_full_sync_says_who_holds_it(halfway: "subprocess.Popen[str]") -> None:
+    with pytest.raises(CommandError) as refusal:
+        sync("--skip-memberships")
+
+    assert f"process {halfway.pid}, since " in str(refusal.value)
+    halfway.communicate(timeout=30)
+    assert (halfway.returncode, SyncRun.objects.count()) == (0, 1)
+
+
+def test_the_exit_code_of_a_failure_is_1(sandbox: SandboxControl) -> None:
+    environment: dict[str, Any] = child_environment(sandbox.description) | {"CLERK_SECRET_KEY": "sk_test_no"}
+    process = subprocess.run(
+        [*COMMAND, "--json"], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert process.returncode == 1
+    assert "error" in json.loads(process.stdout.splitlines()[-1])
+    assert process.stderr.count("CommandError: Clerk does not accept CLERK_SECRET_KEY") == 1
+    assert "Traceback" not in process.stderr
+
+
+def test_enqueue_hands_the_sync_to_workers_once_and_says_how_to_watch(instance: SandboxControl) -> None:
+    said = "\n".join(sync("--enqueue"))
+    run = SyncRun.objects.get()
+    with pytest.raises(CommandError, match=f"{run.pk} is on the queue already.*--follow {run.pk}"):
+        sync("--enqueue")
+
+    assert f"--follow {run.pk}" in said
+    assert ProcrastinateJob.objects.filter(task_name="tenants.tasks.sync_slice").count() == 1
+    assert not Tenant.objects.exists()
+    work()
+    assert json.loads(sync("--follow", str(run.pk), "--json")[-1])["state"] == "completed"
+    assert Tenant.objects.count() == 3
+
+
+def test_following_a_run_that_failed_fails_with_its_message(
+    instance: SandboxControl, settings: Settings
+) -> None:
+    run = json.loads(sync("--enqueue", "--json")[-1])["run"]
+    settings.CLERK_SECRET_KEY = "sk_test_wrong"
+    with pytest.raises(ClerkMisconfigured):
+        work()
+
+    with pytest.raises(CommandError, match="Clerk does not accept CLERK_SECRET_KEY"):
+        sync("--follow", str(run))
+
+
+def test_following_a_run_that_is_none_fails_with_one_message() -> None:
+    with pytest.raises(CommandError, match="There is no full sync 987654"):
+        sync("--follow", "987654")
+
+
+@pytest.mark.parametrize("other", [["--dry-run"], ["--user", "user_1"], ["--organization", "org_1"]])
+def test_enqueue_with_anything_but_a_full_sync_is_refused(other: list[str]) -> None:
+    with pytest.raises(CommandError, match="--enqueue"):
+        sync("--enqueue", *other)
+
+
+@pytest.mark.parametrize("other", ["--dry-run", "--skip-memberships", "--max-retire-percent=10", "--enqueue"])
+def test_following_with_options_that_would_be_ignored_is_refused(other: str) -> None:
+    with pytest.raises(CommandError, match=f"--follow only watches; leave out {other.partition('=')[0]}."):
+        sync("--follow", "1", other)
+
+
+def test_enqueue_says_whether_a_worker_is_there(instance: SandboxControl) -> None:
+    register_worker(heartbeat_seconds_ago=60)
+    assert "No worker is running: start `manage.py procrastinate worker`." in "\n".join(sync("--enqueue"))
+    empty_queue()
+    register_worker(heartbeat_seconds_ago=1)
+    assert "No worker is running" not in "\n".join(sync("--enqueue"))

@@ -1,0 +1,460 @@
+"""The full sync: what it brings, what it retires, what it spares, and what it takes."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, connections
+from django.db.models.functions import Now
+from pytest_django import Settings
+
+from clerk_integration.entities import ClerkOrganization
+from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable, ListingIncomplete
+from tenants.exceptions import SyncInterrupted, SyncLost, TooManyAbsent, WrongInstance
+from tenants.mirror import writer
+from tenants.models import CreationAttempt, Membership, SyncRun, SyncRunPage, Tenant, Tombstone
+from tenants.reconcile import resolve_creations, run_full_sync
+from tests.sandbox import SandboxControl
+from tests.tenants.api.test_statement_counts import statements
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LISTINGS = ("/v1/organizations", "/v1/organization_memberships")
+
+
+def listing_requests(sandbox: SandboxControl) -> list[tuple[str, str]]:
+    """The pages that were read: path and offset."""
+    calls = [call for call in sandbox.requests("GET") if call["path"] in LISTINGS]
+    return [(call["path"], call["query"]["offset"][0]) for call in calls]
+
+
+NEWS = ClerkOrganization(id="org_news", name="News", updated_at=1)
+
+
+@contextmanager
+def after_page(
+    sandbox: SandboxControl, number: int, action: Callable[[], Any], *, of: str = LISTINGS[0]
+) -> Iterator[None]:
+    """Act when so many pages of the list are answered, while the next request waits in Clerk."""
+    sandbox.clear_requests()
+    sandbox.settings(latencyMs=200)
+    failures: list[BaseException] = []
+
+    def act() -> None:
+        try:
+            while len([call for call in sandbox.requests("GET", of) if call["status"]]) < number:
+                time.sleep(0.005)
+            action()
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    yield
+    thread.join()
+    sandbox.settings(latencyMs=0)
+    assert failures == []
+
+
+def oldest_first(sandbox: SandboxControl) -> list[str]:
+    """The ids of all organizations in the order that a scan meets them."""
+    pages = [
+        sandbox.api("GET", "/organizations", order_by="+created_at", limit=500, offset=offset)["data"]
+        for offset in (0, 500, 1000)
+    ]
+    return [organization["id"] for page in pages for organization in page]
+
+
+def row_versions() -> list[Any]:
+    """The physical versions of all mirrored rows: any write changes them."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 'tenants', id, ctid::text FROM tenants"
+            " UNION ALL SELECT 'memberships', id, ctid::text FROM memberships ORDER BY 1, 2"
+        )
+        return list(cursor.fetchall())
+
+
+@pytest.fixture
+def instance(sandbox: SandboxControl) -> SandboxControl:
+    """A Clerk with 501 organizations of two members each: 2 and 3 pages."""
+    sandbox.reset(organizations=501, users=100, membershipsPerOrganization=2)
+    return sandbox
+
+
+def test_full_sync_brings_everything_in_one_call_per_500(instance: SandboxControl) -> None:
+    run = run_full_sync()
+
+    assert (run.state, run.created, run.updated, run.retired) == (SyncRun.State.COMPLETED, 1503, 0, 0)
+    assert (Tenant.objects.count(), Membership.objects.filter(is_active=True).count()) == (501, 1002)
+    assert len(listing_requests(instance)) == 2 + 3
+
+
+def test_full_sync_of_unchanged_data_writes_no_row(instance: SandboxControl) -> None:
+    run_full_sync()
+    before = row_versions()
+
+    run = run_full_sync()
+
+    assert (run.created, run.updated, run.unchanged) == (0, 0, 1503)
+    assert row_versions() == before
+
+
+def test_a_page_takes_three_statements(instance: SandboxControl) -> None:
+    with statements() as collected:
+        run_full_sync()
+
+    upserts = [sql for sql in collected if "INSERT INTO tenants" in sql or "INSERT INTO memberships" in sql]
+    records = [sql for sql in collected if "INSERT INTO sync_run_pages" in sql]
+    locks = [sql for sql in collected if "pg_advisory_xact_lock_shared" in sql]
+    assert (len(upserts), len(records), len(locks)) == (5, 5, 5)
+    assert len(collected) - 3 * 5 < 25, "what a run takes besides, whatever the number of its pages"
+
+
+def test_an_organization_deleted_in_clerk_becomes_a_tombstone(instance: SandboxControl) -> None:
+    run_full_sync()
+    gone = Tenant.objects.earliest("id")
+    instance.api("DELETE", f"/organizations/{gone.clerk_org_id}")
+
+    run = run_full_sync()
+
+    gone.refresh_from_db()
+    assert (run.retired, gone.status, gone.deleted_at is None) == (1, "deactivated", False)
+    assert Tombstone.objects.filter(clerk_id=gone.clerk_org_id).exists()
+    assert not gone.memberships.filter(is_active=True).exists()
+    asked = [call["path"] for call in instance.requests("GET") if gone.clerk_org_id in call["path"]]
+    assert asked == [f"/v1/organizations/{gone.clerk_org_id}"], "its 404 is the proof"
+
+
+def test_a_membership_ended_in_clerk_ends_here(instance: SandboxControl) -> None:
+    run_full_sync()
+    gone = Membership.objects.select_related("tenant").filter(role="org:member").latest("id")
+    instance.api("DELETE", f"/organizations/{gone.tenant.clerk_org_id}/memberships/{gone.clerk_user_id}")
+
+    assert run_full_sync().retired == 1
+
+    assert list(Membership.objects.filter(is_active=False)) == [gone]
+
+
+def test_more_absent_than_allowed_retires_nothing(sandbox: SandboxControl) -> None:
+    sandbox.reset(organizations=10, users=5, membershipsPerOrganization=1)
+    run_full_sync()
+    for tenant in Tenant.objects.all()[:2]:
+        sandbox.api("DELETE", f"/organizations/{tenant.clerk_org_id}")
+
+    with pytest.raises(TooManyAbsent, match="2 of 10 organizations"):
+        run_full_sync()
+
+    assert not Tenant.objects.filter(status="deactivated").exists()
+    assert SyncRun.objects.first().state == SyncRun.State.FAILED  # type: ignore[union-attr]
+    assert run_full_sync(max_retire_percent=20).retired == 2
+
+
+def test_what_is_absent_is_measured_by_the_whole_mirror_however_much_has_changed(
+    sandbox: SandboxControl,
+) -> None:
+    sandbox.reset(organizations=10, users=5, membershipsPerOrganization=1)
+    run_full_sync()
+    gone, *others = Tenant.objects.all()
+    sandbox.api("DELETE", f"/organizations/{gone.clerk_org_id}")
+    for tenant in others:
+        sandbox.api("PATCH", f"/organizations/{tenant.clerk_org_id}", {"name": "New name"})
+
+    run = run_full_sync()
+
+    assert (run.updated, run.retired) == (9, 1), "one of ten, which is no more than ten percent"
+
+
+def test_an_empty_list_changes_nothing(sandbox: SandboxControl) -> None:
+    sandbox.reset(organizations=3, users=3, membershipsPerOrganization=1)
+    run_full_sync()
+    sandbox.reset()
+
+    with pytest.raises(TooManyAbsent, match="no organization at all"):
+        run_full_sync(max_retire_percent=100)
+
+    assert Tenant.objects.filter(status="active").count() == 3
+
+
+def test_another_instance_is_refused_before_anything_is_read(
+    instance: SandboxControl, settings: Settings
+) -> None:
+    settings.CLERK_INSTANCE_ID = "ins_another"
+
+    with pytest.raises(WrongInstance, match="ins_another"):
+        run_full_sync()
+
+    assert (listing_requests(instance), Tenant.objects.count(), SyncRun.objects.count()) == ([], 0, 0)
+
+
+def test_without_a_configured_instance_that_of_the_last_sync_counts(
+    instance: SandboxControl, settings: Settings
+) -> None:
+    settings.CLERK_INSTANCE_ID = ""
+    run_full_sync()
+    SyncRun.objects.update(instance_id="ins_before")
+
+    with pytest.raises(WrongInstance, match=r"ins_before.*CLERK_INSTANCE_ID="):
+        run_full_sync()
+
+
+def test_legacy_tenants_and_their_members_are_spared(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant]
+) -> None:
+    sandbox.organization(created_by=sandbox.user()["id"])
+    tenant = legacy(members={"user_old": "owner"})
+
+    run_full_sync()
+
+    tenant.refresh_from_db()
+    assert (tenant.status, tenant.clerk_org_id) == ("active", None)
+    assert tenant.memberships.get().is_active
+
+
+def test_rows_written_since_the_run_began_are_spared(sandbox: SandboxControl) -> None:
+    """A webhook may know of an organization that a page did not show yet."""
+    sandbox.organization(created_by=sandbox.user()["id"])
+    with after_page(sandbox, 1, lambda: writer.write_organizations([NEWS])):
+        run_full_sync()
+
+    news = Tenant.objects.get(clerk_org_id=NEWS.id)
+    assert (news.status, news.deleted_at) == ("active", None)
+
+
+def test_a_newer_fact_is_not_overtaken_by_an_older_page(sandbox: SandboxControl) -> None:
+    organization = sandbox.organization(created_by=sandbox.user()["id"])
+    newer = ClerkOrganization(id=organization["id"], name="Newer", updated_at=organization["updated_at"] + 1)
+    with after_page(sandbox, 1, lambda: writer.write_organizations([newer])):
+        run_full_sync()
+
+    assert Tenant.objects.get().name == "Newer"
+
+
+def test_an_organization_that_appears_between_the_lists_is_not_lost(sandbox: SandboxControl) -> None:
+    sandbox.reset(organizations=5, users=5, membershipsPerOrganization=1)
+    user = sandbox.api("GET", "/users")[0]["id"]
+    late: list[str] = []
+    with after_page(
+        sandbox,
+        1,
+        lambda: late.append(sandbox.organization("Late", created_by=user)["id"]),
+    ):
+        run_full_sync()
+
+    tenant = Tenant.objects.get(clerk_org_id=late[0])
+    assert (tenant.name, tenant.memberships.get().clerk_user_id) == ("Late", user)
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["new", "mirrored before"])
+def test_a_row_deleted_from_a_page_that_was_read_hides_none_and_retires_nothing_else(
+    sandbox: SandboxControl, is_known: bool
+) -> None:
+    sandbox.reset(organizations=600, users=1, membershipsPerOrganization=1)
+    ids = oldest_first(sandbox)
+    if is_known:
+        run_full_sync(skip_memberships=True)
+
+    with after_page(sandbox, 1, lambda: sandbox.api("DELETE", f"/organizations/{ids[3]}")):
+        run = run_full_sync(skip_memberships=True)
+
+    assert set(Tenant.objects.values_list("clerk_org_id", flat=True)) >= set(ids) - {ids[3]}
+    assert (run.state, run.retired) == (SyncRun.State.COMPLETED, 0)
+    living = Tenant.objects.filter(deleted_at=None).values_list("clerk_org_id", flat=True)
+    assert set(living) >= set(ids) - {ids[3]}
+
+
+def hide(sandbox: SandboxControl, path: str, hidden: Callable[[dict[str, Any]], bool]) -> None:
+    """Let Clerk's next listing leave records out, and count as many less: a read that lags behind."""
+    page = sandbox.api("GET", path.removeprefix("/v1"), order_by="+created_at", limit=500)
+    shown = [record for record in page["data"] if not hidden(record)]
+    assert len(shown) < len(page["data"])
+    sandbox.fault(f"GET {path}", body=json.dumps({"data": shown, "total_count": len(shown)}))
+
+
+def test_an_absent_organization_that_clerk_has_by_id_is_not_retired(sandbox: SandboxControl) -> None:
+    sandbox.reset(organizations=20, users=3, membershipsPerOrganization=1)
+    run_full_sync()
+    hidden = Tenant.objects.earliest("id")
+    sandbox.api("PATCH", f"/organizations/{hidden.clerk_org_id}", {"name": "New name"})
+    hide(sandbox, LISTINGS[0], lambda record: record["id"] == hidden.clerk_org_id)
+
+    run = run_full_sync()
+
+    hidden.refresh_from_db()
+    assert (run.state, run.retired) == (SyncRun.State.COMPLETED, 0)
+    assert (hidden.status, hidden.deleted_at, hidden.name) == ("active", None, "New name")
+
+
+def test_an_absent_membership_that_its_organization_lists_does_not_end(sandbox: SandboxControl) -> None:
+    sandbox.reset(organizations=20, users=3, membershipsPerOrganization=1)
+    run_full_sync()
+    hidden = Membership.objects.earliest("id")
+    hide(sandbox, LISTINGS[1], lambda record: record["id"] == hidden.clerk_membership_id)
+
+    run = run_full_sync()
+
+    assert (run.state, run.retired) == (SyncRun.State.COMPLETED, 0)
+    assert Membership.objects.filter(is_active=True).count() == 20
+
+
+def test_a_run_that_was_taken_over_writes_nothing_more(instance: SandboxControl) -> None:
+    def take_over() -> None:
+        while not SyncRunPage.objects.exists():
+            time.sleep(0.005)
+        SyncRun.objects.update(holder="another process")
+
+    with after_page(instance, 1, take_over), pytest.raises(SyncLost):
+        run_full_sync()
+
+    assert (Tenant.objects.count(), SyncRunPage.objects.count()) == (500, 1)
+    assert SyncRun.objects.get().state == SyncRun.State.RUNNING, "it is the other's"
+
+
+def test_a_page_from_before_a_membership_was_seen_to_end_does_not_begin_it_again(
+    sandbox: SandboxControl,
+) -> None:
+    sandbox.reset(organizations=3, users=3, membershipsPerOrganization=1)
+    run_full_sync()
+    ended = Membership.objects.select_related("tenant").earliest("id")
+    organization = ClerkOrganization(id=str(ended.tenant.clerk_org_id), name="Acme")
+
+    def end() -> None:
+        writer.write_organization_listing(organization, [], listed_at=writer.clock(), complete=True)
+
+    with after_page(sandbox, 1, end):
+        run_full_sync()
+
+    ended.refresh_from_db()
+    assert not ended.is_active
+
+
+def test_a_run_that_was_stopped_while_the_list_moved_goes_on_without_a_gap(
+    sandbox: SandboxControl,
+) -> None:
+    sandbox.reset(organizations=1400, users=1, membershipsPerOrganization=1)
+    ids = oldest_first(sandbox)
+    stopping = threading.Event()
+
+    def move_and_stop() -> None:
+        while not SyncRunPage.objects.exists():
+            time.sleep(0.005)
+        sandbox.api("DELETE", f"/organizations/{ids[3]}")
+        stopping.set()
+
+    with after_page(sandbox, 1, move_and_stop), pytest.raises(SyncInterrupted):
+        run_full_sync(skip_memberships=True, stopping=stopping)
+    assert run_full_sync(skip_memberships=True).pk == SyncRun.objects.get().pk
+
+    assert set(Tenant.objects.values_list("clerk_org_id", flat=True)) >= set(ids) - {ids[3]}
+
+
+def test_a_row_dated_back_into_a_page_that_was_read_is_not_missed(sandbox: SandboxControl) -> None:
+    sandbox.reset(organizations=600, users=1, membershipsPerOrganization=1)
+    ids = oldest_first(sandbox)
+    run_full_sync(skip_memberships=True)
+    late: list[str] = []
+
+    def insert() -> None:
+        late.append(sandbox.organization("Late", created_at="2020-01-01T00:00:00Z")["id"])
+
+    with after_page(sandbox, 1, insert):
+        run = run_full_sync(skip_memberships=True)
+
+    assert set(Tenant.objects.values_list("clerk_org_id", flat=True)) == {*ids, *late}
+    assert (Tenant.objects.filter(deleted_at=None).count(), run.retired) == (601, 0)
+
+
+def test_a_list_that_never_stands_still_fails_and_retires_nothing(sandbox: SandboxControl) -> None:
+    """Clerk counts one more than it ever lists."""
+    sandbox.reset(organizations=3, users=3, membershipsPerOrganization=1)
+    run_full_sync()
+    page = sandbox.api("GET", "/organizations")
+    sandbox.fault("GET /v1/organizations", times=9, body=json.dumps({**page, "total_count": 4}))
+
+    with pytest.raises(ListingIncomplete, match="nothing was retired"):
+        run_full_sync()
+
+    assert Tenant.objects.filter(status="active").count() == 3
+
+
+def test_an_unreadable_organization_keeps_absent_ones_from_being_retired(sandbox: SandboxControl) -> None:
+    sandbox.reset(organizations=20, users=3, membershipsPerOrganization=1)
+    run_full_sync()
+    gone, odd = Tenant.objects.all()[:2]
+    sandbox.api("DELETE", f"/organizations/{gone.clerk_org_id}")
+    sandbox.patch_record(str(odd.clerk_org_id), id=None)
+
+    run = run_full_sync()
+
+    assert (run.retired, run.failed > 0) == (0, True)
+    assert not Tenant.objects.filter(deleted_at__isnull=False).exists()
+
+
+def test_an_outage_leaves_a_run_that_is_resumed_where_it_was(instance: SandboxControl) -> None:
+    instance.fault("GET /v1/organization_memberships", times=3, status=503)
+    with pytest.raises(ClerkUnavailable):
+        run_full_sync()
+    first = SyncRun.objects.get()
+    assert (first.state, first.created) == (SyncRun.State.INTERRUPTED, 501)
+    instance.clear_requests()
+
+    run = run_full_sync()
+
+    assert (run.pk, run.state, Membership.objects.count()) == (first.pk, SyncRun.State.COMPLETED, 1002)
+    assert [offset for path, offset in listing_requests(instance) if path == LISTINGS[0]] == ["451"]
+
+
+def test_a_run_from_before_the_hour_is_not_resumed(instance: SandboxControl) -> None:
+    SyncRun.objects.create(kind="full_sync", state="interrupted", cursor={"skip_memberships": False})
+    SyncRun.objects.update(started_at=Now() - timedelta(hours=2))
+
+    run_full_sync()
+
+    assert SyncRun.objects.count() == 2
+
+
+def test_a_wrong_key_changes_nothing(instance: SandboxControl, settings: Settings) -> None:
+    settings.CLERK_SECRET_KEY = "sk_test_wrong"
+
+    with pytest.raises(ClerkMisconfigured):
+        run_full_sync()
+
+    assert Tenant.objects.count() == SyncRunPage.objects.count() == 0
+
+
+def attempt(**columns: Any) -> CreationAttempt:
+    """A creation that was sent two minutes ago and never answered."""
+    row = CreationAttempt.objects.create(clerk_user_id="user_ada", body_hash="", state="unknown", **columns)
+    CreationAttempt.objects.filter(pk=row.pk).update(sent_at=Now() - timedelta(minutes=2))
+    return row
+
+
+@pytest.mark.parametrize("settle", [run_full_sync, resolve_creations])
+def test_a_lost_creation_is_found_by_its_marker_or_has_failed(
+    sandbox: SandboxControl, settle: Callable[[], object]
+) -> None:
+    found, nowhere = attempt(), attempt()
+    recent = CreationAttempt.objects.create(clerk_user_id="user_ada", body_hash="", state="sent")
+    marker = {"django_clerk_tenants": {"attempt": str(found.marker)}}
+    organization = sandbox.organization(private_metadata=marker)
+
+    settle()
+
+    states = dict(CreationAttempt.objects.values_list("pk", "state"))
+    assert states == {found.pk: "succeeded", nowhere.pk: "failed", recent.pk: "sent"}
+    found.refresh_from_db()
+    assert found.answer is not None
+    assert found.answer["clerk_org_id"] == organization["id"]
+    assert Tenant.objects.get().clerk_org_id == organization["id"]
+
+
+def test_without_a_lost_creation_nothing_is_searched(instance: SandboxControl) -> None:
+    assert resolve_creations() == 0
+    assert instance.requests() == []

@@ -1,0 +1,299 @@
+"""A full sync on the queue: its slices, in any order and more than once, end where one process ends."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+from pytest_django import Settings
+
+from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable, ListingIncomplete
+from clerk_integration.signals import nightly
+from tenants.exceptions import SyncAlreadyRunning, TooManyAbsent
+from tenants.models import Membership, SyncRun, SyncRunPage, Tenant
+from tenants.reconcile import run_full_sync
+from tenants.reconcile.queueing import enqueue_full_sync
+from tenants.runs import records, slices
+from tests.sandbox import SandboxControl
+from tests.tenants.api.test_statement_counts import statements
+from tests.tenants.reconcile.test_full_sync import listing_requests, oldest_first, row_versions
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_jobs")]
+
+PAGE = 500
+
+
+@pytest.fixture
+def instance(sandbox: SandboxControl) -> SandboxControl:
+    """A Clerk with 1,200 organizations of one member each: three slices of a page, each."""
+    sandbox.reset(organizations=1200, users=100, membershipsPerOrganization=1)
+    return sandbox
+
+
+def waiting() -> list[ProcrastinateJob]:
+    """The jobs of the queue that a sync uses, as a worker takes them."""
+    return list(ProcrastinateJob.objects.filter(queue_name=slices.BULK, status="todo").order_by("pk"))
+
+
+def do(job: ProcrastinateJob) -> None:
+    """Do a job here and now, and take it off the queue as a worker does."""
+    ProcrastinateJob.objects.filter(pk=job.pk).update(status="doing")
+    try:
+        app.tasks[job.task_name](**job.args)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM procrastinate_jobs WHERE id = %s", [job.pk])
+
+
+def work() -> None:
+    """Do all that is on the queue, and what comes of it."""
+    while jobs := waiting():
+        do(jobs[0])
+
+
+def enqueue(**options: Any) -> SyncRun:
+    return enqueue_full_sync(slice_records=PAGE, **options)
+
+
+def again(run: SyncRun) -> SyncRun:
+    run.refresh_from_db()
+    return run
+
+
+def test_slices_bring_what_one_process_brings_with_the_same_statements(instance: SandboxControl) -> None:
+    run = enqueue()
+    instance.clear_requests()
+    with statements() as collected:
+        work()
+
+    again(run)
+    assert (run.state, run.created, run.updated, run.unchanged) == (SyncRun.State.COMPLETED, 2400, 0, 0)
+    assert (Tenant.objects.count(), Membership.objects.filter(is_active=True).count()) == (1200, 1200)
+    read = len(listing_requests(instance))
+    assert read == 2 * 3 + 2 + 1, "a page a slice, the end of each list, and the length of the second list"
+    upserts = [sql for sql in collected if "INSERT INTO tenants" in sql or "INSERT INTO memberships" in sql]
+    assert len(upserts) == SyncRunPage.objects.count() == 2 * 3 + 2
+    before = row_versions()
+    assert (run_full_sync().unchanged, row_versions()) == (2400, before)
+
+
+def test_slices_done_twice_and_out_of_order_change_nothing_more(instance: SandboxControl) -> None:
+    run = enqueue()
+    first, second, third = waiting()
+    for job in (third, second, third, first):
+        do(job)
+    [conclusion] = waiting()
+    work()
+
+    assert (again(run).state, run.created, run.unchanged) == (SyncRun.State.COMPLETED, 2400, 0)
+    instance.clear_requests()
+    for job in (second, conclusion):  # A worker that was frozen and given up wakes.
+        do(job)
+    assert (again(run).state, instance.requests()) == (SyncRun.State.COMPLETED, [])
+
+
+def test_a_record_that_falls_between_two_slices_is_not_missed(instance: SandboxControl) -> None:
+    """More are deleted from the slice that was read than slices overlap."""
+    ids = oldest_first(instance)
+    run = enqueue(skip_memberships=True)
+    first, *others = waiting()
+    do(first)
+    for clerk_org_id in ids[:60]:
+        instance.api("DELETE", f"/organizations/{clerk_org_id}")
+    for job in others:
+        do(job)
+    work()
+
+    mirrored = set(Tenant.objects.values_list("clerk_org_id", flat=True))
+    assert mirrored >= set(ids[60:])
+    assert (again(run).state, run.retired) == (SyncRun.State.COMPLETED, 0), "rows as young as the run"
+    assert set(SyncRunPage.objects.values_list("pass_number", flat=True)) == {1, 2}
+
+
+def test_a_record_dated_back_into_a_slice_that_was_read_is_not_missed(instance: SandboxControl) -> None:
+    ids = oldest_first(instance)
+    run = enqueue(skip_memberships=True)
+    do(waiting()[0])
+    late = instance.organization("Late", created_at="2020-01-01T00:00:00Z")["id"]
+    work()
+
+    assert set(Tenant.objects.values_list("clerk_org_id", flat=True)) == {*ids, late}
+    assert again(run).state == SyncRun.State.COMPLETED
+
+
+def test_records_added_while_slices_are_read_are_met_at_the_end(instance: SandboxControl) -> None:
+    run = enqueue(skip_memberships=True)
+    for job in reversed(waiting()):
+        do(job)
+        instance.organization("Late")
+    work()
+
+    assert (again(run).state, Tenant.objects.count()) == (SyncRun.State.COMPLETED, 1203)
+    assert set(SyncRunPage.objects.values_list("pass_number", flat=True)) == {1}
+
+
+def test_what_is_absent_is_retired_when_all_slices_are_read(instance: SandboxControl) -> None:
+    gone, kept = oldest_first(instance)[:2]
+    leaver = instance.user()["id"]
+    instance.membership(kept, leaver)
+    run_full_sync()
+    instance.api("DELETE", f"/organizations/{gone}")
+    instance.api("DELETE", f"/organizations/{kept}/memberships/{leaver}")
+    run = enqueue()
+    for job in waiting()[:2]:
+        do(job)
+    assert not Tenant.objects.filter(deleted_at__isnull=False).exists()
+    work()
+
+    assert (again(run).state, run.retired) == (SyncRun.State.COMPLETED, 2)
+    assert Tenant.objects.get(deleted_at__isnull=False).clerk_org_id == gone
+    ended = Membership.objects.filter(is_active=False).values_list("tenant__clerk_org_id", flat=True)
+    assert (ended.count(), set(ended)) == (2, {gone, kept})
+
+
+def test_more_absent_than_allowed_retires_nothing(instance: SandboxControl) -> None:
+    run_full_sync(skip_memberships=True)
+    run = enqueue(max_retire_percent=1)
+    for tenant in Tenant.objects.all()[:20]:
+        instance.api("DELETE", f"/organizations/{tenant.clerk_org_id}")
+    with pytest.raises(TooManyAbsent):
+        work()
+
+    assert (again(run).state, "20 of 1200 organizations" in run.error) == (SyncRun.State.FAILED, True)
+    assert not Tenant.objects.filter(deleted_at__isnull=False).exists()
+
+
+def test_an_empty_list_is_refused_before_anything_is_handed_out(instance: SandboxControl) -> None:
+    run_full_sync(skip_memberships=True)
+    instance.reset()
+
+    with pytest.raises(TooManyAbsent, match="no organization at all"):
+        enqueue()
+
+    assert (waiting(), SyncRun.objects.latest("id").state) == ([], SyncRun.State.FAILED)
+
+
+def test_a_list_that_never_stands_still_ends_the_run_as_failed(instance: SandboxControl) -> None:
+    run = enqueue(skip_memberships=True)
+    for job in waiting():
+        do(job)
+    page = instance.api("GET", "/organizations", limit=1, offset=1199)
+    instance.fault("GET /v1/organizations", times=9, body=json.dumps({**page, "total_count": 1201}))
+    with pytest.raises(ListingIncomplete):
+        work()
+
+    assert (again(run).state, "nothing was retired" in run.error) == (SyncRun.State.FAILED, True)
+
+
+def test_an_outage_leaves_the_slice_to_another_try(instance: SandboxControl) -> None:
+    run = enqueue(skip_memberships=True)
+    job = waiting()[1]
+    instance.fault("GET /v1/organizations", times=3, status=503)
+    with pytest.raises(ClerkUnavailable):
+        app.tasks[job.task_name](**job.args)
+    assert again(run).state == SyncRun.State.RUNNING
+
+    work()
+
+    assert (again(run).state, Tenant.objects.count()) == (SyncRun.State.COMPLETED, 1200)
+
+
+def test_a_wrong_key_ends_the_run_and_its_other_slices_do_nothing(
+    instance: SandboxControl, settings: Settings
+) -> None:
+    run = enqueue()
+    first, *others = waiting()
+    right, settings.CLERK_SECRET_KEY = settings.CLERK_SECRET_KEY, "sk_test_wrong"
+    with pytest.raises(ClerkMisconfigured):
+        do(first)
+    settings.CLERK_SECRET_KEY = right
+    instance.clear_requests()
+    for job in others:
+        do(job)
+
+    assert (again(run).state, instance.requests(), waiting()) == (SyncRun.State.FAILED, [], [])
+
+
+def test_a_run_whose_jobs_have_failed_is_not_waited_for(instance: SandboxControl) -> None:
+    run = enqueue()
+    do(waiting()[0])
+    assert slices.end_abandoned_runs() == 0
+    ProcrastinateJob.objects.all()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'failed'")
+
+    assert slices.end_abandoned_runs() == 1
+
+    assert (again(run).state, "2 of 3 slices open" in run.error) == (SyncRun.State.FAILED, True)
+    assert slices.end_abandoned_runs() == 0
+
+
+def test_a_sync_of_one_process_replaces_one_that_waits_for_workers(instance: SandboxControl) -> None:
+    waits = enqueue()
+    done, *others = waiting()
+    do(done)
+
+    run = run_full_sync()
+
+    assert (again(waits).state, "took its place" in waits.error) == (SyncRun.State.INTERRUPTED, True)
+    assert (run.pk != waits.pk, run.state, run.unchanged) == (True, SyncRun.State.COMPLETED, 500)
+    for job in others:
+        do(job)
+    assert (again(waits).state, again(run).state) == (SyncRun.State.INTERRUPTED, SyncRun.State.COMPLETED)
+
+
+def test_nobody_else_syncs_while_a_slice_is_being_read(instance: SandboxControl) -> None:
+    run = enqueue()
+    with records.shared_full_sync(), records.shared_full_sync():
+        with pytest.raises(SyncAlreadyRunning, match=f"{run.pk} is running already: workers, organizations"):
+            run_full_sync()
+        with pytest.raises(SyncAlreadyRunning):
+            enqueue()
+
+
+def test_a_slice_waits_while_one_process_syncs(instance: SandboxControl) -> None:
+    run = enqueue()
+    job = waiting()[0]
+    with records.sole_full_sync(), pytest.raises(SyncAlreadyRunning):
+        app.tasks[job.task_name](**job.args)
+
+    assert (again(run).state, Tenant.objects.count()) == (SyncRun.State.RUNNING, 0)
+
+
+def test_a_worker_that_concluded_a_list_and_was_given_up_can_record_nothing_more(
+    instance: SandboxControl,
+) -> None:
+    run = enqueue(skip_memberships=True)
+    for job in waiting():
+        do(job)
+    frozen = again(run)
+    records.take_over(frozen, "workers, organizations, concluded by one", expected="workers, organizations")
+    work()
+
+    records.finish(frozen, SyncRun.State.FAILED, "too late")
+
+    assert again(run).state == SyncRun.State.COMPLETED
+
+
+@pytest.mark.parametrize("before", [lambda: None, enqueue_full_sync], ids=["alone", "with one waiting"])
+def test_the_nightly_sync_is_handed_out_once(instance: SandboxControl, before: Callable[[], object]) -> None:
+    before()
+    for _ in range(2):
+        nightly.send(sender=None)
+    work()
+
+    assert [run.state for run in SyncRun.objects.all()] == [SyncRun.State.COMPLETED]
+    assert Tenant.objects.count() == 1200
+
+
+def test_jobs_of_a_sync_keep_to_the_shared_pace(instance: SandboxControl) -> None:
+    """Pages are fetched ahead by a thread of their own, which must wait for its turn as well."""
+    enqueue(skip_memberships=True)
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM clerk_pace")
+        work()
+        cursor.execute("SELECT count(*) FROM clerk_pace")
+        assert cursor.fetchone() == (1,)
