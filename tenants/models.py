@@ -1,4 +1,7 @@
-"""The rows of the domain; no I/O. `tenants.mirror` writes the mirrored columns, `tenants.lifecycle` and `tenants.creation` our own."""
+"""The rows of the domain; no I/O.
+
+`tenants.mirror` writes the mirrored columns; `tenants.lifecycle` and `tenants.creation` write our own.
+"""
 
 import uuid
 from typing import ClassVar
