@@ -15,28 +15,28 @@ PARTS = ("clerk_integration", "config", "templates", "tenants", "tests", "manage
 NO_TESTS_FAILED, TESTS_FAILED = 0, 1
 
 RULES = {
-    "the guard of organizations": (
-        "WHERE coalesce(tenants.clerk_updated_at, 0) <= coalesce(excluded.clerk_updated_at, 0)",
-        "WHERE true",
+    "the version of organizations": (
+        "coalesce(tenants.clerk_updated_at, 0) <= coalesce({incoming}.clerk_updated_at, 0)\n    AND (ten",
+        "true\n    AND (ten",
     ),
     "the tombstones of organizations": (
-        "SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.id)",
+        "SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = incoming.clerk_org_id)",
         "SELECT WHERE false)",
     ),
     "the tombstones of memberships": (
-        "SELECT FROM tombstones WHERE kind = 'membership' AND clerk_id = fact.id)",
+        "SELECT FROM tombstones WHERE kind = 'membership' AND clerk_id = incoming.clerk_membership_id)",
         "SELECT WHERE false)",
     ),
     "the tombstones of users": (
-        "SELECT FROM tombstones WHERE kind = 'user' AND clerk_id = fact.user_id)",
+        "SELECT FROM tombstones WHERE kind = 'user' AND clerk_id = incoming.clerk_user_id)",
         "SELECT WHERE false)",
     ),
-    "the version of memberships": (
-        "ELSE coalesce(memberships.clerk_created_at, 0) < coalesce(excluded.clerk_created_at, 0)",
+    "the order of two memberships": (
+        "ELSE coalesce(memberships.clerk_created_at, 0) < coalesce({incoming}.clerk_created_at, 0)",
         "ELSE true",
     ),
-    "the guard of memberships": (
-        "THEN coalesce(memberships.clerk_updated_at, 0) <= coalesce(excluded.clerk_updated_at, 0)",
+    "the version of memberships": (
+        "THEN coalesce(memberships.clerk_updated_at, 0) <= coalesce({incoming}.clerk_updated_at, 0)",
         "THEN true",
     ),
 }

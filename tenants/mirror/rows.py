@@ -16,13 +16,13 @@ def organization_rows(organizations: Iterable[ClerkOrganization]) -> list[dict[s
     newest = _newest(organizations, key=lambda fact: fact.id, version=lambda fact: (fact.updated_at or 0,))
     return [
         {
-            "id": fact.id,
+            "clerk_org_id": fact.id,
             "name": fact.name,
             "slug": fact.slug,
-            "image_url": fact.image_url,
-            "public_metadata": fact.public_metadata,
-            "created_at": fact.created_at,
-            "updated_at": fact.updated_at,
+            "logo_url": fact.image_url,
+            "clerk_metadata": fact.public_metadata,
+            "clerk_created_at": fact.created_at,
+            "clerk_updated_at": fact.updated_at,
         }
         for fact in newest
     ]
@@ -37,12 +37,12 @@ def membership_rows(memberships: Iterable[ClerkMembership]) -> list[dict[str, An
     )
     return [
         {
-            "id": fact.id,
-            "user_id": fact.user_id,
-            "organization_id": fact.organization.id,
+            "clerk_membership_id": fact.id,
+            "clerk_user_id": fact.user_id,
+            "clerk_org_id": fact.organization.id,
             "role": fact.role,
-            "created_at": fact.created_at,
-            "updated_at": fact.updated_at,
+            "clerk_created_at": fact.created_at,
+            "clerk_updated_at": fact.updated_at,
         }
         for fact in newest
     ]

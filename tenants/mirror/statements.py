@@ -56,22 +56,100 @@ WHERE tenants.id = marked.id AND tenants.clerk_org_id IS NULL
 RETURNING tenants.id, tenants.clerk_org_id
 """
 
-UPSERT_ORGANIZATIONS = """
-WITH fact AS MATERIALIZED (
-    SELECT * FROM jsonb_to_recordset(%(facts)s::jsonb) AS fact(
-        id text, name text, slug text, image_url text, public_metadata jsonb,
-        created_at bigint, updated_at bigint)),
-before AS MATERIALIZED (
-    SELECT tenants.id, tenants.name, tenants.slug, tenants.logo_url, tenants.clerk_metadata
-    FROM tenants JOIN fact ON fact.id = tenants.clerk_org_id),
+# The write and the dry run (`tenants.reconcile.differences`) share the following conditions, so that the dry
+# run reports exactly what the write would do. Both call Clerk's records `incoming` and name their fields like
+# our columns; the conflict clause of an upsert calls the same record `excluded`.
+
+INCOMING_ORGANIZATIONS = """jsonb_to_recordset(%(records)s::jsonb) AS incoming(
+    clerk_org_id text, name text, slug text, logo_url text, clerk_metadata jsonb,
+    clerk_created_at bigint, clerk_updated_at bigint)"""
+
+INCOMING_MEMBERSHIPS = """jsonb_to_recordset(%(records)s::jsonb) AS incoming(
+    clerk_membership_id text, clerk_user_id text, clerk_org_id text, role text,
+    clerk_created_at bigint, clerk_updated_at bigint)"""
+
+ORGANIZATION_NOT_DELETED = """NOT EXISTS (
+    SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = incoming.clerk_org_id)"""
+
+MEMBERSHIP_NOT_DELETED = f"""NOT EXISTS (
+    SELECT FROM tombstones WHERE kind = 'membership' AND clerk_id = incoming.clerk_membership_id)
+AND NOT EXISTS (
+    SELECT FROM tombstones WHERE kind = 'user' AND clerk_id = incoming.clerk_user_id)
+AND {ORGANIZATION_NOT_DELETED}"""
+
+# True as well where we have no row: every column of `tenants` is then NULL.
+ORGANIZATION_CHANGES = """(
+    coalesce(tenants.clerk_updated_at, 0) <= coalesce({incoming}.clerk_updated_at, 0)
+    AND (tenants.name, tenants.slug, tenants.logo_url, tenants.clerk_metadata,
+         tenants.clerk_created_at, tenants.clerk_updated_at)
+        IS DISTINCT FROM
+        ({incoming}.name, {incoming}.slug, {incoming}.logo_url, {incoming}.clerk_metadata,
+         {incoming}.clerk_created_at, {incoming}.clerk_updated_at))"""
+
+# Whether an incoming membership is written over our row of the same tenant and user, if they differ:
+#
+# our row                      | incoming               | written if
+# -----------------------------+------------------------+---------------------------------------------------
+# none                         | active                 | always
+# any                          | inactive (not on       | our row is unchanged since it was found missing
+#                              | Clerk's complete list) |
+# the same id, or no id yet    | active                 | it is not older, and our row is active or ended
+#                              |                        | before Clerk was asked (%(as_of)s; NULL: just now)
+# another id, created by Clerk | active                 | our row is inactive or has the lower id
+# at the same time             |                        |
+# another id                   | active                 | Clerk created it later
+MEMBERSHIP_CHANGES = """(
+    CASE
+        WHEN memberships.id IS NULL THEN true
+        WHEN NOT {incoming}.is_active
+            THEN (memberships.clerk_membership_id, memberships.role, memberships.clerk_updated_at)
+                 IS NOT DISTINCT FROM
+                 ({incoming}.clerk_membership_id, {incoming}.role, {incoming}.clerk_updated_at)
+        WHEN coalesce(memberships.clerk_membership_id, {incoming}.clerk_membership_id)
+             = {incoming}.clerk_membership_id
+            THEN coalesce(memberships.clerk_updated_at, 0) <= coalesce({incoming}.clerk_updated_at, 0)
+                 AND (memberships.is_active
+                      OR memberships.written_at < coalesce(%(as_of)s::timestamptz, 'infinity'))
+        WHEN coalesce(memberships.clerk_created_at, 0) = coalesce({incoming}.clerk_created_at, 0)
+            THEN NOT memberships.is_active
+                 OR memberships.clerk_membership_id < {incoming}.clerk_membership_id
+        ELSE coalesce(memberships.clerk_created_at, 0) < coalesce({incoming}.clerk_created_at, 0)
+    END
+    AND (memberships.clerk_membership_id, memberships.role, memberships.is_active,
+         memberships.clerk_created_at, memberships.clerk_updated_at)
+        IS DISTINCT FROM
+        ({incoming}.clerk_membership_id, {incoming}.role, {incoming}.is_active,
+         {incoming}.clerk_created_at, {incoming}.clerk_updated_at))"""
+
+# Which rows end when a complete list of Clerk's lacks them: mirrored rows that were not written since Clerk
+# was asked for the list. A creator whose membership could not be read back has a row without Clerk's id, but
+# with the time at which Clerk created the organization; a member of a legacy tenant has neither.
+TENANT_CAN_BE_RETIRED = """(
+    tenants.clerk_org_id IS NOT NULL AND tenants.deleted_at IS NULL
+    AND greatest(tenants.created_at, tenants.updated_at, tenants.last_synced_at) < %(as_of)s)"""
+
+MIRRORED_MEMBERSHIP = """(
+    memberships.clerk_membership_id IS NOT NULL OR memberships.clerk_created_at IS NOT NULL)"""
+
+MEMBERSHIP_CAN_BE_ENDED = f"""(
+    memberships.is_active AND {MIRRORED_MEMBERSHIP} AND tenants.clerk_org_id IS NOT NULL
+    AND memberships.written_at < %(as_of)s::timestamptz)"""
+
+UPSERT_ORGANIZATIONS = f"""
+WITH news AS MATERIALIZED (
+    SELECT incoming.*, jsonb_build_object(
+        'name', tenants.name, 'slug', tenants.slug,
+        'logo_url', tenants.logo_url, 'clerk_metadata', tenants.clerk_metadata) AS before
+    FROM {INCOMING_ORGANIZATIONS}
+    LEFT JOIN tenants ON tenants.clerk_org_id = incoming.clerk_org_id
+    WHERE {ORGANIZATION_NOT_DELETED} AND {ORGANIZATION_CHANGES.format(incoming="incoming")}),
 written AS (
     INSERT INTO tenants (clerk_org_id, name, slug, logo_url, clerk_metadata,
                          clerk_created_at, clerk_updated_at, last_synced_at)
-    SELECT id, name, slug, image_url, public_metadata, created_at, updated_at, clock_timestamp()
-    FROM fact
-    WHERE NOT EXISTS (
-        SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.id)
-    ORDER BY fact.id
+    SELECT clerk_org_id, name, slug, logo_url, clerk_metadata,
+           clerk_created_at, clerk_updated_at, clock_timestamp()
+    FROM news
+    ORDER BY clerk_org_id
     ON CONFLICT (clerk_org_id) DO UPDATE SET
         name = excluded.name,
         slug = excluded.slug,
@@ -81,47 +159,38 @@ written AS (
         clerk_updated_at = excluded.clerk_updated_at,
         updated_at = clock_timestamp(),
         last_synced_at = clock_timestamp()
-    WHERE coalesce(tenants.clerk_updated_at, 0) <= coalesce(excluded.clerk_updated_at, 0)
-      AND (tenants.name, tenants.slug, tenants.logo_url, tenants.clerk_metadata,
-           tenants.clerk_created_at, tenants.clerk_updated_at)
-          IS DISTINCT FROM
-          (excluded.name, excluded.slug, excluded.logo_url, excluded.clerk_metadata,
-           excluded.clerk_created_at, excluded.clerk_updated_at)
+    WHERE {ORGANIZATION_CHANGES.format(incoming="excluded")}
     RETURNING id, clerk_org_id, name, slug, logo_url, clerk_metadata, xmax = 0 AS is_new)
-SELECT written.id, written.clerk_org_id,
-       CASE WHEN NOT written.is_new THEN jsonb_build_object(
-           'name', before.name, 'slug', before.slug,
-           'logo_url', before.logo_url, 'clerk_metadata', before.clerk_metadata) END,
+SELECT written.id, clerk_org_id,
+       CASE WHEN NOT written.is_new THEN news.before END,
        jsonb_build_object(
            'name', written.name, 'slug', written.slug,
            'logo_url', written.logo_url, 'clerk_metadata', written.clerk_metadata)
-FROM written LEFT JOIN before ON before.id = written.id
+FROM written JOIN news USING (clerk_org_id)
 """
 
-# What is absent from a listing ends in the statement that writes what it shows, so that both are locked in
-# one order. An absent row stands for itself as it was read: if it has changed since, it is spared.
-_WRITE_MEMBERSHIPS = """
-WITH told AS MATERIALIZED (
-    SELECT tenants.id AS tenant_id, fact.*, true AS is_active
-    FROM jsonb_to_recordset(%(facts)s::jsonb) AS fact(
-        id text, user_id text, organization_id text, role text, created_at bigint, updated_at bigint)
-    JOIN tenants ON tenants.clerk_org_id = fact.organization_id
-    WHERE NOT EXISTS (SELECT FROM tombstones WHERE kind = 'membership' AND clerk_id = fact.id)
-      AND NOT EXISTS (SELECT FROM tombstones WHERE kind = 'user' AND clerk_id = fact.user_id)
-      AND NOT EXISTS (
-          SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.organization_id)),
-fact AS MATERIALIZED (
-    SELECT * FROM told{absent}),
-before AS MATERIALIZED (
-    SELECT memberships.id, memberships.role, memberships.is_active
-    FROM memberships JOIN fact
-      ON fact.tenant_id = memberships.tenant_id AND fact.user_id = memberships.clerk_user_id),
+# What a list lacks ends in the statement that writes what it shows, so that both lock rows in one order.
+_WRITE_MEMBERSHIPS = f"""
+WITH incoming AS MATERIALIZED (
+    SELECT tenants.id AS tenant_id, incoming.*, true AS is_active
+    FROM {INCOMING_MEMBERSHIPS}
+    JOIN tenants ON tenants.clerk_org_id = incoming.clerk_org_id
+    WHERE {MEMBERSHIP_NOT_DELETED}),
+records AS MATERIALIZED (
+    SELECT * FROM incoming{{missing}}),
+news AS MATERIALIZED (
+    SELECT records.*, jsonb_build_object(
+        'role', memberships.role, 'is_active', memberships.is_active) AS before
+    FROM records LEFT JOIN memberships
+      ON memberships.tenant_id = records.tenant_id AND memberships.clerk_user_id = records.clerk_user_id
+    WHERE {MEMBERSHIP_CHANGES.format(incoming="records")}),
 written AS (
     INSERT INTO memberships (tenant_id, clerk_user_id, clerk_membership_id, role, is_active,
                              clerk_created_at, clerk_updated_at, written_at)
-    SELECT tenant_id, user_id, id, role, is_active, created_at, updated_at, clock_timestamp()
-    FROM fact
-    ORDER BY tenant_id, user_id
+    SELECT tenant_id, clerk_user_id, clerk_membership_id, role, is_active,
+           clerk_created_at, clerk_updated_at, clock_timestamp()
+    FROM news
+    ORDER BY tenant_id, clerk_user_id
     ON CONFLICT (tenant_id, clerk_user_id) DO UPDATE SET
         clerk_membership_id = excluded.clerk_membership_id,
         role = excluded.role,
@@ -129,59 +198,40 @@ written AS (
         clerk_created_at = excluded.clerk_created_at,
         clerk_updated_at = excluded.clerk_updated_at,
         written_at = clock_timestamp()
-    WHERE CASE
-            WHEN NOT excluded.is_active
-                THEN (memberships.clerk_membership_id, memberships.role, memberships.clerk_updated_at)
-                     IS NOT DISTINCT FROM
-                     (excluded.clerk_membership_id, excluded.role, excluded.clerk_updated_at)
-            -- What was read before the membership was seen to have ended does not begin it again.
-            WHEN coalesce(memberships.clerk_membership_id, excluded.clerk_membership_id)
-                 = excluded.clerk_membership_id
-                THEN coalesce(memberships.clerk_updated_at, 0) <= coalesce(excluded.clerk_updated_at, 0)
-                     AND (memberships.is_active
-                          OR memberships.written_at < coalesce(%(as_of)s::timestamptz, 'infinity'))
-            WHEN coalesce(memberships.clerk_created_at, 0) = coalesce(excluded.clerk_created_at, 0)
-                THEN NOT memberships.is_active
-                     OR memberships.clerk_membership_id < excluded.clerk_membership_id
-            ELSE coalesce(memberships.clerk_created_at, 0) < coalesce(excluded.clerk_created_at, 0)
-          END
-      AND (memberships.clerk_membership_id, memberships.role, memberships.is_active,
-           memberships.clerk_created_at, memberships.clerk_updated_at)
-          IS DISTINCT FROM
-          (excluded.clerk_membership_id, excluded.role, excluded.is_active,
-           excluded.clerk_created_at, excluded.clerk_updated_at)
-    RETURNING id, tenant_id, clerk_user_id, role, is_active, xmax = 0 AS is_new)
-SELECT written.tenant_id, written.clerk_user_id,
-       CASE WHEN NOT written.is_new THEN jsonb_build_object(
-           'role', before.role, 'is_active', before.is_active) END,
+    WHERE {MEMBERSHIP_CHANGES.format(incoming="excluded")}
+    RETURNING tenant_id, clerk_user_id, role, is_active, xmax = 0 AS is_new)
+SELECT tenant_id, clerk_user_id,
+       CASE WHEN NOT written.is_new THEN news.before END,
        jsonb_build_object('role', written.role, 'is_active', written.is_active)
-FROM written LEFT JOIN before ON before.id = written.id
+FROM written JOIN news USING (tenant_id, clerk_user_id)
 """
 
-# The creator of an organization whose membership could not be read back has a row without Clerk's id, and
-# with the moment in which Clerk says that the organization began; a legacy member has neither.
-_ABSENT = """
+_MISSING = f"""
     UNION ALL
     SELECT memberships.tenant_id, memberships.clerk_membership_id, memberships.clerk_user_id,
            tenants.clerk_org_id, memberships.role, memberships.clerk_created_at,
            memberships.clerk_updated_at, false
     FROM memberships JOIN tenants ON tenants.id = memberships.tenant_id
-    WHERE %(retire)s AND memberships.is_active AND tenants.clerk_org_id IS NOT NULL
-      AND CASE WHEN memberships.clerk_membership_id IS NULL THEN memberships.clerk_created_at IS NOT NULL
-               ELSE memberships.clerk_membership_id <> ALL (%(listed)s) END
-      AND memberships.written_at < %(as_of)s::timestamptz
-      AND NOT EXISTS (
-          SELECT FROM told
-          WHERE told.tenant_id = memberships.tenant_id AND told.user_id = memberships.clerk_user_id)"""
+    WHERE {MEMBERSHIP_CAN_BE_ENDED}"""
 
-UPSERT_MEMBERSHIPS = _WRITE_MEMBERSHIPS.format(absent="")
+_UNLISTED = f"""{_MISSING}
+      AND %(retire)s
+      AND coalesce(memberships.clerk_membership_id <> ALL (%(listed)s), true)
+      AND NOT EXISTS (
+          SELECT FROM incoming
+          WHERE incoming.tenant_id = memberships.tenant_id
+            AND incoming.clerk_user_id = memberships.clerk_user_id)"""
+
+UPSERT_MEMBERSHIPS = _WRITE_MEMBERSHIPS.format(missing="")
+
+END_MEMBERSHIPS = _WRITE_MEMBERSHIPS.format(missing=_MISSING + " AND memberships.id = ANY (%(ids)s)")
 
 WRITE_USER_LISTING = _WRITE_MEMBERSHIPS.format(
-    absent=_ABSENT + " AND memberships.clerk_user_id = %(user_id)s"
+    missing=_UNLISTED + " AND memberships.clerk_user_id = %(user_id)s"
 )
 
 WRITE_ORGANIZATION_LISTING = _WRITE_MEMBERSHIPS.format(
-    absent=_ABSENT + " AND tenants.clerk_org_id = %(organization_id)s"
+    missing=_UNLISTED + " AND tenants.clerk_org_id = %(organization_id)s"
 )
 
 ENDED = """
@@ -222,7 +272,7 @@ WHERE is_active AND tenant_id IN (SELECT id FROM tenants WHERE clerk_org_id = %(
 END_MEMBERSHIPS_OF_USER = f"""
 UPDATE memberships SET is_active = false, written_at = clock_timestamp()
 WHERE is_active AND clerk_user_id = %(clerk_id)s
-  AND (clerk_membership_id IS NOT NULL OR clerk_created_at IS NOT NULL)
+  AND {MIRRORED_MEMBERSHIP}
 {ENDED}"""
 
 END_MEMBERSHIP = """
@@ -257,22 +307,6 @@ TOUCH_ORGANIZATION = """
 UPDATE tenants SET last_synced_at = clock_timestamp()
 WHERE clerk_org_id = %(clerk_id)s AND deleted_at IS NULL
 """
-
-END_MEMBERSHIPS = f"""
-WITH absent AS MATERIALIZED (
-    SELECT memberships.id
-    FROM memberships JOIN tenants ON tenants.id = memberships.tenant_id
-    WHERE memberships.id = ANY (%(ids)s)
-      AND tenants.clerk_org_id IS NOT NULL
-      AND memberships.is_active
-      AND memberships.clerk_membership_id IS NOT NULL
-      AND memberships.written_at < %(listed_at)s
-    ORDER BY memberships.tenant_id, memberships.clerk_user_id
-    FOR UPDATE OF memberships)
-UPDATE memberships SET is_active = false, written_at = clock_timestamp()
-FROM absent
-WHERE memberships.id = absent.id
-{ENDED}"""
 
 # The members of an absorbed row, with their stamps: they may be newer than what is written next.
 ABSORB_MEMBERSHIPS = """

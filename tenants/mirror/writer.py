@@ -228,7 +228,7 @@ def end_memberships(ids: Sequence[int], *, listed_at: datetime) -> int:
     """
     with transaction.atomic():
         share_writers_lock()
-        ended = query(statements.END_MEMBERSHIPS, ids=list(ids), listed_at=listed_at)
+        ended = query(statements.END_MEMBERSHIPS, records="[]", ids=list(ids), as_of=listed_at)
         signals.announce_memberships(ended)
     return len(ended)
 
@@ -359,7 +359,7 @@ def _write_listing(
     """Write what a listing shows and end what it does not show, in one statement."""
     rows = query(
         statement,
-        facts=json.dumps(membership_rows(memberships)),
+        records=json.dumps(membership_rows(memberships)),
         listed=[membership.id for membership in memberships],
         as_of=as_of,
         retire=retire,
@@ -369,4 +369,4 @@ def _write_listing(
 
 
 def _upsert(statement: str, rows: list[dict[str, Any]], **parameters: Any) -> list[Any]:
-    return query(statement, facts=json.dumps(rows), **parameters) if rows else []
+    return query(statement, records=json.dumps(rows), **parameters) if rows else []

@@ -15,7 +15,7 @@ from clerk_integration.organizations import (
 from clerk_integration.wire.deadlines import clerk_deadline
 from clerk_integration.wire.ids import validate_org_id
 from tenants.exceptions import TooManyAbsent
-from tenants.mirror import writer
+from tenants.mirror import statements, writer
 from tenants.models import SyncRun
 from tenants.reconcile.progress import Progress
 from tenants.runs import records
@@ -26,19 +26,6 @@ Member = tuple[int, str, str]
 """Row id, organization id and user id."""
 
 END_AT_ONCE = 500
-
-OLD_ORGANIZATIONS = """
-FROM tenants
-WHERE clerk_org_id IS NOT NULL AND deleted_at IS NULL
-  AND greatest(created_at, updated_at, last_synced_at) < %(began)s
-"""
-
-OLD_MEMBERSHIPS = """
-FROM memberships JOIN tenants ON tenants.id = memberships.tenant_id
-WHERE memberships.is_active AND memberships.clerk_membership_id IS NOT NULL
-  AND tenants.clerk_org_id IS NOT NULL AND tenants.deleted_at IS NULL
-  AND memberships.written_at < %(began)s
-"""
 
 COUNT_ORGANIZATIONS = """
 SELECT count(*) FROM tenants
@@ -54,14 +41,17 @@ WHERE memberships.is_active AND memberships.clerk_membership_id IS NOT NULL
 # EXCEPT is hashed or sorted whatever the planner thinks of tables that were filled a moment ago; NOT EXISTS
 # may become a nested loop over all that was listed.
 ABSENT_ORGANIZATIONS = f"""
-SELECT clerk_org_id {OLD_ORGANIZATIONS}
+SELECT clerk_org_id FROM tenants WHERE {statements.TENANT_CAN_BE_RETIRED}
 EXCEPT SELECT unnest(ids) FROM sync_run_pages WHERE run_id = %(run)s AND listing = %(listing)s
 ORDER BY clerk_org_id
 """
 
 ABSENT_MEMBERSHIPS = f"""
 WITH absent AS MATERIALIZED (
-    SELECT clerk_membership_id {OLD_MEMBERSHIPS}
+    SELECT memberships.clerk_membership_id
+    FROM memberships JOIN tenants ON tenants.id = memberships.tenant_id
+    WHERE {statements.MEMBERSHIP_CAN_BE_ENDED}
+      AND memberships.clerk_membership_id IS NOT NULL AND tenants.deleted_at IS NULL
     EXCEPT SELECT unnest(ids) FROM sync_run_pages WHERE run_id = %(run)s AND listing = %(listing)s)
 SELECT memberships.id, tenants.clerk_org_id, memberships.clerk_user_id
 FROM absent JOIN memberships USING (clerk_membership_id)
@@ -112,7 +102,7 @@ def retire_organizations(run: SyncRun, guard: Guard, progress: Progress) -> None
     Those that Clerk does have are mirrored instead. Calls Clerk once for each 100 absent ones, and
     once for each that is not among the answers. Raise TooManyAbsent and ClerkError.
     """
-    rows = query(ABSENT_ORGANIZATIONS, run=run.pk, listing="organizations", began=run.started_at)
+    rows = query(ABSENT_ORGANIZATIONS, run=run.pk, listing="organizations", as_of=run.started_at)
     guard.refuse_too_many_organizations(len(rows))
     absent = _valid(run, [row[0] for row in rows], progress)
     progress.start(len(absent), "absent organizations")
@@ -133,7 +123,7 @@ def end_memberships(run: SyncRun, guard: Guard, progress: Progress) -> None:
     """
     absent: list[Member] = [
         (row[0], row[1], row[2])
-        for row in query(ABSENT_MEMBERSHIPS, run=run.pk, listing="memberships", began=run.started_at)
+        for row in query(ABSENT_MEMBERSHIPS, run=run.pk, listing="memberships", as_of=run.started_at)
     ]
     guard.refuse_too_many_memberships(len(absent))
     progress.start(len(absent), "absent memberships")

@@ -12,80 +12,60 @@ from clerk_integration.organizations import get_clerk_memberships_page, get_cler
 from clerk_integration.wire.listing import ClerkPage
 from clerk_integration.wire.passes import Fetch, Record, Seen, read_whole
 from tenants.exceptions import SyncInterrupted
-from tenants.mirror import writer
+from tenants.mirror import statements, writer
 from tenants.mirror.rows import membership_rows, organization_rows
 from tenants.reconcile.instances import right_instance
 from tenants.reconcile.progress import NoProgress, Progress
 from tenants.sql import query
 
-# The conditions of `tenants.mirror.statements`: what those would not write is no difference.
-DIFFERING_ORGANIZATIONS = """
-SELECT fact.id, fact.name, to_jsonb(mirrored), to_jsonb(listed)
-FROM jsonb_to_recordset(%(facts)s::jsonb) AS fact(
-    id text, name text, slug text, image_url text, public_metadata jsonb,
-    created_at bigint, updated_at bigint)
-LEFT JOIN tenants ON tenants.clerk_org_id = fact.id
+DIFFERING_ORGANIZATIONS = f"""
+SELECT incoming.clerk_org_id, incoming.name, to_jsonb(mirrored), to_jsonb(incoming) - 'clerk_org_id'
+FROM {statements.INCOMING_ORGANIZATIONS}
+LEFT JOIN tenants ON tenants.clerk_org_id = incoming.clerk_org_id
 LEFT JOIN LATERAL (
     SELECT tenants.name, tenants.slug, tenants.logo_url, tenants.clerk_metadata,
            tenants.clerk_created_at, tenants.clerk_updated_at
     WHERE tenants.id IS NOT NULL) AS mirrored ON true
-CROSS JOIN LATERAL (
-    SELECT fact.name, fact.slug, fact.image_url AS logo_url, fact.public_metadata AS clerk_metadata,
-           fact.created_at AS clerk_created_at, fact.updated_at AS clerk_updated_at) AS listed
-WHERE to_jsonb(mirrored) IS DISTINCT FROM to_jsonb(listed)
-  AND coalesce(tenants.clerk_updated_at, 0) <= coalesce(fact.updated_at, 0)
-  AND NOT EXISTS (SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.id)
-ORDER BY fact.id
+WHERE {statements.ORGANIZATION_NOT_DELETED}
+  AND {statements.ORGANIZATION_CHANGES.format(incoming="incoming")}
+ORDER BY incoming.clerk_org_id
 """
 
-DIFFERING_MEMBERSHIPS = """
-SELECT fact.id, fact.user_id || ' in ' || fact.organization_id, to_jsonb(mirrored), to_jsonb(listed)
-FROM jsonb_to_recordset(%(facts)s::jsonb) AS fact(
-    id text, user_id text, organization_id text, role text, created_at bigint, updated_at bigint)
-LEFT JOIN tenants ON tenants.clerk_org_id = fact.organization_id
+DIFFERING_MEMBERSHIPS = f"""
+WITH records AS MATERIALIZED (
+    SELECT incoming.*, true AS is_active
+    FROM {statements.INCOMING_MEMBERSHIPS}
+    WHERE {statements.MEMBERSHIP_NOT_DELETED})
+SELECT records.clerk_membership_id, records.clerk_user_id || ' in ' || records.clerk_org_id,
+       to_jsonb(mirrored), to_jsonb(records) - '{{clerk_user_id,clerk_org_id}}'::text[]
+FROM records
+LEFT JOIN tenants ON tenants.clerk_org_id = records.clerk_org_id
 LEFT JOIN memberships
-  ON memberships.tenant_id = tenants.id AND memberships.clerk_user_id = fact.user_id
+  ON memberships.tenant_id = tenants.id AND memberships.clerk_user_id = records.clerk_user_id
 LEFT JOIN LATERAL (
     SELECT memberships.clerk_membership_id, memberships.role, memberships.is_active,
            memberships.clerk_created_at, memberships.clerk_updated_at
     WHERE memberships.id IS NOT NULL) AS mirrored ON true
-CROSS JOIN LATERAL (
-    SELECT fact.id AS clerk_membership_id, fact.role, true AS is_active,
-           fact.created_at AS clerk_created_at, fact.updated_at AS clerk_updated_at) AS listed
-WHERE to_jsonb(mirrored) IS DISTINCT FROM to_jsonb(listed)
-  AND CASE
-        WHEN memberships.clerk_membership_id IS NULL THEN true
-        WHEN memberships.clerk_membership_id = fact.id
-            THEN coalesce(memberships.clerk_updated_at, 0) <= coalesce(fact.updated_at, 0)
-        WHEN coalesce(memberships.clerk_created_at, 0) = coalesce(fact.created_at, 0)
-            THEN NOT memberships.is_active OR memberships.clerk_membership_id < fact.id
-        ELSE coalesce(memberships.clerk_created_at, 0) < coalesce(fact.created_at, 0)
-      END
-  AND NOT EXISTS (SELECT FROM tombstones WHERE kind = 'membership' AND clerk_id = fact.id)
-  AND NOT EXISTS (SELECT FROM tombstones WHERE kind = 'user' AND clerk_id = fact.user_id)
-  AND NOT EXISTS (
-      SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.organization_id)
-ORDER BY fact.id
+WHERE {statements.MEMBERSHIP_CHANGES.format(incoming="records")}
+ORDER BY records.clerk_membership_id
 """
 
 # By EXCEPT, for the same reason as in `absence`.
-UNLISTED_ORGANIZATIONS = """
+UNLISTED_ORGANIZATIONS = f"""
 WITH unlisted AS MATERIALIZED (
     SELECT clerk_org_id FROM tenants
-    WHERE clerk_org_id IS NOT NULL AND deleted_at IS NULL
-      AND greatest(created_at, updated_at, last_synced_at) < %(began)s
+    WHERE {statements.TENANT_CAN_BE_RETIRED}
     EXCEPT SELECT unnest(%(seen)s::text[]))
 SELECT clerk_org_id, name FROM unlisted JOIN tenants USING (clerk_org_id)
 ORDER BY tenants.id
 """
 
-UNLISTED_MEMBERSHIPS = """
+UNLISTED_MEMBERSHIPS = f"""
 WITH unlisted AS MATERIALIZED (
     SELECT memberships.clerk_membership_id
     FROM memberships JOIN tenants ON tenants.id = memberships.tenant_id
-    WHERE memberships.is_active AND memberships.clerk_membership_id IS NOT NULL
-      AND tenants.clerk_org_id IS NOT NULL AND tenants.deleted_at IS NULL
-      AND memberships.written_at < %(began)s
+    WHERE {statements.MEMBERSHIP_CAN_BE_ENDED}
+      AND memberships.clerk_membership_id IS NOT NULL AND tenants.deleted_at IS NULL
     EXCEPT SELECT unnest(%(seen)s::text[]))
 SELECT clerk_membership_id, memberships.clerk_user_id || ' in ' || tenants.clerk_org_id
 FROM unlisted JOIN memberships USING (clerk_membership_id)
@@ -138,22 +118,22 @@ def compare_with_clerk(
     Raise WrongInstance, ListingIncomplete, SyncInterrupted and ClerkError.
     """
     comparison = Comparison()
-    task = _Task(report, progress or NoProgress(), stopping or Event())
     right_instance()
-    began = writer.clock()
-    _Comparer(_ORGANIZATIONS, comparison, task).compare(began)
+    task = _Task(report, progress or NoProgress(), stopping or Event(), began=writer.clock())
+    _Comparer(_ORGANIZATIONS, comparison, task).compare()
     if not skip_memberships:
-        _Comparer(_MEMBERSHIPS, comparison, task).compare(began)
+        _Comparer(_MEMBERSHIPS, comparison, task).compare()
     return comparison
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """Whom a comparison tells, and who may stop it."""
+    """Where a comparison reports to, what stops it, and when it began by the database's clock."""
 
     report: Callable[[Difference], None]
     progress: Progress
     stopping: Event
+    began: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +172,12 @@ class _Comparer(Generic[Record]):
         self._task = task
         self._seen = Seen()
 
-    def compare(self, began: datetime) -> None:
+    def compare(self) -> None:
         """Read the whole list and report what differs, then what it lacks."""
         self._task.progress.start(None, f"{self._side.kind}s")
         read_whole(self._side.fetch, self)
         self._comparison.skipped += self._seen.skipped
-        unlisted = query(self._side.unlisted, began=began, seen=list(self._seen.ids))
+        unlisted = query(self._side.unlisted, as_of=self._task.began, seen=list(self._seen.ids))
         for clerk_id, name in unlisted:
             self._comparison.missing_there += 1
             self._task.report(Difference(self._side.kind, "missing there", clerk_id, name))
@@ -206,7 +186,7 @@ class _Comparer(Generic[Record]):
         """Compare what the page shows for the first time."""
         news = [record for record in page.records if record.id not in self._seen.ids]
         self._seen.add(pass_number, page)
-        rows = query(self._side.differing, facts=json.dumps(self._side.rows(news))) if news else []
+        rows = self._differing(news) if news else []
         self._comparison.unchanged += len(news) - len(rows)
         for row in rows:
             self._tell(*row)
@@ -218,6 +198,10 @@ class _Comparer(Generic[Record]):
     def seen(self, pass_number: int) -> int:
         """Return how many different records the pass has met, unreadable ones included."""
         return self._seen.count(pass_number)
+
+    def _differing(self, records: list[Record]) -> list[tuple[Any, ...]]:
+        rows = json.dumps(self._side.rows(records))
+        return query(self._side.differing, records=rows, as_of=self._task.began)
 
     def _tell(
         self, clerk_id: str, name: str, here: Mapping[str, Any] | None, there: Mapping[str, Any]
