@@ -114,7 +114,7 @@ class TenantService:
         when the user is unknown to Clerk or Clerk fails (`stale`).
         """
         deadline = time.monotonic() + clerk_settings.timeout_seconds
-        standing = _await_standing(clerk_user_id, deadline)
+        standing = _await_lease(clerk_user_id, deadline)
         if standing.is_fresh:
             return SyncState.FRESH
         if standing.lease is None:
@@ -170,7 +170,7 @@ def sync_clerk_org_to_db(
     try:
         organization = _given(clerk_org_id, clerk_org_data) or get_clerk_org(clerk_org_id)
     except ClerkNotFound:
-        _bury_if_known(clerk_org_id, asked_at)
+        _record_deleted_if_known(clerk_org_id, asked_at)
         return None
     writer.write_organization(organization)
     return Tenant.objects.filter(clerk_org_id=clerk_org_id, deleted_at=None).first()
@@ -188,17 +188,17 @@ def _list_user(clerk_user_id: str, lease: leases.Lease, *, seconds: float) -> Sy
             complete=memberships.complete,
         )
     except ClerkError as error:
-        leases.return_lease(clerk_user_id, lease)
+        leases.release_lease(clerk_user_id, lease)
         level = logging.CRITICAL if isinstance(error, ClerkMisconfigured) else logging.WARNING
         logger.log(level, "tenants of %s served from the mirror: %s", clerk_user_id, error)
         return SyncState.STALE
     except Exception:
-        leases.return_lease(clerk_user_id, lease)
+        leases.release_lease(clerk_user_id, lease)
         raise
     return SyncState.SYNCED
 
 
-def _await_standing(clerk_user_id: str, deadline: float) -> leases.Standing:
+def _await_lease(clerk_user_id: str, deadline: float) -> leases.LeaseState:
     """Fresh, or the lease; neither when somebody else held it up to the deadline."""
     lease_seconds = clerk_settings.timeout_seconds + LEASE_MARGIN_SECONDS
     while True:
@@ -221,7 +221,7 @@ def _mirror_whole(clerk_org_id: str) -> None:
     try:
         organization = get_clerk_org(clerk_org_id)
     except ClerkNotFound:
-        _bury_if_known(clerk_org_id, listed_at)
+        _record_deleted_if_known(clerk_org_id, listed_at)
         return
     memberships = iter_clerk_memberships(clerk_org_id).to_list()
     writer.write_organization_listing(
@@ -246,7 +246,7 @@ def _given(clerk_org_id: str, data: Mapping[str, Any] | ClerkOrganization | None
     return organization
 
 
-def _bury_if_known(clerk_org_id: str, asked_at: datetime) -> None:
+def _record_deleted_if_known(clerk_org_id: str, asked_at: datetime) -> None:
     """Bury an organization of ours that Clerk answered 404 for.
 
     Not one that we have never seen, or have heard of since we asked: a 404 may be a read that lags
@@ -264,4 +264,4 @@ def _bury_if_known(clerk_org_id: str, asked_at: datetime) -> None:
         )
     if get_clerk_instance().id != expected:
         raise ClerkMisconfigured(f"CLERK_SECRET_KEY is not of the instance {expected}; nothing was changed.")
-    writer.bury_organization(clerk_org_id)
+    writer.record_organization_deleted(clerk_org_id)

@@ -22,7 +22,7 @@ def organization_written(event: ClerkEvent) -> None:
 
 def organization_deleted(event: ClerkEvent) -> None:
     """organization.deleted: make it a tombstone, even if it was never seen."""
-    writer.bury_organization(_id_of(event))
+    writer.record_organization_deleted(_id_of(event))
 
 
 def membership_written(event: ClerkEvent) -> None:
@@ -32,12 +32,12 @@ def membership_written(event: ClerkEvent) -> None:
 
 def membership_deleted(event: ClerkEvent) -> None:
     """organizationMembership.deleted: end it. The payload is the whole membership."""
-    writer.bury_membership(ClerkMembership.from_json(event.data))
+    writer.record_membership_deleted(ClerkMembership.from_json(event.data))
 
 
 def user_deleted(event: ClerkEvent) -> None:
     """user.deleted: end all memberships mirrored for the user, and those whose events come later."""
-    writer.bury_user(_id_of(event))
+    writer.record_user_deleted(_id_of(event))
 
 
 def register_handlers() -> None:

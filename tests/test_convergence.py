@@ -116,7 +116,7 @@ def unlink(world: World, clerk_org_id: str) -> None:
         link.unlink(tenant)
 
 
-def delete_if_dead(world: World, clerk_org_id: str) -> None:
+def delete_if_deleted_in_clerk(world: World, clerk_org_id: str) -> None:
     """What staff do: delete a tenant whose organization is gone from Clerk."""
     for tenant in Tenant.objects.filter(clerk_org_id=clerk_org_id, deleted_at__isnull=False):
         delete.delete(tenant)
@@ -129,7 +129,7 @@ def create_unread(world: World, clerk_org_id: str) -> None:
         adopt_organization(world.owner, organization, None, "org:member")
 
 
-LOCAL: list[Callable[[World, str], None]] = [unlink, delete_if_dead, create_unread]
+LOCAL: list[Callable[[World, str], None]] = [unlink, delete_if_deleted_in_clerk, create_unread]
 
 
 def rows() -> Rows:

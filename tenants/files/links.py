@@ -13,7 +13,7 @@ from clerk_integration.wire.ids import validate_org_id
 from clerk_integration.wire.pace import paced
 from tenants.exceptions import TenantError
 from tenants.files.parsing import Problems, csv_rows, opened
-from tenants.mirror.absorb import reasons_against
+from tenants.mirror.absorb import local_data_of
 from tenants.models import SyncRun, Tenant, Tombstone
 from tenants.runs import records
 from tenants.services import TenantService
@@ -157,7 +157,7 @@ class _Facts:
         if link.clerk_org_id not in self.known:
             return f"Clerk has no organization {link.clerk_org_id}"
         mirror = self.mirrors.get(link.clerk_org_id)
-        reasons = [] if mirror is None else reasons_against(mirror)
+        reasons = [] if mirror is None else local_data_of(mirror)
         if mirror is not None and reasons:
             return f"{link.clerk_org_id} is linked to tenant {mirror.pk}: {'; '.join(reasons)}"
         return None

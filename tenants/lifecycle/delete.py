@@ -16,5 +16,5 @@ def delete(tenant: Tenant) -> None:
         writer.take_writers_lock()
         locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
         if locked.clerk_org_id is not None:
-            writer.bury_organization(locked.clerk_org_id)
+            writer.record_organization_deleted(locked.clerk_org_id)
         locked.delete()

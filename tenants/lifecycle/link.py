@@ -11,7 +11,7 @@ from tenants import signals
 from tenants.exceptions import AlreadyLinked, OrganizationDeleted
 from tenants.lifecycle.primary import lock_primary
 from tenants.mirror import writer
-from tenants.mirror.absorb import absorb_mirror_of
+from tenants.mirror.absorb import absorb
 from tenants.models import Membership, Tenant, Tombstone
 
 
@@ -39,7 +39,7 @@ def link(
         if target.is_legacy:
             _forget_former_organization(target)
             signals.announce_link(target.pk, organization.id)
-        primaries = {user for bare in others for user in absorb_mirror_of(bare, target)}
+        primaries = {user for bare in others for user in absorb(bare, target)}
         Tenant.objects.filter(pk=target.pk).update(clerk_org_id=organization.id)
         writer.write_organization_listing(organization, memberships, listed_at=listed_at, complete=complete)
         members = Membership.objects.filter(tenant=target, clerk_user_id__in=primaries & movable)
@@ -59,7 +59,7 @@ def unlink(tenant: Tenant) -> Tenant:
         writer.take_writers_lock()
         locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
         if not locked.is_legacy:
-            writer.split_off_mirror(locked)
+            writer.unlink_tenant(locked)
         tenant.refresh_from_db()
     return tenant
 

@@ -27,7 +27,7 @@ MEMBER_COLUMNS = (
 )
 
 
-def absorb_mirror_of(bare: Tenant, target: Tenant) -> list[str]:
+def absorb(bare: Tenant, target: Tenant) -> list[str]:
     """Give what a pure mirror knows to `target`, and delete it, under a lock that the caller holds.
 
     Its mirrored columns and its members, ended ones included, move with their stamps: they may be
@@ -35,7 +35,7 @@ def absorb_mirror_of(bare: Tenant, target: Tenant) -> list[str]:
     caller can move their flag. Raise AbsorbRefused, naming every reason, when the row has a life of
     its own: own columns that were touched, or rows other than memberships that refer to it.
     """
-    reasons = reasons_against(bare)
+    reasons = local_data_of(bare)
     if reasons:
         raise AbsorbRefused(
             f"Tenant {bare.pk} ({bare}) is this organization already and is in use:"
@@ -64,7 +64,7 @@ def _values(row: Model, columns: Iterable[str]) -> dict[str, Any]:
     return {column: getattr(row, column) for column in columns}
 
 
-def reasons_against(bare: Tenant) -> list[str]:
+def local_data_of(bare: Tenant) -> list[str]:
     """Say what makes the row more than a pure mirror; empty when it can be absorbed."""
     return [*_touched_columns(bare), *_referring_rows(bare)]
 

@@ -32,7 +32,7 @@ SELECT EXISTS (SELECT FROM taken),
        clock_timestamp()
 """
 
-RETURN_LEASE = """
+RELEASE_LEASE = """
 UPDATE user_syncs SET lease = NULL, lease_expires_at = NULL
 WHERE clerk_user_id = %(user_id)s AND lease = %(lease)s
 """
@@ -52,14 +52,14 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LeaseState:
     """How a user's memberships stand: fresh, ours to list (`lease`), or being listed by somebody."""
 
     is_fresh: bool
     lease: Lease | None
 
 
-def take_lease(clerk_user_id: str, *, seconds: float) -> Standing:
+def take_lease(clerk_user_id: str, *, seconds: float) -> LeaseState:
     """Find out whether the user's memberships are fresh and, if not, try to become their lister.
 
     Writes `user_syncs` in one statement, and nothing when they are fresh or somebody else holds an
@@ -74,12 +74,12 @@ def take_lease(clerk_user_id: str, *, seconds: float) -> Standing:
         "max_age": clerk_settings.sync_max_age_seconds,
     }
     [(taken, is_fresh, now)] = query(TAKE_LEASE, **parameters)
-    return Standing(is_fresh=is_fresh and not taken, lease=Lease(lease_id, now) if taken else None)
+    return LeaseState(is_fresh=is_fresh and not taken, lease=Lease(lease_id, now) if taken else None)
 
 
-def return_lease(clerk_user_id: str, lease: Lease) -> None:
+def release_lease(clerk_user_id: str, lease: Lease) -> None:
     """Give up the lease without having listed, so that the next request may try. Writes `user_syncs`."""
-    execute(RETURN_LEASE, user_id=clerk_user_id, lease=lease.id)
+    execute(RELEASE_LEASE, user_id=clerk_user_id, lease=lease.id)
 
 
 def expire(clerk_user_id: str) -> None:

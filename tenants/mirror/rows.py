@@ -71,12 +71,12 @@ def tenant_markers(organizations: Iterable[ClerkOrganization]) -> list[dict[str,
     return [
         {"organization_id": organization.id, "tenant_id": tenant_id, "installation": installation}
         for organization in organizations
-        for tenant_id, installation in [_marked_tenant(organization.marker or {})]
+        for tenant_id, installation in [_tenant_in_marker(organization.marker or {})]
         if tenant_id is not None
     ]
 
 
-def _marked_tenant(marker: Mapping[str, Any]) -> tuple[int | None, str]:
+def _tenant_in_marker(marker: Mapping[str, Any]) -> tuple[int | None, str]:
     tenant_id, installation = marker.get("tenant"), marker.get("installation")
     is_id = isinstance(tenant_id, int) and 0 < tenant_id <= LARGEST_TENANT_ID
     return (tenant_id if is_id else None), str(installation)

@@ -37,7 +37,7 @@ SELECT {LIMITS}, pg_advisory_xact_lock_shared(%(key)s),
        EXISTS (SELECT FROM closed)
 """
 
-LINK_MARKED = """
+LINK_TENANTS_WITH_MARKER = """
 WITH marked AS MATERIALIZED (
     SELECT tenants.id, fact.organization_id
     FROM jsonb_to_recordset(%(markers)s::jsonb) AS fact(
@@ -239,7 +239,7 @@ RETURNING memberships.tenant_id, memberships.clerk_user_id,
           '{"is_active": true}'::jsonb, '{"is_active": false}'::jsonb
 """
 
-BURY = """
+INSERT_TOMBSTONE = """
 INSERT INTO tombstones (kind, clerk_id) VALUES (%(kind)s, %(clerk_id)s) ON CONFLICT DO NOTHING
 """
 

@@ -233,14 +233,14 @@ def end_memberships(ids: Sequence[int], *, listed_at: datetime) -> int:
     return len(ended)
 
 
-def bury_organization(clerk_org_id: str) -> None:
+def record_organization_deleted(clerk_org_id: str) -> None:
     """Record that the organization is dead in Clerk.
 
     Writes `tombstones` even when no row was ever seen; the tenant, if there is one, becomes
     `deactivated` with `deleted_at`, and its memberships inactive. Everything local is kept.
     """
     with transaction.atomic():
-        _bury(Tombstone.Kind.ORGANIZATION, clerk_org_id)
+        _record_tombstone(Tombstone.Kind.ORGANIZATION, clerk_org_id)
         for tenant_id, before, after, deleted_at in query(
             statements.RETIRE_ORGANIZATION, clerk_id=clerk_org_id
         ):
@@ -249,23 +249,23 @@ def bury_organization(clerk_org_id: str) -> None:
         signals.announce_memberships(query(statements.END_MEMBERSHIPS_OF_ORGANIZATION, clerk_id=clerk_org_id))
 
 
-def bury_user(clerk_user_id: str) -> None:
+def record_user_deleted(clerk_user_id: str) -> None:
     """Record that the user is dead in Clerk: mirrored memberships end, later ones never begin.
 
     Writes `tombstones` and `memberships`. Members of legacy tenants are left alone.
     """
     with transaction.atomic():
-        _bury(Tombstone.Kind.USER, clerk_user_id)
+        _record_tombstone(Tombstone.Kind.USER, clerk_user_id)
         signals.announce_memberships(query(statements.END_MEMBERSHIPS_OF_USER, clerk_id=clerk_user_id))
 
 
-def bury_membership(membership: ClerkMembership) -> None:
+def record_membership_deleted(membership: ClerkMembership) -> None:
     """Record that the membership ended in Clerk; a newer membership of the same user stays.
 
     Writes `tombstones` even when the membership was never seen, and the `memberships` row.
     """
     with transaction.atomic():
-        _bury(Tombstone.Kind.MEMBERSHIP, membership.id)
+        _record_tombstone(Tombstone.Kind.MEMBERSHIP, membership.id)
         ended = query(
             statements.END_MEMBERSHIP,
             clerk_id=membership.id,
@@ -278,7 +278,7 @@ def bury_membership(membership: ClerkMembership) -> None:
         signals.announce_memberships(ended)
 
 
-def split_off_mirror(tenant: Tenant) -> None:
+def unlink_tenant(tenant: Tenant) -> None:
     """Take the organization away from its tenant, which becomes a legacy tenant with all its members.
 
     While the organization lives in Clerk it goes on being mirrored, by a bare row with the same
@@ -311,19 +311,19 @@ def _insert_bare_row(mirrored: Tenant, members: list[Membership]) -> None:
     )
 
 
-def _bury(kind: Tombstone.Kind, clerk_id: str) -> None:
+def _record_tombstone(kind: Tombstone.Kind, clerk_id: str) -> None:
     take_writers_lock()
-    execute(statements.BURY, kind=kind, clerk_id=clerk_id)
+    execute(statements.INSERT_TOMBSTONE, kind=kind, clerk_id=clerk_id)
 
 
-def _link_marked(markers: list[dict[str, Any]]) -> None:
+def _link_tenants_with_marker(markers: list[dict[str, Any]]) -> None:
     """Link legacy tenants to the organizations that say, in a marker of ours, that they are theirs.
 
     An organization that has a row already is left to `link.link`, which absorbs that row.
     """
     try:
         with transaction.atomic():
-            linked = query(statements.LINK_MARKED, markers=json.dumps(markers))
+            linked = query(statements.LINK_TENANTS_WITH_MARKER, markers=json.dumps(markers))
     except IntegrityError:
         return  # Another fact has just made that row.
     for tenant_id, clerk_org_id in linked:
@@ -341,7 +341,7 @@ def _upsert_organizations(facts_of_page: Iterable[ClerkOrganization]) -> Written
 
 def _link_and_upsert(organizations: Sequence[ClerkOrganization], markers: list[dict[str, Any]]) -> Written:
     if markers:
-        _link_marked(markers)
+        _link_tenants_with_marker(markers)
     rows = _upsert(statements.UPSERT_ORGANIZATIONS, organization_rows(organizations))
     signals.announce_tenants(rows)
     return Written.count(rows)

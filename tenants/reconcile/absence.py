@@ -141,7 +141,7 @@ def _retire_if_gone(run: SyncRun, clerk_org_id: str) -> None:
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
             organization = get_clerk_org(clerk_org_id)
     except ClerkNotFound:
-        writer.bury_organization(clerk_org_id)
+        writer.record_organization_deleted(clerk_org_id)
         records.count(run, retired=1)
     else:
         writer.write_organizations([organization])

@@ -53,9 +53,9 @@ def sync_one_user(clerk_user_id: str) -> int:
             complete=memberships.complete,
         )
     except ClerkNotFound:
-        leases.return_lease(clerk_user_id, lease)
+        leases.release_lease(clerk_user_id, lease)
         raise NotAMember(f"Clerk has no user {clerk_user_id}. Nothing was changed.") from None
     except Exception:
-        leases.return_lease(clerk_user_id, lease)
+        leases.release_lease(clerk_user_id, lease)
         raise
     return len(memberships)

@@ -303,7 +303,7 @@ def test_migration_restored_to_a_dead_organization_adopts_its_successor(
     dead = str(three[0].clerk_org_id)
     link.unlink(three[0])
     sandbox.api("DELETE", f"/organizations/{dead}")
-    writer.bury_organization(dead)
+    writer.record_organization_deleted(dead)
     before = CreationAttempt.objects.get()
     assert migrate()["created"] == 3
     restore(before)

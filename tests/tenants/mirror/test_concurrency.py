@@ -96,7 +96,7 @@ def test_a_burial_racing_the_insertion_of_its_organization_always_wins() -> None
         organization = ClerkOrganization(id=f"org_{number}", name="Acme", created_at=1, updated_at=1)
         together(
             partial(writer.write_organizations, [organization]),
-            partial(writer.bury_organization, organization.id),
+            partial(writer.record_organization_deleted, organization.id),
         )
 
     assert not Tenant.objects.filter(deleted_at=None).exists()
@@ -253,7 +253,7 @@ def test_who_is_stopped_with_the_writers_lock_holds_up_nobody_for_long() -> None
     with ThreadPoolExecutor(1) as pool:
         stopped = pool.submit(in_own_connection, stand_still)
         taken.wait()
-        writer.bury_organization("org_gone")
+        writer.record_organization_deleted("org_gone")
         done.set()
         assert isinstance(stopped.exception(), DatabaseError)
 

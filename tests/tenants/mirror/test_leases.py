@@ -18,9 +18,9 @@ pytestmark = pytest.mark.django_db
 def test_a_lease_is_given_to_one_and_again_when_it_has_been_returned() -> None:
     first = leases.take_lease("user_1", seconds=60)
     assert first.lease is not None
-    assert leases.take_lease("user_1", seconds=60) == leases.Standing(is_fresh=False, lease=None)
+    assert leases.take_lease("user_1", seconds=60) == leases.LeaseState(is_fresh=False, lease=None)
 
-    leases.return_lease("user_1", first.lease)
+    leases.release_lease("user_1", first.lease)
 
     assert leases.take_lease("user_1", seconds=60).lease is not None
 

@@ -109,7 +109,7 @@ def test_a_page_that_names_an_organization_twice_keeps_the_newest() -> None:
 
 def test_a_buried_organization_never_comes_back() -> None:
     writer.write_memberships([ADA])
-    writer.bury_organization(ACME.id)
+    writer.record_organization_deleted(ACME.id)
 
     writer.write_memberships([replace(ADA, organization=replace(ACME, name="Zombie", updated_at=9000))])
 
@@ -119,7 +119,7 @@ def test_a_buried_organization_never_comes_back() -> None:
 
 
 def test_an_organization_buried_before_it_was_seen_is_never_inserted() -> None:
-    writer.bury_organization(ACME.id)
+    writer.record_organization_deleted(ACME.id)
 
     writer.write_memberships([ADA])
 
@@ -128,7 +128,7 @@ def test_an_organization_buried_before_it_was_seen_is_never_inserted() -> None:
 
 
 def test_a_user_buried_first_never_becomes_a_member() -> None:
-    writer.bury_user(ADA.user_id)
+    writer.record_user_deleted(ADA.user_id)
 
     writer.write_memberships([ADA])
 
@@ -139,7 +139,7 @@ def test_burying_a_user_spares_legacy_memberships(legacy: Callable[..., Tenant])
     writer.write_memberships([ADA])
     old = legacy(members={ADA.user_id: "owner"})
 
-    writer.bury_user(ADA.user_id)
+    writer.record_user_deleted(ADA.user_id)
 
     active = Membership.objects.filter(is_active=True).values_list("tenant_id", flat=True)
     assert list(active) == [old.pk]
@@ -150,7 +150,7 @@ REJOINED = replace(ADA, id="orgmem_2", role="org:member", created_at=5000, updat
 FACTS: list[tuple[str, Callable[[], Any]]] = [
     ("created", lambda: writer.write_memberships([ADA])),
     ("role changed", lambda: writer.write_memberships([replace(ADA, role="org:member", updated_at=2000)])),
-    ("left", lambda: writer.bury_membership(replace(ADA, role="org:member", updated_at=2000))),
+    ("left", lambda: writer.record_membership_deleted(replace(ADA, role="org:member", updated_at=2000))),
     ("rejoined", lambda: writer.write_memberships([REJOINED])),
 ]
 
@@ -174,7 +174,7 @@ def test_leaving_ends_the_membership_in_any_order(order: tuple[int, ...]) -> Non
 def test_a_late_end_of_an_old_membership_spares_the_new_one() -> None:
     writer.write_memberships([REJOINED])
 
-    writer.bury_membership(ADA)
+    writer.record_membership_deleted(ADA)
 
     assert membership() == ("orgmem_2", "org:member", True)
 
@@ -262,7 +262,7 @@ def test_a_creator_not_read_back_takes_on_the_membership_that_a_listing_shows() 
 
 def test_a_creator_who_is_deleted_has_no_membership_whatever_comes_first() -> None:
     adopt_organization(ADA.user_id, ACME, None, "org:admin")
-    writer.bury_user(ADA.user_id)
+    writer.record_user_deleted(ADA.user_id)
     adopt_organization(ADA.user_id, OTHER, None, "org:admin")
 
     assert not Membership.objects.filter(is_active=True).exists()
@@ -388,7 +388,7 @@ def test_changes_are_announced_after_commit_with_what_changed(
     writer.write_memberships([ADA])
     writer.write_organizations([replace(ACME, name="New", updated_at=2000)])
     writer.write_organizations([replace(ACME, name="New", updated_at=2000)])
-    writer.bury_organization(ACME.id)
+    writer.record_organization_deleted(ACME.id)
     with transaction.atomic():
         writer.write_organizations([replace(ACME, id="org_undone")])
         transaction.set_rollback(True)
