@@ -14,7 +14,8 @@ from clerk_integration.entities import MARKER_KEY, ClerkMembership, ClerkOrganiz
 from clerk_integration.exceptions import ClerkNotFound, ClerkProtocolError, ClerkRejected, InvalidClerkId
 from clerk_integration.wire.client import read, write
 from clerk_integration.wire.ids import validate_org_id, validate_user_id
-from clerk_integration.wire.listing import ClerkList, ClerkListing, ClerkPage, read_page
+from clerk_integration.wire.pages import ClerkPage, FetchPage, Record, read_page
+from clerk_integration.wire.passes import ClerkList, ClerkListing
 
 if TYPE_CHECKING:
     from clerk_backend_api import Clerk
@@ -126,19 +127,16 @@ def find_clerk_users(user_ids: Iterable[str]) -> set[str]:
 def get_user_clerk_orgs(user_id: str) -> ClerkList[ClerkMembership]:
     """Fetch all memberships of a user, each with its role and organization.
 
-    One call for each 500. Returns all of them or raises: InvalidClerkId, ClerkNotFound for a user
-    that Clerk does not know, ClerkError as of `client.read`. A record that cannot be read at all is
-    left out and counted in `skipped`; the list is then not `complete`, and nothing may be retired
-    for its absence.
+    One call for each 500. Raises InvalidClerkId, ClerkNotFound for a user that Clerk does not know, and
+    ClerkError as of `client.read`. A record that cannot be read is left out and counted in `skipped`;
+    the list is then not `complete`, and no row may be retired because the list lacks it.
     """
     validate_user_id(user_id)
     return ClerkListing(
-        lambda limit, offset: read(
-            lambda clerk: clerk.users.get_organization_memberships(
-                user_id=user_id, limit=limit, offset=offset
-            )
-        ),
-        _membership_reader(user_id=user_id),
+        _page_fetcher(
+            lambda clerk, **page: clerk.users.get_organization_memberships(user_id=user_id, **page),
+            _membership_reader(user_id=user_id),
+        )
     ).to_list()
 
 
@@ -152,12 +150,12 @@ def iter_clerk_orgs(
     """
     members = None if user_id is None else [validate_user_id(user_id)]
     return ClerkListing(
-        lambda limit, offset: read(
-            lambda clerk: clerk.organizations.list(
-                query=query, user_id=members, order_by=order_by, limit=limit, offset=offset
-            )
-        ),
-        ClerkOrganization.from_json,
+        _page_fetcher(
+            lambda clerk, **page: clerk.organizations.list(
+                query=query, user_id=members, order_by=order_by, **page
+            ),
+            ClerkOrganization.from_json,
+        )
     )
 
 
@@ -167,74 +165,64 @@ def get_clerk_orgs(org_ids: Sequence[str]) -> ClerkList[ClerkOrganization]:
     Clerk leaves out ids that it does not know; ask for one of these alone to be certain. Raises
     InvalidClerkId, ValueError for more than 100 ids, and ClerkError as of `client.read`.
     """
-    if len(org_ids) > MAX_IDS:
-        raise ValueError(f"{len(org_ids)} ids; Clerk takes {MAX_IDS} at once")
-    wanted = [validate_org_id(org_id) for org_id in org_ids]
-    page = read(lambda clerk: clerk.organizations.list(organization_id=wanted, limit=PAGE_SIZE))
-    found = read_page(page, ClerkOrganization.from_json, offset=0)
+    wanted = _at_most_100([validate_org_id(org_id) for org_id in org_ids])
+    found = _page_fetcher(
+        lambda clerk, **page: clerk.organizations.list(organization_id=wanted, **page),
+        ClerkOrganization.from_json,
+    )(0)
     return ClerkList([org for org in found.records if org.id in wanted], skipped=found.skipped)
 
 
 def get_clerk_orgs_page(offset: int) -> ClerkPage[ClerkOrganization]:
     """Fetch up to 500 of all organizations, oldest first, from `offset` on. One call.
 
-    For scans that keep their own account of what is whole; ClerkListing does it for all others.
-    Raises ClerkError as of `client.read`.
+    For `wire.passes.read_whole`. Raises ClerkError as of `client.read`.
     """
-    page = read(
-        lambda clerk: clerk.organizations.list(order_by="+created_at", limit=PAGE_SIZE, offset=offset)
-    )
-    return read_page(page, ClerkOrganization.from_json, offset=offset)
+    return _page_fetcher(
+        lambda clerk, **page: clerk.organizations.list(order_by="+created_at", **page),
+        ClerkOrganization.from_json,
+    )(offset)
 
 
 def get_clerk_memberships_page(offset: int) -> ClerkPage[ClerkMembership]:
     """Fetch up to 500 of the memberships of all organizations, oldest first, from `offset` on. One call.
 
-    See `get_clerk_orgs_page`.
+    For `wire.passes.read_whole`. Raises ClerkError as of `client.read`.
     """
-    page = read(
-        lambda clerk: clerk.users.get_instance_organization_memberships(
-            order_by="+created_at", limit=PAGE_SIZE, offset=offset
-        )
-    )
-    return read_page(page, ClerkMembership.from_json, offset=offset)
+    return _page_fetcher(
+        lambda clerk, **page: clerk.users.get_instance_organization_memberships(
+            order_by="+created_at", **page
+        ),
+        ClerkMembership.from_json,
+    )(offset)
 
 
 def get_clerk_memberships(org_id: str, user_ids: Sequence[str]) -> ClerkList[ClerkMembership]:
-    """Fetch the memberships that up to 100 users have of an organization; users without one are absent.
+    """Fetch the memberships that up to 100 users have of an organization.
 
-    One call. Raises InvalidClerkId, ValueError for more than 100 ids, ClerkNotFound for an unknown
-    organization, and ClerkError as of `client.read`.
+    One call. Users without a membership are left out. Raises InvalidClerkId, ValueError for more than
+    100 ids, ClerkNotFound for an unknown organization, and ClerkError as of `client.read`.
     """
-    if len(user_ids) > MAX_IDS:
-        raise ValueError(f"{len(user_ids)} ids; Clerk takes {MAX_IDS} at once")
-    validate_org_id(org_id)
-    members = [validate_user_id(user_id) for user_id in user_ids]
-    return ClerkListing(
-        lambda limit, offset: read(
-            lambda clerk: clerk.organization_memberships.list(
-                organization_id=org_id, user_id=members, limit=limit, offset=offset
-            )
-        ),
-        _membership_reader(org_id=org_id),
-    ).to_list()
+    return iter_clerk_memberships(org_id, user_ids=_at_most_100(user_ids)).to_list()
 
 
-def iter_clerk_memberships(org_id: str, *, user_id: str | None = None) -> ClerkListing[ClerkMembership]:
-    """List the memberships of an organization lazily, oldest first, or only those of one user.
+def iter_clerk_memberships(
+    org_id: str, *, user_ids: Sequence[str] | None = None
+) -> ClerkListing[ClerkMembership]:
+    """List the memberships of an organization lazily, oldest first, or only those of up to 100 users.
 
     One call for each 500. Complete or raises, see ClerkListing. Raises InvalidClerkId at once,
     ClerkNotFound and other ClerkErrors while iterating.
     """
     validate_org_id(org_id)
-    members = None if user_id is None else [validate_user_id(user_id)]
+    members = None if user_ids is None else [validate_user_id(user_id) for user_id in user_ids]
     return ClerkListing(
-        lambda limit, offset: read(
-            lambda clerk: clerk.organization_memberships.list(
-                organization_id=org_id, user_id=members, order_by="+created_at", limit=limit, offset=offset
-            )
-        ),
-        _membership_reader(org_id=org_id),
+        _page_fetcher(
+            lambda clerk, **page: clerk.organization_memberships.list(
+                organization_id=org_id, user_id=members, order_by="+created_at", **page
+            ),
+            _membership_reader(org_id=org_id),
+        )
     )
 
 
@@ -244,13 +232,31 @@ def get_clerk_membership(org_id: str, user_id: str) -> ClerkMembership | None:
     Raises InvalidClerkId, ClerkNotFound for an unknown organization, ClerkProtocolError when a
     record that may be the answer cannot be read, and ClerkError as of `client.read`.
     """
-    memberships = iter_clerk_memberships(org_id, user_id=user_id).to_list()
+    memberships = get_clerk_memberships(org_id, [user_id])
     for membership in memberships:
         if membership.user_id == user_id:
             return membership
     if not memberships.complete:
         raise ClerkProtocolError(f"Clerk's record of {user_id} in {org_id} cannot be read.")
     return None
+
+
+def _page_fetcher(
+    list_page: Callable[..., object], read_record: Callable[[Any], Record]
+) -> FetchPage[Record]:
+    """Return a function that fetches a page with `list_page(clerk, limit=..., offset=...)`."""
+
+    def fetch(offset: int) -> ClerkPage[Record]:
+        page = read(lambda clerk: list_page(clerk, limit=PAGE_SIZE, offset=offset))
+        return read_page(page, read_record, offset=offset)
+
+    return fetch
+
+
+def _at_most_100(ids: Sequence[str]) -> Sequence[str]:
+    if len(ids) > MAX_IDS:
+        raise ValueError(f"{len(ids)} ids; Clerk takes {MAX_IDS} at once")
+    return ids
 
 
 def _list_users(clerk: "Clerk", *, request: Any) -> object:

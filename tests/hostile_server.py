@@ -110,6 +110,15 @@ def respond(
     return behave
 
 
+def respond_by(answer: Callable[[], object]) -> Behaviour:
+    """Answer 200 with the JSON that `answer` returns at the time of the request."""
+
+    def behave(connection: socket.socket, stopping: threading.Event) -> None:
+        respond(200, answer())(connection, stopping)
+
+    return behave
+
+
 def clerk_error(
     status: int, code: str, *, headers: Mapping[str, str] | None = None, **fields: object
 ) -> Behaviour:

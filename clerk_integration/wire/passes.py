@@ -1,201 +1,201 @@
-"""Reading one of Clerk's lists whole, page by page, while it may change.
+"""Complete listings: the only reader of Clerk's lists.
 
-The list knows only offsets. A record deleted on a page that was read shifts the later ones up, and
-one of them falls between two pages; a record inserted there (`created_at` can be set) pushes the
-later ones down and is not met itself. Three things together catch both:
+A list is read in passes (see `overlap`). A pass is complete if its pages continue each other and it
+met at least as many different records as Clerk counted on the last page. Otherwise the list is read
+again from the start, MAX_PASSES times altogether.
 
-* While the list stands still, pages follow each other without overlap, and each must come with the
-  same total and with nothing of the page before it.
-* As soon as that fails, the page is read again from OVERLAP records further up, and so are the later
-  ones until the list stands still. A page that shares a record with the one before it continues it
-  without a gap. One that shares none breaks the pass. Only pages that continue are handed on, so that
-  a reading that was cut off goes on behind the last of them.
-* At the end, as many different records must have come as Clerk counts at last. If not, or if the pass
-  is broken, the list is read again from the start.
+The first pass may be cut into slices that several processes read at the same time. Each slice begins
+OVERLAP records before the end of the slice before it, so that slices are joined as pages are.
 
-The first pass may be cut into slices, which are read at the same time: each begins OVERLAP records
-before the end of the one before it, and what joins two pages joins two slices.
-
-What is left are two records that hide each other: one deleted while another is added, between the same
-two pages at the end, or anywhere behind the reading with a date of the past. So nobody is retired for
-absence alone (see `absence`), and a new record that was missed is met by the next sync.
+Known gap: a deletion and an insertion can cancel out in the count if both happen between the last two
+requests, or if the inserted record is dated into a page already read. No row is therefore retired only
+because a listing lacks it (see `tenants.reconcile.absence`); the next listing shows the new record.
 """
 
-from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from contextvars import copy_context
-from typing import Any, Generic, Protocol, TypeVar
+from time import monotonic
+from typing import Generic, Protocol
 
-from django.db import connections
-
-from clerk_integration.conf import JOB_TIMEOUT_SECONDS
-from clerk_integration.entities import ClerkMembership, ClerkOrganization
+from clerk_integration.conf import JOB_TIMEOUT_SECONDS, clerk_settings
 from clerk_integration.exceptions import ListingIncomplete
-from clerk_integration.wire.deadlines import clerk_deadline
-from clerk_integration.wire.listing import ClerkPage
-
-OVERLAP = 50
-"""Records that a page repeats of the one before it, in a list that moves."""
+from clerk_integration.wire.deadlines import clerk_deadline, default_deadline
+from clerk_integration.wire.overlap import Pass, Position
+from clerk_integration.wire.pages import ClerkPage, FetchPage, Record
 
 MAX_PASSES = 3
-"""How often a list is read from the start."""
-
-Record = TypeVar("Record", bound=ClerkOrganization | ClerkMembership)
-Fetch = Callable[[int], ClerkPage[Record]]
 
 
-class Reader(Protocol[Record]):
-    """What takes in the pages of a list."""
+class PageHandler(Protocol[Record]):
+    """Receives the pages of a list."""
 
-    def take(self, pass_number: int, page: ClerkPage[Record]) -> None:
-        """Take in a page."""
+    def handle_page(self, pass_number: int, page: ClerkPage[Record]) -> None:
+        """Receive one page of a pass."""
 
-    def seen(self, pass_number: int) -> int:
+    def count_seen(self, pass_number: int) -> int:
         """Return how many different records the pass has met, unreadable ones included."""
 
 
-class Seen:
-    """What a reading has met, kept in memory; runs keep it in their pages on record instead."""
+class SeenRecords:
+    """Which records a listing has met, kept in memory. (A full sync keeps them in its page rows.)"""
 
     def __init__(self) -> None:
         self.ids: set[str] = set()
-        self._pass_number = 0
-        self._of_pass: set[str] = set()
         self.skipped = 0
+        """Unreadable records of the current pass."""
+        self._pass_number = 0
+        self._ids_of_pass: set[str] = set()
 
-    def add(self, pass_number: int, page: ClerkPage[Any]) -> None:
-        """Take in a page; what an earlier pass has skipped does not count any more."""
+    def add(self, pass_number: int, page: ClerkPage[Record]) -> list[Record]:
+        """Note the records of a page; return those that no earlier page has shown."""
         if pass_number != self._pass_number:
-            self._pass_number, self._of_pass, self.skipped = pass_number, set(), 0
+            self._pass_number, self._ids_of_pass, self.skipped = pass_number, set(), 0
+        new = [record for record in page.records if record.id not in self.ids]
         ids = {record.id for record in page.records}
         self.ids |= ids
-        self._of_pass |= ids
+        self._ids_of_pass |= ids
         self.skipped += page.skipped
+        return new
 
     def count(self, pass_number: int) -> int:
         """Return how many different records the pass has met, unreadable ones included."""
-        return len(self._of_pass) + self.skipped if pass_number == self._pass_number else 0
+        return len(self._ids_of_pass) + self.skipped if pass_number == self._pass_number else 0
 
 
-class Position:
-    """Where a pass over a list stands: behind which page."""
+class ClerkList(list[Record], Generic[Record]):
+    """A whole listing in Clerk's order; `skipped` counts the records that could not be read."""
 
-    def __init__(self, end: int = 0, total: int | None = None, ids: frozenset[str] = frozenset()) -> None:
-        self.end = end
-        self.total = total
-        self.ids = ids
+    def __init__(self, records: Iterable[Record], *, skipped: int) -> None:
+        super().__init__(records)
+        self.skipped = skipped
+
+    @property
+    def complete(self) -> bool:
+        """Whether a record that is missing here is missing in Clerk."""
+        return self.skipped == 0
+
+
+class ClerkListing(Iterator[Record], Generic[Record]):
+    """A lazy listing: fetches a page when the caller needs it, and yields each record once.
+
+    Iterating raises ClerkError, and ListingIncomplete if no pass was complete; it ends without an error
+    only after the whole list came. Without a running deadline, all pages together get
+    CLERK_TIMEOUT_SECONDS of waiting for Clerk.
+    """
+
+    def __init__(self, fetch: FetchPage[Record]) -> None:
+        self._fetch = fetch
+        self._seconds_left = clerk_settings.timeout_seconds
+        self._seen = SeenRecords()
+        self._finished = False
+        self._records = (record for _, _, new in self._pages() for record in new)
+
+    def __next__(self) -> Record:
+        return next(self._records)
+
+    @property
+    def skipped(self) -> int:
+        """How many records could not be read."""
+        return self._seen.skipped
+
+    @property
+    def complete(self) -> bool:
+        """Whether the listing has ended and a record that is missing from it is missing in Clerk."""
+        return self._finished and not self.skipped
+
+    def to_list(self) -> ClerkList[Record]:
+        """Read the whole listing; return the records of the pass that was complete."""
+        passes: dict[int, dict[str, Record]] = {}
+        for pass_number, page, _ in self._pages():
+            passes.setdefault(pass_number, {}).update((record.id, record) for record in page.records)
+        *_, complete_pass = passes.values()
+        return ClerkList(complete_pass.values(), skipped=self.skipped)
+
+    def _pages(self) -> Iterator[tuple[int, ClerkPage[Record], list[Record]]]:
+        """Yield each page with the number of its pass and those of its records that are new."""
+        for pass_number, page in _read_passes(self._fetch_in_time, self._seen.count):
+            yield pass_number, page, self._seen.add(pass_number, page)
+        self._finished = True
+
+    def _fetch_in_time(self, offset: int) -> ClerkPage[Record]:
+        started = monotonic()
+        try:
+            with default_deadline(self._seconds_left):
+                return self._fetch(offset)
+        finally:
+            self._seconds_left -= monotonic() - started
 
 
 def read_whole(
-    fetch: Fetch[Record], reader: Reader[Record], *, pass_number: int = 1, behind: Position | None = None
+    fetch: FetchPage[Record],
+    handler: PageHandler[Record],
+    *,
+    pass_number: int = 1,
+    resume_after: Position | None = None,
 ) -> None:
-    """Hand all pages of a list to `reader`, once or, when the list moves, again.
+    """Give all pages of a list to `handler`, from the start again if a pass was not complete.
 
-    Goes on with `pass_number` behind the page of an earlier reading, if one is given. Raise
-    ClerkError, and ListingIncomplete when no pass is known to have been whole.
+    With `resume_after`, pass `pass_number` resumes after that page of an earlier process. Raise
+    ClerkError, and ListingIncomplete if no pass was complete.
     """
-    for number in range(pass_number, pass_number + MAX_PASSES):
-        one = _Pass(fetch, behind)
-        with closing(one.pages()) as pages:
-            for page in pages:
-                reader.take(number, page)
-        if one.unbroken and reader.seen(number) >= one.total:
-            return
-        behind = None
-    raise ListingIncomplete(
-        f"Clerk's list changed each of the {MAX_PASSES} times that it was read, so none of them is known to"
-        " be whole. What was read is written; nothing was retired. Try again when less is going on."
+    passes = _read_passes(
+        _within_job_timeout(fetch),
+        handler.count_seen,
+        pass_number=pass_number,
+        resume_after=resume_after,
+        prefetch=True,
     )
+    with closing(passes):
+        for number, page in passes:
+            handler.handle_page(number, page)
 
 
 def read_slice(
-    fetch: Fetch[Record], reader: Reader[Record], *, start: int, until: int | None, behind: Position | None
+    fetch: FetchPage[Record],
+    handler: PageHandler[Record],
+    *,
+    start: int,
+    until: int | None,
+    resume_after: Position | None,
 ) -> bool:
-    """Hand the pages from `start` on to `reader`, as those of pass 1, until one ends at `until` or later.
+    """Give the pages of the slice from `start` to `handler`, as those of pass 1.
 
-    Goes on behind the page of an earlier reading, if one is given. Return whether the pages continue
+    The slice ends with the first page that ends at `until` or later. Return whether its pages continue
     each other without a gap. Raise ClerkError.
     """
-    one = _Pass(fetch, behind, start=start, until=until)
-    with closing(one.pages()) as pages:
+    slice_pass = Pass(_within_job_timeout(fetch), resume_after=resume_after, start=start, until=until)
+    with closing(slice_pass.prefetched_pages()) as pages:
         for page in pages:
-            reader.take(1, page)
-    return one.unbroken
+            handler.handle_page(1, page)
+    return slice_pass.unbroken
 
 
-class _Pass(Generic[Record]):
-    """One pass over a list, or over the part of it between two offsets."""
-
-    def __init__(
-        self, fetch: Fetch[Record], behind: Position | None, *, start: int = 0, until: int | None = None
-    ) -> None:
-        self._fetch = fetch
-        self._behind = behind
-        self._start = start
-        self._until = until
-        # Between two processes much may have changed without a trace in the total.
-        self._overlap = 0 if behind is None else OVERLAP
-        self.unbroken = True
-
-    @property
-    def total(self) -> int:
-        """What Clerk counted at last."""
-        return 0 if self._behind is None or self._behind.total is None else self._behind.total
-
-    def pages(self) -> Generator[ClerkPage[Record], None, None]:
-        """Yield the pages, the next one being fetched meanwhile by a thread."""
-        if self._is_end(self._behind):
+def _read_passes(
+    fetch: FetchPage[Record],
+    count_seen: Callable[[int], int],
+    *,
+    pass_number: int = 1,
+    resume_after: Position | None = None,
+    prefetch: bool = False,
+) -> Generator[tuple[int, ClerkPage[Record]], None, None]:
+    """Yield the pages of each pass with its number, until a pass is complete."""
+    for number in range(pass_number, pass_number + MAX_PASSES):
+        current = Pass(fetch, resume_after=resume_after)
+        with closing(current.prefetched_pages() if prefetch else current.pages()) as pages:
+            for page in pages:
+                yield number, page
+        if current.unbroken and count_seen(number) >= current.total:
             return
-        with ThreadPoolExecutor(1, thread_name_prefix="clerk-page") as pool:
+        resume_after = None
+    raise ListingIncomplete(
+        f"Clerk's list changed during each of the {MAX_PASSES} attempts to read it, so records may have been"
+        " missed. What was read is kept, and nothing was retired. Try again later."
+    )
 
-            def ask(offset: int) -> Future[ClerkPage[Record]]:
-                # The context says whether requests are paced.
-                return pool.submit(copy_context().run, self._fetch_page, offset)
 
-            coming: Future[ClerkPage[Record]] | None = ask(self._offset())
-            try:
-                while coming is not None:
-                    page = coming.result()
-                    continues, offset = self._judge(page)
-                    coming = None if offset is None else ask(offset)
-                    if continues:
-                        yield page
-            finally:
-                pool.submit(connections.close_all)  # The thread has its own, for its turns of the pace.
-
-    def _fetch_page(self, offset: int) -> ClerkPage[Record]:
+def _within_job_timeout(fetch: FetchPage[Record]) -> FetchPage[Record]:
+    def fetch_page(offset: int) -> ClerkPage[Record]:
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
-            return self._fetch(offset)
+            return fetch(offset)
 
-    def _offset(self) -> int:
-        return self._start if self._behind is None else max(0, self._behind.end - self._overlap)
-
-    def _is_end(self, position: Position | None) -> bool:
-        if self._until is None or position is None:
-            return False
-        return position.end >= self._until
-
-    def _judge(self, page: ClerkPage[Record]) -> tuple[bool, int | None]:
-        """Say whether the page continues the one before, and where to read on: None at the end."""
-        ids = frozenset(record.id for record in page.records)
-        if self._continues(page, ids):
-            moved = self._behind is not None and page.total != self._behind.total
-            self._overlap = OVERLAP if moved else 0
-            self._behind = Position(page.end, page.total, ids)
-            is_end = page.end >= page.total or self._is_end(self._behind)
-            return True, None if is_end else self._offset()
-        if self._overlap:
-            self.unbroken = False
-            return False, None
-        self._overlap = OVERLAP
-        return False, self._offset()
-
-    def _continues(self, page: ClerkPage[Record], ids: frozenset[str]) -> bool:
-        advanced = page.end > page.offset or page.total == 0
-        if self._behind is None:
-            return advanced
-        if not self._overlap:
-            return advanced and page.total == self._behind.total and not ids & self._behind.ids
-        is_news = page.end >= page.total or not ids <= self._behind.ids
-        return bool(ids & self._behind.ids) and is_news
+    return fetch_page

@@ -6,7 +6,7 @@ and began `UNRESOLVED_SECONDS` after the attempt was sent.
 """
 
 from clerk_integration.entities import ClerkOrganization
-from clerk_integration.wire.listing import ClerkListing
+from clerk_integration.wire.passes import ClerkListing
 from tenants.exceptions import IdempotencyKeyInUse
 from tenants.mirror import writer
 from tenants.mirror.rows import attempt_marker

@@ -3,10 +3,8 @@
 import logging
 from datetime import timedelta
 
-from clerk_integration.entities import ClerkOrganization
-from clerk_integration.organizations import get_clerk_orgs_page
-from clerk_integration.wire.listing import ClerkPage
-from clerk_integration.wire.passes import Seen, read_whole
+from clerk_integration.organizations import iter_clerk_orgs
+from clerk_integration.wire.deadlines import clerk_deadline
 from tenants.creation import attempts
 from tenants.creation.search import UNRESOLVED_SECONDS
 from tenants.mirror import writer
@@ -14,6 +12,9 @@ from tenants.mirror.rows import attempt_marker, attempt_markers
 from tenants.models import CreationAttempt
 
 logger = logging.getLogger(__name__)
+
+LISTING_SECONDS = 600.0
+"""Deadline of the whole search: 100,000 organizations are 200 pages."""
 
 
 def resolve_creations() -> int:
@@ -31,38 +32,13 @@ def resolve_creations() -> int:
     markers = {str(marker) for marker in waiting.values_list("marker", flat=True)}
     if not markers:
         return 0
-    search = _Search(markers)
-    read_whole(get_clerk_orgs_page, search)
-    if search.nothing_hidden:
+    organizations = iter_clerk_orgs()
+    with clerk_deadline(LISTING_SECONDS):
+        for organization in organizations:
+            if str(attempt_marker(organization)) in markers:
+                writer.write_organizations([organization])
+                attempts.settle_found(attempt_markers([organization]))
+    if organizations.complete:
         failed = attempts.fail_creations(sent_before=sent_before)
         logger.info("%d creations settled, %d of them created nothing", len(markers), failed)
     return len(markers)
-
-
-class _Search:
-    """Looks for markers on the pages of Clerk's organizations, and adopts what carries one."""
-
-    def __init__(self, markers: set[str]) -> None:
-        self._markers = markers
-        self._seen = Seen()
-
-    @property
-    def nothing_hidden(self) -> bool:
-        """Whether every organization could be read."""
-        return not self._seen.skipped
-
-    def take(self, pass_number: int, page: ClerkPage[ClerkOrganization]) -> None:
-        """Mirror the organizations that carry a wanted marker, and settle their creations."""
-        self._seen.add(pass_number, page)
-        found = [
-            organization
-            for organization in page.records
-            if str(attempt_marker(organization)) in self._markers
-        ]
-        if found:
-            writer.write_organizations(found)
-            attempts.settle_found(attempt_markers(found))
-
-    def seen(self, pass_number: int) -> int:
-        """Return how many different organizations the pass has met, unreadable ones included."""
-        return self._seen.count(pass_number)

@@ -9,8 +9,8 @@ from typing import Any, Generic, Literal
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from clerk_integration.organizations import get_clerk_memberships_page, get_clerk_orgs_page
-from clerk_integration.wire.listing import ClerkPage
-from clerk_integration.wire.passes import Fetch, Record, Seen, read_whole
+from clerk_integration.wire.pages import ClerkPage, FetchPage, Record
+from clerk_integration.wire.passes import SeenRecords, read_whole
 from tenants.exceptions import SyncInterrupted
 from tenants.mirror import statements, writer
 from tenants.mirror.rows import membership_rows, organization_rows
@@ -141,7 +141,7 @@ class _Side(Generic[Record]):
     """One of Clerk's lists and the statements that compare it with the mirror."""
 
     kind: Kind
-    fetch: Fetch[Record]
+    fetch: FetchPage[Record]
     rows: Callable[[Iterable[Record]], list[dict[str, Any]]]
     differing: str
     unlisted: str
@@ -170,7 +170,7 @@ class _Comparer(Generic[Record]):
         self._side = side
         self._comparison = comparison
         self._task = task
-        self._seen = Seen()
+        self._seen = SeenRecords()
 
     def compare(self) -> None:
         """Read the whole list and report what differs, then what it lacks."""
@@ -182,10 +182,9 @@ class _Comparer(Generic[Record]):
             self._comparison.missing_there += 1
             self._task.report(Difference(self._side.kind, "missing there", clerk_id, name))
 
-    def take(self, pass_number: int, page: ClerkPage[Record]) -> None:
+    def handle_page(self, pass_number: int, page: ClerkPage[Record]) -> None:
         """Compare what the page shows for the first time."""
-        news = [record for record in page.records if record.id not in self._seen.ids]
-        self._seen.add(pass_number, page)
+        news = self._seen.add(pass_number, page)
         rows = self._differing(news) if news else []
         self._comparison.unchanged += len(news) - len(rows)
         for row in rows:
@@ -195,7 +194,7 @@ class _Comparer(Generic[Record]):
         if self._task.stopping.is_set():
             raise SyncInterrupted("Stopped; nothing was written.")
 
-    def seen(self, pass_number: int) -> int:
+    def count_seen(self, pass_number: int) -> int:
         """Return how many different records the pass has met, unreadable ones included."""
         return self._seen.count(pass_number)
 

@@ -8,8 +8,9 @@ from typing import Any, Generic
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from clerk_integration.organizations import get_clerk_memberships_page, get_clerk_orgs_page
-from clerk_integration.wire.listing import ClerkPage
-from clerk_integration.wire.passes import Fetch, Position, Record, read_slice, read_whole
+from clerk_integration.wire.overlap import Position
+from clerk_integration.wire.pages import ClerkPage, FetchPage, Record
+from clerk_integration.wire.passes import read_slice, read_whole
 from tenants.creation import attempts
 from tenants.creation.search import UNRESOLVED_SECONDS
 from tenants.exceptions import SyncInterrupted
@@ -25,7 +26,7 @@ class Listing(Generic[Record]):
     """A list of Clerk's: its name on record, how a page is fetched and written, and what the whole ends."""
 
     name: str
-    fetch: Fetch[Record]
+    fetch: FetchPage[Record]
     write: Callable[[pages.RunPage, Sequence[Record]], writer.Written]
     retire: Callable[[SyncRun, absence.Guard, Progress], None]
 
@@ -100,7 +101,7 @@ class PageWriter(Generic[Record]):
             read_whole(self._listing.fetch, self, pass_number=2)
         else:
             self._count_to(last.end)
-            read_whole(self._listing.fetch, self, pass_number=last.pass_number, behind=_behind(last))
+            read_whole(self._listing.fetch, self, pass_number=last.pass_number, resume_after=_position(last))
 
     def read_slice(self, start: int, until: int | None) -> bool:
         """Read and write the slice between two offsets, behind its page that is on record last.
@@ -108,10 +109,10 @@ class PageWriter(Generic[Record]):
         Return whether nothing is hidden between its pages. Raise SyncLost and ClerkError.
         """
         last = pages.last_page(self._run, self._listing.name, slice_number=self._slice_number)
-        behind = None if last is None else _behind(last)
-        return read_slice(self._listing.fetch, self, start=start, until=until, behind=behind)
+        resume_after = None if last is None else _position(last)
+        return read_slice(self._listing.fetch, self, start=start, until=until, resume_after=resume_after)
 
-    def take(self, pass_number: int, page: ClerkPage[Record]) -> None:
+    def handle_page(self, pass_number: int, page: ClerkPage[Record]) -> None:
         """Write a page and record it, in one transaction."""
         if self._before_first is not None:
             self._before_first(page.total)
@@ -125,7 +126,7 @@ class PageWriter(Generic[Record]):
                 " there within the hour, and starts over after that."
             )
 
-    def seen(self, pass_number: int) -> int:
+    def count_seen(self, pass_number: int) -> int:
         """Return how many different records the pass has met, by the run's record."""
         return pages.count_seen(self._run, self._listing.name, pass_number)
 
@@ -159,5 +160,5 @@ class PageWriter(Generic[Record]):
         )
 
 
-def _behind(page: pages.RunPage) -> Position:
+def _position(page: pages.RunPage) -> Position:
     return Position(page.end, page.total, frozenset(page.ids))

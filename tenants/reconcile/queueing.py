@@ -20,7 +20,7 @@ from procrastinate.types import JSONDict
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
 from clerk_integration.jobs.queue import queue
 from clerk_integration.wire.deadlines import clerk_deadline
-from clerk_integration.wire.passes import OVERLAP
+from clerk_integration.wire.overlap import OVERLAP
 from tenants.exceptions import SyncAlreadyRunning, SyncLost
 from tenants.models import SyncRun
 from tenants.reconcile import absence

@@ -1,0 +1,59 @@
+"""One page of one of Clerk's lists."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from clerk_integration.entities import ClerkMembership, ClerkOrganization, UnreadableRecord
+from clerk_integration.exceptions import ClerkProtocolError
+
+logger = logging.getLogger(__name__)
+
+Record = TypeVar("Record", bound=ClerkOrganization | ClerkMembership)
+
+
+@dataclass(frozen=True, slots=True)
+class ClerkPage(Generic[Record]):
+    """The readable records of a page in Clerk's order, and how many records were unreadable."""
+
+    records: list[Record]
+    offset: int
+    total: int
+    """How many records the list had when Clerk sent the page."""
+    skipped: int = 0
+
+    @property
+    def end(self) -> int:
+        """The offset after the last record of the page."""
+        return self.offset + len(self.records) + self.skipped
+
+
+FetchPage = Callable[[int], ClerkPage[Record]]
+"""Fetches the page at an offset from Clerk."""
+
+
+def read_page(page: Any, read_record: Callable[[Any], Record], *, offset: int) -> ClerkPage[Record]:
+    """Read a page as Clerk sent it; log and leave out the records that cannot be read.
+
+    Raises ClerkProtocolError if the answer is not a page.
+    """
+    items, total = _contents(page)
+    records = []
+    for index, item in enumerate(items, start=offset):
+        try:
+            records.append(read_record(item))
+        except (UnreadableRecord, RecursionError) as exc:
+            logger.warning("Record %d of Clerk's list was skipped: %s", index, exc)
+    return ClerkPage(records, offset=offset, total=total, skipped=len(items) - len(records))
+
+
+def _contents(page: Any) -> tuple[list[Any], int]:
+    items = page.get("data") if isinstance(page, Mapping) else None
+    total = page.get("total_count") if isinstance(page, Mapping) else None
+    if not isinstance(items, list) or not isinstance(total, int) or isinstance(total, bool):
+        raise ClerkProtocolError(
+            "Clerk's page has no `data` or no `total_count`, so the list cannot be read completely. "
+            "Nothing was changed. Check that CLERK_API_URL names Clerk's Backend API."
+        )
+    return items, total
