@@ -231,7 +231,10 @@ class UserSync(models.Model):
 
 
 class SyncRun(models.Model):
-    """One full sync, migration or import: how far it came, what it did, and why it ended."""
+    """One full sync, migration or import: how far it came, what it did, and why it ended.
+
+    `holder` works on it until `lease_expires_at`; see `tenants.runs.leases`.
+    """
 
     class Kind(models.TextChoices):
         FULL_SYNC = "full_sync"
@@ -248,6 +251,7 @@ class SyncRun(models.Model):
     kind = models.CharField(max_length=16, choices=Kind)
     state = models.CharField(max_length=16, choices=State, default=State.RUNNING)
     holder = models.CharField("who runs it", max_length=255, blank=True, default="")
+    lease_expires_at = models.DateTimeField(null=True, blank=True, editable=False)
     instance_id = models.CharField("Clerk instance", max_length=255, blank=True, default="")
     cursor = models.JSONField("where to go on", default=dict, blank=True)
     created = models.PositiveIntegerField(default=0)
@@ -263,6 +267,13 @@ class SyncRun(models.Model):
         db_table = "sync_runs"
         ordering: ClassVar = ["-id"]
         indexes: ClassVar = [models.Index(fields=["kind", "-id"], name="sync_runs_latest")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["kind"],
+                condition=Q(kind="full_sync", state="running"),
+                name="sync_runs_one_full_sync_at_a_time",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.pk}, {self.get_state_display()}"

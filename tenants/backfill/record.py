@@ -12,6 +12,7 @@ from django.db.models.functions import Concat, Now
 from tenants.backfill.step import Outcome, Result
 from tenants.models import SyncRun
 from tenants.runs import records, slices
+from tenants.runs.leases import Lease
 from tenants.sql import execute
 
 SAVE_SECONDS = 1.0
@@ -43,8 +44,9 @@ WHERE id = %(run)s
 class MigrationRecord:
     """Counts outcomes and adds them to the run once a second, where no slice keeps them."""
 
-    def __init__(self, run: SyncRun) -> None:
-        self.run = run
+    def __init__(self, lease: Lease) -> None:
+        self.run = lease.run
+        self._lease = lease
         self.failed = 0
         self._unsaved: Counter[str] = Counter()
         self._problems: list[str] = []
@@ -55,10 +57,10 @@ class MigrationRecord:
     def begin(cls, tenants: int) -> Iterator["MigrationRecord"]:
         """Put a new run on record, which this process carries out for as long as the block takes.
 
-        Writes `sync_runs`, as `runs.carried_out_here`.
+        Writes `sync_runs`, as `runs.records.recorded_run`.
         """
-        with records.carried_out_here(SyncRun.Kind.MIGRATION, tenants=tenants) as run:
-            record = cls(run)
+        with records.recorded_run(SyncRun.Kind.MIGRATION, tenants=tenants) as lease:
+            record = cls(lease)
             try:
                 yield record
             finally:
@@ -66,12 +68,13 @@ class MigrationRecord:
                 record.save_problems()
 
     def add(self, outcome: Outcome) -> None:
-        """Count an outcome. Writes `sync_runs` when that is due."""
+        """Count an outcome. Writes `sync_runs` when that is due; raise SyncLost when the run is not ours."""
         kept = _kept(outcome)
         self._unsaved.update(_counted([kept]))
         if outcome.failed:
             self.failed += 1
             self._problems.append(f"{kept['problem']}\n")
+        self._lease.check()
         if time.monotonic() - self._saved_at >= SAVE_SECONDS:
             self.save()
 
@@ -176,7 +179,9 @@ def conclude(run_id: int, *, interrupted: bool = False, error: str = "") -> None
     elif error or run.error or problems or run.failed:
         state = SyncRun.State.FAILED
     running = SyncRun.objects.filter(pk=run_id, state=SyncRun.State.RUNNING)
-    running.update(state=state, error=Concat("error", Value(problems + error)), finished_at=Now())
+    running.update(
+        state=state, error=Concat("error", Value(problems + error)), finished_at=Now(), lease_expires_at=None
+    )
 
 
 def counts_of(run: SyncRun) -> Mapping[str, int]:

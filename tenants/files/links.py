@@ -16,6 +16,7 @@ from tenants.files.parsing import Problems, csv_rows, opened
 from tenants.mirror.absorb import local_data_of
 from tenants.models import SyncRun, Tenant, Tombstone
 from tenants.runs import records
+from tenants.runs.leases import held_runs
 from tenants.services import TenantService
 
 COLUMNS = {"tenant_id", "clerk_org_id"}
@@ -66,19 +67,20 @@ def link_all(links: Sequence[Link], *, stopping: Event, report: Callable[[Linked
     as failed with whatever is raised. Ends early when `stopping` is set.
     """
     failed = made = 0
-    with records.carried_out_here(SyncRun.Kind.LINK) as run, paced():
-        ours = SyncRun.objects.filter(pk=run.pk)
+    with records.recorded_run(SyncRun.Kind.LINK) as lease, paced():
+        ours = held_runs(lease.run)
         try:
             for link in links:
                 if stopping.is_set():
                     break
+                lease.check()
                 linked = _link(link)
                 failed, made = failed + bool(linked.error), made + (not linked.error)
                 report(linked)
         finally:
             ours.update(created=made, failed=failed)
         state = SyncRun.State.COMPLETED if made + failed == len(links) else SyncRun.State.INTERRUPTED
-        ours.update(state=state, finished_at=Now())
+        ours.update(state=state, finished_at=Now(), lease_expires_at=None)
 
 
 def _link(link: Link) -> Linked:

@@ -16,7 +16,7 @@ from tenants.reconcile import absence
 from tenants.reconcile.instances import right_instance
 from tenants.reconcile.listings import MEMBERSHIPS, ORGANIZATIONS, Listing, sync_listing
 from tenants.reconcile.progress import NoProgress, Progress
-from tenants.runs import records, slices
+from tenants.runs import leases, records, slices
 
 DEFAULT_MAX_RETIRE_PERCENT = 10.0
 """More than this part of the mirror missing in Clerk looks like a wrong key rather than like deletions."""
@@ -43,17 +43,17 @@ def run_full_sync(
     """
     progress = progress or NoProgress()
     instance_id = right_instance()
-    with records.sole_full_sync():
-        for waiting in slices.waiting_runs(SyncRun.Kind.FULL_SYNC):
-            progress.note(f"Full sync {waiting}, which waits for workers, is replaced by this one.")
-        run, resumed = records.begin_or_resume(instance_id=instance_id, skip_memberships=skip_memberships)
-        if resumed:
-            progress.note(f"Resuming full sync {run.pk}, which began {run.started_at:%Y-%m-%d %H:%M:%S} UTC.")
-        guard = absence.Guard(run, max_percent=max_retire_percent)
-        listings: list[Listing[Any]] = [ORGANIZATIONS] if skip_memberships else [ORGANIZATIONS, MEMBERSHIPS]
-        with _recorded(run):
-            for listing in listings:
-                sync_listing(run, listing, guard, progress, stopping=stopping or Event())
+    waiting = slices.waiting_runs(SyncRun.Kind.FULL_SYNC)
+    run, resumed = records.begin_or_resume(instance_id=instance_id, skip_memberships=skip_memberships)
+    for replaced in waiting:
+        progress.note(f"Full sync {replaced}, which waits for workers, is replaced by this one.")
+    if resumed:
+        progress.note(f"Resuming full sync {run.pk}, which began {run.started_at:%Y-%m-%d %H:%M:%S} UTC.")
+    guard = absence.Guard(run, max_percent=max_retire_percent)
+    listings: list[Listing[Any]] = [ORGANIZATIONS] if skip_memberships else [ORGANIZATIONS, MEMBERSHIPS]
+    with _recorded(run), leases.kept_alive(run):
+        for listing in listings:
+            sync_listing(run, listing, guard, progress, stopping=stopping or Event())
     return run
 
 

@@ -28,7 +28,7 @@ from tenants.reconcile.full_sync import DEFAULT_MAX_RETIRE_PERCENT
 from tenants.reconcile.instances import right_instance
 from tenants.reconcile.listings import MEMBERSHIPS, ORGANIZATIONS, Listing, PageWriter, sync_listing
 from tenants.reconcile.progress import NoProgress
-from tenants.runs import pages, records, slices
+from tenants.runs import leases, pages, records, slices
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ CONCLUDE_LISTING = "tenants.tasks.conclude_listing"
 SLICE_RECORDS = 5_000
 """Records in one job: ten pages."""
 
-PASSING = (SyncAlreadyRunning, *records.TRANSIENT)
+PASSING = records.TRANSIENT
 """What is worth another try later."""
 
 LISTINGS: dict[str, Listing[Any]] = {listing.name: listing for listing in (ORGANIZATIONS, MEMBERSHIPS)}
@@ -58,21 +58,20 @@ def enqueue_full_sync(
     """
     instance_id = right_instance()
     total = _total(ORGANIZATIONS)
-    with records.sole_full_sync():
-        for run_id in slices.waiting_runs(SyncRun.Kind.FULL_SYNC):
-            raise SyncAlreadyRunning(
-                f"Full sync {run_id} is on the queue already. Nothing was done; watch that one with"
-                f" `sync_from_clerk --follow {run_id}`."
-            )
-        run = records.begin(
-            instance_id=instance_id,
-            skip_memberships=skip_memberships,
-            max_retire_percent=max_retire_percent,
-            slice_records=slice_records,
+    for run_id in slices.waiting_runs(SyncRun.Kind.FULL_SYNC):
+        raise SyncAlreadyRunning(
+            f"Full sync {run_id} is on the queue already. Nothing was done; watch that one with"
+            f" `sync_from_clerk --follow {run_id}`."
         )
-        with records.failures_on_record(run, spared=PASSING):
-            _guard(run).refuse_short_listing(total)
-            _hand_out(run, ORGANIZATIONS, total)
+    run = records.begin(
+        instance_id=instance_id,
+        skip_memberships=skip_memberships,
+        max_retire_percent=max_retire_percent,
+        slice_records=slice_records,
+    )
+    with records.failures_on_record(run, spared=PASSING):
+        _guard(run).refuse_short_listing(total)
+        _hand_out(run, ORGANIZATIONS, total)
     return run
 
 
@@ -80,11 +79,12 @@ def sync_slice(run_id: int, number: int, listing: str, start: int, until: int | 
     """Read and write a slice of a list; repeated, it does what is left of it.
 
     Writes what a full sync's pages write, and the slice. Ends quietly when the run has ended or was
-    replaced. Raise SyncAlreadyRunning while a sync of one process is at it, and ClerkError.
+    replaced. Raise ClerkError.
     """
     with _run_of(run_id) as run:
-        if (run.state, run.holder) != (SyncRun.State.RUNNING, _workers_on(listing)):
+        if run.holder != _workers_on(listing):
             raise SyncLost(f"Full sync {run_id} does not wait for slices of the {listing} any more.")
+        leases.renew(run)
         writer = PageWriter(run, LISTINGS[listing], NoProgress(), Event(), slice_number=number)
         whole = writer.read_slice(start, until)
         if slices.close(run_id, listing, number, broken=not whole):
@@ -102,14 +102,15 @@ def conclude_listing(run_id: int, listing: str) -> None:
         records.take_over(
             run, f"{workers}, concluded by {records.this_process()}, {uuid4()}", expected=workers
         )
-        sync_listing(
-            run,
-            LISTINGS[listing],
-            _guard(run),
-            NoProgress(),
-            stopping=Event(),
-            first_pass_is_broken=not pages.is_joined(run, listing),
-        )
+        with leases.kept_alive(run):
+            sync_listing(
+                run,
+                LISTINGS[listing],
+                _guard(run),
+                NoProgress(),
+                stopping=Event(),
+                first_pass_is_broken=not pages.is_joined(run, listing),
+            )
         if listing == MEMBERSHIPS.name or run.cursor["skip_memberships"]:
             records.finish(run, SyncRun.State.COMPLETED)
         else:
@@ -164,10 +165,9 @@ def _workers_on(listing: str) -> str:
 @contextmanager
 def _run_of(run_id: int) -> Iterator[SyncRun]:
     """Do a part of a run, beside other workers; what cannot be better later ends the run as failed."""
-    with records.shared_full_sync():
-        run = SyncRun.objects.get(pk=run_id)
-        try:
-            with records.failures_on_record(run, spared=(SyncLost, *PASSING)):
-                yield run
-        except SyncLost as lost:
-            logger.info("%s", lost)
+    run = SyncRun.objects.get(pk=run_id)
+    try:
+        with records.failures_on_record(run, spared=(SyncLost, *PASSING)):
+            yield run
+    except SyncLost as lost:
+        logger.info("%s", lost)

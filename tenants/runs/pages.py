@@ -14,6 +14,7 @@ from django.db.models import Func, IntegerField, Max, Sum
 
 from tenants.exceptions import SyncLost
 from tenants.models import SyncRun, SyncRunPage
+from tenants.runs.leases import LEASE
 from tenants.sql import query
 
 RECORD_PAGE = """
@@ -21,7 +22,8 @@ WITH moved AS (
     UPDATE sync_runs SET
         created = created + %(created)s, updated = updated + %(updated)s,
         unchanged = unchanged + %(unchanged)s, failed = failed + %(skipped)s,
-        cursor = cursor || %(cursor)s::jsonb
+        cursor = cursor || %(cursor)s::jsonb,
+        lease_expires_at = clock_timestamp() + %(lease)s
     WHERE id = %(run)s AND state = 'running' AND holder = %(holder)s
     RETURNING id),
 page AS (
@@ -114,6 +116,7 @@ class RunPage:
             "updated": updated,
             "unchanged": max(0, len(self.ids) - created - updated),
             "cursor": json.dumps(cursor),
+            "lease": LEASE,
         }
 
 

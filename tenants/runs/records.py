@@ -1,171 +1,154 @@
-"""Full syncs on record: who runs one, whether it can be resumed, and how it ended.
+"""The rows in `sync_runs`: begin a run, resume it, take it over, and record how it ended.
 
-One runs at a time, under an advisory lock of a database session: alone where one process does it all,
-shared among the workers that do the slices of one. The lock belongs to a connection of its own, which
-nothing else closes or reuses; a process that dies loses it, however it dies. A proxy that gives
-sessions to others between transactions (pgbouncer in transaction mode) breaks such locks, so
-DATABASE_URL must not lead through one for commands and workers. Even then no two runs mix: every page
-is recorded on the condition that the run is still its holder's.
-
-Migrations and links may run at the same time: each holds a lock of its own, in the same way, which
-tells the next one that its process is alive.
+One full sync runs at a time; a unique constraint and the lease of its row (see `leases`) say so.
+Migrations and link files may run at the same time. Each page and each count is recorded on the condition
+that the run is still its holder's, so a process that lost its lease can record nothing more.
 """
 
 import getpass
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, connection
-from django.db.backends.utils import CursorWrapper
-from django.db.models import F, Value
+from django.db import DatabaseError, IntegrityError, InterfaceError
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Concat, Now
 
 from clerk_integration.exceptions import ClerkError, ClerkUnavailable
 from tenants.exceptions import SyncAlreadyRunning, SyncError, SyncLost
 from tenants.models import SyncRun, SyncRunPage
-from tenants.sql import execute, query
+from tenants.runs.leases import LEASE, Lease, held_runs, kept_alive
+from tenants.sql import execute
 
 TRANSIENT = (ClerkUnavailable, DatabaseError, InterfaceError)
-"""What may be better when it is tried again: an outage, a deadlock, a connection that was cut."""
-
-RUN_LOCK = 0x636C6B03
-"""Key of the advisory lock of full syncs; any constant of ours will do."""
-
-PROCESS_LOCK = 0x636C6B04
-"""First key of the advisory lock of a run that one process carries out; any constant of ours will do."""
+"""Errors that may be gone at the next try: an outage, a deadlock, a connection that was cut."""
 
 RESUME_WITHIN = timedelta(hours=1)
-"""How old a run may be that is resumed: what its pages said is as old."""
+"""How old a run may be that is resumed: its pages are as old."""
 
-# Overlapping pages show a record twice, and a resumed run reads some again: so this count is made anew.
+WORKERS = "workers"
+"""Beginning of `SyncRun.holder` while workers do the slices of a run."""
+
+DIED = "The process died without recording a result. Run the command again to resume."
+REPLACED = "Another full sync took its place."
+
+# Overlapping pages show a record twice, and a resumed run reads some again: so `unchanged` is counted anew.
 FINISH = """
 UPDATE sync_runs
-SET state = %(state)s, error = %(error)s, finished_at = clock_timestamp(),
+SET state = %(state)s, error = %(error)s, finished_at = clock_timestamp(), lease_expires_at = NULL,
     unchanged = greatest(0, (SELECT count(*) FROM (
         SELECT DISTINCT listing, unnest(ids) FROM sync_run_pages WHERE run_id = %(run)s) AS listed)
         - created - updated)
 WHERE id = %(run)s AND state = 'running' AND holder = %(holder)s
 """
 
-TAKE_OVER = """
-UPDATE sync_runs SET holder = %(holder)s
-WHERE id = %(run)s AND state = 'running' AND starts_with(holder, %(expected)s) RETURNING id
-"""
-
-# A lock with two keys has integers, and the id of a run may be larger.
-LOCK_FREE = """
-SELECT id FROM unnest(%s::bigint[]) AS id WHERE pg_try_advisory_lock(%s, mod(id, 2147483648)::integer)
-"""
-
-RESERVE = """
-WITH reserved AS MATERIALIZED (SELECT nextval(pg_get_serial_sequence('sync_runs', 'id')) AS id)
-SELECT id, pg_advisory_lock(%s, mod(id, 2147483648)::integer) FROM reserved
-"""
-
-DIED = "Its process ended without a word."
-
 
 @contextmanager
-def carried_out_here(kind: SyncRun.Kind, **cursor: Any) -> Iterator[SyncRun]:
-    """Put a run on record that the block carries out; several may be at work at the same time.
+def recorded_run(kind: SyncRun.Kind, **cursor: Any) -> Iterator[Lease]:
+    """Record the block as a run of its own and keep its lease; several may run at the same time.
 
-    The run's lock is held from before its row is there, so that a run of this kind that says
-    `running`, has no slices and whose lock is free has lost its process: those are recorded as
-    interrupted first. What the block raises ends the run as failed. Writes `sync_runs`.
+    Runs of this kind whose process died are recorded as interrupted first. An exception of the block ends
+    the run as failed. Write `sync_runs`.
     """
-    with _own_session() as session:
-        _interrupt_dead(kind, session)
-        session.execute(RESERVE, [PROCESS_LOCK])
-        run_id, _ = session.fetchone()
-        run = SyncRun.objects.create(pk=run_id, kind=kind, holder=this_process(), cursor=cursor)
-        try:
-            yield run
-        except BaseException as error:
-            running = SyncRun.objects.filter(pk=run_id, state=SyncRun.State.RUNNING)
-            said = Concat("error", Value(f"{type(error).__name__}: {error}"))
-            with suppress(DatabaseError):  # It is what has ended the run, perhaps.
-                running.update(state=SyncRun.State.FAILED, error=said, finished_at=Now())
-            raise
-
-
-@contextmanager
-def sole_full_sync() -> Iterator[None]:
-    """Keep all other full syncs away; raise SyncAlreadyRunning, which names the one that is running."""
-    with _session_lock("SELECT pg_try_advisory_lock(%s)"):
-        yield
-
-
-@contextmanager
-def shared_full_sync() -> Iterator[None]:
-    """Do a slice of a full sync, beside others of the same one; raise SyncAlreadyRunning as above."""
-    with _session_lock("SELECT pg_try_advisory_lock_shared(%s)"):
-        yield
+    interrupt_dead(kind)
+    run = SyncRun.objects.create(
+        kind=kind, holder=this_process(), cursor=cursor, lease_expires_at=Now() + LEASE
+    )
+    run.refresh_from_db()
+    try:
+        with kept_alive(run) as lease:
+            yield lease
+    except BaseException as error:
+        message = Concat("error", Value(f"{type(error).__name__}: {error}"))
+        with suppress(DatabaseError):  # The database may be what has failed.
+            held_runs(run).update(
+                state=SyncRun.State.FAILED, error=message, finished_at=Now(), lease_expires_at=None
+            )
+        raise
 
 
 def begin_or_resume(*, instance_id: str, skip_memberships: bool) -> tuple[SyncRun, bool]:
-    """Return the run to carry on, and whether it began earlier; to be called as the sole full sync.
+    """Begin a full sync, or resume the last one; return the run and whether it was resumed.
 
-    An interrupted run that is younger than an hour, of the same instance and extent, is resumed,
-    unless it is one of workers. Writes `sync_runs`, and what `begin` does otherwise.
+    The last one is resumed when it was interrupted, or its process died, within an hour, and it is of the
+    same instance and extent; runs of workers are not. Raise SyncAlreadyRunning while another process works
+    on a full sync. Write `sync_runs`, and what `begin` does otherwise.
     """
-    _interrupt_running()
-    wanted = {"instance_id": instance_id, "cursor__skip_memberships": skip_memberships}
-    syncs = SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC)
-    latest = syncs.filter(started_at__gt=Now() - RESUME_WITHIN).first()
-    resumable = syncs.filter(state=SyncRun.State.INTERRUPTED, slices=None, **wanted)
-    if latest is not None and resumable.filter(pk=latest.pk).exists():
-        SyncRun.objects.filter(pk=latest.pk).update(
-            state=SyncRun.State.RUNNING, holder=this_process(), error="", finished_at=None
-        )
-        latest.refresh_from_db()
-        return latest, True
+    _interrupt_abandoned_full_sync()
+    latest = SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC).values("pk")[:1]
+    resumable = SyncRun.objects.filter(
+        pk=latest,
+        state=SyncRun.State.INTERRUPTED,
+        started_at__gt=Now() - RESUME_WITHIN,
+        instance_id=instance_id,
+        cursor__skip_memberships=skip_memberships,
+    ).exclude(holder__startswith=WORKERS)
+    for run in resumable:
+        claim = {"holder": this_process(), "lease_expires_at": Now() + LEASE}
+        with suppress(IntegrityError):  # Another process has begun a full sync meanwhile.
+            if resumable.update(state=SyncRun.State.RUNNING, error="", finished_at=None, **claim):
+                run.refresh_from_db()
+                return run, True
     return begin(instance_id=instance_id, skip_memberships=skip_memberships), False
 
 
 def begin(*, instance_id: str, **cursor: Any) -> SyncRun:
-    """Put a new run on record; to be called as the sole full sync.
+    """Begin a new full sync; raise SyncAlreadyRunning, which names the holder, while another one runs.
 
-    A run that says `running` has lost its process, or waits for workers that will find it replaced:
-    it counts as interrupted. Writes `sync_runs`, and deletes the pages of earlier runs.
+    A run whose lease has expired, or that waits for workers, is recorded as interrupted. Write `sync_runs`,
+    and delete the pages of earlier runs.
     """
-    _interrupt_running()
+    _interrupt_abandoned_full_sync()
+    try:
+        run = SyncRun.objects.create(
+            kind=SyncRun.Kind.FULL_SYNC,
+            holder=this_process(),
+            lease_expires_at=Now() + LEASE,
+            instance_id=instance_id,
+            cursor=cursor,
+        )
+    except IntegrityError:
+        raise SyncAlreadyRunning(_running_full_sync()) from None
     # Only a run that may be resumed needs its pages, and none of the earlier ones will be.
-    SyncRunPage.objects.filter(run__kind=SyncRun.Kind.FULL_SYNC).delete()
-    run = SyncRun.objects.create(
-        kind=SyncRun.Kind.FULL_SYNC, holder=this_process(), instance_id=instance_id, cursor=cursor
-    )
+    SyncRunPage.objects.filter(run__kind=SyncRun.Kind.FULL_SYNC).exclude(run=run).delete()
     run.refresh_from_db()
     return run
 
 
 def take_over(run: SyncRun, holder: str, *, expected: str) -> None:
-    """Become the holder of a run whose holder's name begins with `expected`. Writes `sync_runs`.
+    """Become the holder of a run whose holder's name begins with `expected`. Write `sync_runs`.
 
-    Who held it before can record nothing more. Raise SyncLost when the run has ended or gone on.
+    The holder before can record nothing more. Raise SyncLost when the run has ended or gone on.
     """
-    if not query(TAKE_OVER, run=run.pk, holder=holder, expected=expected):
+    waiting = SyncRun.objects.filter(pk=run.pk, state=SyncRun.State.RUNNING, holder__startswith=expected)
+    if not waiting.update(holder=holder, lease_expires_at=Now() + LEASE):
         raise SyncLost(f"Full sync {run.pk} has ended or gone on without this process, which has stopped.")
     run.refresh_from_db()
 
 
+def interrupt_dead(*kinds: SyncRun.Kind) -> int:
+    """Record runs of these kinds as interrupted whose lease has expired; return how many."""
+    running = SyncRun.objects.filter(kind__in=kinds, state=SyncRun.State.RUNNING)
+    return running.filter(lease_expires_at__lte=Now()).update(**_interruption(Value(DIED)))
+
+
 def count(run: SyncRun, **counts: int) -> None:
-    """Add to the run's counts, such as `retired=1`. Writes `sync_runs`."""
+    """Add to the run's counts, such as `retired=1`. Write `sync_runs`."""
     SyncRun.objects.filter(pk=run.pk).update(**{name: F(name) + value for name, value in counts.items()})
 
 
 def finish(run: SyncRun, state: SyncRun.State, error: str = "") -> None:
-    """Record how the run ended, unless somebody else holds it by now. Writes `sync_runs`."""
+    """Record how the run ended, unless another process holds it by now. Write `sync_runs`."""
     execute(FINISH, run=run.pk, holder=run.holder, state=state, error=error)
     run.refresh_from_db()
 
 
 @contextmanager
 def failures_on_record(run: SyncRun, *, spared: tuple[type[BaseException], ...]) -> Iterator[None]:
-    """End the run as failed by whatever the block raises, unless it is `spared`. Writes `sync_runs`."""
+    """End the run as failed by whatever the block raises, unless it is `spared`. Write `sync_runs`."""
     try:
         yield
     except spared:
@@ -179,13 +162,13 @@ def failures_on_record(run: SyncRun, *, spared: tuple[type[BaseException], ...])
 
 
 def last_complete(**filters: Any) -> SyncRun | None:
-    """Return the latest full sync that came to its end."""
-    complete: Mapping[str, Any] = {"kind": SyncRun.Kind.FULL_SYNC, "state": SyncRun.State.COMPLETED}
-    return SyncRun.objects.filter(**complete, **filters).first()
+    """Return the latest full sync that completed."""
+    complete = SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC, state=SyncRun.State.COMPLETED)
+    return complete.filter(**filters).first()
 
 
 def this_process() -> str:
-    """Say who runs this, as `SyncRun.holder` does: user, machine, process."""
+    """Return user, machine and process, as `SyncRun.holder` names them."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # A container may run under a number that has no name.
@@ -193,55 +176,30 @@ def this_process() -> str:
     return f"{user}@{socket.gethostname()}, process {os.getpid()}"[:255]
 
 
-@contextmanager
-def _session_lock(statement: str) -> Iterator[None]:
-    with _own_session() as session:
-        session.execute(statement, [RUN_LOCK])
-        [taken] = session.fetchone()
-        if not taken:
-            raise SyncAlreadyRunning(_who_runs())
-        yield
+def _interrupt_abandoned_full_sync() -> None:
+    """Record a full sync as interrupted whose lease has expired, or that waits for workers."""
+    abandoned = SyncRun.objects.filter(
+        Q(lease_expires_at__lte=Now()) | Q(lease_expires_at=None),
+        kind=SyncRun.Kind.FULL_SYNC,
+        state=SyncRun.State.RUNNING,
+    )
+    is_of_workers = When(holder__startswith=WORKERS, then=Value(REPLACED))
+    abandoned.update(**_interruption(Case(is_of_workers, default=Value(DIED))))
 
 
-@contextmanager
-def _own_session() -> Iterator[CursorWrapper]:
-    """A session of our own, whose advisory locks end with the block, or with the process."""
-    session = connection.copy()
-    try:
-        with session.cursor() as cursor:
-            try:
-                yield cursor
-            finally:
-                # A session ends some time after it is closed; who comes next must not find the lock taken.
-                with suppress(DatabaseError):
-                    cursor.execute("SELECT pg_advisory_unlock_all()")
-    finally:
-        session.close()
+def _interruption(error: Any) -> dict[str, Any]:
+    return {
+        "state": SyncRun.State.INTERRUPTED,
+        "error": Concat("error", error),
+        "finished_at": Now(),
+        "lease_expires_at": None,
+    }
 
 
-def _interrupt_dead(kind: SyncRun.Kind, session: CursorWrapper) -> None:
-    running = SyncRun.objects.filter(kind=kind, state=SyncRun.State.RUNNING, slices=None)
-    session.execute(LOCK_FREE, [list(running.values_list("pk", flat=True)), PROCESS_LOCK])
-    # Asked again under the locks: one may have ended in between, or have been handed to workers.
-    dead = running.filter(pk__in=[run_id for (run_id,) in session.fetchall()])
-    dead.update(state=SyncRun.State.INTERRUPTED, error=Concat("error", Value(DIED)), finished_at=Now())
-
-
-def _interrupt_running() -> None:
-    running = SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC, state=SyncRun.State.RUNNING)
-    for run in running:
-        error = (
-            "Another full sync took its place."
-            if run.slices.exists()
-            else "Its process ended without a word."
-        )
-        running.filter(pk=run.pk).update(state=SyncRun.State.INTERRUPTED, finished_at=Now(), error=error)
-
-
-def _who_runs() -> str:
+def _running_full_sync() -> str:
     run = SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC, state=SyncRun.State.RUNNING).first()
     if run is None:
-        return "Another full sync has just begun. Nothing was done; try again when it has ended."
+        return "Another full sync has just ended. Nothing was done; try again."
     return (
         f"Full sync {run.pk} is running already: {run.holder}, since {run.started_at:%Y-%m-%d %H:%M:%S} UTC."
         " Nothing was done; try again when it has ended."

@@ -18,6 +18,8 @@ from procrastinate.types import JSONDict
 from clerk_integration.jobs.queue import queue
 from tenants.exceptions import SyncLost
 from tenants.models import SyncRun, SyncRunSlice
+from tenants.runs.leases import held_runs
+from tenants.runs.records import WORKERS
 from tenants.sql import query
 
 logger = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ END_ABANDONED = f"""
 WITH slices AS MATERIALIZED (
     SELECT run_id, count(*) AS of, count(closed_at) AS done FROM sync_run_slices GROUP BY run_id)
 UPDATE sync_runs AS run
-SET state = 'failed', finished_at = clock_timestamp(),
+SET state = 'failed', finished_at = clock_timestamp(), lease_expires_at = NULL,
     error = run.error || {PROBLEMS} || format(%(error)s, slices.of - slices.done, slices.of)
 FROM slices
 WHERE slices.run_id = run.id AND run.state = 'running' AND NOT EXISTS ({UNFINISHED})
@@ -76,14 +78,13 @@ class Part:
     slices: Sequence[JSONDict]
 
 
-def hand_out(run: SyncRun, part: Part, *, holder: str | None = None) -> None:
-    """Put a part of a run on the queue, as `holder` (None: who holds it now); all of it or nothing.
+def hand_out(run: SyncRun, part: Part, *, holder: str = WORKERS) -> None:
+    """Put a part of a run on the queue, to be held by `holder`; all of it or nothing.
 
     Writes `sync_runs`, `sync_run_slices` and the jobs. Raise SyncLost when the run is not ours any more.
     """
     with transaction.atomic():
-        ours = SyncRun.objects.filter(pk=run.pk, state=SyncRun.State.RUNNING, holder=run.holder)
-        if not ours.update(holder=run.holder if holder is None else holder):
+        if not held_runs(run).update(holder=holder, lease_expires_at=None):
             raise SyncLost(f"Run {run.pk} was taken over by another process, so this one has stopped.")
         SyncRunSlice.objects.bulk_create(
             SyncRunSlice(run=run, part=part.name, number=number) for number in range(len(part.slices))

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError
 from clerk_integration.exceptions import ClerkError
 from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.management.progress import CommandProgress
-from tenants.exceptions import TenantError
+from tenants.exceptions import SyncLost, TenantError
 from tenants.files.links import Linked, link_all, read_links
 from tenants.management.interrupts import stop_on_signals
 
@@ -47,8 +47,11 @@ class Command(DatabaseCommand):
             progress.advance()
 
         progress.start(len(links), "links")
-        with stop_on_signals() as stopping:
-            link_all(links, stopping=stopping, report=report)
+        try:
+            with stop_on_signals() as stopping:
+                link_all(links, stopping=stopping, report=report)
+        except SyncLost as error:
+            raise CommandError(str(error)) from error
         failed = sum(bool(outcome.error) for outcome in outcomes)
         left = len(links) - len(outcomes)
         made = {"linked": len(outcomes) - failed, "already_linked": standing}

@@ -21,7 +21,7 @@ from tenants.backfill.queueing import enqueue
 from tenants.backfill.record import MigrationRecord, counts_of
 from tenants.backfill.run import ClerkIsDown, carry_out
 from tenants.backfill.step import Outcome
-from tenants.exceptions import TenantError
+from tenants.exceptions import SyncLost, TenantError
 from tenants.management.following import Reading, follow
 from tenants.management.interrupts import stop_on_signals
 from tenants.management.workers import tell_who_works
@@ -130,7 +130,7 @@ class Command(DatabaseCommand):
                     report=report,
                     note=progress.note,
                 )
-            except (ClerkError, ClerkIsDown) as error:
+            except (ClerkError, ClerkIsDown, SyncLost) as error:
                 ending = str(error)
             except OSError as error:
                 ending = f"The report cannot be written: {error}"

@@ -21,9 +21,10 @@ from django.db import connection, transaction
 
 from tenants.mirror.writer import WRITERS_LOCK
 from tenants.models import CreationAttempt, Membership, SyncRun, Tenant
-from tenants.runs.records import PROCESS_LOCK
+from tenants.runs.records import DIED
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import OLD_MEMBERS, OLD_TENANTS
+from tests.tenants.reconcile.test_queue import expire_lease
 from tests.workers import database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -215,22 +216,12 @@ def test_migration_that_was_killed_is_recorded_as_interrupted_by_the_next_and_no
 
     child.kill()
     child.wait()
-    wait_for(lambda: count_locks(PROCESS_LOCK) == 0)
+    expire_lease(first)
     call_command("migrate_tenants_to_clerk", "--tenant", str(other.pk), "--enqueue")
     first.refresh_from_db()
-    assert (first.state, first.error) == ("interrupted", "Its process ended without a word.")
+    assert (first.state, first.error) == ("interrupted", DIED)
     assert first.finished_at is not None
     assert SyncRun.objects.filter(state="completed").count() == 2
-
-
-def count_locks(key: int) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
-            " WHERE datname = current_database() AND locktype = 'advisory' AND classid = %s",
-            [key],
-        )
-        return int(cursor.fetchone()[0])
 
 
 @pytest.mark.slow

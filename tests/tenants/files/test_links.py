@@ -161,19 +161,18 @@ def test_link_records_runs_without_a_process_as_interrupted_and_leaves_the_other
     link: Link, pair: Callable[[], tuple[Tenant, str]]
 ) -> None:
     tenant, clerk_org_id = pair()
-    dead = SyncRun.objects.create(kind="link")
-    of_another_kind = SyncRun.objects.create(kind="migration")
+    dead = SyncRun.objects.create(kind="link", lease_expires_at="2020-01-01T00:00Z")
+    of_another_kind = SyncRun.objects.create(kind="migration", lease_expires_at="2020-01-01T00:00Z")
     of_workers = SyncRun.objects.create(kind="link")
-    of_workers.slices.create(part="links", number=0)
 
-    with records.carried_out_here(SyncRun.Kind.LINK) as alive:
+    with records.recorded_run(SyncRun.Kind.LINK) as lease:
         link((tenant.pk, clerk_org_id))
 
         states = dict(SyncRun.objects.order_by("pk").values_list("pk", "state"))
     assert states.pop(dead.pk) == "interrupted"
-    assert {states.pop(run.pk) for run in (of_another_kind, of_workers, alive)} == {"running"}
+    assert {states.pop(run.pk) for run in (of_another_kind, of_workers, lease.run)} == {"running"}
     assert list(states.values()) == ["completed"]
-    assert SyncRun.objects.get(pk=dead.pk).error == "Its process ended without a word."
+    assert SyncRun.objects.get(pk=dead.pk).error == records.DIED
 
 
 def test_link_that_breaks_off_ends_its_run_with_what_it_has_done(

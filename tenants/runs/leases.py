@@ -1,0 +1,97 @@
+"""The lease of a run: the row in `sync_runs` itself says which process works on it, and until when.
+
+| state     | lease_expires_at | meaning                                                              |
+| --------- | ---------------- | -------------------------------------------------------------------- |
+| `running` | in the future    | `holder` works on the run                                            |
+| `running` | in the past      | `holder` died; the next process may end, resume or replace the run   |
+| `running` | NULL             | the run waits in the queue; its jobs say whether it is still alive   |
+| any other | NULL             | the run has ended                                                    |
+
+All times are the database's clock. Nothing is kept in the database session, so leases work through a
+connection pool in transaction mode.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from threading import Event, Thread
+
+from django.db import Error, connection
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+
+from tenants.exceptions import SyncLost
+from tenants.models import SyncRun
+
+logger = logging.getLogger(__name__)
+
+LEASE = timedelta(seconds=30)
+"""How long a killed process keeps others away."""
+
+HEARTBEAT_SECONDS = 10.0
+"""Two renewals may fail before a lease expires."""
+
+
+def held_runs(run: SyncRun) -> QuerySet[SyncRun]:
+    """Return the row of the run as a queryset, empty when `run.holder` does not hold it any more."""
+    return SyncRun.objects.filter(pk=run.pk, state=SyncRun.State.RUNNING, holder=run.holder)
+
+
+def renew(run: SyncRun) -> None:
+    """Extend the lease of the run. Write `sync_runs`; raise SyncLost when another process holds it."""
+    if not held_runs(run).update(lease_expires_at=Now() + LEASE):
+        raise SyncLost(
+            f"Run {run.pk} has ended or was taken over by another process, so this one has stopped."
+            " What it wrote is kept."
+        )
+
+
+class Lease:
+    """A lease that a thread renews; `check` raises SyncLost once the lease is lost."""
+
+    def __init__(self, run: SyncRun, *, every: float = HEARTBEAT_SECONDS) -> None:
+        self.run = run
+        self._every = every
+        # A copy: handing the run on changes the holder of `run`, and this lease ends with its own holder.
+        self._held = SyncRun(pk=run.pk, holder=run.holder)
+        self._lost: SyncLost | None = None
+        self._stopping = Event()
+        self._thread = Thread(target=self._beat, name=f"lease-of-run-{run.pk}", daemon=True)
+
+    def check(self) -> None:
+        """Raise SyncLost when another process has taken the run over or ended it."""
+        if self._lost is not None:
+            raise self._lost
+
+    def start(self) -> None:
+        """Begin to renew the lease, every so many seconds."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop renewing; the lease itself stays until it expires or the run ends."""
+        self._stopping.set()
+        self._thread.join(HEARTBEAT_SECONDS)
+
+    def _beat(self) -> None:
+        while self._lost is None and not self._stopping.wait(self._every):
+            try:
+                renew(self._held)
+            except SyncLost as lost:
+                self._lost = lost
+            except Error as error:
+                logger.warning("The lease of run %s was not renewed: %s", self.run.pk, error)
+            finally:
+                with suppress(Error):
+                    connection.close()
+
+
+@contextmanager
+def kept_alive(run: SyncRun, *, every: float = HEARTBEAT_SECONDS) -> Iterator[Lease]:
+    """Renew the lease of the run from a thread, every so many seconds, for as long as the block takes."""
+    lease = Lease(run, every=every)
+    lease.start()
+    try:
+        yield lease
+    finally:
+        lease.stop()

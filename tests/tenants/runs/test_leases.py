@@ -1,0 +1,123 @@
+"""The lease of a run: taken once, kept by a heartbeat, lost to the process that takes the run over."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import pytest
+from django.db import connection
+from django.db.models.functions import Now
+
+from tenants.exceptions import SyncAlreadyRunning, SyncLost
+from tenants.models import SyncRun
+from tenants.runs import leases, records
+from tests.workers import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LONG_AGO = "2020-01-01T00:00Z"
+
+T = TypeVar("T")
+
+
+def in_own_connection(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    finally:
+        connection.close()
+
+
+def begin() -> SyncRun:
+    return records.begin(instance_id="ins_1", skip_memberships=False)
+
+
+def resume() -> tuple[SyncRun, bool]:
+    return records.begin_or_resume(instance_id="ins_1", skip_memberships=False)
+
+
+def begin_unless_refused() -> SyncRun | None:
+    try:
+        return resume()[0]
+    except SyncAlreadyRunning:
+        return None
+
+
+@pytest.mark.parametrize("dead", [0, 1], ids=["first run", "after a run that died"])
+def test_full_sync_begun_by_eight_processes_at_once_is_begun_once(dead: int) -> None:
+    for _ in range(dead):
+        begin()
+    SyncRun.objects.update(lease_expires_at=LONG_AGO)
+    with ThreadPoolExecutor(8) as pool:
+        begun = list(pool.map(in_own_connection, [begin_unless_refused] * 8))
+
+    assert len([run for run in begun if run is not None]) == 1
+    assert SyncRun.objects.filter(state="running").count() == 1
+
+
+def test_begin_while_a_lease_is_held_names_its_holder() -> None:
+    run = begin()
+
+    with pytest.raises(SyncAlreadyRunning, match=f"Full sync {run.pk} is running already: .*, process "):
+        begin()
+
+
+def test_begin_after_a_lease_expired_records_the_run_as_interrupted() -> None:
+    died = begin()
+    SyncRun.objects.update(lease_expires_at=LONG_AGO)
+
+    run = begin()
+
+    died.refresh_from_db()
+    assert (died.state, died.error, died.lease_expires_at) == ("interrupted", records.DIED, None)
+    assert run.lease_expires_at is not None
+
+
+def test_resume_after_a_lease_expired_goes_on_with_the_same_run() -> None:
+    died = begin()
+    SyncRun.objects.update(lease_expires_at=LONG_AGO)
+
+    run, resumed = resume()
+
+    assert (run.pk, resumed, run.state, run.error) == (died.pk, True, "running", "")
+
+
+def test_heartbeat_keeps_the_lease() -> None:
+    run = begin()
+    SyncRun.objects.update(lease_expires_at=LONG_AGO)
+    with leases.kept_alive(run, every=0.02) as lease:
+        wait_until(lambda: SyncRun.objects.filter(lease_expires_at__gt=Now()).exists())
+        lease.check()
+
+    with pytest.raises(SyncAlreadyRunning):
+        begin()
+
+
+def test_heartbeat_of_a_run_that_was_taken_over_stops_its_process() -> None:
+    run = begin()
+    SyncRun.objects.update(holder="another process")
+    with leases.kept_alive(run, every=0.02) as lease:
+        wait_until(lambda: is_lost(lease))
+
+    assert SyncRun.objects.get().holder == "another process"
+
+
+def test_recorded_run_that_was_ended_by_another_process_stays_as_that_process_left_it() -> None:
+    with pytest.raises(OSError, match="disk"):
+        fail_after_another_process_ended_the_run()
+
+    run = SyncRun.objects.get()
+    assert (run.state, run.error) == ("interrupted", "Stopped.")
+
+
+def fail_after_another_process_ended_the_run() -> None:
+    with records.recorded_run(SyncRun.Kind.LINK):
+        SyncRun.objects.update(state="interrupted", error="Stopped.")
+        raise OSError("disk")
+
+
+def is_lost(lease: leases.Lease) -> bool:
+    try:
+        lease.check()
+    except SyncLost:
+        return True
+    return False
