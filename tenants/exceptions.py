@@ -9,6 +9,7 @@ TenantError
 ├── OrganizationDeleted      the organization id is dead in Clerk
 ├── AlreadyLinked            the tenant, or the organization, is linked to another one
 ├── AbsorbRefused            the row to absorb is more than a mirror; `reasons` says why
+├── AmbiguousMarker          several organizations in Clerk carry the tenant's marker
 ├── NoOwner                  the tenant has no member whom Clerk could make the organization's first
 ├── IdempotencyKeyInUse      the same key is being worked on, or its outcome is not known yet
 └── IdempotencyKeyReused     the same key came with another body
@@ -66,6 +67,10 @@ class AbsorbRefused(TenantError):
     def __init__(self, message: str, *, reasons: Sequence[str]) -> None:
         super().__init__(message)
         self.reasons = tuple(reasons)
+
+
+class AmbiguousMarker(TenantError):
+    """Several organizations in Clerk carry the tenant's marker."""
 
 
 class NoOwner(TenantError):

@@ -1,11 +1,11 @@
-"""Tenants whose migration was cut off, and nobody ran it again."""
+"""Finish tenants whose migration was interrupted and not repeated."""
 
 import logging
 import threading
 from datetime import timedelta
 
 from clerk_integration.wire.pace import paced
-from tenants.backfill.organization import tenant_of, unfinished_attempts
+from tenants.backfill.attempts import tenant_of, unfinished_attempts
 from tenants.backfill.plan import make_plan
 from tenants.backfill.run import carry_out
 from tenants.backfill.step import Outcome
@@ -15,22 +15,22 @@ from tenants.models import Tenant
 
 logger = logging.getLogger(__name__)
 
-TRIED_FOR = timedelta(days=1)
-"""After that a person must look: `migrate_tenants_to_clerk` says what is in the way."""
+MAX_AGE = timedelta(days=1)
+"""An older attempt needs a person; `migrate_tenants_to_clerk` names the obstacle."""
 
 
 def finish_abandoned() -> int:
-    """Bring tenants to an end whose organization is in Clerk and whose members or link are missing.
+    """Finish tenants whose organization was created and whose members or link are missing.
 
-    Only what nobody has touched for a minute. Returns how many tenants there were; writes and calls
-    Clerk as the migration does, and nothing at all when there are none. Raise ClerkError.
+    Only attempts that no process has changed for a minute count. Write and call Clerk as the migration
+    does, and do nothing if there are none. Return how many tenants there were. Raise ClerkError.
     """
     now = writer.clock()
     ids = [
         tenant_of(attempt)
         for attempt in unfinished_attempts()
         if attempt.sent_at < now - timedelta(seconds=UNRESOLVED_SECONDS)
-        and attempt.created_at > now - TRIED_FOR
+        and attempt.created_at > now - MAX_AGE
     ]
     ids = list(Tenant.objects.filter(pk__in=ids).values_list("pk", flat=True))
     if ids:

@@ -1,4 +1,4 @@
-"""The members of a legacy tenant become members of its organization in Clerk."""
+"""Make the members of a legacy tenant members of its organization in Clerk."""
 
 import logging
 from collections import defaultdict
@@ -19,88 +19,86 @@ from tenants.querysets import CLERK_ADMIN_ROLE, LEGACY_ADMIN_ROLES
 logger = logging.getLogger(__name__)
 
 OWNER_ROLES = (*LEGACY_ADMIN_ROLES, CLERK_ADMIN_ROLE)
-"""Roles whose bearer may become an organization's first member, the best first."""
+"""Roles that qualify a member to become the organization's first member, the preferred role first."""
 
 CLERK_ROLES = {"owner": CLERK_ADMIN_ROLE, "admin": CLERK_ADMIN_ROLE, "member": "org:member"}
-"""What the legacy roles are in Clerk; other roles go as they are, spelled as Clerk does."""
+"""Clerk's role for each legacy role; other roles are sent in Clerk's spelling."""
 
 MEMBER_LIMIT_REACHED = "organization_membership_quota_exceeded"
-"""Clerk's code for one member more than `max_allowed_memberships`."""
+"""Clerk's code when a new member would exceed `max_allowed_memberships`."""
 
-ROOM_FOR_GROWTH = 5
-"""Members, and invitations, that an organization with a raised limit may still take."""
+SPARE_SEATS = 5
+"""Members and invitations that an organization may still take after its limit was raised."""
 
-TRIES = 4
-"""How often a member is sent at most: a second membership is refused by Clerk, so nothing can double."""
+MAX_TRIES = 4
+"""How often one membership is sent at most. Clerk refuses a second one, so sending again is safe."""
 
 
 @dataclass
-class Brought:
-    """What became of a tenant's members: memberships that Clerk made, and why others were refused."""
+class MemberResult:
+    """The memberships that Clerk created for a tenant, and a message for each member that Clerk refused."""
 
     memberships: list[ClerkMembership] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
-def owners_of(tenant_ids: Sequence[int]) -> dict[int, list[str]]:
-    """Return who may become a tenant's first member: owners, then admins, the earliest first."""
+def owners_by_tenant(tenant_ids: Sequence[int]) -> dict[int, list[str]]:
+    """Return the users who may become each tenant's first member: owners before admins, then by age."""
     members = Membership.objects.filter(tenant__in=tenant_ids, is_active=True, role__in=OWNER_ROLES)
     rows = members.order_by("created_at").values_list("tenant_id", "role", "clerk_user_id")
-    owners: dict[int, list[tuple[int, str]]] = defaultdict(list)
-    for tenant_id, role, user_id in rows:
-        owners[tenant_id].append((OWNER_ROLES.index(role), user_id))
-    return {
-        tenant_id: [user_id for _, user_id in sorted(ranked, key=lambda entry: entry[0])]
-        for tenant_id, ranked in owners.items()
-    }
+    owners: dict[int, list[str]] = defaultdict(list)
+    for tenant_id, _, user_id in sorted(rows, key=lambda row: OWNER_ROLES.index(row[1])):
+        owners[tenant_id].append(user_id)
+    return dict(owners)
 
 
 def member_limit(members: int, default_limit: int | None) -> int | None:
-    """Return the `max_allowed_memberships` to ask for; None where the instance's default (0: any) will do."""
+    """Return the `max_allowed_memberships` to send; None if the default (0: no limit) is enough."""
     if default_limit == 0 or members <= (default_limit or 0):
         return None
-    return members + ROOM_FOR_GROWTH
+    return members + SPARE_SEATS
 
 
-def bring_members(tenant_id: int, organization: ClerkOrganization, *, owner: str) -> Brought:
-    """Make the tenant's other active members members of the organization in Clerk.
+def create_members(tenant_id: int, organization: ClerkOrganization, *, owner: str) -> MemberResult:
+    """Create a membership in Clerk for each of the tenant's other active members.
 
-    One POST each; who is a member already stays as they are. A member whom Clerk refuses, because it
-    does not know the user or the role, is reported and the rest go on. Writes nothing here. Raise
-    ClerkUnavailable and ClerkMisconfigured; calling again does no harm.
+    Send one POST for each; existing memberships stay unchanged. A member that Clerk refuses (unknown
+    user or role) is reported, and the others are still created. Write nothing to the database. Can be
+    repeated. Raise ClerkUnavailable and ClerkMisconfigured.
     """
     local = Membership.objects.filter(tenant=tenant_id, is_active=True, clerk_membership_id=None)
     members = list(local.exclude(clerk_user_id=owner).order_by("id").values_list("clerk_user_id", "role"))
-    brought = Brought()
+    result = MemberResult()
     for user_id, role in members:
         try:
-            membership = _bring(organization.id, user_id, clerk_role(role), room_for=len(members) + 1)
+            membership = _create(organization.id, user_id, clerk_role(role), seats=len(members) + 1)
         except (ClerkNotFound, ClerkRejected, InvalidClerkId) as error:
-            brought.problems.append(f"{user_id}: {error}")
+            result.problems.append(f"{user_id}: {error}")
         else:
-            brought.memberships += [] if membership is None else [membership]
-    return brought
+            result.memberships += [] if membership is None else [membership]
+    return result
 
 
 def clerk_role(role: str) -> str:
-    """Return a local role as Clerk spells it."""
+    """Return a local role in Clerk's spelling."""
     return CLERK_ROLES.get(role) or normalise_role(role)
 
 
-def _bring(org_id: str, user_id: str, role: str, *, room_for: int) -> ClerkMembership | None:
+def _create(org_id: str, user_id: str, role: str, *, seats: int) -> ClerkMembership | None:
+    """Create a membership; raise the organization's member limit first if Clerk says that it is reached."""
     try:
         return _send(org_id, user_id, role)
     except ClerkRejected as refusal:
         if refusal.code != MEMBER_LIMIT_REACHED:
             raise
-    raise_clerk_member_limit(org_id, room_for + ROOM_FOR_GROWTH)
+    raise_clerk_member_limit(org_id, seats + SPARE_SEATS)
     return _send(org_id, user_id, role)
 
 
 def _send(org_id: str, user_id: str, role: str) -> ClerkMembership | None:
-    for _ in range(TRIES - 1):
+    for _ in range(MAX_TRIES - 1):
         try:
             return create_clerk_membership(org_id, user_id, role)
         except ClerkUnavailable as failure:
-            logger.info("Sending %s to %s again: %s", user_id, org_id, failure)
+            logger.info("Retrying to add %s to %s: %s", user_id, org_id, failure)
     return create_clerk_membership(org_id, user_id, role)

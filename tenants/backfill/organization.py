@@ -1,42 +1,40 @@
-"""One organization in Clerk for a legacy tenant, and never two.
+"""Get or create the one organization of a legacy tenant in Clerk.
 
-A tenant has a single attempt on record, kept single by the database and committed before the POST.
-The organization carries the attempt's marker, the tenant and this database in its private metadata,
-so that one whose reply was lost is found and adopted instead of created again.
+A tenant has a single creation attempt. The database keeps it unique, and it is committed before the
+POST. The organization carries the attempt's marker, the tenant and this database in its private
+metadata. One whose reply was lost is found by that marker and adopted, not created again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db.models import Q
-
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
 from clerk_integration.entities import ClerkOrganization
-from clerk_integration.exceptions import ClerkRejected
+from clerk_integration.exceptions import ClerkNotFound, ClerkRejected
 from clerk_integration.organizations import create_clerk_org, get_clerk_org
 from clerk_integration.wire.deadlines import default_deadline
 from clerk_integration.wire.pace import await_turn
+from tenants.backfill.attempts import CALLER, attempt_for, created_by, key_for
+from tenants.backfill.snapshot import ClerkSnapshot
 from tenants.creation import attempts, search
 from tenants.creation.installation import installation_id
+from tenants.exceptions import AmbiguousMarker, IdempotencyKeyInUse
+from tenants.mirror import writer
 from tenants.models import CreationAttempt, Tombstone
 
-CALLER = "backfill"
-"""Stands for the caller in our attempts; no Clerk user has this id, so no request can meet our keys."""
-
 SLUGS_DISABLED = "organization_slugs_disabled"
-"""Clerk's code for a slug sent to an instance that has none, the default for new instances."""
-
+"""Clerk's code for a slug sent to an instance that has slugs disabled, the default for new instances."""
 
 State = CreationAttempt.State
 
-Search = Callable[[CreationAttempt], ClerkOrganization | None]
-"""Looks for what an attempt of unknown outcome has created; None when there is certainly nothing."""
+FindSnapshot = Callable[[CreationAttempt], ClerkSnapshot]
+"""Returns a snapshot of Clerk that began after everything that the attempt created was visible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The organization that a tenant is to get; `owner` becomes its first member."""
+    """The organization to create for a tenant; `owner` becomes its first member."""
 
     tenant_id: int
     name: str
@@ -45,123 +43,126 @@ class Draft:
     max_allowed_memberships: int | None = None
 
 
-def attempt_for(tenant_id: int) -> CreationAttempt | None:
-    """Return the tenant's attempt, if there was one."""
-    return CreationAttempt.objects.filter(clerk_user_id=CALLER, idempotency_key=_key(tenant_id)).first()
+def get_or_create(
+    draft: Draft,
+    attempt: CreationAttempt | None,
+    clerk_org_id: str | None,
+    find_snapshot: FindSnapshot,
+) -> tuple[ClerkOrganization, bool]:
+    """Return the tenant's organization, and whether this call created it.
 
-
-def attempts_for(tenant_ids: list[int]) -> dict[int, CreationAttempt]:
-    """Return the attempts of the tenants that had one."""
-    found = CreationAttempt.objects.filter(
-        clerk_user_id=CALLER, idempotency_key__in=map(_key, tenant_ids)
-    ).in_bulk(field_name="marker")
-    return {tenant_of(attempt): attempt for attempt in found.values()}
-
-
-def is_unfinished(attempt: CreationAttempt) -> bool:
-    """Whether the organization, its members or the link may still be to come, whoever settled the attempt."""
-    return attempt.state != State.FAILED and not (attempt.answer or {}).get(attempts.BACKFILLED)
-
-
-def unfinished_attempts() -> list[CreationAttempt]:
-    """Return the attempts of which `is_unfinished` is true."""
-    mine = CreationAttempt.objects.filter(clerk_user_id=CALLER).exclude(state=State.FAILED)
-    return list(mine.filter(Q(answer__isnull=True) | ~Q(answer__has_key=attempts.BACKFILLED)))
-
-
-def tenant_of(attempt: CreationAttempt) -> int:
-    """Return the id of the tenant that the attempt is for."""
-    return int(str(attempt.idempotency_key).partition(":")[2])
-
-
-def create_or_find(draft: Draft, search: Search) -> tuple[ClerkOrganization, bool]:
-    """Return the tenant's organization, and whether it was created by this call.
-
-    Writes the attempt. Calls Clerk: one POST, or what it takes to find what an earlier call has
-    created. Raise IdempotencyKeyInUse when somebody else is at it or its outcome is not known yet,
-    and ClerkError; the next call goes on from there.
+    `clerk_org_id` is the organization that the caller found by its marker, if any. `find_snapshot`
+    is called only if the outcome of an earlier call is unknown. Write the attempt. Call Clerk: one POST,
+    or one GET for an organization that exists. Raise IdempotencyKeyInUse if another process is working
+    on the tenant or if the outcome cannot be known yet, ClerkNotFound if the organization was deleted,
+    and ClerkError. Calling again resumes.
     """
-    attempt = attempt_for(draft.tenant_id)
-    if attempt is not None:
-        organization = _created_before(attempt, search)
-        if organization is not None:
-            return _adopted(attempt, organization), False
-    # The time of the attempt and the POST belong together: no waiting in between.
+    recorded = created_by(attempt)
+    found = recorded if recorded and not deleted_among([recorded]) else clerk_org_id
+    if found is None and attempt is not None and attempt.state in (State.SENT, State.UNKNOWN):
+        found = _search(draft.tenant_id, attempt, find_snapshot)
+    if found is not None:
+        return _adopt(draft.tenant_id, attempt, found), False
+    return _create(draft, attempt), True
+
+
+def find_by_marker(
+    tenant_id: int,
+    attempt: CreationAttempt | None,
+    snapshot: ClerkSnapshot,
+    deleted: Collection[str] | None = None,
+) -> ClerkOrganization | None:
+    """Return the organization that carries the tenant's marker or its attempt's; None if there is none.
+
+    An organization that is recorded as deleted is left out; `deleted` holds such ids if the caller has
+    read them. Raise AmbiguousMarker if there are several.
+    """
+    found = snapshot.with_marker(tenant_id, attempt)
+    if deleted is None:
+        deleted = deleted_among([organization.id for organization in found])
+    living = [organization for organization in found if organization.id not in deleted]
+    if len(living) > 1:
+        ids = ", ".join(organization.id for organization in living)
+        raise AmbiguousMarker(
+            f"{ids} carry this tenant's marker. Delete all but one of them in Clerk, then try again."
+        )
+    return living[0] if living else None
+
+
+def refuse_in_flight(attempt: CreationAttempt) -> None:
+    """Raise IdempotencyKeyInUse while another process may still be working on the attempt."""
+    age = (writer.clock() - attempt.sent_at).total_seconds()
+    if age < search.IN_FLIGHT_SECONDS:
+        raise search.in_progress(retry_after=search.IN_FLIGHT_SECONDS - age)
+
+
+def deleted_among(clerk_org_ids: Collection[str]) -> set[str]:
+    """Return those of the ids that are recorded as deleted in Clerk."""
+    deleted = Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id__in=clerk_org_ids)
+    return set(deleted.values_list("clerk_id", flat=True))
+
+
+def _search(tenant_id: int, attempt: CreationAttempt, find_snapshot: FindSnapshot) -> str | None:
+    """Return the organization that an attempt of unknown outcome created; None if it created none."""
+    if attempt.state == State.SENT:
+        refuse_in_flight(attempt)
+    wait = search.UNRESOLVED_SECONDS - (writer.clock() - attempt.sent_at).total_seconds()
+    snapshot = find_snapshot(attempt) if wait <= 0 else None
+    found = None if snapshot is None else find_by_marker(tenant_id, attempt, snapshot)
+    if found is not None:
+        return found.id
+    if snapshot is None or not snapshot.complete:
+        raise IdempotencyKeyInUse(
+            "An earlier run sent this tenant's organization and got no answer, and it is not known yet"
+            " whether Clerk created it. Nothing was sent again; try again in a minute.",
+            retry_after=max(0.0, wait),
+        )
+    return None
+
+
+def _adopt(tenant_id: int, attempt: CreationAttempt | None, clerk_org_id: str) -> ClerkOrganization:
+    """Fetch an organization that exists, and record it in the attempt.
+
+    After a restore from a backup, the database may have no attempt, or one that had created nothing.
+    """
+    try:
+        with default_deadline(JOB_TIMEOUT_SECONDS):
+            organization = get_clerk_org(clerk_org_id)
+    except ClerkNotFound as missing:
+        raise ClerkNotFound(
+            f"Clerk does not know {clerk_org_id}, which was created for this tenant: it was deleted, or"
+            " CLERK_SECRET_KEY is the key of another instance. Nothing was created again. Run"
+            f" `sync_from_clerk --organization {clerk_org_id}` to record the deletion, then try again."
+        ) from missing
+    return _settle(_claim(tenant_id, attempt), organization)
+
+
+def _create(draft: Draft, attempt: CreationAttempt | None) -> ClerkOrganization:
+    # The turn comes first: nothing may delay the POST once the attempt has its timestamp.
     await_turn()
     with default_deadline(JOB_TIMEOUT_SECONDS):
-        return _send(_begun(draft, attempt), draft, search)
+        claimed = _claim(draft.tenant_id, attempt)
+        try:
+            organization = attempts.send(claimed, lambda marker: _post(draft, marker))
+        except ClerkRejected as refusal:
+            if draft.slug is None or refusal.code != SLUGS_DISABLED:
+                raise
+            return _create(replace(draft, slug=None), attempt_for(draft.tenant_id))
+        return _settle(claimed, organization)
 
 
-def adopt(tenant_id: int, attempt: CreationAttempt | None, clerk_org_id: str) -> ClerkOrganization:
-    """Fetch an organization that was created for the tenant, and record it, whatever is on record.
-
-    `attempt` is the tenant's as it was read. The database may know less than Clerk: after a restore
-    it has no attempt, or one that had created nothing yet. Writes the attempt. Raise ClerkNotFound
-    when the organization is gone, IdempotencyKeyInUse when somebody else is at it, and ClerkError.
-    """
-    with default_deadline(JOB_TIMEOUT_SECONDS):
-        organization = get_clerk_org(clerk_org_id)
-    if attempt is not None:
-        return _adopted(attempt, organization)
-    begun = _begin(tenant_id)
-    if begun is None:
-        raise search.in_progress(retry_after=search.IN_FLIGHT_SECONDS)
-    return _settle(begun, organization)
-
-
-def created_by(attempt: CreationAttempt | None) -> str | None:
-    """Return the id of what an attempt has created, as far as it is on record and not dead."""
-    if attempt is None or attempt.state != State.SUCCEEDED:
-        return None
-    clerk_org_id = str((attempt.answer or {})["clerk_org_id"])
-    return None if is_dead(clerk_org_id) else clerk_org_id
-
-
-def is_dead(clerk_org_id: str) -> bool:
-    """Whether it is on record that the organization was deleted in Clerk."""
-    return Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id=clerk_org_id).exists()
-
-
-def _created_before(attempt: CreationAttempt, search: Search) -> ClerkOrganization | None:
-    """What an earlier call has created; None when it is certain that there is nothing."""
-    if attempt.state == State.FAILED:
-        return None
-    if attempt.state == State.SUCCEEDED:
-        clerk_org_id = created_by(attempt)
-        return None if clerk_org_id is None else get_clerk_org(clerk_org_id)
-    return search(attempt)
-
-
-def _adopted(attempt: CreationAttempt, organization: ClerkOrganization) -> ClerkOrganization:
-    if not attempts.resume_creation(attempt):
-        raise search.in_progress(retry_after=search.IN_FLIGHT_SECONDS)
-    return _settle(attempt, organization)
-
-
-def _begun(draft: Draft, earlier: CreationAttempt | None) -> CreationAttempt:
-    """The attempt as it must be on record before the POST; nobody else has it at the same time."""
-    if earlier is None:
-        attempt = _begin(draft.tenant_id)
-    else:
-        attempt = earlier if attempts.resume_creation(earlier) else None
+def _claim(tenant_id: int, attempt: CreationAttempt | None) -> CreationAttempt:
+    """Mark the attempt as sent by this process, or begin one; raise IdempotencyKeyInUse if it changed."""
+    if attempt is None:
+        # No body hash: the tenant may be renamed, and its organization is wanted all the same.
+        attempt = attempts.begin_creation(
+            clerk_user_id=CALLER, body_hash="", idempotency_key=key_for(tenant_id)
+        )
+    elif not attempts.resume_creation(attempt):
+        attempt = None
     if attempt is None:
         raise search.in_progress(retry_after=search.IN_FLIGHT_SECONDS)
     return attempt
-
-
-def _begin(tenant_id: int) -> CreationAttempt | None:
-    # No body hash: what is wanted is this tenant's organization, also after the tenant was renamed.
-    return attempts.begin_creation(clerk_user_id=CALLER, body_hash="", idempotency_key=_key(tenant_id))
-
-
-def _send(attempt: CreationAttempt, draft: Draft, search: Search) -> tuple[ClerkOrganization, bool]:
-    try:
-        organization = attempts.send(attempt, lambda marker: _post(draft, marker))
-    except ClerkRejected as refusal:
-        if draft.slug is None or refusal.code != SLUGS_DISABLED:
-            raise
-        return create_or_find(replace(draft, slug=None), search)
-    return _settle(attempt, organization), True
 
 
 def _post(draft: Draft, marker: Mapping[str, Any]) -> ClerkOrganization:

@@ -7,18 +7,14 @@ from typing import Any
 
 from procrastinate.types import JSONDict
 
-from clerk_integration.wire.pace import paced
-from tenants.backfill.census import Census
-from tenants.backfill.organization import Draft, attempts_for
+from tenants.backfill.organization import Draft
 from tenants.backfill.plan import Action, Plan, PlanRow
 from tenants.backfill.record import MigrationRecord, SliceRecord, conclude
-from tenants.backfill.run import Report, carry_out, census_of
+from tenants.backfill.run import Report, carry_out
+from tenants.backfill.snapshot import SharedSnapshot
 from tenants.backfill.step import migrate
-from tenants.mirror import writer
-from tenants.models import CreationAttempt, SyncRun
+from tenants.models import SyncRun
 from tenants.runs import slices
-
-State = CreationAttempt.State
 
 SLICE = 25
 """Tenants in one job: some seconds of work at Clerk's limit for live keys, ten times that for test keys."""
@@ -42,7 +38,7 @@ def enqueue(plan: Plan, *, report: Report) -> SyncRun:
     with MigrationRecord.begin(len(plan.rows)) as record:
         for row in plan.rows:
             if row.draft is None:
-                outcome = migrate(row, plan.census)
+                outcome = migrate(row, SharedSnapshot([]))
                 record.add(outcome)
                 report(outcome)
         record.save()
@@ -62,12 +58,9 @@ def migrate_slice(run_id: int, number: int, rows: Sequence[Mapping[str, Any]]) -
     ClerkError and ClerkIsDown.
     """
     record = SliceRecord(SyncRun.objects.get(pk=run_id), PART, number)
-    work = [_unpacked(row) for row in rows]
-    with paced():
-        census = _census_if_needed(work)
     try:
         carry_out(
-            Plan(work, census),
+            Plan([_unpacked(row) for row in rows]),
             concurrency=CONCURRENCY,
             stopping=threading.Event(),
             report=record.add,
@@ -77,14 +70,6 @@ def migrate_slice(run_id: int, number: int, rows: Sequence[Mapping[str, Any]]) -
         record.save()
     if slices.close(run_id, PART, number):
         conclude(run_id)
-
-
-def _census_if_needed(rows: Sequence[PlanRow]) -> Census:
-    """Clerk is searched only when there is an attempt of unknown outcome."""
-    attempts = attempts_for([row.tenant_id for row in rows]).values()
-    if any(attempt.state in (State.SENT, State.UNKNOWN) for attempt in attempts):
-        return census_of(rows)
-    return Census(began_at=writer.clock())
 
 
 def _packed(row: PlanRow) -> dict[str, Any]:

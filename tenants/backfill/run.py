@@ -1,4 +1,4 @@
-"""A plan is carried out: several tenants at a time, each committed for itself, none twice."""
+"""Carry out a plan: several tenants at a time, each committed separately, none twice."""
 
 import queue
 import threading
@@ -9,16 +9,15 @@ from dataclasses import replace
 from django.db import connection
 
 from clerk_integration.wire.pace import paced
-from tenants.backfill.census import Census, take_census
-from tenants.backfill.organization import attempts_for
 from tenants.backfill.plan import Plan, PlanRow
+from tenants.backfill.snapshot import SharedSnapshot
 from tenants.backfill.step import Outcome, Result, migrate
 
 MAX_ROUNDS = 3
-"""How often tenants are looked at whose earlier attempt is not settled: now, and when its minute is over."""
+"""How often a tenant is tried whose outcome is not known yet: at once, and when it can be known."""
 
 MAX_FAILURES_IN_A_ROW = 20
-"""So many tenants that Clerk could not serve, one after the other, end a run: it is down."""
+"""A run stops after this many tenants in a row that Clerk could not serve."""
 
 STOP_POLL_SECONDS = 0.5
 
@@ -27,21 +26,21 @@ Note = Callable[[str], None]
 
 
 class ClerkIsDown(Exception):
-    """Clerk failed so often in a row that the run was given up; what is done is kept."""
+    """Clerk failed for so many tenants in a row that the run stopped; what is done is kept."""
 
 
 def carry_out(plan: Plan, *, concurrency: int, stopping: threading.Event, report: Report, note: Note) -> None:
-    """Migrate the plan's tenants in `concurrency` threads; `report` gets each outcome, in this thread.
+    """Migrate the plan's tenants in `concurrency` threads; call `report` with each outcome, in this thread.
 
-    Calls Clerk at the shared pace. When `stopping` is set, finishes what is in flight and returns.
-    Tenants that an earlier run left in the dark are looked at again when it is certain what Clerk
-    made of them, a minute later at the most. Raise ClerkMisconfigured and ClerkIsDown, when what was
-    in flight is finished.
+    Call Clerk at the shared pace. When `stopping` is set, finish what is in flight and return. A tenant
+    whose earlier outcome is unknown is tried again when it can be known, after a minute at most. Raise
+    ClerkMisconfigured and ClerkIsDown when what was in flight is finished.
     """
-    rows, census = plan.rows, plan.census
+    rows = plan.rows
+    snapshot = SharedSnapshot({row.tenant_id for row in rows})
     for remaining_rounds in reversed(range(MAX_ROUNDS)):
         waiting = []
-        for row, outcome in _Crew(rows, census, concurrency, stopping).outcomes():
+        for row, outcome in _WorkerPool(rows, snapshot, concurrency, stopping).outcomes():
             if outcome.result is Result.WAITING and remaining_rounds and not stopping.is_set():
                 waiting.append((row, outcome))
             else:
@@ -54,38 +53,28 @@ def carry_out(plan: Plan, *, concurrency: int, stopping: threading.Event, report
             for _, outcome in waiting:
                 report(_final(outcome))
             return
-        with paced():
-            census = census_of(rows)
-
-
-def census_of(rows: Sequence[PlanRow]) -> Census:
-    """List Clerk's organizations for the attempts of these rows. To be called in `paced()`."""
-    ids = [row.tenant_id for row in rows]
-    return take_census(
-        markers={attempt.marker for attempt in attempts_for(ids).values()}, tenant_ids=frozenset(ids)
-    )
 
 
 def _wait(seconds: float, tenants: int, stopping: threading.Event, note: Note) -> None:
-    note(f"{tenants} tenants of an earlier run: {seconds:.0f} s until it is certain what Clerk made of them")
+    note(f"Waiting {seconds:.0f} s to know what Clerk created for {tenants} tenants in an earlier run.")
     deadline = time.monotonic() + seconds
     while not stopping.is_set() and time.monotonic() < deadline:
         stopping.wait(min(STOP_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
 
 
 def _final(outcome: Outcome) -> Outcome:
-    """What waits when the run ends has failed, for this time."""
+    """Return WAITING as FAILED: the run ends before the outcome is known."""
     return replace(outcome, result=Result.FAILED) if outcome.result is Result.WAITING else outcome
 
 
-class _Crew:
+class _WorkerPool:
     """Threads that take rows one after the other, each with a database connection of its own."""
 
     def __init__(
-        self, rows: Sequence[PlanRow], census: Census, concurrency: int, stopping: threading.Event
+        self, rows: Sequence[PlanRow], snapshot: SharedSnapshot, concurrency: int, stopping: threading.Event
     ) -> None:
         self._rows: Iterator[PlanRow] = iter(rows)
-        self._census = census
+        self._snapshot = snapshot
         self._stopping = stopping
         self._given_up = threading.Event()
         self._lock = threading.Lock()
@@ -96,7 +85,7 @@ class _Crew:
         ]
 
     def outcomes(self) -> Iterator[tuple[PlanRow, Outcome]]:
-        """Start the threads and yield what they bring; raise what ended them when all have stopped."""
+        """Start the threads and yield their outcomes; when all have stopped, raise what ended them."""
         for thread in self._threads:
             thread.start()
         failure: BaseException | None = None
@@ -141,7 +130,7 @@ class _Crew:
 
     def _attempt(self, row: PlanRow) -> Outcome | BaseException:
         try:
-            return migrate(row, self._census)
+            return migrate(row, self._snapshot)
         except BaseException as failure:
             return failure
 

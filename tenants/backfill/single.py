@@ -1,4 +1,4 @@
-"""Staff gives one legacy tenant its organization, within the time of a web request."""
+"""Create the organization of one legacy tenant, within the time of a web request."""
 
 import logging
 from collections.abc import Sequence
@@ -7,11 +7,13 @@ from typing import Any
 from clerk_integration.conf import clerk_settings
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from clerk_integration.exceptions import ClerkError
-from clerk_integration.organizations import iter_clerk_memberships, iter_clerk_orgs
+from clerk_integration.organizations import iter_clerk_memberships
 from clerk_integration.wire.deadlines import clerk_deadline
-from tenants.backfill.members import owners_of
-from tenants.backfill.organization import Draft, attempt_for, create_or_find
-from tenants.creation import attempts, search
+from tenants.backfill.attempts import attempt_for
+from tenants.backfill.members import owners_by_tenant
+from tenants.backfill.organization import Draft, find_by_marker, get_or_create, refuse_in_flight
+from tenants.backfill.snapshot import take_snapshot
+from tenants.creation import attempts
 from tenants.exceptions import AlreadyLinked, NoOwner
 from tenants.lifecycle import link
 from tenants.mirror import writer
@@ -21,50 +23,55 @@ logger = logging.getLogger(__name__)
 
 
 def create_organization_for(tenant: Tenant, *, acting_user: Any) -> Tenant:
-    """Create a legacy tenant's organization in Clerk and link it; a second call never makes a second one.
+    """Create a legacy tenant's organization in Clerk and link it; calling again never creates a second one.
 
-    The tenant's owner becomes the first member, in Clerk's creator role; name and slug are sent as
-    they are, and the slug is left out where the instance has slugs disabled: the tenant then has
-    whatever slug Clerk says. Writes the attempt, then the tenant and its members, and absorbs the
-    bare row that a sync has made of the organization meanwhile; other local members are left alone.
-    Calls Clerk: one POST and one listing of members, and a listing of organizations first when the
-    outcome of an earlier call is not known. `acting_user` is who decided so, for the log.
+    The tenant's owner becomes the first member, in Clerk's creator role. Name and slug are sent
+    unchanged; if the instance has slugs disabled, the tenant gets the slug that Clerk returns. Write
+    the attempt, then the tenant and its members, and absorb the mirror-only tenant that a sync made of
+    the organization; other local members stay unchanged. Call Clerk: one listing of all
+    organizations, which may show one that carries the tenant's marker, one POST, and one listing of
+    members. `acting_user` is logged.
 
-    Raise AlreadyLinked, NoOwner, IdempotencyKeyInUse (somebody else is at it, or it cannot be told
-    yet what an earlier call came to), AbsorbRefused or ClerkError; what was created in Clerk is
-    then linked by the next call.
+    Raise AlreadyLinked, NoOwner, IdempotencyKeyInUse (another process is working on the tenant, or the
+    outcome of an earlier call cannot be known yet), AmbiguousMarker, AbsorbRefused or ClerkError. The
+    next call links an organization that was created.
     """
     tenant.refresh_from_db()
     if tenant.clerk_org_id is not None:
-        raise AlreadyLinked(f"This tenant is linked to {tenant.clerk_org_id} already.")
+        raise AlreadyLinked(f"This tenant is already linked to {tenant.clerk_org_id}.")
     draft = Draft(tenant.pk, tenant.name, _owner_of(tenant), tenant.slug or None)
+    attempt = attempt_for(tenant.pk)
+    if attempt is not None and attempt.state == CreationAttempt.State.SENT:
+        refuse_in_flight(attempt)
     with clerk_deadline(clerk_settings.timeout_seconds):
-        organization, _ = create_or_find(draft, _search)
+        # A database restored from a backup may lack an attempt that created an organization.
+        snapshot = take_snapshot([tenant.pk])
+        found = find_by_marker(tenant.pk, attempt, snapshot)
+        organization, _ = get_or_create(
+            draft, attempt, None if found is None else found.id, lambda _: snapshot
+        )
         linked = _link(tenant, organization)
     attempt = attempt_for(tenant.pk)
     if attempt is not None:
         attempts.close_backfill(attempt, organization)
-    logger.info("tenant %s got %s in Clerk by %s", tenant.pk, organization.id, acting_user or "the system")
+    logger.info(
+        "Created %s in Clerk for tenant %s by %s", organization.id, tenant.pk, acting_user or "the system"
+    )
     return linked
 
 
-def _search(attempt: CreationAttempt) -> ClerkOrganization | None:
-    # All of Clerk is searched: the owner may have left, the name have changed.
-    return search.search(attempt, iter_clerk_orgs(order_by="-created_at"))
-
-
 def _owner_of(tenant: Tenant) -> str:
-    owners = owners_of([tenant.pk]).get(tenant.pk)
+    owners = owners_by_tenant([tenant.pk]).get(tenant.pk)
     if not owners:
         raise NoOwner(
-            "No member is its owner or admin, and Clerk needs one as the first member."
-            " Create the organization in Clerk and link it to this tenant."
+            "No member of this tenant is its owner or admin, and Clerk needs one as the first member."
+            " Create the organization in Clerk and link this tenant to it."
         )
     return owners[0]
 
 
 def _link(tenant: Tenant, organization: ClerkOrganization) -> Tenant:
-    """Link what was just created, from Clerk's own answer: a fetch may not see it yet."""
+    """Link the organization from Clerk's own answer; a fetch may not return it yet."""
     listed_at = writer.clock()
     memberships, complete = _members_of(organization)
     return link.link(tenant, organization, memberships, listed_at=listed_at, complete=complete)
@@ -73,7 +80,7 @@ def _link(tenant: Tenant, organization: ClerkOrganization) -> Tenant:
 def _members_of(organization: ClerkOrganization) -> tuple[Sequence[ClerkMembership], bool]:
     try:
         memberships = iter_clerk_memberships(organization.id).to_list()
-    except ClerkError:
-        logger.warning("members of %s not read back; a sync will", organization.id, exc_info=True)
+    except ClerkError as error:
+        logger.warning("Members of %s not read back; the next sync reads them: %s", organization.id, error)
         return [], False
     return memberships, memberships.complete

@@ -1,7 +1,7 @@
-"""One tenant of a migration: its organization, its members, its link. Can be cut off and repeated."""
+"""Migrate one tenant: its organization, its members, its link. Can be interrupted and repeated."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -10,27 +10,18 @@ from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from clerk_integration.exceptions import (
     ClerkError,
     ClerkMisconfigured,
-    ClerkNotFound,
     ClerkRateLimited,
     ClerkRejected,
     ClerkUnavailable,
 )
 from clerk_integration.organizations import iter_clerk_memberships
 from clerk_integration.wire.deadlines import clerk_deadline
-from tenants.backfill.census import Census
-from tenants.backfill.members import Brought, bring_members
-from tenants.backfill.organization import (
-    Draft,
-    adopt,
-    attempt_for,
-    create_or_find,
-    created_by,
-    is_dead,
-    is_unfinished,
-)
+from tenants.backfill.attempts import attempt_for, is_unfinished
+from tenants.backfill.members import MemberResult, create_members
+from tenants.backfill.organization import Draft, FindSnapshot, get_or_create, refuse_in_flight
 from tenants.backfill.plan import Action, PlanRow
 from tenants.creation import attempts, search
-from tenants.exceptions import IdempotencyKeyInUse, OrganizationDeleted, TenantError
+from tenants.exceptions import IdempotencyKeyInUse, TenantError
 from tenants.lifecycle import link
 from tenants.mirror import writer
 from tenants.models import CreationAttempt, Tenant
@@ -38,11 +29,11 @@ from tenants.models import CreationAttempt, Tenant
 logger = logging.getLogger(__name__)
 
 RATE_LIMIT_TRIES = 5
-"""How often a POST that Clerk answered with 429, and did not carry out, is sent at most."""
+"""How often a POST is sent at most that Clerk answers with 429 and therefore does not carry out."""
 
 
 class Result(StrEnum):
-    """What became of a tenant."""
+    """The result of migrating one tenant."""
 
     CREATED = "created"
     ADOPTED = "adopted"
@@ -50,12 +41,12 @@ class Result(StrEnum):
     CONFLICT = "conflict"
     FAILED = "failed"
     WAITING = "waiting"
-    """It is not certain yet what an earlier attempt came to, or somebody else is at it."""
+    """The outcome of an earlier attempt is not known yet, or another process is working on the tenant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a tenant; `member_problems` are those of members whom Clerk refused."""
+    """The result for one tenant; `member_problems` has a message for each member that Clerk refused."""
 
     tenant_id: int
     result: Result
@@ -67,28 +58,28 @@ class Outcome:
 
     @property
     def message(self) -> str:
-        """What went wrong with the tenant and its members; empty when nothing did."""
+        """Return what went wrong with the tenant and its members; empty if nothing did."""
         return "; ".join(part for part in (self.error, *self.member_problems) if part)
 
     @property
     def failed(self) -> bool:
-        """Whether somebody must look at it."""
+        """Return whether a person must look at the tenant."""
         return self.result in (Result.FAILED, Result.CONFLICT) or bool(self.member_problems)
 
 
-def migrate(row: PlanRow, census: Census) -> Outcome:
-    """Carry out a row of the plan.
+def migrate(row: PlanRow, find_snapshot: FindSnapshot) -> Outcome:
+    """Carry out one row of the plan.
 
-    Writes the tenant's attempt, then tenant and members in one transaction. Calls Clerk: a POST for
-    the organization unless it is there, a POST for each further member, a listing of the members.
-    Raise ClerkMisconfigured, after which nothing else will work either; everything else that can go
-    wrong with the tenant is its outcome.
+    Write the tenant's attempt, then tenant and members in one transaction. Call Clerk: a POST for the
+    organization unless it exists, a POST for each further member, a listing of the members;
+    `find_snapshot` is called if the outcome of an earlier POST is unknown. Raise ClerkMisconfigured,
+    which every other tenant would meet too; any other failure is the tenant's outcome.
     """
     if row.draft is None:
         conflict = row.action is Action.CONFLICT
         return Outcome(row.tenant_id, Result.CONFLICT if conflict else Result.SKIPPED, error=row.reason)
     try:
-        return _migrate(row, row.draft, census)
+        return _migrate(row, row.draft, find_snapshot)
     except IdempotencyKeyInUse as wait:
         return Outcome(row.tenant_id, Result.WAITING, error=str(wait), retry_after=wait.retry_after)
     except ClerkMisconfigured:
@@ -101,79 +92,42 @@ def migrate(row: PlanRow, census: Census) -> Outcome:
         return Outcome(row.tenant_id, Result.FAILED, error=str(failure))
 
 
-def _migrate(row: PlanRow, draft: Draft, census: Census) -> Outcome:
+def _migrate(row: PlanRow, draft: Draft, find_snapshot: FindSnapshot) -> Outcome:
     tenant = Tenant.objects.filter(pk=row.tenant_id).first()
     if tenant is None:
-        return Outcome(row.tenant_id, Result.SKIPPED, error="deleted meanwhile")
+        return Outcome(row.tenant_id, Result.SKIPPED, error="the tenant was deleted since the run began")
     attempt = attempt_for(tenant.pk)
     if tenant.clerk_org_id is not None and not (attempt and is_unfinished(attempt)):
-        return Outcome(tenant.pk, Result.SKIPPED, tenant.clerk_org_id, "linked meanwhile")
-    if attempt is not None:
-        _refuse_busy(attempt)
-    organization, created = _patiently(tenant.pk, lambda: _adopt_or_create(row, draft, attempt, census))
-    brought = bring_members(tenant.pk, organization, owner=draft.owner)
-    _link(tenant, organization, brought)
-    result = Result.CREATED if created else Result.ADOPTED
-    return Outcome(tenant.pk, result, organization.id, member_problems=tuple(brought.problems))
-
-
-def _refuse_busy(attempt: CreationAttempt) -> None:
-    """Raise IdempotencyKeyInUse while another run may be bringing the tenant's members."""
-    if not is_unfinished(attempt) or attempt.state == CreationAttempt.State.UNKNOWN:
-        return
-    age = (writer.clock() - attempt.sent_at).total_seconds()
-    if age < search.IN_FLIGHT_SECONDS:
-        raise search.in_progress(retry_after=search.IN_FLIGHT_SECONDS - age)
-
-
-def _adopt_or_create(
-    row: PlanRow, draft: Draft, attempt: CreationAttempt | None, census: Census
-) -> tuple[ClerkOrganization, bool]:
-    """Adopt what was created for the tenant, by any sign of it; a row that is to adopt sends no POST."""
-    clerk_org_id = created_by(attempt) or _marked(row, attempt, census)
-    if clerk_org_id is not None:
-        return _adopt(row.tenant_id, attempt, clerk_org_id), False
-    if row.action is Action.ADOPT:
-        raise OrganizationDeleted(
-            "Its organization was deleted in Clerk meanwhile; run this again to create another one."
+        return Outcome(
+            tenant.pk, Result.SKIPPED, tenant.clerk_org_id, "the tenant was linked since the run began"
         )
-    return create_or_find(draft, census.search)
+    if attempt is not None and is_unfinished(attempt) and attempt.state != CreationAttempt.State.UNKNOWN:
+        # Another run may be creating the tenant's members.
+        refuse_in_flight(attempt)
+    organization, created = _retry_rate_limited(draft, row.organization_id, find_snapshot)
+    members = create_members(tenant.pk, organization, owner=draft.owner)
+    _link(tenant, organization, members)
+    result = Result.CREATED if created else Result.ADOPTED
+    return Outcome(tenant.pk, result, organization.id, member_problems=tuple(members.problems))
 
 
-def _marked(row: PlanRow, attempt: CreationAttempt | None, census: Census) -> str | None:
-    """The organization with the tenant's marker, as the plan has it or a later listing."""
-    if row.organization_id is not None:
-        return row.organization_id
-    found = (organization.id for organization in census.marked(row.tenant_id, attempt))
-    return next((clerk_org_id for clerk_org_id in found if not is_dead(clerk_org_id)), None)
-
-
-def _adopt(tenant_id: int, attempt: CreationAttempt | None, clerk_org_id: str) -> ClerkOrganization:
-    try:
-        return adopt(tenant_id, attempt, clerk_org_id)
-    except ClerkNotFound as missing:
-        raise ClerkNotFound(
-            f"{clerk_org_id}, which was created for it, is unknown to Clerk: deleted there, or the key is of"
-            f" another instance. Run `sync_from_clerk --organization {clerk_org_id}` to record that it is"
-            " gone, then run this again."
-        ) from missing
-
-
-def _patiently(
-    tenant_id: int, call: Callable[[], tuple[ClerkOrganization, bool]]
+def _retry_rate_limited(
+    draft: Draft, clerk_org_id: str | None, find_snapshot: FindSnapshot
 ) -> tuple[ClerkOrganization, bool]:
-    """Call again after a 429: an attempt is renewed when its turn has come."""
-    for _ in range(RATE_LIMIT_TRIES - 1):
+    """Get or create the organization; after a 429, do it again when the shared pace allows."""
+    for tries_left in reversed(range(RATE_LIMIT_TRIES)):
         try:
-            return call()
+            return get_or_create(draft, attempt_for(draft.tenant_id), clerk_org_id, find_snapshot)
         except ClerkRateLimited as limited:
-            logger.info("Tenant %s waits for its turn: %s", tenant_id, limited)
-    return call()
+            if not tries_left:
+                raise
+            logger.info("Retrying tenant %s: %s", draft.tenant_id, limited)
+    raise AssertionError("unreachable")
 
 
-def _link(tenant: Tenant, organization: ClerkOrganization, brought: Brought) -> None:
+def _link(tenant: Tenant, organization: ClerkOrganization, members: MemberResult) -> None:
     listed_at = writer.clock()
-    memberships, complete = _members_of(organization, brought.memberships)
+    memberships, complete = _members_of(organization, members.memberships)
     link.link(tenant, organization, memberships, listed_at=listed_at, complete=complete)
     attempt = attempt_for(tenant.pk)
     if attempt is not None:
@@ -181,20 +135,22 @@ def _link(tenant: Tenant, organization: ClerkOrganization, brought: Brought) -> 
 
 
 def _members_of(
-    organization: ClerkOrganization, brought: Sequence[ClerkMembership]
+    organization: ClerkOrganization, created: Sequence[ClerkMembership]
 ) -> tuple[Sequence[ClerkMembership], bool]:
-    """The members as Clerk lists them, and those that it has just made and may not list yet."""
+    """Return the listed members, and those just created that Clerk does not list yet."""
     with clerk_deadline(JOB_TIMEOUT_SECONDS):
         listed = iter_clerk_memberships(organization.id).to_list()
     known = {membership.id for membership in listed}
-    return [*listed, *(new for new in brought if new.id not in known)], listed.complete
+    return [*listed, *(new for new in created if new.id not in known)], listed.complete
 
 
 def _unavailable(row: PlanRow, failure: ClerkUnavailable) -> Outcome:
-    """Waiting when Clerk may have done it, since that can be found out; failed when it has not."""
-    if failure.outcome_unknown:
-        wait = search.UNRESOLVED_SECONDS
-        return Outcome(
-            row.tenant_id, Result.WAITING, error=str(failure), retry_after=wait, clerk_is_down=True
-        )
-    return Outcome(row.tenant_id, Result.FAILED, error=str(failure), clerk_is_down=True)
+    """Return WAITING if Clerk may have carried out the request (a later snapshot tells), else FAILED."""
+    waiting = failure.outcome_unknown
+    return Outcome(
+        row.tenant_id,
+        Result.WAITING if waiting else Result.FAILED,
+        error=str(failure),
+        retry_after=search.UNRESOLVED_SECONDS if waiting else 0.0,
+        clerk_is_down=True,
+    )

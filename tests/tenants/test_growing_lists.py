@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 from django.db.models.functions import Now
 from pytest_django import Settings
 
-from tenants.backfill.census import take_census
+from tenants.backfill.snapshot import take_snapshot
 from tenants.models import CreationAttempt
 from tenants.reconcile import resolve_creations
 from tests.changing_list import grow_by_one, record, serve_list
@@ -27,10 +26,10 @@ def growing(settings: Settings) -> Iterator[HostileServer]:
         yield server
 
 
-def test_take_census_growing_list_is_complete_in_8_calls(growing: HostileServer) -> None:
-    census = take_census(markers=[uuid4()])
+def test_take_snapshot_growing_list_is_complete_in_8_calls(growing: HostileServer) -> None:
+    snapshot = take_snapshot([])
 
-    assert census.complete
+    assert snapshot.complete
     assert len(growing.requests) <= 8
 
 

@@ -18,7 +18,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from clerk_integration.exceptions import ClerkMisconfigured
 from tenants.backfill import queueing
-from tenants.backfill.organization import tenant_of
+from tenants.backfill.attempts import tenant_of
 from tenants.lifecycle import link
 from tenants.mirror import writer
 from tenants.models import CreationAttempt, Installation, Membership, SyncRun, Tenant
@@ -328,7 +328,7 @@ def test_enqueued_migration_reports_an_organization_that_was_deleted_meanwhile_a
     run = do_jobs(enqueued)["run"]
 
     assert (run.state, run.updated, run.failed) == ("failed", 2, 1)
-    assert run.error.startswith(f"tenant {three[1].pk}: {gone}, which was created for it, is unknown")
+    assert run.error.startswith(f"tenant {three[1].pk}: Clerk does not know {gone}, which was created")
     assert Tenant.objects.exclude(clerk_org_id=None).count() == 2
     assert migrate()["created"] == 1
 

@@ -13,7 +13,7 @@ from django.db.models import F
 
 from clerk_integration.exceptions import ClerkRejected, ClerkUnavailable
 from tenants.backfill import create_organization_for
-from tenants.exceptions import AbsorbRefused, AlreadyLinked, IdempotencyKeyInUse, NoOwner
+from tenants.exceptions import AbsorbRefused, AlreadyLinked, AmbiguousMarker, IdempotencyKeyInUse, NoOwner
 from tenants.lifecycle import link
 from tenants.models import CreationAttempt, Membership, Tenant
 from tenants.services import sync_clerk_org_to_db
@@ -160,6 +160,37 @@ def test_create_after_a_lost_reply_finds_the_organization_whoever_left_and_renam
 
     assert create(old_sons).clerk_org_id == organization["id"]
     assert posts(sandbox) == 1
+
+
+def test_create_with_a_restored_database_adopts_by_the_marker(
+    sandbox: SandboxControl, old_sons: Tenant
+) -> None:
+    clerk_org_id = create(old_sons).clerk_org_id
+    restore_backup()
+
+    assert create(old_sons).clerk_org_id == clerk_org_id
+    assert posts(sandbox) == 1
+
+
+def test_create_with_two_organizations_of_the_tenant_names_both_and_sends_nothing(
+    sandbox: SandboxControl, old_sons: Tenant
+) -> None:
+    create(old_sons)
+    [first] = organizations(sandbox)
+    second = sandbox.organization("Copy", private_metadata=first["private_metadata"])
+    restore_backup()
+
+    with pytest.raises(AmbiguousMarker) as refused:
+        create(old_sons)
+    assert {first["id"], second["id"]} <= set(str(refused.value).replace(",", "").split())
+    assert not CreationAttempt.objects.exists()
+
+
+def restore_backup() -> None:
+    """Bring the database back to before the organization was created."""
+    CreationAttempt.objects.all().delete()
+    Membership.objects.update(clerk_membership_id=None, role="owner")
+    Tenant.objects.update(clerk_org_id=None)
 
 
 def test_sync_after_a_lost_reply_links_the_marked_tenant(sandbox: SandboxControl, old_sons: Tenant) -> None:
