@@ -3,10 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
+from django.test import TransactionTestCase
 from pytest_django import Settings
 
 from clerk_integration.sandbox.server import SandboxServer
+from tests.cleanup import empty_tables
 from tests.sandbox import SandboxControl
+
+TransactionTestCase._fixture_teardown = empty_tables  # type: ignore[attr-defined]  # not in the stubs
 
 
 @pytest.fixture(scope="session")
