@@ -1,6 +1,6 @@
-"""Who is asking: a Clerk session token in the Authorization header, or a member of staff in Django's session.
+"""Authenticate API requests by a Clerk session token, or staff by Django's session.
 
-DRF imports this module while it defines its views, so nothing here may import `rest_framework.views`.
+DRF imports this module while it defines its views, so this module must not import `rest_framework.views`.
 """
 
 from typing import Any
@@ -19,20 +19,17 @@ from clerk_integration.exceptions import ClerkError, SessionPending, SessionToke
 from clerk_integration.tokens.authentication import MAX_TOKEN_BYTES, ClerkUser, authenticate_session_token
 from tenants.api.errors import read_failure
 
-KEYWORD = b"bearer"
-"""Compared in lower case: RFC 9110 has schemes case-insensitive."""
-
 MAX_HEADER_BYTES = MAX_TOKEN_BYTES + len("Bearer ")
 
 PENDING_HINT = "Operators can admit pending sessions here with CLERK_PENDING_SESSIONS=create."
 
 
 class ClerkSessionAuthentication(BaseAuthentication):
-    """Authenticates `Authorization: Bearer <Clerk session token>` as a ClerkUser; cookies are never read.
+    """Authenticates `Authorization: Bearer <Clerk session token>` as a ClerkUser; reads no cookie.
 
-    A bearer token that is refused ends the request with 401, whatever other credentials came along.
-    Pending sessions are admitted where the view says so (`admits_pending_sessions = True`, settable per
-    action) and CLERK_PENDING_SESSIONS is `create`. While Clerk's keys cannot be had: 503.
+    A refused token ends the request with 401, even beside a valid staff session. A pending session is
+    admitted if the view has `admits_pending_sessions = True` and CLERK_PENDING_SESSIONS is `create`.
+    Answers 503 while the keys that verify tokens cannot be fetched from Clerk.
     """
 
     def authenticate(self, request: Request) -> tuple[ClerkUser, None] | None:
@@ -40,7 +37,8 @@ class ClerkSessionAuthentication(BaseAuthentication):
         token = _bearer_token(request)
         if token is None:
             return None
-        may_be_pending = bool(getattr(_view(request), "admits_pending_sessions", False))
+        view = (request.parser_context or {}).get("view")
+        may_be_pending = bool(getattr(view, "admits_pending_sessions", False))
         try:
             user = authenticate_session_token(
                 token, admit_pending=may_be_pending and clerk_settings.pending_sessions == "create"
@@ -55,18 +53,15 @@ class ClerkSessionAuthentication(BaseAuthentication):
         return user, None
 
     def authenticate_header(self, request: Request) -> str:
-        """Return the challenge that turns "not signed in" into 401."""
+        """Return the WWW-Authenticate challenge; with one, DRF answers 401 instead of 403."""
         return "Bearer"
 
 
 class StaffSessionAuthentication(SessionAuthentication):
-    """Authenticates Django's session, CSRF protection included, for staff only.
-
-    Anybody else with a Django account counts as not signed in: tenants are Clerk's users' business.
-    """
+    """Authenticates staff by Django's session, with CSRF protection; other Django users are not signed in."""
 
     def authenticate(self, request: Request) -> tuple[AbstractBaseUser, Any] | None:
-        """Return the session's user if it is active staff; None otherwise."""
+        """Return the session's user if active and staff; None otherwise."""
         user = getattr(request._request, "user", None)
         if user is None or not user.is_staff:
             return None
@@ -76,7 +71,7 @@ class StaffSessionAuthentication(SessionAuthentication):
 def _bearer_token(request: Request) -> str | None:
     header = get_authorization_header(request)
     parts = header.split()
-    if not parts or parts[0].lower() != KEYWORD:
+    if not parts or parts[0].lower() != b"bearer":
         return None
     if len(parts) != 2 or len(header) > MAX_HEADER_BYTES or not header.isascii():  # noqa: PLR2004
         raise AuthenticationFailed(
@@ -85,8 +80,3 @@ def _bearer_token(request: Request) -> str | None:
             code="authorization_header_format_invalid",
         )
     return parts[1].decode("ascii")
-
-
-def _view(request: Request) -> object:
-    context = request.parser_context or {}
-    return context.get("view")

@@ -1,21 +1,19 @@
-"""What API clients get to see of the things that go wrong.
+"""Turn failures of Clerk and of tenants into API errors.
 
-Every error leaves as `{"type", "errors": [{"code", "detail", "attr"}]}` (drf-standardized-errors);
-here are the statuses and codes of our own, and what Clerk's and the tenants' failures become. DRF
-imports this module while it defines its views, so nothing here may import `rest_framework.views`.
+drf-standardized-errors renders them as `{"type", "errors": [{"code", "detail", "attr"}]}`.
 
 | raised | reading | creating |
 | --- | --- | --- |
 | ClerkUnavailable, ClerkProtocolError | 503 clerk_unavailable | 500 clerk_unavailable |
 | ClerkRateLimited | 503 clerk_rate_limited | 500 clerk_rate_limited |
 | ClerkMisconfigured | 500 clerk_misconfigured | 500 clerk_misconfigured |
-| ClerkNotFound | 404 not_found | 400 with Clerk's words |
+| ClerkNotFound | 404 not_found | 400 with Clerk's message |
 | ClerkRejected, InvalidClerkId | 400 on the field | 400 on the field |
 
-Where it is not known what came of an earlier create with the same key, creating answers 500 for all of them.
+When the outcome of an earlier create with the same key is unknown, creating answers 500 in every case.
 
-`Retry-After` is sent whenever a time is known. What Clerk says about the caller's own data is passed
-on; what it says about this server (its key, its address) is not.
+Clerk's message about the caller's own data is passed on; its message about this server (key, address) is not.
+DRF imports this module while it defines its views, so this module must not import `rest_framework.views`.
 """
 
 import math
@@ -44,14 +42,31 @@ from tenants.exceptions import (
     UnknownOrganization,
 )
 
-SLUG_CODES = frozenset({"form_identifier_exists", "form_already_exists", "organization_slugs_disabled"})
-"""Clerk's codes for a slug that is taken (either of two) or that the instance does not use."""
-
 MAX_BODY_BYTES = 64 * 1024
-"""More than any body that these endpoints understand; DRF itself reads whatever is sent."""
+"""More than any body that these endpoints use."""
 
 FIELDS = frozenset({"name", "slug"})
-NON_FIELD = "non_field_errors"
+SLUG_CODES = frozenset({"form_identifier_exists", "form_already_exists", "organization_slugs_disabled"})
+"""Clerk's codes for a slug that is taken (the first two) or that the instance does not allow."""
+
+CLERK_FAILURES: tuple[tuple[type[ClerkError], str, str], ...] = (
+    (
+        ClerkMisconfigured,
+        "clerk_misconfigured",
+        "Clerk does not accept this server's key or settings; its operator must correct them.",
+    ),
+    (
+        ClerkRateLimited,
+        "clerk_rate_limited",
+        "Clerk received too many requests from this server. Try again later.",
+    ),
+    (
+        ClerkError,
+        "clerk_unavailable",
+        "Clerk could not be reached, or gave no usable answer in time. Try again later.",
+    ),
+)
+"""Code and message of each failure that is not about the caller's data; the first class that fits counts."""
 
 CONFLICTS: dict[type[TenantError], str] = {
     TenantInactive: "tenant_inactive",
@@ -61,30 +76,30 @@ CONFLICTS: dict[type[TenantError], str] = {
     IdempotencyKeyInUse: "idempotency_key_in_use",
     IdempotencyKeyReused: "idempotency_key_reused",
 }
-"""Codes of the 409s; a key reused for another request is in conflict with the first one."""
+"""Codes of the 409 answers."""
 
 
 class Retryable(APIException):
-    """An error that may pass: `retry_after` seconds go into the Retry-After header, rounded up."""
+    """An error that a later request may not meet; sends `retry_after` seconds, rounded up, as Retry-After."""
 
     def __init__(
         self, detail: str | None = None, code: str | None = None, *, retry_after: float | None = None
     ) -> None:
         super().__init__(detail, code)
-        # The name under which drf-standardized-errors looks for it.
+        # drf-standardized-errors sends this attribute as Retry-After.
         self.wait = None if retry_after is None else max(1, math.ceil(retry_after))
 
 
 class BodyTooLarge(APIException):
-    """413: the body is larger than anything that makes sense here."""
+    """413: the body is larger than MAX_BODY_BYTES."""
 
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
-    default_detail = f"The body is larger than {MAX_BODY_BYTES} bytes. Nothing was read."
+    default_detail = f"The body is larger than {MAX_BODY_BYTES} bytes. Nothing was done."
     default_code = "body_too_large"
 
 
 class UnacceptableRequest(APIException):
-    """400: Django refuses the request as a whole, as one with thousands of parameters."""
+    """400: Django refuses the whole request, for example one with thousands of parameters."""
 
     status_code = status.HTTP_400_BAD_REQUEST
     default_detail = "The server does not accept this request. Nothing was done."
@@ -92,102 +107,79 @@ class UnacceptableRequest(APIException):
 
 
 class ClerkUserRequired(PermissionDenied):
-    """403: signed in, but not as a Clerk user."""
+    """403: the caller is signed in, but not as a Clerk user."""
 
     default_detail = "This needs a Clerk user: send a Clerk session token instead of a Django session."
     default_code = "clerk_user_required"
 
 
 class Conflict(Retryable):
-    """409: the request is fine, but not in the state that the tenant or the request key is in."""
+    """409: the state of the tenant or of the idempotency key does not allow the request."""
 
     status_code = status.HTTP_409_CONFLICT
-    default_detail = "The request conflicts with the current state. Nothing was changed."
-    default_code = "conflict"
 
 
 class ServiceUnavailable(Retryable):
-    """503: Clerk is needed for the answer and cannot be asked."""
+    """503: the answer needs Clerk, and Clerk cannot be asked."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    default_detail = "Clerk cannot be reached. Nothing was done. Try again later."
-    default_code = "clerk_unavailable"
 
 
 class ServerError(Retryable):
-    """500: this server could not do it, and the client is not to blame."""
-
-    status_code = status.HTTP_500_INTERNAL_SERVER_ERROR
+    """500: the server failed; the request was right."""
 
 
 def read_failure(error: ClerkError) -> APIException:
-    """Return what a request that only reads answers when Clerk fails and nothing local can serve."""
+    """Return the API error for a read that no local row can answer while Clerk fails with `error`."""
     if isinstance(error, ClerkNotFound):
         return NotFound()
-    if isinstance(error, (ClerkRejected, InvalidClerkId)):
+    if isinstance(error, ClerkRejected | InvalidClerkId):
         return _rejection(error)
-    if isinstance(error, ClerkMisconfigured):
-        return ServerError(_reason(error), _code(error))
-    return ServiceUnavailable(f"{_reason(error)} Nothing was done.", _code(error), retry_after=_wait(error))
+    failure = ServerError if isinstance(error, ClerkMisconfigured) else ServiceUnavailable
+    code, message = _code_and_message(error)
+    return failure(f"{message} Nothing was done.", code, retry_after=_retry_after(error))
 
 
 def create_failure(error: ClerkError) -> APIException:
-    """Return what a create answers for Clerk's `error`: 400 for the caller's data, else 500.
+    """Return the API error for a create that fails with `error`: 400 for the caller's data, else 500.
 
-    A search for an earlier create that Clerk refuses says nothing about the caller's data. The
-    `detail` of a 500 starts with `Failed to create organization: ` and says whether it may exist.
+    A refused search for an earlier create says nothing about the caller's data. The `detail` of a 500
+    starts with `Failed to create organization: ` and says whether the organization may exist.
     """
-    if isinstance(error, (ClerkRejected, ClerkNotFound, InvalidClerkId)) and not error.outcome_unknown:
+    if isinstance(error, ClerkRejected | ClerkNotFound | InvalidClerkId) and not error.outcome_unknown:
         return _rejection(error)
-    return ServerError(
-        f"Failed to create organization: {_reason(error)} {_outcome(error)}",
-        _code(error),
-        retry_after=_wait(error),
-    )
+    outcome = "Nothing was created."
+    if error.outcome_unknown:
+        outcome = "Clerk may have created it all the same: list your tenants before you try again."
+    code, message = _code_and_message(error)
+    detail = f"Failed to create organization: {message} {outcome}"
+    return ServerError(detail, code, retry_after=_retry_after(error))
 
 
 def tenant_failure(error: TenantError) -> APIException:
-    """Return what the API answers for `error`; its message is fit for the caller."""
+    """Return the API error for `error`, with the error's own message."""
     if isinstance(error, NotAMember):
         return NotFound()
     if isinstance(error, UnknownOrganization):
-        return ValidationError({NON_FIELD: [str(error)]}, code="unknown_organization")
+        return ValidationError({"non_field_errors": [str(error)]}, code="unknown_organization")
     retry_after = error.retry_after if isinstance(error, IdempotencyKeyInUse) else None
-    return Conflict(str(error), CONFLICTS.get(type(error)), retry_after=retry_after)
+    return Conflict(str(error), CONFLICTS.get(type(error), "conflict"), retry_after=retry_after)
 
 
 def _rejection(error: ClerkError) -> ValidationError:
-    code = error.code if isinstance(error, ClerkRejected) else "invalid"
-    return ValidationError({_field(error): [error.message]}, code=code)
+    code, field = "invalid", "non_field_errors"
+    if isinstance(error, ClerkRejected):
+        code = error.code
+        if error.param in FIELDS:
+            field = error.param
+        elif error.code in SLUG_CODES:
+            field = "slug"
+    return ValidationError({field: [error.message]}, code=code)
 
 
-def _field(error: ClerkError) -> str:
-    if not isinstance(error, ClerkRejected):
-        return NON_FIELD
-    if error.param in FIELDS:
-        return error.param
-    return "slug" if error.code in SLUG_CODES else NON_FIELD
+def _code_and_message(error: ClerkError) -> tuple[str, str]:
+    return next((code, message) for kind, code, message in CLERK_FAILURES if isinstance(error, kind))
 
 
-def _code(error: ClerkError) -> str:
-    if isinstance(error, ClerkMisconfigured):
-        return "clerk_misconfigured"
-    return "clerk_rate_limited" if isinstance(error, ClerkRateLimited) else "clerk_unavailable"
-
-
-def _reason(error: ClerkError) -> str:
-    if isinstance(error, ClerkMisconfigured):
-        return "Clerk does not accept this server's key or settings; its operator must correct them."
-    if isinstance(error, ClerkRateLimited):
-        return "Clerk had too many requests from this server. Try again later."
-    return "Clerk could not be reached, or gave no usable answer in time. Try again later."
-
-
-def _outcome(error: ClerkError) -> str:
-    if error.outcome_unknown:
-        return "Clerk may have created it all the same: list your tenants before you try again."
-    return "Nothing was created."
-
-
-def _wait(error: ClerkError) -> float | None:
-    return error.retry_after if isinstance(error, (ClerkRateLimited, SigningKeysUnavailable)) else None
+def _retry_after(error: ClerkError) -> float | None:
+    return error.retry_after if isinstance(error, ClerkRateLimited | SigningKeysUnavailable) else None

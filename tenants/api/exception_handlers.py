@@ -1,4 +1,4 @@
-"""The one error shape, also where no view of ours is reached."""
+"""Answer every error in the API's error shape, also errors outside DRF's views."""
 
 from typing import NoReturn
 
@@ -6,10 +6,10 @@ from django.core.exceptions import DisallowedHost, RequestDataTooBig, Suspicious
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 from drf_standardized_errors.handler import ExceptionHandler
-from rest_framework import status
-from rest_framework.exceptions import NotFound, PermissionDenied
+from rest_framework.exceptions import APIException, NotFound, PermissionDenied
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
+from rest_framework.status import is_server_error
 from rest_framework.views import APIView
 
 from clerk_integration.exceptions import ClerkError
@@ -20,10 +20,10 @@ API_PREFIX = "/api/"
 
 
 class ApiExceptionHandler(ExceptionHandler):
-    """drf-standardized-errors' handler, which also knows Clerk's and the tenants' failures."""
+    """Extends drf-standardized-errors' handler by the failures of Clerk and of tenants."""
 
     def convert_known_exceptions(self, exc: Exception) -> Exception:
-        """Translate what services raise; leave the rest to the library (unknown exceptions become 500)."""
+        """Return the API error for `exc`; the library turns an unknown exception into a 500."""
         if isinstance(exc, ClerkError):
             return read_failure(exc)
         if isinstance(exc, TenantError):
@@ -36,54 +36,44 @@ class ApiExceptionHandler(ExceptionHandler):
 
 
 class ApiNotFoundView(APIView):
-    """Answers 404 in the error shape, for every method, under URLs that are none of the API's."""
+    """Answers 404 in the error shape, for every method, at URLs under `/api/` that do not exist."""
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
     schema = None
 
     def initial(self, request: Request, *args: object, **kwargs: object) -> NoReturn:
-        """Raise NotFound before the method is looked at."""
+        """Raise NotFound before DRF checks the method."""
         hint = " The API's URLs have no trailing slash." if request.path.endswith("/") else ""
         raise NotFound(f"There is nothing at {request.path}.{hint}")
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer 400 for requests that reach no view (`handler400`), such as those for a foreign host."""
-    if not _is_of_api(request):
-        return defaults.bad_request(request, exception)
-    detail = UnacceptableRequest.default_detail
-    if isinstance(exception, DisallowedHost):
-        detail = "The Host header names no host of this server."
-    return _answer(status.HTTP_400_BAD_REQUEST, UnacceptableRequest.default_code, detail)
+    """Answer 400 to a request that reaches no view (`handler400`), for example one for an unknown host."""
+    unknown_host = isinstance(exception, DisallowedHost)
+    error = UnacceptableRequest("The Host header names no host of this server." if unknown_host else None)
+    return _api_response(request, error) or defaults.bad_request(request, exception)
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer 403 for errors outside DRF's views (`handler403`)."""
-    if not _is_of_api(request):
-        return defaults.permission_denied(request, exception)
-    return _answer(status.HTTP_403_FORBIDDEN, PermissionDenied.default_code, PermissionDenied.default_detail)
+    """Answer 403 for an error outside DRF's views (`handler403`)."""
+    return _api_response(request, PermissionDenied()) or defaults.permission_denied(request, exception)
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer 404 for errors outside DRF's views (`handler404`)."""
-    if not _is_of_api(request):
-        return defaults.page_not_found(request, exception)
-    return _answer(status.HTTP_404_NOT_FOUND, NotFound.default_code, NotFound.default_detail)
+    """Answer 404 for an error outside DRF's views (`handler404`)."""
+    return _api_response(request, NotFound()) or defaults.page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer 500 for errors outside DRF's views (`handler500`): in the error shape under `/api/`."""
-    if not _is_of_api(request):
-        return defaults.server_error(request)
-    return _answer(status.HTTP_500_INTERNAL_SERVER_ERROR, "error", "Server Error (500)")
+    """Answer 500 for an error outside DRF's views (`handler500`)."""
+    return _api_response(request, APIException("Server Error (500)")) or defaults.server_error(request)
 
 
-def _is_of_api(request: HttpRequest) -> bool:
-    return f"{request.path_info}/".startswith(API_PREFIX)
-
-
-def _answer(status_code: int, code: str, detail: object) -> JsonResponse:
-    kind = "server_error" if status.is_server_error(status_code) else "client_error"
-    error = {"code": code, "detail": str(detail), "attr": None}
-    return JsonResponse({"type": kind, "errors": [error]}, status=status_code)
+def _api_response(request: HttpRequest, error: APIException) -> JsonResponse | None:
+    """Return `error` in the error shape; None for a request outside `/api/`."""
+    if not f"{request.path_info}/".startswith(API_PREFIX):
+        return None
+    kind = "server_error" if is_server_error(error.status_code) else "client_error"
+    shown = {"code": error.get_codes(), "detail": str(error.detail), "attr": None}
+    return JsonResponse({"type": kind, "errors": [shown]}, status=error.status_code)

@@ -1,4 +1,4 @@
-"""Reading request bodies."""
+"""Read request bodies."""
 
 from collections.abc import Mapping
 from typing import IO, Any
@@ -18,12 +18,12 @@ class LimitedJSONParser(JSONParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Raise BodyTooLarge instead of reading a larger body, ParseError for what is no usable JSON."""
+        """Return the parsed JSON; raise BodyTooLarge before reading, ParseError for malformed JSON."""
         request = (parser_context or {}).get("request")
         if request is not None and int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY_BYTES:
             raise BodyTooLarge
         try:
             return super().parse(stream, media_type, parser_context)
         except RecursionError:
-            # A few kilobytes of brackets; the decoder has a limit of its own and no error of its own.
+            # Python's decoder has no error of its own for thousands of nested lists.
             raise ParseError("JSON parse error - nested too deeply") from None

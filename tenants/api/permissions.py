@@ -1,4 +1,4 @@
-"""Who may come in at all; which tenants somebody sees is decided by the queryset."""
+"""Which callers a view admits. Which tenants a caller sees is decided by the queryset."""
 
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
@@ -9,10 +9,10 @@ from tenants.api.errors import ClerkUserRequired
 
 
 class IsClerkUser(IsAuthenticated):
-    """Admits bearers of a Clerk session token; a Django session has no tenants of its own."""
+    """Admits callers with a Clerk session token; a Django session belongs to no Clerk user."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Raise ClerkUserRequired (403) for somebody signed in otherwise."""
+        """Raise ClerkUserRequired (403) for a caller with a Django session."""
         if not super().has_permission(request, view):
             return False
         if not isinstance(request.user, ClerkUser):

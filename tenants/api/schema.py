@@ -1,4 +1,4 @@
-"""How signing in and our errors appear in OpenAPI; importing this module registers the former."""
+"""Describe authentication and errors for OpenAPI; importing this module registers the security schemes."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 
 class ClerkSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # untyped library
-    """`Authorization: Bearer <Clerk session token>`."""
+    """The bearer scheme: `Authorization: Bearer <Clerk session token>`."""
 
     target_class = "tenants.api.authentication.ClerkSessionAuthentication"
     name = "clerkSession"
@@ -26,14 +26,14 @@ class ClerkSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-unt
 
 
 class StaffSessionScheme(SessionScheme):  # type: ignore[no-untyped-call]  # untyped library
-    """Django's session cookie, for staff."""
+    """The cookie scheme: Django's session, for staff."""
 
     target_class = "tenants.api.authentication.StaffSessionAuthentication"
     name = "staffSession"
 
 
 class OpenCodeErrorSerializer(serializers.Serializer[Any]):
-    """An error whose code is one of many; the library's own schemas know only DRF's codes."""
+    """One error with any code; the library's own schemas allow DRF's codes only."""
 
     code = serializers.CharField()
     detail = serializers.CharField()
@@ -41,14 +41,14 @@ class OpenCodeErrorSerializer(serializers.Serializer[Any]):
 
 
 class ClientErrorResponseSerializer(serializers.Serializer[Any]):
-    """401, 403 and 409, such as `token_expired`, `clerk_user_required` and `tenant_inactive`."""
+    """The body of a 401, 403 or 409, with codes such as `token_expired` or `tenant_inactive`."""
 
     type = serializers.ChoiceField(choices=ClientErrorEnum.choices)
     errors = OpenCodeErrorSerializer(many=True)  # type: ignore[assignment]  # the field hides the property
 
 
 class ServerErrorResponseSerializer(serializers.Serializer[Any]):
-    """500 and 503, such as `clerk_unavailable` and `clerk_rate_limited`."""
+    """The body of a 500 or 503, with codes such as `clerk_unavailable`."""
 
     type = serializers.ChoiceField(choices=ServerErrorEnum.choices)
     errors = OpenCodeErrorSerializer(many=True)  # type: ignore[assignment]  # the field hides the property

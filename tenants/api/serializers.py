@@ -1,4 +1,4 @@
-"""JSON in and out, in camelCase. Serializers here parse and render; they never write."""
+"""Parse and render JSON in camelCase; these serializers write no rows."""
 
 import re
 from typing import Any, ClassVar
@@ -11,28 +11,28 @@ MAX_NAME_LENGTH = 256
 """Clerk's limit for the name of an organization, in characters."""
 
 SLUG_PATTERN = re.compile(r"(?=.*[a-z0-9])[a-z0-9-]+")
-"""Clerk's slugs: lower-case letters, digits and dashes, at least one that is no dash."""
+"""Clerk's slugs: lower-case letters, digits and dashes, with at least one letter or digit."""
 
 
 class StrictCharField(serializers.CharField):
-    """A string that came as a string: a number is no name."""
+    """Accepts JSON strings only; DRF's own field also accepts numbers."""
 
     def to_internal_value(self, data: Any) -> str:
-        """Refuse what DRF would turn into a string."""
+        """Return the string; fail for any other type."""
         if not isinstance(data, str):
             self.fail("invalid")
         return super().to_internal_value(data)
 
 
 class SlugField(StrictCharField):
-    """A slug as Clerk spells them."""
+    """Accepts a slug that Clerk accepts."""
 
     default_error_messages: ClassVar = {
-        "invalid_slug": "A slug holds lower-case letters, digits and dashes only, and not only dashes."
+        "invalid_slug": "Use lower-case letters, digits and dashes only, and at least one letter or digit."
     }
 
     def to_internal_value(self, data: Any) -> str:
-        """Refuse what Clerk would refuse as malformed."""
+        """Return the slug; fail for one that Clerk refuses as malformed."""
         slug = super().to_internal_value(data)
         if not SLUG_PATTERN.fullmatch(slug):
             self.fail("invalid_slug")
@@ -40,25 +40,25 @@ class SlugField(StrictCharField):
 
 
 class TenantCreateSerializer(serializers.Serializer[Any]):
-    """Body of a create."""
+    """The body of a create."""
 
     name = StrictCharField(max_length=MAX_NAME_LENGTH)
     slug = SlugField(max_length=MAX_NAME_LENGTH, required=False, allow_null=True, default=None)
 
 
 class TenantListParameters(serializers.Serializer[Any]):
-    """Query of the caller's own list."""
+    """The query parameters of the caller's list."""
 
     sync_from_clerk = serializers.BooleanField(
-        default=True, help_text="Bring the list level with Clerk first, unless it is fresh."
+        default=True, help_text="Fetch the caller's memberships from Clerk first, unless they are fresh."
     )
     active_only = serializers.BooleanField(
-        default=True, help_text="Leave out inactive tenants that the caller administers."
+        default=True, help_text="Omit inactive tenants; false adds those that the caller administers."
     )
 
 
 class TenantSerializer(serializers.ModelSerializer[Tenant]):
-    """A tenant, and what it is to the caller (`TenantQuerySet.for_caller`)."""
+    """A tenant with the caller's role and primary flag (annotated by `TenantQuerySet.for_caller`)."""
 
     clerkOrgId = serializers.CharField(source="clerk_org_id", allow_null=True)
     logoUrl = serializers.CharField(source="logo_url")

@@ -1,4 +1,4 @@
-"""Routes below `/api/v1/`; none ends in a slash."""
+"""URLs below `/api/v1/`, without a trailing slash."""
 
 from django.urls import path
 

@@ -1,11 +1,11 @@
-"""Tenants over REST. Each action parses, calls one service and renders."""
+"""The tenant endpoints: each action parses the request, calls one service and renders the result."""
 
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import status
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.generics import get_object_or_404
 from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.request import Request
@@ -15,7 +15,6 @@ from rest_framework.viewsets import GenericViewSet
 from clerk_integration.exceptions import ClerkError
 from clerk_integration.tokens.authentication import ClerkUser
 from tenants.api.errors import create_failure
-from tenants.api.idempotency import idempotency_key
 from tenants.api.permissions import IsClerkUser
 from tenants.api.schema import ClientErrorResponseSerializer
 from tenants.api.serializers import (
@@ -29,10 +28,12 @@ from tenants.models import Membership, Tenant
 from tenants.querysets import TenantQuerySet
 from tenants.services import SyncState, TenantService
 
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+MAX_KEY_LENGTH = 255
 SYNC_HEADER = "X-Clerk-Sync"
 
-ACTIONS_OF_ANYBODY = frozenset({"retrieve"})
-"""Actions open to staff with a Django session; the others act as a Clerk user."""
+STAFF_ACTIONS = frozenset({"retrieve"})
+"""Actions that also admit staff with a Django session; the others need a Clerk user."""
 
 
 class TenantViewSet(GenericViewSet[Tenant]):
@@ -44,11 +45,11 @@ class TenantViewSet(GenericViewSet[Tenant]):
     admits_pending_sessions = False
 
     def get_permissions(self) -> list[BasePermission]:
-        """Ask for a Clerk user wherever the caller acts as one."""
-        return [IsAuthenticated()] if self.action in ACTIONS_OF_ANYBODY else [IsClerkUser()]
+        """Require a Clerk user, except for STAFF_ACTIONS."""
+        return [IsAuthenticated()] if self.action in STAFF_ACTIONS else [IsClerkUser()]
 
     def get_queryset(self) -> TenantQuerySet:
-        """Return the tenants that the caller may see, with what each is to the caller."""
+        """Return the tenants that the caller may see, annotated with the caller's role and primary flag."""
         user = self.request.user
         if isinstance(user, ClerkUser):
             return Tenant.objects.for_caller(user.clerk_user_id).visible_to_member()
@@ -61,10 +62,10 @@ class TenantViewSet(GenericViewSet[Tenant]):
         responses={201: TenantSerializer, 409: ClientErrorResponseSerializer},
         parameters=[
             OpenApiParameter(
-                "Idempotency-Key",
+                IDEMPOTENCY_HEADER,
                 OpenApiTypes.STR,
                 OpenApiParameter.HEADER,
-                description="Repeat a create with the same key and body, and it happens once.",
+                description="Requests with the same key and body create one tenant only.",
             )
         ],
     )
@@ -72,10 +73,11 @@ class TenantViewSet(GenericViewSet[Tenant]):
         """Create an organization in Clerk and its tenant here, and make it the caller's primary."""
         body = TenantCreateSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        key = idempotency_key(request)
         try:
             tenant = TenantService.create_tenant_from_clerk(
-                clerk_user_id=_caller(request), tenant_data=body.validated_data, idempotency_key=key
+                clerk_user_id=_caller(request),
+                tenant_data=body.validated_data,
+                idempotency_key=_idempotency_key(request),
             )
         except ClerkError as error:
             raise create_failure(error) from error
@@ -86,8 +88,8 @@ class TenantViewSet(GenericViewSet[Tenant]):
         responses={
             200: OpenApiResponse(
                 TenantSerializer(many=True),
-                description="The header `X-Clerk-Sync` says what the list rests on: `synced`, `fresh`,"
-                " `skipped` or `stale` (Clerk could not be asked; the local rows are shown).",
+                description="The header `X-Clerk-Sync` is `synced` (fetched from Clerk now), `fresh` (fetched"
+                " recently), `skipped` (not asked for) or `stale` (Clerk could not be asked).",
             )
         },
     )
@@ -105,7 +107,7 @@ class TenantViewSet(GenericViewSet[Tenant]):
 
     @extend_schema(responses=PrimaryIdSerializer)
     def primary_id(self, request: Request) -> Response:
-        """Name the caller's primary tenant; 404 for a caller without one."""
+        """Return the id of the caller's primary tenant; 404 without one."""
         primary = Membership.objects.primary_of(_caller(request)).first()
         if primary is None:
             raise NotFound("You have no primary tenant.")
@@ -124,11 +126,24 @@ class TenantViewSet(GenericViewSet[Tenant]):
         return Response(self._rendered(tenant))
 
     def _rendered(self, tenant: Tenant) -> Any:
-        """The tenant as the caller may see it now; 404 for one that is closed to them."""
+        """Return the tenant's JSON; raise Http404 if the caller may not see it (any more)."""
         return TenantSerializer(get_object_or_404(self.get_queryset(), pk=tenant.pk)).data
 
 
 def _caller(request: Request) -> str:
     user = request.user
-    assert isinstance(user, ClerkUser)  # noqa: S101  (IsClerkUser has admitted the request)
+    assert isinstance(user, ClerkUser)  # noqa: S101  (IsClerkUser admitted the request)
     return user.clerk_user_id
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get(IDEMPOTENCY_HEADER)
+    if key is not None and not (0 < len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
+        raise ValidationError(
+            {
+                IDEMPOTENCY_HEADER: [
+                    f"Send 1 to {MAX_KEY_LENGTH} printable ASCII characters, or omit the header."
+                ]
+            }
+        )
+    return key
