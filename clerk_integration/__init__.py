@@ -1,0 +1,1 @@
+"""Everything that knows Clerk: requests to its API, session tokens, webhooks; nothing of tenants."""

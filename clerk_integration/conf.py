@@ -1,29 +1,32 @@
-"""Clerk's settings, read when they are used, so that tests and reloads see the current value."""
+"""Clerk's settings, read at each use, so that tests and reloads see the current value."""
 
+import base64
+import binascii
 from typing import Any
 
 from django.conf import settings
 
 PAGE_SIZE = 500
-"""Records a listing asks for at once; Clerk's maximum (its default is 10)."""
+"""Records that a listing asks for at once: Clerk's maximum (its default is 10)."""
 
 JOB_TIMEOUT_SECONDS = 30.0
-"""Deadline of one service call in a command or job, where nobody waits at a browser."""
+"""Deadline of one service call in a command or job, where no browser waits."""
 
 JWKS_TIMEOUT_SECONDS = 3.0
-"""Ceiling for fetching the signing keys, in which every request of a process may be waiting."""
+"""Ceiling for fetching the signing keys, for which every request of a process may be waiting."""
 
 LIVE_RATE_LIMIT = 1000.0
 TEST_RATE_LIMIT = 100.0
 """Requests in ten seconds that Clerk allows an instance, as documented."""
 
-
 DEFAULT_TIMEOUT_SECONDS = 5.0
 DEFAULT_SYNC_MAX_AGE_SECONDS = 60.0
 
+MIN_SIGNING_SECRET_BYTES = 16
+
 
 class ClerkSettings:
-    """One property per setting; the defaults stand in `config/settings.py`."""
+    """One property per setting."""
 
     @property
     def secret_key(self) -> str:
@@ -37,7 +40,7 @@ class ClerkSettings:
 
     @property
     def jwt_key(self) -> str:
-        """Public key of session tokens as PEM, or empty: then the keys come from JWKS.
+        """Public key of session tokens as PEM; empty when the keys come from Clerk's JWKS.
 
         Environment files often hold the line breaks of a PEM as the two characters `\\n`.
         """
@@ -45,12 +48,12 @@ class ClerkSettings:
 
     @property
     def issuer(self) -> str:
-        """The only `iss` that session tokens may carry; empty when not pinned."""
+        """The only `iss` that session tokens may carry; empty to accept any."""
         return str(settings.CLERK_ISSUER).strip()
 
     @property
     def authorized_parties(self) -> frozenset[str]:
-        """Origins that `azp` may name; empty means that `azp` is not checked."""
+        """Origins that `azp` may name; empty to accept any."""
         return frozenset(party.strip() for party in settings.CLERK_AUTHORIZED_PARTIES if party.strip())
 
     @property
@@ -60,7 +63,7 @@ class ClerkSettings:
 
     @property
     def webhook_signing_secrets(self) -> tuple[str, ...]:
-        """Secrets that a webhook may be signed with; several while one is rotated."""
+        """Secrets with which webhooks may be signed; several while one is rotated."""
         return tuple(secret.strip() for secret in settings.CLERK_WEBHOOK_SIGNING_SECRET if secret.strip())
 
     @property
@@ -70,12 +73,12 @@ class ClerkSettings:
 
     @property
     def sync_max_age_seconds(self) -> float:
-        """How long a user's complete listing counts as fresh, in seconds."""
+        """Age in seconds up to which a user's complete listing counts as fresh."""
         return _seconds(settings.CLERK_SYNC_MAX_AGE_SECONDS, default=DEFAULT_SYNC_MAX_AGE_SECONDS)
 
     @property
     def rate_limit(self) -> float:
-        """Requests in ten seconds that migrations and workers keep under together.
+        """Requests in ten seconds that commands and workers may send together.
 
         Unset: Clerk's documented limit, 1000 for a live key and 100 for a test key.
         """
@@ -85,7 +88,7 @@ class ClerkSettings:
 
     @property
     def pending_sessions(self) -> str:
-        """`refuse`, or `create` to admit pending sessions where a first tenant is made."""
+        """`refuse`, or `create` to admit pending sessions to create and me/get-tenants."""
         return str(settings.CLERK_PENDING_SESSIONS).strip()
 
 
@@ -93,7 +96,7 @@ clerk_settings = ClerkSettings()
 
 
 def is_seconds(value: Any) -> bool:
-    """Whether a setting can be read as a number of seconds, zero included."""
+    """Return whether a setting is a number of seconds, zero included."""
     try:
         return 0 <= float(value) < float("inf")
     except (TypeError, ValueError):
@@ -101,10 +104,20 @@ def is_seconds(value: Any) -> bool:
 
 
 def is_rate(value: Any) -> bool:
-    """Whether a setting can be read as a number of requests, above zero."""
+    """Return whether a setting is a number of requests above zero."""
     return is_seconds(value) and float(value) > 0
 
 
+def is_signing_secret(secret: str) -> bool:
+    """Return whether `secret` is written as Clerk shows webhook signing secrets: whsec_ and base64."""
+    encoded = secret.removeprefix("whsec_")
+    try:
+        decoded = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return encoded != secret and len(decoded) >= MIN_SIGNING_SECRET_BYTES
+
+
 def _seconds(value: Any, *, default: float) -> float:
-    """What a system check has named as malformed counts as unset."""
+    """Return a setting in seconds; a malformed one, which a system check reports, counts as unset."""
     return float(value) if is_seconds(value) else default

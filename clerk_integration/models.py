@@ -1,4 +1,4 @@
-"""The inbox of webhooks, and what all processes share about Clerk. No I/O here."""
+"""The inbox of webhooks, the learned instance, and the shared pace of requests to Clerk."""
 
 from typing import ClassVar
 
@@ -9,10 +9,10 @@ from django.db.models.functions import Now
 
 
 class WebhookDelivery(models.Model):
-    """One message from Clerk, stored before it is acknowledged, and what became of it.
+    """One message from Clerk, stored before it is acknowledged, and the result of its processing.
 
     `svix_id` is the same for all retries of a message. `payload` is the message without private and
-    unsafe metadata (our own marker excepted); of types that nobody here handles only the envelope.
+    unsafe metadata (our own marker excepted); of an event type without a handler only the envelope.
     """
 
     class Status(models.TextChoices):
@@ -41,7 +41,7 @@ class WebhookDelivery(models.Model):
         verbose_name_plural = "webhook deliveries"
         ordering: ClassVar = ["-id"]
         indexes: ClassVar = [
-            # Rows arrive in the order of this column, so a block range index is enough and costs nothing.
+            # Rows arrive in the order of this column, so a small block range index is enough.
             BrinIndex(fields=["received_at"], name="webhook_deliveries_received"),
             models.Index(
                 fields=["status", "id"],
@@ -67,9 +67,9 @@ class WebhookDelivery(models.Model):
 
 
 class LearnedInstance(models.Model):
-    """The Clerk instance whose webhook came first, while CLERK_INSTANCE_ID is unset: at most one row.
+    """The Clerk instance that sent the first webhook while CLERK_INSTANCE_ID was unset: at most one row.
 
-    Webhooks of other instances are refused then. A configured CLERK_INSTANCE_ID always wins.
+    Webhooks of other instances are refused then. A configured CLERK_INSTANCE_ID takes precedence.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
@@ -87,7 +87,7 @@ class LearnedInstance(models.Model):
 
 
 class ClerkPace(models.Model):
-    """When the next request of a command or job may go to Clerk: at most one row, see `pace`."""
+    """The time at which the next request of a command or job may be sent to Clerk: at most one row."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     next_slot_at = models.DateTimeField()

@@ -3,8 +3,8 @@
 from django.dispatch import Signal
 
 nightly = Signal()
-"""Sent once a night, at 03:00 UTC, in a worker, by no sender and with no arguments.
+"""Sent once a night, at 03:00 UTC, in a worker, without sender or arguments.
 
-Receivers run one after the other, each whatever becomes of the others, and may be called twice in a
-night. Long work belongs in a job of its own, which the receiver enqueues.
+Receivers are called one after the other, even if an earlier one failed, and may be called twice in a night.
+Long work belongs in a job of its own, which the receiver enqueues.
 """

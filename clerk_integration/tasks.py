@@ -1,22 +1,22 @@
-"""The jobs of `manage.py procrastinate worker`: deliveries, what keeps them from getting lost, upkeep.
+"""The tasks of `manage.py procrastinate worker`: deliveries, their rescue, and nightly upkeep.
 
-Procrastinate renews Django's connections around each of them. The times of night are UTC.
+Procrastinate renews Django's database connections around each task. Times of day are UTC.
 """
 
 from procrastinate.contrib.django import app
 from procrastinate.job_context import JobContext
 
-from clerk_integration.jobs import rescue
-from clerk_integration.jobs.queue import MAINTENANCE, PROCESS_DELIVERY, WEBHOOKS
-from clerk_integration.jobs.retries import GrowingWaits
+from clerk_integration.jobs import stalled
+from clerk_integration.jobs.queue import MAINTENANCE
 from clerk_integration.signals import nightly
-from clerk_integration.webhooks import inbox, retention
+from clerk_integration.webhooks import inbox, rescue, retention
+from clerk_integration.webhooks.delivery_jobs import PROCESS_DELIVERY, WEBHOOKS, DeliveryRetryStrategy
 
 RESCUE_PRIORITY = 100
-"""Deliveries have 0: no backlog keeps the jobs of a crashed worker waiting."""
+"""Deliveries have 0: a rescue never waits behind a backlog."""
 
-KEEP_JOBS_HOURS = 30 * 24
-"""Jobs that did not succeed; a worker deletes the others when they end."""
+KEEP_FAILED_JOBS_HOURS = 30 * 24
+"""A worker deletes the jobs that succeed."""
 
 EVERY_TEN_SECONDS = "* * * * * */10"
 EVERY_MINUTE = "* * * * *"
@@ -24,35 +24,32 @@ AT_3 = "0 3 * * *"
 AT_4 = "0 4 * * *"
 
 
-@app.task(name=PROCESS_DELIVERY, queue=WEBHOOKS, retry=GrowingWaits())
+@app.task(name=PROCESS_DELIVERY, queue=WEBHOOKS, retry=DeliveryRetryStrategy())
 def process_webhook_delivery(delivery_id: int, failures: int = 0) -> None:
-    """Process a stored delivery; `failures` counts those of earlier jobs, whose workers crashed.
-
-    Writes and raises what `inbox.process_delivery` does; tried eight times in 14 hours.
-    """
+    """Process a stored delivery; `failures` counts those of earlier jobs, for the retry strategy."""
     inbox.process_delivery(delivery_id)
 
 
-# The queueing lock keeps rescues from piling up. A `lock` would let one that was killed stop all later ones.
+# The queueing lock keeps rescues from piling up. A `lock` would let a killed rescue block all later ones.
 @app.periodic(cron=EVERY_TEN_SECONDS)
 @app.task(queue=WEBHOOKS, priority=RESCUE_PRIORITY, queueing_lock="rescue_stalled_jobs")
-def rescue_stalled_jobs(timestamp: int) -> None:
-    """Give the jobs of dead and frozen workers to the others."""
-    rescue.rescue_stalled_jobs()
+def rescue_stalled_jobs(timestamp: int) -> int:
+    """Give the jobs of dead and frozen workers to the others; return how many."""
+    return stalled.rescue_stalled_jobs({PROCESS_DELIVERY: rescue.replace_crashed_job})
 
 
 @app.periodic(cron=EVERY_MINUTE)
 @app.task(queue=WEBHOOKS, priority=RESCUE_PRIORITY, queueing_lock="rescue_deliveries")
 def rescue_deliveries(timestamp: int) -> None:
-    """Give a job to deliveries that have none, or one that is forgotten."""
-    rescue.rescue_forgotten_deliveries()
-    rescue.enqueue_lost_deliveries()
+    """Give a new job to deliveries whose job is overdue or missing."""
+    rescue.replace_overdue_jobs()
+    rescue.enqueue_deliveries_without_job()
 
 
 @app.periodic(cron=AT_3)
 @app.task(queue=MAINTENANCE)
 def send_nightly(timestamp: int) -> None:
-    """Send the signal `nightly`; raise ExceptionGroup when receivers fail, after all were called."""
+    """Send the signal `nightly`; raise ExceptionGroup after all receivers were called if some failed."""
     answers = nightly.send_robust(sender=None)
     if errors := [answer for _, answer in answers if isinstance(answer, Exception)]:
         raise ExceptionGroup("receivers of `nightly` failed", errors)
@@ -60,15 +57,15 @@ def send_nightly(timestamp: int) -> None:
 
 @app.periodic(cron=AT_4)
 @app.task(queue=MAINTENANCE)
-def purge_deliveries(timestamp: int) -> None:
-    """Delete deliveries that were processed and are older than `retention.KEEP_FOR`."""
-    retention.purge_deliveries()
+def purge_deliveries(timestamp: int) -> int:
+    """Delete old processed deliveries; return how many."""
+    return sum(retention.purge_deliveries())
 
 
 @app.periodic(cron=AT_4)
 @app.task(queue=MAINTENANCE, pass_context=True)
 async def remove_finished_jobs(context: JobContext, timestamp: int) -> None:
-    """Delete jobs that ended more than 30 days ago."""
+    """Delete jobs that ended without success more than 30 days ago."""
     await context.app.job_manager.delete_old_jobs(
-        nb_hours=KEEP_JOBS_HOURS, include_failed=True, include_cancelled=True, include_aborted=True
+        nb_hours=KEEP_FAILED_JOBS_HOURS, include_failed=True, include_cancelled=True, include_aborted=True
     )

@@ -1,0 +1,1 @@
+"""The Django project: settings, URLs, database, logs and health endpoints."""

@@ -196,4 +196,4 @@ PROCRASTINATE_WORKER_DEFAULTS: dict[str, Any] = {
     # The table stays small: what is done is deleted at once, what failed after 30 days.
     "delete_jobs": "successful",
 }
-PROCRASTINATE_ON_APP_READY = "clerk_integration.jobs.connector.use_patient_workers"
+PROCRASTINATE_ON_APP_READY = "clerk_integration.jobs.connector.install_connector"

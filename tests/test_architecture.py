@@ -14,7 +14,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = ("config", "clerk_integration", "tenants")
 
 MAY_OPEN_TRANSACTIONS = {
-    "clerk_integration/jobs/rescue.py",  # a job and its delivery change together
+    "clerk_integration/jobs/stalled.py",  # a job is closed and replaced
+    "clerk_integration/webhooks/rescue.py",  # as above
     "clerk_integration/webhooks/inbox.py",
     "tenants/files/imports.py",  # a file becomes rows whole or not at all
     "tenants/runs/slices.py",  # the slices of a run and their jobs are handed out together

@@ -19,8 +19,8 @@ from django.conf import settings
 from django.db import connection
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from clerk_integration.jobs.queue import PROCESS_DELIVERY
 from clerk_integration.models import WebhookDelivery
+from clerk_integration.webhooks.delivery_jobs import PROCESS_DELIVERY
 from tenants.demo.servers import reserve
 from tenants.models import Membership, Tenant
 from tests.sandbox import SandboxControl

@@ -17,8 +17,8 @@ from django.db import connection, transaction
 from django.db.models import Max
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 
-from clerk_integration.jobs.queue import PROCESS_DELIVERY, enqueue_delivery
 from clerk_integration.models import WebhookDelivery
+from clerk_integration.webhooks.delivery_jobs import PROCESS_DELIVERY, enqueue_delivery
 
 DEADLINE = 60.0
 """Seconds; what has not happened by then will not happen."""

@@ -1,4 +1,4 @@
-"""Admin pages of what Clerk sent: webhook deliveries."""
+"""The admin pages of webhook deliveries, and the base classes of read-only pages."""
 
 from clerk_integration.admin.deliveries import WebhookDeliveryAdmin
 

@@ -1,4 +1,4 @@
-"""The inbox of webhooks in the admin: to look at, and to replay."""
+"""Webhook deliveries in the admin: shown, searched and replayed."""
 
 import json
 from datetime import timedelta
@@ -12,21 +12,20 @@ from django.utils.safestring import SafeString
 
 from clerk_integration.admin.pagination import EstimatingPaginator
 from clerk_integration.admin.readonly import ReadOnlyAdmin
-from clerk_integration.jobs.queue import enqueue_delivery
 from clerk_integration.models import WebhookDelivery
 from clerk_integration.webhooks.inbox import requeue
 from clerk_integration.webhooks.registry import handled_types
 
 REPLAY_AT_ONCE = 1_000
-"""Deliveries that one request enqueues, in one transaction; more are for the command."""
+"""Deliveries that one request may enqueue; for more there is the command."""
 
 OTHER = "other"
 
 
 class EventTypeFilter(admin.SimpleListFilter):
-    """Offers the types that are handled here, and all others together.
+    """Offers each type that has a handler, and all others together.
 
-    Which types there are in the table is not asked: that would read all of it for every page.
+    Listing the types in the table instead would read all of it for every page.
     """
 
     title = "event type"
@@ -47,12 +46,12 @@ class EventTypeFilter(admin.SimpleListFilter):
 
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(ReadOnlyAdmin):
-    """Deliveries, read-only: what came from Clerk is evidence, and nobody edits it.
+    """Read-only pages: a delivery is evidence of what Clerk has sent.
 
-    The action needs the model's change permission, which opens no form here.
+    The action needs the model's change permission.
     """
 
-    # Counting a month of deliveries for every page would take its time.
+    # Counting a month of deliveries for every page would be slow.
     show_full_result_count = False
     paginator = EstimatingPaginator
     list_display = (
@@ -83,14 +82,14 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookDelivery]:
-        """Leave payloads and tracebacks of a list in the database."""
+        """Do not load payloads and tracebacks for a list."""
         deliveries = super().get_queryset(request)
         is_list = request.resolver_match is not None and "object_id" not in request.resolver_match.kwargs
         return deliveries.defer("payload", "error") if is_list else deliveries
 
     @admin.display(description="processing time")
     def processing_time(self, delivery: WebhookDelivery) -> timedelta | None:
-        """Return the time from arrival until it was processed, the queue's included."""
+        """Return the time from arrival until processing ended, the wait in the queue included."""
         if delivery.processed_at is None:
             return None
         return delivery.processed_at - delivery.received_at
@@ -112,16 +111,16 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         if len(selected) > REPLAY_AT_ONCE:
             messages.error(
                 request,
-                f"Select at most {REPLAY_AT_ONCE} deliveries; nothing was queued. For more there is "
-                "manage.py process_clerk_webhooks.",
+                f"Nothing was queued: at most {REPLAY_AT_ONCE:,} deliveries can be selected. For more there "
+                "is manage.py process_clerk_webhooks.",
             )
             return
-        queued = requeue(selected, enqueue=enqueue_delivery)
+        queued = requeue(selected)
         if queued:
             messages.success(request, f"Queued for the workers: {_count(queued)}.")
         if queued < len(selected):
-            spared = _count(len(selected) - queued)
-            messages.warning(request, f"Only the envelope is stored, nothing to replay: {spared}.")
+            skipped = _count(len(selected) - queued)
+            messages.warning(request, f"Only the envelope is stored, nothing to replay: {skipped}.")
 
 
 def _preformatted(text: str) -> SafeString:

@@ -1,4 +1,4 @@
-"""Lists of a table that is too large to be counted for every page."""
+"""Pagination of tables that are too large to be counted for every page."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +12,20 @@ else:
     Paginator = DjangoPaginator
 
 LARGE = 10_000
-"""Rows above which the database's own estimate is good enough."""
+"""Rows above which the database's own estimate is used."""
 
 _ESTIMATE = "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass"
 
 
 class EstimatingPaginator(Paginator):
-    """Counts what is filtered, and estimates what is not, if it is large.
+    """Counts a filtered list, and estimates the number of rows of a large unfiltered one.
 
-    The estimate is that of the last VACUUM or ANALYZE: the last pages may be empty, or not be offered.
+    The estimate is from the last VACUUM or ANALYZE: the last pages may be empty or missing.
     """
 
     @cached_property
     def count(self) -> int:
-        """Return how many rows there are, or about how many."""
+        """Return the number of rows, exact or estimated."""
         query = getattr(self.object_list, "query", None)
         if query is not None and not query.where:
             estimate = _estimate(query.get_meta().db_table)

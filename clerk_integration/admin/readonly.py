@@ -1,11 +1,11 @@
-"""The admin page of rows that nobody edits: what Clerk says is recorded, what is ours has its services."""
+"""The base class of admin pages whose rows are not edited: they come from Clerk or from the services."""
 
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest
 
 if TYPE_CHECKING:
-    # Unfold ships no types; its ModelAdmin is Django's in another dress.
+    # Unfold ships no types; its ModelAdmin is a subclass of Django's.
     from django.contrib.admin import ModelAdmin as DjangoModelAdmin
 
     ModelAdmin = DjangoModelAdmin[Any]
@@ -14,25 +14,25 @@ else:
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """Lists and shows rows to staff with the model's view or change permission; adds, changes, deletes none.
+    """Lists and shows rows to staff with the model's view or change permission.
 
-    Actions declare `permissions=["operate"]`: the model's change permission, which opens no form here.
+    Actions declare `permissions=["operate"]`, which is the model's change permission.
     """
 
     list_per_page = 50
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Refuse: a row comes from Clerk, or from the services."""
+        """Return False."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: a changed record of Clerk's would be a lie."""
+        """Return False."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: a deleted record comes back with the next sync or the next repeat."""
+        """Return False: the next sync would bring a deleted row back."""
         return False
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may run the actions."""
+        """Return whether the user may run the actions."""
         return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")

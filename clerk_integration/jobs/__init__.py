@@ -1,1 +1,1 @@
-"""Background jobs: the Procrastinate queue, retries, and the rescue of jobs whose worker died."""
+"""Background jobs: the Procrastinate queue, its connections, and jobs whose worker died."""

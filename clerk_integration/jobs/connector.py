@@ -1,4 +1,4 @@
-"""How a worker reaches the queue: as Procrastinate does, and it survives a restart of the database."""
+"""Procrastinate's connection to the queue, made to survive a restart of the database."""
 
 import asyncio
 import logging
@@ -17,31 +17,31 @@ RECONNECT_SECONDS = 1.0
 
 
 class WorkerConnector(PsycopgConnector):
-    """A pool whose queries wait for a database that is away, 30 s at most, and a patient listener.
+    """A connection pool whose listener tries again while the database is down.
 
-    Procrastinate's own listener gives up at the first refused connection, upon which the worker ends
-    with exit status 0: no supervisor would take that for a failure.
+    Procrastinate's own listener gives up at the first refused connection, and the worker ends with exit
+    status 0, which no supervisor takes for a failure.
     """
 
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
-        """Wake the worker when jobs arrive; without the database, try again every second."""
+        """Wake the worker when jobs arrive; while the database is down, try again every second."""
         while True:
             try:
                 await super().listen_notify(on_notification=on_notification, channels=channels)
             except ConnectorException as error:
-                logger.warning("The worker does not hear of new jobs and polls: %s", error.__cause__)
+                logger.warning("The worker cannot listen for new jobs, so it polls: %s", error.__cause__)
                 await asyncio.sleep(RECONNECT_SECONDS)
 
 
 class Connector(DjangoConnector):
-    """Django's connection for everybody but workers."""
+    """Django's own connection, except in workers."""
 
     def get_worker_connector(self) -> WorkerConnector:
-        """Return what `manage.py procrastinate worker` works with; starts the embedded PostgreSQL."""
+        """Return the connector of `manage.py procrastinate worker`; start the embedded PostgreSQL."""
         return WorkerConnector(kwargs=connector_params(self.alias))
 
 
-def use_patient_workers(app: App) -> None:
-    """Give the app our connector (PROCRASTINATE_ON_APP_READY)."""
-    # As `app.replace_connector` does for the length of a block.
+def install_connector(app: App) -> None:
+    """Give the app our connector; called through PROCRASTINATE_ON_APP_READY."""
+    # `app.replace_connector` does the same, for the duration of a block.
     app.connector = app.job_manager.connector = Connector()

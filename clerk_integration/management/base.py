@@ -1,4 +1,4 @@
-"""What our commands that use the database have in common."""
+"""The base class of commands that use the database."""
 
 from typing import Any
 
@@ -8,20 +8,18 @@ from django.db import Error, InterfaceError, OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 from procrastinate.exceptions import ConnectorException
 
-from clerk_integration.management.wording import sentence
-
 
 class DatabaseCommand(BaseCommand):
-    """A command that works on a migrated database, and says in one line when there is none.
+    """A command that needs a migrated database and reports a database error in one line.
 
-    Raises CommandError before anything is done when the database cannot be reached or lacks
-    migrations, and when it fails later. Mistakes of ours keep their traceback.
+    Raises CommandError before anything is done if the database cannot be reached or lacks migrations, and
+    when it fails later. Other exceptions keep their traceback.
     """
 
     requires_migrations_checks = True
 
     def check_migrations(self) -> None:
-        """Raise CommandError unless every migration is applied; Django itself would only tell."""
+        """Raise CommandError unless every migration is applied; Django would only print a notice."""
         try:
             executor = MigrationExecutor(connection)
         except (Error, ImproperlyConfigured) as error:
@@ -32,14 +30,20 @@ class DatabaseCommand(BaseCommand):
             raise CommandError("The database is not migrated. Nothing was changed; run `manage.py migrate`.")
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Do the command as Django does; see the class for what is translated."""
+        """Run the command; raise CommandError for a database error."""
         try:
             return super().execute(*args, **options)
         except (OperationalError, InterfaceError, ConnectorException) as error:
-            # The queue wraps what its database says in an exception without a message.
+            # Procrastinate wraps the database's error in an exception without a message.
             cause = error.__cause__ if isinstance(error, ConnectorException) else error
             if not isinstance(cause, OperationalError | InterfaceError):
                 raise
             raise CommandError(
                 f"The database failed: {sentence(cause)} What was committed before is kept."
             ) from error
+
+
+def sentence(message: object) -> str:
+    """Return a message as one line that ends with a full stop, so that another sentence can follow."""
+    line = " ".join(str(message).split())
+    return line if line.endswith((".", "!", "?")) else f"{line}."

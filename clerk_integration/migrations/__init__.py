@@ -1,0 +1,1 @@
+"""Migrations of the webhook inbox and of what all processes share about Clerk."""

@@ -1,13 +1,13 @@
 """Reading the claims of a verified session token, in both of Clerk's versions.
 
-Version 2 packs the active organization into one claim:
+Version 2 holds the active organization in one claim:
 
     "v": 2, "fea": "o:articles,u:news", "o": {"id": "org_...", "slg": "acme", "rol": "admin",
                                               "per": "read,manage", "fpm": "3"}
 
 `per` names permissions, `fea` features with their scope (`o` organization, `u` user), and `fpm` holds
 one number per feature whose bits, lowest first, say which permissions are granted on it. Version 1
-(deprecated by Clerk in April 2025) spells everything out: `org_id`, `org_role`, `org_slug`,
+(deprecated by Clerk in April 2025) has separate claims: `org_id`, `org_role`, `org_slug`,
 `org_permissions`. Clerk never puts its system permissions (`org:sys_...`) into a token.
 """
 
@@ -22,7 +22,7 @@ from clerk_integration.wire.ids import validate_org_id, validate_user_id
 
 @dataclass(frozen=True, slots=True)
 class ActiveOrganization:
-    """The organization that is active in a session; all empty when none is."""
+    """The active organization of a session; all empty if none is active."""
 
     id: str | None = None
     role: str | None = None
@@ -39,7 +39,7 @@ def active_organization(claims: Mapping[str, Any]) -> ActiveOrganization:
 
 
 def user_id_claim(claims: Mapping[str, Any]) -> str:
-    """Return `sub`, a user's id; machine tokens, whose `sub` is no user, raise SessionTokenError."""
+    """Return `sub`, a user's id; raise SessionTokenError for a machine token, which names no user."""
     try:
         return validate_user_id(claims["sub"])
     except InvalidClerkId as exc:
@@ -47,7 +47,7 @@ def user_id_claim(claims: Mapping[str, Any]) -> str:
 
 
 def required_text_claim(claims: Mapping[str, Any], name: str) -> str:
-    """Return a claim that is a string with something in it; raise SessionTokenError otherwise."""
+    """Return a claim that is a non-empty string; raise SessionTokenError otherwise."""
     value = text_claim(claims, name)
     if value is None:
         raise invalid_token(f"its `{name}` is empty")
@@ -55,7 +55,7 @@ def required_text_claim(claims: Mapping[str, Any], name: str) -> str:
 
 
 def text_claim(claims: Mapping[str, Any], name: str) -> str | None:
-    """Return a claim that is a string, None for a missing or empty one; raise SessionTokenError."""
+    """Return a string claim, or None if it is missing or empty; raise SessionTokenError for another type."""
     value = claims.get(name)
     if value is not None and not isinstance(value, str):
         raise invalid_token(f"its `{name}` is not a string")
@@ -63,12 +63,12 @@ def text_claim(claims: Mapping[str, Any], name: str) -> str | None:
 
 
 def invalid_token(reason: str) -> SessionTokenError:
-    """Return the error for a token that is malformed in the way that `reason` says."""
+    """Return the error for a malformed token."""
     return SessionTokenError(f"The session token is refused: {reason}.", code="token_invalid")
 
 
 def wrong_token_type() -> SessionTokenError:
-    """Return the error for a token of Clerk's that is not for signing in users."""
+    """Return the error for a token of Clerk's that is not a session token."""
     return SessionTokenError(
         "This is not a session token. Tokens from JWT templates, OAuth and machine tokens are not "
         "accepted; send what getToken() returns without a template.",
@@ -115,7 +115,7 @@ def _organization_id(claims: Mapping[str, Any], name: str) -> str | None:
     try:
         return None if value is None else validate_org_id(value)
     except InvalidClerkId as exc:
-        raise invalid_token(f"its `{name}` is no organization id") from exc
+        raise invalid_token(f"its `{name}` is not an organization id") from exc
 
 
 def _role(role: str | None) -> str | None:
@@ -123,11 +123,11 @@ def _role(role: str | None) -> str | None:
 
 
 def _permissions(features: Sequence[str], names: Sequence[str], masks: Sequence[int]) -> frozenset[str]:
-    """The granted permissions, as `org:<feature>:<permission>`.
+    """Return the granted permissions, as `org:<feature>:<permission>`.
 
-    Clerk's SDKs disagree once features of users and organizations mix: the JavaScript one counts the
-    numbers of `fpm` along the organization's features, the Python one along all of them, and nothing
-    says which one the issuer means. Only what both readings grant is granted; without a mix they agree.
+    Clerk's SDKs disagree where features of users and of organizations are mixed: the JavaScript SDK counts
+    the numbers of `fpm` along the organization's features, the Python SDK along all features. Only what
+    both readings grant is granted.
     """
     of_organization = [feature for feature in features if _is_of_organization(feature)]
     by_organization_feature = _granted(of_organization, names, masks)
@@ -145,7 +145,7 @@ def _granted(features: Sequence[str], names: Sequence[str], masks: Sequence[int]
 
 
 def _is_of_organization(feature: str) -> bool:
-    """Scopes may be joined (`uo`), as in Clerk's JavaScript SDK."""
+    """Return whether a feature is an organization's; scopes may be combined (`uo`)."""
     scope, colon, name = feature.partition(":")
     return "o" in scope and bool(colon and name)
 
@@ -155,7 +155,7 @@ def _parts(value: str | None) -> list[str]:
 
 
 def _mask(part: str) -> int:
-    """A number of `fpm`; anything that is none grants nothing."""
+    """Return a number of `fpm`; anything else grants nothing."""
     try:
         return int(part) if part.isascii() and part.isdigit() else 0
     except ValueError:  # Python refuses to read numbers of thousands of digits

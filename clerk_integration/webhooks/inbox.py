@@ -1,39 +1,36 @@
-"""The inbox: messages are stored before they are acknowledged, and processed once they are stored."""
+"""The inbox: an event is stored before it is acknowledged, and processed by a worker afterwards."""
 
 import json
 import logging
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from django.db import Error, connection, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from clerk_integration.entities import clean
-from clerk_integration.jobs.waits import limit_waits
+from clerk_integration.jobs.timeouts import set_transaction_timeouts
 from clerk_integration.models import WebhookDelivery
+from clerk_integration.webhooks.delivery_jobs import enqueue_delivery
+from clerk_integration.webhooks.instances import check_learned_instance
 from clerk_integration.webhooks.payload import Event
 from clerk_integration.webhooks.registry import ClerkEvent, handler_of
 
 logger = logging.getLogger(__name__)
 
 Status = WebhookDelivery.Status
-OPEN = (Status.RECEIVED, Status.FAILED)
-Accept = Callable[[str], object]
-"""Raises WebhookRefused unless events of this Clerk instance are taken."""
-
-Enqueue = Callable[[int], object]
-"""Adds the job that processes the delivery with this id, on Django's own connection."""
+UNPROCESSED = (Status.RECEIVED, Status.FAILED)
 
 STORE_LOCK_TIMEOUT = "5s"
-"""The sender gives up after 15 s; a request that waits longer only keeps a web worker from others."""
+"""The sender gives up after 15 s; a request that waits longer only blocks a web worker."""
 
 MAX_ERROR_LENGTH = 20_000
 """Characters of an error that are kept, from its end, where a traceback says what happened."""
 
 _json = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
-# The condition always holds; it is the cheapest place that is evaluated before anything is inserted.
+# The condition is always true: it sets the timeout before anything is inserted, without another statement.
 _INSERT = f"""
 INSERT INTO webhook_deliveries (svix_id, event_type, organization_id, payload, status)
 SELECT %s, %s, %s, %s::jsonb, %s
@@ -48,33 +45,32 @@ WHERE svix_id = %s AND status = 'failed'
 RETURNING id
 """
 
-_BEGIN = """
+_BEGIN_ATTEMPT = """
 UPDATE webhook_deliveries SET attempts = attempts + 1
 WHERE id = %s AND status <> 'processed'
 RETURNING attempts, crashes
 """
 
 
-class Overtaken(Exception):
-    """Another attempt has taken the delivery from this one, and it is not processed yet.
+class Superseded(Exception):
+    """Another attempt has begun on the same delivery and has not processed it yet.
 
-    The other attempt may be a person's, which nobody repeats when it fails. So this one's job must not
-    end as if all were done; it is tried again, and finds the delivery processed or processes it.
+    The other attempt may be an operator's, which is not repeated when it fails. So the job of this one must
+    not count as done: it is tried again, and processes the delivery or finds it processed.
     """
 
 
-def store_delivery(svix_id: str, event: Event, *, accept: Accept, enqueue: Enqueue) -> bool:
-    """Store a verified event and enqueue its processing, both or neither; return whether it is new.
+def store_delivery(svix_id: str, event: Event) -> bool:
+    """Store a verified event and enqueue its processing in one transaction; return whether it is new.
 
-    A repeat changes nothing, unless the delivery has failed: then it is enqueued again. Of types that
-    nobody handles only the envelope is stored, as ignored, and nothing is enqueued. One transaction
-    of two statements, for the repeat of a failed delivery three; `accept`, which is asked about new
-    deliveries only, may take one more. Raises database errors and what `accept` and `enqueue` raise;
-    nothing is stored then.
+    A repeat changes nothing, unless the delivery has failed: then it is enqueued again. Of an event type
+    without a handler only the envelope is stored, as ignored. Two statements, three for the repeat of a
+    failed delivery; one more where the instance is not known in this process. Raises ForeignInstance,
+    database errors and ConnectorException; nothing is stored then.
     """
     handled = handler_of(event.type) is not None
     with transaction.atomic(durable=True):
-        inserted = _returning(
+        new_id = _returned_id(
             _INSERT,
             svix_id,
             event.type,
@@ -82,75 +78,75 @@ def store_delivery(svix_id: str, event: Event, *, accept: Accept, enqueue: Enque
             _json.encode(event.payload if handled else event.envelope),
             Status.RECEIVED if handled else Status.IGNORED,
         )
-        if inserted is None:
-            to_process = _returning(_REOPEN, svix_id)
+        if new_id is None:
+            to_process = _returned_id(_REOPEN, svix_id)
         else:
-            accept(event.instance_id)
-            to_process = inserted if handled else None
+            check_learned_instance(event.instance_id)
+            to_process = new_id if handled else None
         if to_process is not None:
-            enqueue(to_process)
-    return inserted is not None
+            enqueue_delivery(to_process)
+    return new_id is not None
 
 
-def requeue(delivery_ids: Iterable[int], *, enqueue: Enqueue) -> int:
-    """Enqueue deliveries again, processed ones too, and return how many.
+def requeue(delivery_ids: Iterable[int]) -> int:
+    """Enqueue deliveries again, processed ones too, and return how many. One transaction.
 
-    Handlers may be called again for the same event at any time. Spares deliveries of which only the
-    envelope was kept. One transaction: all or, when a database error is raised, none.
+    A handler may be called again for the same event at any time. Skips deliveries of which only the
+    envelope is stored.
     """
     with transaction.atomic(durable=True):
         deliveries = WebhookDelivery.objects.filter(pk__in=list(delivery_ids), payload__has_key="data")
         found = list(deliveries.select_for_update().order_by("pk").values_list("pk", flat=True))
         WebhookDelivery.objects.filter(pk__in=found).update(status=Status.RECEIVED, crashes=0)
         for delivery_id in found:
-            enqueue(delivery_id)
+            enqueue_delivery(delivery_id)
     return len(found)
 
 
 def process_delivery(delivery_id: int) -> None:
-    """Let the registered handler process a delivery, unless it is processed (or purged) already.
+    """Call the registered handler with a delivery, unless it is processed or purged already.
 
-    The attempt is counted and committed first, so that a killed worker leaves a trace. The handler
-    runs in the transaction that marks the delivery processed, or ignored when nobody handles its type
-    any more. What the handler raises undoes that transaction, is kept with the delivery, now failed,
-    and is raised again. A worker that has been overtaken, by another attempt or by the rescue that gave
-    it up, changes nothing; it raises Overtaken unless the delivery is done.
+    The attempt is counted and committed first, so that a killed worker leaves a trace. The handler runs in
+    the transaction that marks the delivery processed, or ignored when its type has no handler any more.
+    An exception of the handler rolls that transaction back, is stored with the delivery, now failed, and
+    is raised again. If another attempt or a rescue has taken the delivery meanwhile, nothing is changed,
+    and Superseded is raised unless the delivery is done.
     """
-    ours = _begin(delivery_id)
-    if ours is None:
+    attempt = _begin_attempt(delivery_id)
+    if attempt is None:
         return
     try:
-        overtaken = not _process(ours)
+        superseded = not _process(attempt)
     except Exception as error:
-        _record_failure(ours, error)
+        _record_failure(attempt, error)
         raise
-    if overtaken and WebhookDelivery.objects.filter(pk=delivery_id, status__in=OPEN).exists():
-        raise Overtaken(f"delivery {delivery_id} was taken up by another attempt, which has not processed it")
+    if superseded and WebhookDelivery.objects.filter(pk=delivery_id, status__in=UNPROCESSED).exists():
+        raise Superseded(f"another attempt has begun on delivery {delivery_id} and has not processed it yet")
 
 
-def _begin(delivery_id: int) -> QuerySet[WebhookDelivery] | None:
-    """The delivery, found until it is processed or another attempt or a rescue overtakes this one."""
+def _begin_attempt(delivery_id: int) -> QuerySet[WebhookDelivery] | None:
+    """Return a query that finds the delivery only while no other attempt or rescue has taken it."""
     with connection.cursor() as cursor:
-        cursor.execute(_BEGIN, [delivery_id])
+        cursor.execute(_BEGIN_ATTEMPT, [delivery_id])
         row = cursor.fetchone()
     if row is None:
         return None
     attempts, crashes = row
-    ours = WebhookDelivery.objects.filter(pk=delivery_id, attempts=attempts, crashes=crashes)
-    return ours.exclude(status=Status.PROCESSED)
+    attempt = WebhookDelivery.objects.filter(pk=delivery_id, attempts=attempts, crashes=crashes)
+    return attempt.exclude(status=Status.PROCESSED)
 
 
-def _process(ours: QuerySet[WebhookDelivery]) -> bool:
-    """Return False when the delivery is no longer ours."""
+def _process(attempt: QuerySet[WebhookDelivery]) -> bool:
+    """Return False if the attempt was superseded."""
     with transaction.atomic(durable=True):
-        limit_waits()
-        delivery = ours.select_for_update().first()
+        set_transaction_timeouts()
+        delivery = attempt.select_for_update().first()
         if delivery is None:
             return False
         if _handle(delivery):
-            ours.update(status=Status.PROCESSED, processed_at=Now(), error="")
+            attempt.update(status=Status.PROCESSED, processed_at=Now(), error="")
         else:
-            ours.update(status=Status.IGNORED, processed_at=None, error="")
+            attempt.update(status=Status.IGNORED, processed_at=None, error="")
     return True
 
 
@@ -162,21 +158,18 @@ def _handle(delivery: WebhookDelivery) -> bool:
     return True
 
 
-def _record_failure(ours: QuerySet[WebhookDelivery], error: Exception) -> None:
+def _record_failure(attempt: QuerySet[WebhookDelivery], error: Exception) -> None:
+    text = str(clean("".join(traceback.format_exception(error))))
+    if len(text) > MAX_ERROR_LENGTH:
+        text = f"[...]{text[5 - MAX_ERROR_LENGTH :]}"
     try:
-        ours.update(status=Status.FAILED, error=_error_text(error))
+        attempt.update(status=Status.FAILED, error=text)
     except Error:
-        # What matters is raised by the caller: `error` itself, so that the job is tried again.
+        # The caller raises `error` itself, so that the job is tried again.
         logger.exception("the failure of a webhook delivery could not be recorded")
 
 
-def _error_text(error: Exception) -> str:
-    """The traceback, without local variables, as PostgreSQL can hold it."""
-    text = str(clean("".join(traceback.format_exception(error))))
-    return text if len(text) <= MAX_ERROR_LENGTH else f"[...]{text[5 - MAX_ERROR_LENGTH :]}"
-
-
-def _returning(statement: str, *parameters: str | int | None) -> int | None:
+def _returned_id(statement: str, *parameters: str | int | None) -> int | None:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         row = cursor.fetchone()

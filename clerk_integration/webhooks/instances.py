@@ -1,4 +1,4 @@
-"""Of which Clerk instance events are taken: the configured one, else the first that sent one."""
+"""From which Clerk instance events are accepted: the configured one, else the one that sent the first."""
 
 from django.db import connection, transaction
 
@@ -6,8 +6,8 @@ from clerk_integration import models
 from clerk_integration.conf import clerk_settings
 from clerk_integration.webhooks.exceptions import ForeignInstance
 
-# One statement whoever comes first. It writes once only: an existing row is read, and the update is for
-# those who find that another process is inserting it at this moment.
+# One statement for whoever comes first. An existing row is only read; the update is for the process that
+# finds another one inserting the row at the same time.
 _LEARN = """
 WITH learned AS (
     INSERT INTO clerk_learned_instance (id, instance_id)
@@ -22,18 +22,18 @@ SELECT instance_id FROM learned UNION ALL SELECT instance_id FROM clerk_learned_
 class LearnedInstance:
     """The instance of the first verified event, where CLERK_INSTANCE_ID is unset.
 
-    It is learned once for all processes (`models.LearnedInstance`) and remembered in this one, so
-    that an event of that instance costs no statement.
+    Stored once for all processes (`models.LearnedInstance`) and remembered in this one, so that an event
+    of that instance costs no statement.
     """
 
     def __init__(self) -> None:
         self._known = ""
 
     def accepts(self, instance_id: str) -> bool:
-        """Say whether this is the learned instance, after learning it if there was none.
+        """Return whether this is the learned instance, after learning it if there is none.
 
-        Takes one statement unless the process knows the answer. What is learned in a transaction that is
-        rolled back is forgotten with it. Raises database errors.
+        One statement unless this process knows the answer. An instance that was learned in a transaction
+        that is rolled back is forgotten with it.
         """
         if self._known == instance_id:
             return True
@@ -58,23 +58,23 @@ def check_configured_instance(instance_id: str) -> None:
 
 
 def check_learned_instance(instance_id: str) -> None:
-    """Raise ForeignInstance when none is configured and the first webhook was of another instance.
+    """Raise ForeignInstance when none is configured and the first webhook came from another instance.
 
-    To be called for verified events only: the first one teaches. One statement at most.
+    Call it for verified events only, since the first one is learned from. One statement at most.
     """
     if not (clerk_settings.instance_id or _learned_instance.accepts(instance_id)):
         raise _foreign(instance_id, "the instance of the first webhook")
 
 
-def _foreign(instance_id: str, expected: str) -> ForeignInstance:
-    return ForeignInstance(
-        f"the event is of instance {instance_id[:64]!a}, which is not {expected}; if it is the right one, "
-        "set CLERK_INSTANCE_ID to it"
+def known_instance_id() -> str | None:
+    """Return the configured instance, else the learned one, else None. One statement at most."""
+    return clerk_settings.instance_id or (
+        models.LearnedInstance.objects.values_list("instance_id", flat=True).first()
     )
 
 
-def known_instance_id() -> str | None:
-    """Return the instance that is configured, else the learned one, else None. One statement at most."""
-    return clerk_settings.instance_id or (
-        models.LearnedInstance.objects.values_list("instance_id", flat=True).first()
+def _foreign(instance_id: str, expected: str) -> ForeignInstance:
+    return ForeignInstance(
+        f"the event is from instance {instance_id[:64]!a}, which is not {expected}; if it is the right one, "
+        "set CLERK_INSTANCE_ID to it"
     )

@@ -1,4 +1,4 @@
-"""What is read of a message, and what of it is kept."""
+"""Reading an event from a message, without the parts that are not stored."""
 
 import json
 import math
@@ -11,18 +11,17 @@ from clerk_integration.entities import LARGEST_STAMP, MARKER_KEY, MAX_KEY_LENGTH
 from clerk_integration.webhooks.exceptions import InvalidEvent
 
 MAX_DEPTH = 200
-"""Levels of objects and lists; far more than any event of Clerk has, far fewer than Python can follow."""
+"""Levels of nested objects and lists: more than events of Clerk have, fewer than Python's recursion limit."""
 
 ENVELOPE_KEYS = ("object", "type", "id", "timestamp", "instance_id")
-"""What is kept of events that nobody here handles."""
-
+"""Keys that are stored of an event type without a handler."""
 
 _CONTAINERS = (dict, list)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A message that is an event, as it may be stored: nothing private, nothing PostgreSQL refuses."""
+    """An event as it may be stored: no private metadata, nothing that PostgreSQL cannot hold."""
 
     type: str
     instance_id: str
@@ -31,15 +30,14 @@ class Event:
 
     @property
     def envelope(self) -> Mapping[str, Any]:
-        """What is left without the data."""
+        """The payload without its data."""
         return {key: self.payload[key] for key in ENVELOPE_KEYS if key in self.payload}
 
 
 def read_event(text: str) -> Event:
-    """Read the text of a verified message; raise InvalidEvent when it is none of Clerk's events.
+    """Read the text of a verified message; raise InvalidEvent when it is not an event of Clerk.
 
-    Clerk's specification requires object, type, instance_id and data. A missing timestamp is let
-    pass, one that is no time is not.
+    `object`, `type`, `instance_id` and `data` are required; `timestamp` may be missing.
     """
     try:
         payload = _decode(text)
@@ -48,7 +46,7 @@ def read_event(text: str) -> Event:
         raise InvalidEvent("the JSON is nested too deeply") from None
     except ValueError:
         # The decoder's own message may repeat parts of the body.
-        raise InvalidEvent("the body is no JSON") from None
+        raise InvalidEvent("the body is not JSON") from None
     _check(payload)
     return Event(
         type=payload["type"],
@@ -59,10 +57,9 @@ def read_event(text: str) -> Event:
 
 
 def _remove_private_metadata(value: Any, depth: int = 0) -> None:
-    """Remove private and unsafe metadata at any depth, except our own marker in an organization's.
+    """Remove private and unsafe metadata at any depth, in place; keep our own marker of organizations.
 
-    In place, and called for objects and lists alone: of all that the receiver does in Python, this and
-    the reading and writing of the JSON cost most.
+    Called for objects and lists only, because it is one of the receiver's most expensive steps.
     """
     if depth > MAX_DEPTH:
         raise RecursionError
@@ -82,17 +79,17 @@ def _remove_private_metadata(value: Any, depth: int = 0) -> None:
 
 
 def _decode(text: str) -> Any:
-    """The JSON as PostgreSQL can hold it; the long way through `clean` only where something asks for it."""
+    """Return the JSON as PostgreSQL can hold it; call the slow `clean` only where the text needs it."""
     decoded = _decoder.decode(text)
     return clean(decoded) if _UNSTORABLE.search(text) else decoded
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(number: str) -> float | None:
-    """As `clean` does it: a number too large for a float, such as 1e999, is none."""
+    """Return None for a number too large for a float, such as 1e999, as `clean` does."""
     value = float(number)
     return value if math.isfinite(value) else None
 
@@ -106,17 +103,17 @@ _UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 def _check(payload: Any) -> None:
     if not isinstance(payload, Mapping):
-        raise InvalidEvent("the body is no JSON object")
+        raise InvalidEvent("the body is not a JSON object")
     if payload.get("object") != "event":
         raise InvalidEvent("`object` is not `event`")
     for key in ("type", "instance_id"):
         value = payload.get(key)
         if not isinstance(value, str) or not 0 < len(value) <= MAX_KEY_LENGTH:
-            raise InvalidEvent(f"`{key}` is no text of 1 to {MAX_KEY_LENGTH} characters")
+            raise InvalidEvent(f"`{key}` is not a text of 1 to {MAX_KEY_LENGTH} characters")
     if not isinstance(payload.get("data"), Mapping):
-        raise InvalidEvent("`data` is no object")
+        raise InvalidEvent("`data` is not an object")
     if not _is_time_or_unknown(payload.get("timestamp")):
-        raise InvalidEvent("`timestamp` is no time")
+        raise InvalidEvent("`timestamp` is not a time")
 
 
 def _is_time_or_unknown(stamp: Any) -> bool:
@@ -126,7 +123,7 @@ def _is_time_or_unknown(stamp: Any) -> bool:
 
 
 def _organization_id(event_type: str, data: Mapping[str, Any]) -> str | None:
-    """The organization that an event is about, to search by; None where it names none."""
+    """Return the id of the organization that the event is about, if it names one, to search by."""
     nested = data.get("organization")
     if event_type.startswith("organization."):
         found = data.get("id")

@@ -1,27 +1,22 @@
-"""Which event types mean something here, and to whom.
-
-This package knows how a webhook arrives, not what it means: apps register their handlers in
-`AppConfig.ready()`.
-"""
+"""The handlers of event types, which other apps register in `AppConfig.ready()`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 SECONDS_END = 10_000_000_000
-"""Clerk's documents say milliseconds and its examples show seconds; below this it is seconds."""
+"""Timestamps below this are seconds: Clerk documents milliseconds, and its examples show seconds."""
 
 MILLISECONDS_END = 253_402_300_800_000
-"""The year 10000; from there on it is neither, and no `datetime` can hold it."""
+"""The year 10000, the first that no `datetime` can hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClerkEvent:
     """An event of Clerk. `data` is its JSON, `timestamp` the envelope's, in milliseconds.
 
-    None stands for a timestamp that is missing, and for one that no moment has, such as one in
-    microseconds. The event is taken nevertheless: what it says stands in its data, and Clerk would
-    repeat a refused one for a day and then disable the endpoint.
+    `timestamp` is None if it is missing or implausible, such as one in microseconds. The event is accepted
+    nevertheless: Clerk would repeat a refused one for a day and then disable the endpoint.
     """
 
     type: str
@@ -44,18 +39,17 @@ _handlers: dict[str, Handler] = {}
 
 
 def register(event_type: str, handler: Handler) -> None:
-    """Let `handler` process events of this type.
+    """Let `handler` process events of this type; raise ValueError if the type has a handler already.
 
-    It runs in a worker, inside the transaction that marks the delivery processed: it may write rows
-    and must not call Clerk. What it raises is kept with the delivery, and it is called again later.
-    Raise ValueError when the type has a handler already.
+    The handler runs in a worker, in the transaction that marks the delivery processed: it may write rows
+    and must not call Clerk. If it raises, the error is stored and it is called again later.
     """
     if _handlers.setdefault(event_type, handler) is not handler:
         raise ValueError(f"{event_type} has a handler already")
 
 
 def handler_of(event_type: str) -> Handler | None:
-    """Return the handler of the type; None when nobody here handles it."""
+    """Return the handler of the type, None if it has none."""
     return _handlers.get(event_type)
 
 

@@ -1,4 +1,4 @@
-"""Processing deliveries here and now, without a worker."""
+"""Processing deliveries in this process, without a worker."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,17 +7,14 @@ from datetime import datetime
 from django.db.models import QuerySet
 
 from clerk_integration.models import WebhookDelivery
-from clerk_integration.webhooks.inbox import Overtaken, process_delivery
+from clerk_integration.webhooks.inbox import Superseded, process_delivery
 
 Status = WebhookDelivery.Status
 
-BATCH = 500
-"""Ids that are fetched at once; the rows are read one by one, when they are processed."""
-
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
-    """What became of one delivery: its status now, and its error if it failed."""
+class ReplayResult:
+    """The status of one delivery after its replay, and the error if it failed."""
 
     id: int
     svix_id: str
@@ -26,46 +23,40 @@ class Replayed:
     error: str = ""
 
 
-def count_open(*, failed: bool = False, since: datetime | None = None) -> int:
+def count_to_replay(*, failed: bool = False, since: datetime | None = None) -> int:
     """Return how many deliveries `replay` would process now. One statement."""
-    return _open(failed=failed, since=since).count()
+    return _to_replay(failed=failed, since=since).count()
 
 
-def replay(*, failed: bool = False, since: datetime | None = None) -> Iterator[Replayed]:
-    """Process the deliveries that are received and not processed, oldest first, and yield each outcome.
+def replay(*, failed: bool = False, since: datetime | None = None) -> Iterator[ReplayResult]:
+    """Process the deliveries that are stored now and not processed, oldest first; yield each result.
 
-    `failed` adds the failed ones, `since` leaves out those that arrived earlier. A failure ends
-    nothing: it is recorded with its delivery and yielded. What arrives meanwhile is left to the
-    workers, and a delivery that a worker is processing is waited for and not processed twice.
+    `failed` adds the failed ones, `since` leaves out those that arrived earlier. A failure is stored with
+    its delivery and yielded, and the next one follows. A delivery that a worker is processing is waited
+    for and not processed twice.
     """
-    newest = WebhookDelivery.objects.order_by("-id").values_list("id", flat=True).first() or 0
-    waiting = _open(failed=failed, since=since).filter(id__lte=newest).order_by("id")
-    last = 0
-    while batch := list(waiting.filter(id__gt=last)[:BATCH]):
-        for delivery in batch:
-            yield _process(delivery)
-        last = batch[-1].id
+    for delivery_id in list(_to_replay(failed=failed, since=since).values_list("id", flat=True)):
+        error = _process(delivery_id)
+        delivery = (
+            WebhookDelivery.objects.only("svix_id", "event_type", "status").filter(pk=delivery_id).first()
+        )
+        if delivery is not None:  # it may have been purged meanwhile
+            status = Status.FAILED if error else delivery.status
+            yield ReplayResult(delivery_id, delivery.svix_id, delivery.event_type, status, error)
 
 
-def _open(*, failed: bool, since: datetime | None) -> QuerySet[WebhookDelivery]:
-    statuses = [Status.RECEIVED, Status.FAILED] if failed else [Status.RECEIVED]
-    deliveries = WebhookDelivery.objects.filter(status__in=statuses).only("id", "svix_id", "event_type")
-    return deliveries if since is None else deliveries.filter(received_at__gte=since)
-
-
-def _process(delivery: WebhookDelivery) -> Replayed:
-    error = ""
+def _process(delivery_id: int) -> str:
+    """Return the error, empty if there was none."""
     try:
-        process_delivery(delivery.id)
-    except Overtaken:
-        pass  # a worker has it
+        process_delivery(delivery_id)
+    except Superseded:
+        return ""  # a worker is processing it
     except Exception as failure:
-        error = f"{type(failure).__name__}: {failure}"
-    status = WebhookDelivery.objects.filter(pk=delivery.id).values_list("status", flat=True).first()
-    return Replayed(
-        id=delivery.id,
-        svix_id=delivery.svix_id,
-        event_type=delivery.event_type,
-        status=Status.FAILED if error else status or Status.PROCESSED,
-        error=error,
-    )
+        return f"{type(failure).__name__}: {failure}"
+    return ""
+
+
+def _to_replay(*, failed: bool, since: datetime | None) -> QuerySet[WebhookDelivery]:
+    statuses = [Status.RECEIVED, Status.FAILED] if failed else [Status.RECEIVED]
+    deliveries = WebhookDelivery.objects.filter(status__in=statuses).order_by("id")
+    return deliveries if since is None else deliveries.filter(received_at__gte=since)

@@ -1,4 +1,4 @@
-"""How long deliveries are kept."""
+"""Deleting old deliveries."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -9,39 +9,30 @@ from django.utils import timezone
 from clerk_integration.models import WebhookDelivery
 
 KEEP_FOR = timedelta(days=30)
-"""Default age at which a delivery may go."""
+"""Age at which a processed delivery is deleted, unless an operator names another."""
 
 SENDER_RETRIES = timedelta(hours=28)
-"""Svix repeats a message for 27.6 hours; a repeat of a purged delivery would be taken for a new one."""
+"""Svix repeats a message for 27.6 hours; a repeat of a purged delivery would count as a new one."""
 
 BATCH = 1_000
 """Deliveries deleted in one statement, so that no lock is held for long."""
 
-DONE = (WebhookDelivery.Status.PROCESSED, WebhookDelivery.Status.IGNORED)
+Status = WebhookDelivery.Status
 
 
-def purge_deliveries(older_than: timedelta = KEEP_FOR) -> int:
-    """Delete processed and ignored deliveries that arrived longer ago, and return how many.
+def purge_deliveries(older_than: timedelta = KEEP_FOR) -> Iterator[int]:
+    """Delete old processed and ignored deliveries in batches; yield after each, committed, how many it had.
 
-    Writes and raises as `purge_batches` does.
-    """
-    return sum(purge_batches(older_than))
-
-
-def purge_batches(older_than: timedelta) -> Iterator[int]:
-    """Delete as above, and yield after each batch, which is committed, how many were in it.
-
-    Failed deliveries, and those not processed yet, are kept however old they are: somebody still has
-    to look at them. May be interrupted and run again. Raise ValueError for an age within which the
-    sender may repeat a message.
+    Failed and unprocessed deliveries are kept, however old. May be interrupted and run again. Raise
+    ValueError for an age within which the sender may repeat a message.
     """
     old = _old(older_than).order_by("id")
     while batch := WebhookDelivery.objects.filter(pk__in=old.values("pk")[:BATCH]).delete()[0]:
         yield batch
 
 
-def count_old(older_than: timedelta) -> int:
-    """Return how many deliveries a purge would delete now; raise as it does. One statement."""
+def count_to_purge(older_than: timedelta) -> int:
+    """Return how many deliveries a purge would delete now. One statement. Raise ValueError as it does."""
     return _old(older_than).count()
 
 
@@ -52,5 +43,8 @@ def _old(older_than: timedelta) -> QuerySet[WebhookDelivery]:
             f"Deliveries must be kept for {hours:.0f} hours at least: the sender repeats messages for that "
             "long, and a repeat of a deleted one would be processed again. Nothing was deleted."
         )
-    # One moment for all batches; otherwise deliveries that age meanwhile keep it running.
-    return WebhookDelivery.objects.filter(status__in=DONE, received_at__lt=timezone.now() - older_than)
+    # One time for all batches; otherwise deliveries that age meanwhile keep it running.
+    received_before = timezone.now() - older_than
+    return WebhookDelivery.objects.filter(
+        status__in=(Status.PROCESSED, Status.IGNORED), received_at__lt=received_before
+    )

@@ -1,4 +1,4 @@
-"""Sample events in the shapes of Clerk's webhook specification (2025-04-15), to try a receiver with."""
+"""Sample events, shaped as in Clerk's webhook specification of 2025-04-15, to try a receiver with."""
 
 import secrets
 import time
@@ -9,9 +9,9 @@ Json = dict[str, Any]
 
 
 def sample_event(event_type: str, *, instance_id: str, organization_id: str = "") -> Json:
-    """Return an event of one of SAMPLE_TYPES; without an id it is of an organization that is new each time.
+    """Return an event of one of SAMPLE_TYPES, for a new organization unless an id is given.
 
-    Times are now, in milliseconds. Calls nothing.
+    Its times are the current time, in milliseconds.
     """
     now = time.time_ns() // 1_000_000
     data = _DATA[event_type](organization_id or _new_id("org"), now)

@@ -1,94 +1,92 @@
-"""Whether a message is from Clerk: Svix's signature over its raw body.
+"""Svix's signature over the raw body, which proves that a message is from Clerk.
 
-The scheme and its replay window of five minutes are the library's. What the library does not do is
-done here: Clerk's header names, several secrets, and a header that is malformed in part.
+The scheme and its tolerance of five minutes are those of `standardwebhooks`. Added here: Clerk's header
+names, several secrets, and signature headers of which only a part is well-formed.
 """
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from clerk_integration.checks import is_webhook_signing_secret
+from clerk_integration.conf import is_signing_secret
 from clerk_integration.webhooks.exceptions import InvalidSignature, NoSigningSecret
 
 logger = logging.getLogger(__name__)
 
 MAX_ID_LENGTH = 255
-"""Characters of a message id, which is kept to recognise repeats."""
+"""Characters of a message id, which is stored to recognise repeats."""
 
 _SIGNATURE = re.compile(r"v1,[A-Za-z0-9+/]{43}=")
-"""Version and base64 of a SHA-256; the library raises anything but its own error for other forms."""
+"""Version and base64 of a SHA-256; for other forms the library raises undocumented exceptions."""
 
 
-def verify(body: bytes, headers: Mapping[str, str], secrets: tuple[str, ...]) -> tuple[str, str]:
-    """Return the message id and the body as text, if one of the secrets has signed them.
+class Verifier:
+    """The headers of one message, checked as far as they can be without the body.
 
-    `svix-signature` may hold several signatures, of several versions, some of them malformed: one
-    valid v1 is enough. Raise InvalidSignature, or NoSigningSecret when none of `secrets` is usable.
+    Raises InvalidSignature for headers that no genuine message has, NoSigningSecret without a usable secret.
     """
-    webhooks = _webhooks(secrets)
-    if not webhooks:
-        raise NoSigningSecret("CLERK_WEBHOOK_SIGNING_SECRET is not set to a usable signing secret")
-    text = _text(body)
-    message_id = _message_id(headers)
-    signed = {
-        "webhook-id": message_id,
-        "webhook-timestamp": _required(headers, "svix-timestamp"),
-        "webhook-signature": " ".join(_signatures(headers)),
-    }
-    _verify_with_any(webhooks, text, signed)
-    return message_id, text
 
+    def __init__(self, headers: Mapping[str, str], secrets: tuple[str, ...]) -> None:
+        self._webhooks = _webhooks(secrets)
+        if not self._webhooks:
+            raise NoSigningSecret("CLERK_WEBHOOK_SIGNING_SECRET is not set to a usable signing secret")
+        self.message_id = _message_id(headers)
+        self._signed = {
+            "webhook-id": self.message_id,
+            "webhook-timestamp": _required(headers, "svix-timestamp"),
+            "webhook-signature": " ".join(_signatures(headers)),
+        }
 
-def _verify_with_any(webhooks: tuple[Webhook, ...], text: str, headers: dict[str, str]) -> None:
-    reason = ""
-    for webhook in webhooks:
+    def verify(self, body: bytes) -> str:
+        """Return the body as text if one of the secrets has signed it; raise InvalidSignature otherwise.
+
+        Of several signatures one valid v1 is enough.
+        """
         try:
-            webhook.verify(text, headers, json_parse=False)
-        except WebhookVerificationError as error:
-            reason = str(error)
-        else:
-            return
-    raise InvalidSignature(reason)
+            text = body.decode()
+        except UnicodeDecodeError:
+            raise InvalidSignature("the body is not UTF-8") from None
+        reason = ""
+        for webhook in self._webhooks:
+            try:
+                webhook.verify(text, self._signed, json_parse=False)
+            except WebhookVerificationError as error:
+                reason = str(error)
+            else:
+                return text
+        raise InvalidSignature(reason)
 
 
 @lru_cache(maxsize=4)
 def _webhooks(secrets: tuple[str, ...]) -> tuple[Webhook, ...]:
-    usable = tuple(Webhook(secret) for secret in secrets if is_webhook_signing_secret(secret))
+    usable = tuple(Webhook(secret) for secret in secrets if is_signing_secret(secret))
     if len(usable) < len(secrets):
         logger.critical(
-            "%d of %d values in CLERK_WEBHOOK_SIGNING_SECRET are no signing secrets and are not used",
+            "%d of %d values in CLERK_WEBHOOK_SIGNING_SECRET are not signing secrets and are not used",
             len(secrets) - len(usable),
             len(secrets),
         )
     return usable
 
 
-def _text(body: bytes) -> str:
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        raise InvalidSignature("the body is not UTF-8") from None
-
-
 def _message_id(headers: Mapping[str, str]) -> str:
     message_id = _required(headers, "svix-id")
-    # A full stop separates the signed parts, so that an id which holds one could be read in two ways.
     if len(message_id) > MAX_ID_LENGTH or not message_id.isascii() or not message_id.isprintable():
-        raise InvalidSignature("svix-id is no message id")
+        raise InvalidSignature("svix-id is not a message id")
+    # The signed parts are joined by full stops: an id with one could be split in two ways.
     if "." in message_id:
         raise InvalidSignature("svix-id holds a full stop")
     return message_id
 
 
-def _signatures(headers: Mapping[str, str]) -> Iterator[str]:
+def _signatures(headers: Mapping[str, str]) -> list[str]:
     found = [part for part in _required(headers, "svix-signature").split() if _SIGNATURE.fullmatch(part)]
     if not found:
         raise InvalidSignature("svix-signature holds no well-formed v1 signature")
-    yield from found
+    return found
 
 
 def _required(headers: Mapping[str, str], name: str) -> str:

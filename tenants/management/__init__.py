@@ -1,0 +1,1 @@
+"""What the commands about tenants share: following a run, and stopping on signals."""

@@ -1,0 +1,1 @@
+"""Migrations of tenants, memberships and the record of long work."""

@@ -6,20 +6,20 @@ Each statement returns the rows that it wrote, with the columns that others may 
 before and after.
 """
 
-from clerk_integration.jobs.waits import LIMITS
+from clerk_integration.jobs.timeouts import SET_TIMEOUTS
 
 # A process that is stopped while it holds the writers' lock must not hold up all others, hence the limits.
-TAKE_WRITERS_LOCK = f"SELECT {LIMITS}, pg_advisory_xact_lock(%(key)s)"
+TAKE_WRITERS_LOCK = f"SELECT {SET_TIMEOUTS}, pg_advisory_xact_lock(%(key)s)"
 
 SHARE_WRITERS_LOCK = f"""
-SELECT {LIMITS}, pg_advisory_xact_lock_shared(%(key)s),
+SELECT {SET_TIMEOUTS}, pg_advisory_xact_lock_shared(%(key)s),
        EXISTS (SELECT FROM tenants WHERE id = ANY (%(marked)s) AND clerk_org_id IS NULL) AS is_any_legacy
 """
 
 # For a page of memberships: which of their organizations have neither row nor tombstone. Those are written
 # first, so that rows of tenants are locked before rows of members here as elsewhere.
 SHARE_WRITERS_LOCK_AND_FIND_UNKNOWN = f"""
-SELECT {LIMITS}, pg_advisory_xact_lock_shared(%(key)s), ARRAY(
+SELECT {SET_TIMEOUTS}, pg_advisory_xact_lock_shared(%(key)s), ARRAY(
     SELECT nested FROM unnest(%(organizations)s::text[]) AS nested
     WHERE NOT EXISTS (SELECT FROM tenants WHERE clerk_org_id = nested)
       AND NOT EXISTS (SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = nested))
@@ -32,7 +32,7 @@ WITH closed AS (
     SET synced_at = %(listed_at)s, lease = NULL, lease_expires_at = NULL
     WHERE clerk_user_id = %(user_id)s AND lease = %(lease)s
     RETURNING clerk_user_id)
-SELECT {LIMITS}, pg_advisory_xact_lock_shared(%(key)s),
+SELECT {SET_TIMEOUTS}, pg_advisory_xact_lock_shared(%(key)s),
        EXISTS (SELECT FROM tenants WHERE id = ANY (%(marked)s) AND clerk_org_id IS NULL),
        EXISTS (SELECT FROM closed)
 """

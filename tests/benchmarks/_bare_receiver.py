@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-from clerk_integration.jobs.queue import enqueue_delivery
+from clerk_integration.webhooks.delivery_jobs import enqueue_delivery
 from config.urls import urlpatterns as of_the_project
 
 PATH = "/bare"

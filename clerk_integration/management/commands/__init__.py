@@ -1,0 +1,1 @@
+"""The `manage.py` commands that know Clerk and nothing of tenants."""

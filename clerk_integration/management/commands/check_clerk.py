@@ -1,4 +1,4 @@
-"""`manage.py check_clerk`: what works between us and Clerk, line by line."""
+"""`manage.py check_clerk`: tests the settings against Clerk, line by line."""
 
 import json
 from dataclasses import asdict
@@ -6,17 +6,17 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from clerk_integration.diagnosis import Finding, diagnose
+from clerk_integration.live_checks import Finding, run_live_checks
 
 
 class Command(BaseCommand):
-    """Prints one line per finding; exit code 1 when anything failed."""
+    """Prints one line per finding; exit code 1 when any failed."""
 
     help = (
         "Tests the Clerk settings against Clerk itself: key, instance, clock, organizations, slugs, signing "
         "keys, issuer, webhook secret. Reads only."
     )
-    # The settings are what is tested here, and each fault gets its own line.
+    # This command reports faults of the settings itself, one line each.
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -26,7 +26,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the findings as they come, or all as JSON."""
         findings = []
-        for finding in diagnose():
+        for finding in run_live_checks():
             findings.append(finding)
             if not options["json"]:
                 self._print(finding)

@@ -6,13 +6,13 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from clerk_integration.management.arguments import moment
+from clerk_integration.management.arguments import point_in_time
 from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.management.progress import INTERRUPTED, CommandProgress
-from clerk_integration.webhooks.replay import Replayed, count_open, replay
+from clerk_integration.webhooks.replay import ReplayResult, count_to_replay, replay
 
 MAX_REASON_LENGTH = 300
-"""Characters of an error in its line; the admin shows all of it."""
+"""Characters of an error that its line shows; the admin shows all of it."""
 
 
 class Command(DatabaseCommand):
@@ -28,54 +28,48 @@ class Command(DatabaseCommand):
         parser.add_argument("--failed", action="store_true", help="process the failed ones again, too")
         parser.add_argument(
             "--since",
-            type=moment,
+            type=point_in_time,
             metavar="TIME",
-            help="only what arrived since then: an ISO 8601 time (UTC without an offset), or 2h, 3d ago",
+            help="only those that arrived since: an ISO 8601 time (UTC without an offset), or 2h, 3d ago",
         )
         parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Process, show progress, and sum up."""
+        """Process, show progress, and print a summary."""
         progress = CommandProgress(self.stdout, as_json=options["json"])
-        failures: list[Replayed] = []
+        chosen = {"failed": options["failed"], "since": options["since"]}
         counts: Counter[str] = Counter(processed=0, ignored=0, failed=0)
+        failures = []
         interrupted = False
         try:
-            _replay({"failed": options["failed"], "since": options["since"]}, counts, failures, progress)
+            progress.start(count_to_replay(**chosen), "webhooks")
+            for result in replay(**chosen):
+                counts[result.status] += 1
+                if result.status == "failed":
+                    failures.append(asdict(result))
+                    progress.note(_failure_line(result))
+                progress.advance()
         except KeyboardInterrupt:
             interrupted = True
-        summary: dict[str, Any] = dict(counts)
-        if options["json"]:
-            summary |= {"interrupted": interrupted, "failures": [asdict(failure) for failure in failures]}
-        progress.finish(summary)
-        _exit_unless_well(interrupted=interrupted, failed=counts["failed"])
+        details = {"interrupted": interrupted, "failures": failures} if options["json"] else {}
+        progress.finish({**counts, **details})
+        _raise_unless_all_processed(interrupted=interrupted, failed=len(failures))
 
 
-def _replay(
-    which: dict[str, Any], counts: Counter[str], failures: list[Replayed], progress: CommandProgress
-) -> None:
-    progress.start(count_open(**which), "webhooks")
-    for outcome in replay(**which):
-        counts[outcome.status] += 1
-        if outcome.status == "failed":
-            failures.append(outcome)
-            progress.note(_failure_line(outcome))
-        progress.advance()
-
-
-def _failure_line(failure: Replayed) -> str:
+def _failure_line(failure: ReplayResult) -> str:
     reason = " ".join(failure.error.split())[:MAX_REASON_LENGTH]
     return f"failed: {failure.event_type} {failure.svix_id} (delivery {failure.id}): {reason}"
 
 
-def _exit_unless_well(*, interrupted: bool, failed: int) -> None:
+def _raise_unless_all_processed(*, interrupted: bool, failed: int) -> None:
     if interrupted:
         raise CommandError(
-            "Stopped. The webhook in hand was left as it was; run the same command again to go on.",
+            "Stopped. The current webhook was left unchanged; run the same command again to resume.",
             returncode=INTERRUPTED,
         )
     if failed:
+        webhooks = "1 webhook" if failed == 1 else f"{failed:,} webhooks"
         raise CommandError(
-            f"{failed} webhooks failed. The admin shows each with its traceback; once the cause is gone, run "
+            f"{webhooks} failed. The admin shows each error with its traceback; once the cause is gone, run "
             "this command with --failed."
         )

@@ -1,4 +1,4 @@
-"""`manage.py purge_webhook_deliveries`: deletes old deliveries that nobody needs any more."""
+"""`manage.py purge_webhook_deliveries`: deletes old deliveries."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 from clerk_integration.management.arguments import duration
 from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.management.progress import INTERRUPTED, CommandProgress
-from clerk_integration.webhooks.retention import KEEP_FOR, count_old, purge_batches
+from clerk_integration.webhooks.retention import KEEP_FOR, count_to_purge, purge_deliveries
 
 
 class Command(DatabaseCommand):
@@ -15,7 +15,7 @@ class Command(DatabaseCommand):
 
     help = (
         "Deletes webhook deliveries that are processed or ignored and arrived long ago. Failed ones, and "
-        "those not processed yet, are kept however old they are."
+        "those not processed yet, are kept, however old they are."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -30,13 +30,13 @@ class Command(DatabaseCommand):
         parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Purge, show progress, and say how many went."""
+        """Purge, show progress, and print how many were deleted."""
         progress = CommandProgress(self.stdout, as_json=options["json"])
         deleted = 0
         interrupted = False
         try:
-            progress.start(count_old(options["older_than"]), "webhook deliveries")
-            for batch in purge_batches(options["older_than"]):
+            progress.start(count_to_purge(options["older_than"]), "webhook deliveries")
+            for batch in purge_deliveries(options["older_than"]):
                 deleted += batch
                 progress.advance(batch)
         except ValueError as error:
@@ -45,7 +45,8 @@ class Command(DatabaseCommand):
             interrupted = True
         progress.finish({"deleted": deleted} | ({"interrupted": interrupted} if options["json"] else {}))
         if interrupted:
+            deliveries = "1 webhook delivery" if deleted == 1 else f"{deleted:,} webhook deliveries"
             raise CommandError(
-                f"Stopped. {deleted:,} webhook deliveries are gone; run the same command again to go on.",
+                f"Stopped. Deleted: {deliveries}. Run the same command again to resume.",
                 returncode=INTERRUPTED,
             )

@@ -9,8 +9,7 @@ import requests
 from django.core.management.base import CommandError, CommandParser
 from standardwebhooks import Webhook
 
-from clerk_integration.checks import is_webhook_signing_secret
-from clerk_integration.conf import clerk_settings
+from clerk_integration.conf import clerk_settings, is_signing_secret
 from clerk_integration.exceptions import InvalidClerkId
 from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.webhooks.instances import known_instance_id
@@ -20,11 +19,11 @@ from clerk_integration.wire.ids import validate_org_id
 RECEIVER_URL = "http://127.0.0.1:8000/api/v1/webhooks/clerk"
 
 TIMEOUT_SECONDS = 15
-"""What Clerk's sender allows a receiver."""
+"""The time that Clerk's sender allows a receiver."""
 
 
 class Command(DatabaseCommand):
-    """Prints the answer; exit code 1 unless it is 2xx."""
+    """Prints the receiver's answer; exit code 1 unless it is 2xx."""
 
     help = (
         "Signs a sample event with the first signing secret and posts it to the running server. The event is "
@@ -42,26 +41,44 @@ class Command(DatabaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Build, sign and post the event."""
-        organization_id = _valid(options["organization_id"])
-        event = sample_event(options["type"], instance_id=_instance_id(), organization_id=organization_id)
-        body = json.dumps(event)
+        body = json.dumps(_event(options["type"], options["organization_id"]))
         headers = _signed_headers(body)
         response = _post(options["url"], body, headers)
         self.stdout.write(f"{options['type']} {headers['svix-id']}: {response.status_code} {response.text}")
         if not response.ok or response.is_redirect:
-            raise CommandError(f"The receiver did not take the event; {options['url']} logs the reason.")
+            raise CommandError(f"The receiver did not accept the event; {options['url']} logs the reason.")
 
 
-def _valid(organization_id: str) -> str:
+def _event(event_type: str, organization_id: str) -> dict[str, Any]:
     try:
-        return organization_id and validate_org_id(organization_id)
+        organization_id = organization_id and validate_org_id(organization_id)
     except InvalidClerkId as error:
         raise CommandError(str(error)) from None
+    instance_id = known_instance_id()
+    if not instance_id:
+        raise CommandError(
+            "CLERK_INSTANCE_ID is not set and no webhook has arrived yet: the server would take the sample's "
+            "instance for yours. Set it (manage.py check_clerk shows it). Nothing was sent."
+        )
+    return sample_event(event_type, instance_id=instance_id, organization_id=organization_id)
+
+
+def _signed_headers(body: str) -> dict[str, str]:
+    secret = next(filter(is_signing_secret, clerk_settings.webhook_signing_secrets), None)
+    if secret is None:
+        raise CommandError("CLERK_WEBHOOK_SIGNING_SECRET is not set to a signing secret. Nothing was sent.")
+    message_id, now = f"msg_sample{secrets.token_hex(10)}", datetime.now(UTC)
+    return {
+        "content-type": "application/json",
+        "svix-id": message_id,
+        "svix-timestamp": str(int(now.timestamp())),
+        "svix-signature": Webhook(secret).sign(message_id, now, body),
+    }
 
 
 def _post(url: str, body: str, headers: dict[str, str]) -> requests.Response:
     with requests.Session() as session:
-        # The server is on this machine or ours; a proxy of the environment has no business here.
+        # The server is on this machine or ours: no proxy of the environment is used.
         session.trust_env = False
         try:
             return session.post(
@@ -69,34 +86,6 @@ def _post(url: str, body: str, headers: dict[str, str]) -> requests.Response:
             )
         except requests.RequestException as error:
             raise CommandError(
-                f"{url} could not be asked: {type(error).__name__}. Start the server first "
+                f"{url} could not be reached: {type(error).__name__}. Start the server first "
                 "(manage.py runserver), or name it with --url."
             ) from None
-
-
-def _signed_headers(body: str) -> dict[str, str]:
-    message_id, now = f"msg_sample{secrets.token_hex(10)}", datetime.now(UTC)
-    return {
-        "content-type": "application/json",
-        "svix-id": message_id,
-        "svix-timestamp": str(int(now.timestamp())),
-        "svix-signature": Webhook(_signing_secret()).sign(message_id, now, body),
-    }
-
-
-def _signing_secret() -> str:
-    usable = filter(is_webhook_signing_secret, clerk_settings.webhook_signing_secrets)
-    secret = next(usable, None)
-    if secret is None:
-        raise CommandError("CLERK_WEBHOOK_SIGNING_SECRET is not set to a signing secret. Nothing was sent.")
-    return secret
-
-
-def _instance_id() -> str:
-    known = known_instance_id()
-    if not known:
-        raise CommandError(
-            "CLERK_INSTANCE_ID is not set and no webhook has come yet: the server would take the sample's "
-            "instance for yours. Set it (manage.py check_clerk shows it). Nothing was sent."
-        )
-    return known

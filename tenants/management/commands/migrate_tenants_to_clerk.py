@@ -11,9 +11,8 @@ from django.core.management.base import CommandError
 
 from clerk_integration.exceptions import ClerkError
 from clerk_integration.management.arguments import positive, refuse_others
-from clerk_integration.management.base import DatabaseCommand
+from clerk_integration.management.base import DatabaseCommand, sentence
 from clerk_integration.management.progress import CommandProgress
-from clerk_integration.management.wording import sentence
 from clerk_integration.wire.ids import validate_user_id
 from clerk_integration.wire.pace import paced
 from tenants.backfill.plan import Action, Plan, make_plan

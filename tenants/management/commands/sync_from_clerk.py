@@ -10,9 +10,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from clerk_integration.exceptions import ClerkError, ClerkUnavailable, InvalidClerkId
 from clerk_integration.management.arguments import positive, refuse_others
-from clerk_integration.management.base import DatabaseCommand
+from clerk_integration.management.base import DatabaseCommand, sentence
 from clerk_integration.management.progress import CommandProgress
-from clerk_integration.management.wording import sentence
 from tenants.exceptions import SyncError, SyncInterrupted, TenantError, UnknownOrganization
 from tenants.management.following import Reading, follow
 from tenants.management.interrupts import stop_on_signals

@@ -193,7 +193,7 @@ def test_replay_of_too_many_queues_none(stored: WebhookDelivery, operator: Clien
     WebhookDelivery.objects.bulk_create(rows)
     [(level, text)] = replay_all(operator)
     assert level == "error"
-    assert "nothing was queued" in text
+    assert "Nothing was queued" in text
     assert jobs_of(stored.id) == 1
 
 

@@ -13,14 +13,10 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from clerk_integration.jobs.queue import queue
-from clerk_integration.jobs.rescue import (
-    enqueue_lost_deliveries,
-    rescue_forgotten_deliveries,
-    rescue_stalled_jobs,
-)
 from clerk_integration.models import WebhookDelivery
 from clerk_integration.tasks import purge_deliveries
 from clerk_integration.tasks import rescue_stalled_jobs as rescue_task
+from clerk_integration.webhooks.rescue import enqueue_deliveries_without_job, replace_overdue_jobs
 from tests.webhooks import statements
 from tests.workers import deliver, delivery, empty_queue, jobs
 
@@ -31,6 +27,11 @@ Status = WebhookDelivery.Status
 # What a worker does with a job in the end.
 FINISH = "SELECT procrastinate_finish_job_v1(%s, 'succeeded', true)"
 RETRY = "SELECT procrastinate_retry_job_v2(%s, now(), NULL, NULL, NULL)"
+
+
+def rescue_stalled_jobs() -> int:
+    """Run the task as a worker does."""
+    return rescue_task(0)
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +125,7 @@ def test_third_crash_fails_job_and_delivery() -> None:
     assert statuses(stored) == ["aborted", "aborted", "failed"]
     stored.refresh_from_db()
     assert (stored.status, stored.crashes) == (Status.FAILED, 3)
-    assert "took its worker down 3 times" in stored.error
+    assert "crashed its worker 3 times" in stored.error
 
 
 def test_delivery_that_was_processed_before_the_crash_is_not_enqueued_again() -> None:
@@ -163,7 +164,7 @@ UNREADABLE: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("crashed", [rescue_stalled_jobs, rescue_forgotten_deliveries])
+@pytest.mark.parametrize("crashed", [rescue_stalled_jobs, replace_overdue_jobs])
 @pytest.mark.parametrize("arguments", UNREADABLE, ids=json.dumps)
 def test_job_that_names_no_delivery_is_failed_and_the_others_are_rescued(
     arguments: Any, crashed: Callable[[], int], caplog: pytest.LogCaptureFixture
@@ -193,7 +194,7 @@ def test_job_that_names_no_delivery_hides_no_lost_one(arguments: Any) -> None:
     query("UPDATE procrastinate_jobs SET args = %s::jsonb", json.dumps(arguments))
     make_old(lost)
 
-    assert enqueue_lost_deliveries() == 1
+    assert enqueue_deliveries_without_job() == 1
 
     assert [job.status for job in jobs_of(lost)] == ["todo"]
     assert jobs_of(odd) == []
@@ -333,7 +334,7 @@ def test_job_that_its_living_worker_has_forgotten_is_replaced_without_a_crash() 
     fetch(worker())
     query("UPDATE procrastinate_events SET at = at - interval '6 minutes'")
 
-    assert rescue_forgotten_deliveries() == 1
+    assert replace_overdue_jobs() == 1
 
     assert statuses(stored) == ["aborted", "todo"]
     stored.refresh_from_db()
@@ -347,7 +348,7 @@ def test_job_that_has_just_started_is_not_forgotten() -> None:
     query("UPDATE procrastinate_events SET at = at - interval '6 minutes'")
     fetch(living)
 
-    assert rescue_forgotten_deliveries() == 0
+    assert replace_overdue_jobs() == 0
 
 
 def test_delivery_without_a_job_is_enqueued_after_a_minute() -> None:
@@ -357,12 +358,12 @@ def test_delivery_without_a_job_is_enqueued_after_a_minute() -> None:
     make_old(lost, waiting, running, failed)
     WebhookDelivery.objects.filter(pk=failed.pk).update(status=Status.FAILED)
 
-    assert enqueue_lost_deliveries() == 1
+    assert enqueue_deliveries_without_job() == 1
 
     assert statuses(lost) == ["todo"]
     assert (statuses(fresh), statuses(failed)) == ([], [])
     assert {*statuses(waiting), *statuses(running)} == {"todo", "doing"}
-    assert enqueue_lost_deliveries() == 0
+    assert enqueue_deliveries_without_job() == 0
 
 
 def test_delivery_whose_job_has_ended_without_processing_it_is_enqueued() -> None:
@@ -370,7 +371,7 @@ def test_delivery_whose_job_has_ended_without_processing_it_is_enqueued() -> Non
     query("SELECT procrastinate_finish_job_v1(%s, 'failed', false)", fetch(worker()))
     make_old(stored)
 
-    assert enqueue_lost_deliveries() == 1
+    assert enqueue_deliveries_without_job() == 1
 
     assert statuses(stored) == ["failed", "todo"]
 
@@ -378,11 +379,11 @@ def test_delivery_whose_job_has_ended_without_processing_it_is_enqueued() -> Non
 def test_lost_deliveries_come_back_five_hundred_at_a_time() -> None:
     make_old(*(delivery() for _ in range(501)))
 
-    assert [enqueue_lost_deliveries() for _ in range(3)] == [500, 1, 0]
+    assert [enqueue_deliveries_without_job() for _ in range(3)] == [500, 1, 0]
 
 
 @pytest.mark.parametrize(
-    "rescue", [rescue_stalled_jobs, rescue_forgotten_deliveries, enqueue_lost_deliveries]
+    "rescue", [rescue_stalled_jobs, replace_overdue_jobs, enqueue_deliveries_without_job]
 )
 def test_rescue_limits_its_waits_before_it_locks_anything(rescue: Callable[[], int]) -> None:
     with statements() as taken:

@@ -145,7 +145,7 @@ def test_worker_outlives_a_restart_of_the_database(workers: Workers) -> None:
     wait_until(lambda: {status(delivery) for delivery in before} == {Status.PROCESSED})
 
     with nobody_connects():
-        wait_until(lambda: "does not hear of new jobs" in worker.log)
+        wait_until(lambda: "cannot listen for new jobs" in worker.log)
     after = [deliver() for _ in range(8)]
 
     wait_until(lambda: {status(delivery) for delivery in after} == {Status.PROCESSED})

@@ -11,10 +11,9 @@ from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.jobs import Job
 
-from clerk_integration.jobs.queue import PROCESS_DELIVERY, WEBHOOKS
-from clerk_integration.jobs.retries import GrowingWaits
 from clerk_integration.signals import nightly
 from clerk_integration.tasks import remove_finished_jobs, send_nightly
+from clerk_integration.webhooks.delivery_jobs import PROCESS_DELIVERY, WEBHOOKS, DeliveryRetryStrategy
 from tests.workers import deliver, jobs, wait_until, workers_on
 
 MODULE = "clerk_integration.tasks."
@@ -34,7 +33,7 @@ def job(*, attempts: int, failures: int = 0, lock: str | None = None) -> Job:
 
 def wait_after(tried: Job) -> float | None:
     """Return the seconds that a job waits after one more failure; None when it is given up."""
-    decision = GrowingWaits().get_retry_decision(exception=RuntimeError(), job=tried)
+    decision = DeliveryRetryStrategy().get_retry_decision(exception=RuntimeError(), job=tried)
     if decision is None:
         return None
     assert decision.retry_at is not None
@@ -54,7 +53,7 @@ def test_failures_before_a_crash_count_as_tries() -> None:
 
 def test_waiting_job_leaves_the_lock_that_it_shares() -> None:
     decisions = [
-        GrowingWaits().get_retry_decision(exception=RuntimeError(), job=job(attempts=0, lock=lock))
+        DeliveryRetryStrategy().get_retry_decision(exception=RuntimeError(), job=job(attempts=0, lock=lock))
         for lock in ("rescue", None)
     ]
 

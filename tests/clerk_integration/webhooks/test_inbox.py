@@ -13,10 +13,9 @@ from django.db.models import F
 from pytest_django import Settings
 
 from clerk_integration.entities import UnreadableRecord
-from clerk_integration.jobs.queue import enqueue_delivery
 from clerk_integration.models import WebhookDelivery
 from clerk_integration.webhooks import registry
-from clerk_integration.webhooks.inbox import MAX_ERROR_LENGTH, Overtaken, process_delivery, requeue
+from clerk_integration.webhooks.inbox import MAX_ERROR_LENGTH, Superseded, process_delivery, requeue
 from clerk_integration.webhooks.registry import ClerkEvent
 from clerk_integration.webhooks.replay import replay
 from tests.webhooks import WebhookSender, jobs_of, statements
@@ -220,7 +219,7 @@ def test_delivery_processed_by_several_at_the_same_time_is_handled_once(
 ) -> None:
     def process() -> None:
         try:
-            with suppress(Overtaken):
+            with suppress(Superseded):
                 process_delivery(stored.id)
         finally:
             connection.close()
@@ -406,7 +405,7 @@ def test_attempt_overtaken_by_one_that_fails_raises_so_that_its_job_is_tried_aga
             process_delivery(stored.id)
 
     handler.act = fail
-    with overtaking(fail_elsewhere), pytest.raises(Overtaken):
+    with overtaking(fail_elsewhere), pytest.raises(Superseded):
         process_delivery(stored.id)
 
     stored.refresh_from_db()
@@ -462,7 +461,7 @@ def test_processing_within_a_transaction_is_a_mistake(stored: WebhookDelivery) -
 def test_requeue_enqueues_deliveries_of_every_status(stored: WebhookDelivery, status: str) -> None:
     WebhookDelivery.objects.update(status=status, crashes=3)
 
-    assert requeue([stored.id, stored.id + 1], enqueue=enqueue_delivery) == 1
+    assert requeue([stored.id, stored.id + 1]) == 1
 
     stored.refresh_from_db()
     assert (stored.status, stored.crashes, jobs_of(stored.id)) == ("received", 0, 2)
@@ -471,7 +470,7 @@ def test_requeue_enqueues_deliveries_of_every_status(stored: WebhookDelivery, st
 def test_requeue_spares_envelopes(clerk: WebhookSender) -> None:
     clerk.send(clerk.event("session.created"))
     ignored = WebhookDelivery.objects.get()
-    assert requeue([ignored.id], enqueue=enqueue_delivery) == 0
+    assert requeue([ignored.id]) == 0
     ignored.refresh_from_db()
     assert (ignored.status, jobs_of(ignored.id)) == ("ignored", 0)
 

@@ -73,7 +73,7 @@ def test_webhook_that_the_database_does_not_take_is_503_and_taken_when_repeated(
 ) -> None:
     with when_inserting(table, action, timing=timing):
         check_not_acknowledged(clerk)
-    assert "webhook not taken" in caplog.text
+    assert "webhook not stored" in caplog.text
     assert ("DiskFull 53100" if action is DISK_FULL else "AdminShutdown 57P01") in caplog.text
 
     assert clerk.send(clerk.event(), "msg_1").status_code == 204

@@ -121,7 +121,7 @@ def test_replay_since_leaves_out_what_arrived_earlier(handled: list[str], since:
 
 @pytest.mark.parametrize("since", ["yesterday", "3", "2026-13-01", "2026-02-30", "-2h", "9999999h", ""])
 def test_replay_since_a_time_that_is_none_is_refused(since: str) -> None:
-    with pytest.raises(CommandError, match="is no time"):
+    with pytest.raises(CommandError, match="is not a time"):
         run("process_clerk_webhooks", f"--since={since}")
 
 
@@ -130,7 +130,7 @@ def test_replay_with_failures_goes_on_and_exits_with_1(handled: list[str]) -> No
         delivery(name, fail=fails)
 
     out = StringIO()
-    with pytest.raises(CommandError, match="1 webhooks failed") as error:
+    with pytest.raises(CommandError, match="1 webhook failed") as error:
         call_command("process_clerk_webhooks", stdout=out)
 
     assert error.value.returncode == 1
@@ -205,7 +205,7 @@ def test_purge_deletes_old_processed_and_ignored_ones_only() -> None:
 
 def test_purge_of_more_than_one_batch_deletes_all() -> None:
     many_old(2_501)
-    assert purge_deliveries(timedelta(hours=28)) == 2_501
+    assert list(purge_deliveries(timedelta(hours=28))) == [1_000, 1_000, 501]
     assert not WebhookDelivery.objects.exists()
 
 
@@ -241,7 +241,7 @@ def test_interrupted_purge_says_how_many_are_gone_and_goes_on() -> None:
 
     assert purge.returncode == 130, errors
     assert json.loads(out.splitlines()[-1]) == {"deleted": 1_000, "interrupted": True}
-    assert b"1,000 webhook deliveries are gone; run the same command again to go on" in errors
+    assert b"Deleted: 1,000 webhook deliveries. Run the same command again to resume" in errors
     assert WebhookDelivery.objects.count() == 1_001
     assert run("purge_webhook_deliveries", "--older-than", "28h").endswith("\ndeleted: 1,001\n")
 
@@ -259,7 +259,7 @@ def test_purge_older_than_takes_a_duration() -> None:
     delivery("b", "processed", hours_ago=20)
     run("purge_webhook_deliveries", "--older-than", "28h")
     assert set(statuses()) == {"b"}
-    with pytest.raises(CommandError, match="is no duration"):
+    with pytest.raises(CommandError, match="is not a duration"):
         run("purge_webhook_deliveries", "--older-than", "a month")
 
 
@@ -298,7 +298,7 @@ def test_sample_goes_to_the_url_and_names_a_new_organization_each_time(clerk: We
 @pytest.mark.parametrize("status", [400, 503, 302])
 def test_sample_that_is_not_taken_fails(clerk: WebhookSender, status: int) -> None:
     responses.add(responses.POST, RECEIVER, status=status, headers={"location": "http://127.0.0.1:1/"})
-    with pytest.raises(CommandError, match="did not take"):
+    with pytest.raises(CommandError, match="did not accept"):
         run("send_test_webhook", "user.deleted")
 
 

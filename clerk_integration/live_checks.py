@@ -1,19 +1,17 @@
-"""What works between us and Clerk and what does not, one finding after the other.
+"""Checks that ask Clerk: whether it accepts the settings, and whether its instance is set up for us.
 
-Everything here reads: the instance, its organization settings and its signing keys, three calls.
-No finding shows a secret.
+They read only: the instance, its organization settings and its signing keys, in three calls. No finding
+shows a secret.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import RSAAlgorithm
 
-from clerk_integration.checks import is_webhook_signing_secret
-from clerk_integration.conf import JOB_TIMEOUT_SECONDS, clerk_settings
+from clerk_integration.conf import JOB_TIMEOUT_SECONDS, clerk_settings, is_signing_secret
 from clerk_integration.exceptions import ClerkError, ClerkMisconfigured
 from clerk_integration.instance import ClerkInstance, get_clerk_instance, get_clerk_organization_settings
 from clerk_integration.tokens.signing_keys import load_jwt_key
@@ -21,43 +19,43 @@ from clerk_integration.wire.client import fetch_jwks
 from clerk_integration.wire.deadlines import clerk_deadline
 
 MAX_CLOCK_OFFSET_SECONDS = 5.0
-"""What the verification of session tokens forgives."""
+"""The clock skew that the verification of session tokens accepts."""
 
-Status = Literal["ok", "warn", "FAIL"]
+UNKNOWN = ("Clerk's answer does not say.", "Look into Clerk's dashboard.")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report; `advice` says what to do when `status` is not `ok`."""
+    """The result of one check; `advice` says what to do when `status` is not `ok`."""
 
     subject: str
-    status: Status
+    status: Literal["ok", "warn", "FAIL"]
     message: str
     advice: str = ""
 
 
-def diagnose() -> Iterator[Finding]:
-    """Ask Clerk and our settings, and yield what is found; failures of Clerk are findings, too.
+def run_live_checks() -> Iterator[Finding]:
+    """Check the settings, ask Clerk, and yield the findings; an error of Clerk's is a finding, too.
 
-    Three calls, each within 30 s; without an accepted key the other two are left out. Raises
+    Three calls, each within 30 s; the second and third only after Clerk has accepted the key. Raises
     ClerkCalledInTransaction.
     """
     try:
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
             instance = get_clerk_instance()
-    except ClerkError as exc:
-        yield _failed("key", exc)
+    except ClerkError as error:
+        yield _failed("key", error)
     else:
         yield Finding("key", "ok", "Clerk accepts CLERK_SECRET_KEY.")
-        yield _about_identity(instance)
-        yield _about_clock(instance.clock_offset_seconds)
-        yield from _about_organizations()
-        yield _about_signing_keys()
-    yield _about_issuer()
-    yield _about_signing_secrets()
+        yield _check_instance(instance)
+        yield _check_clock(instance.clock_offset_seconds)
+        yield from _check_organization_settings()
+        yield _check_signing_keys()
+    yield _check_issuer()
+    yield _check_signing_secrets()
 
 
-def _about_identity(instance: ClerkInstance) -> Finding:
+def _check_instance(instance: ClerkInstance) -> Finding:
     message = f"The key belongs to the {instance.environment_type or 'unnamed'} instance {instance.id}."
     if not clerk_settings.instance_id:
         advice = f"Set CLERK_INSTANCE_ID={instance.id}, so that a key of another instance is noticed."
@@ -68,91 +66,79 @@ def _about_identity(instance: ClerkInstance) -> Finding:
     return Finding("instance", "ok", message)
 
 
-def _about_clock(offset: float | None) -> Finding:
+def _check_clock(offset: float | None) -> Finding:
     if offset is None:
         return Finding("clock", "warn", "Clerk's answer has no time to compare ours with.")
     direction = "behind" if offset > 0 else "ahead of"
     message = f"This machine's clock is {abs(offset):.0f} s {direction} Clerk's."
-    if abs(offset) > MAX_CLOCK_OFFSET_SECONDS:
-        advice = "Set the clock, best by NTP; session tokens live 60 s and are refused outside of that."
-        return Finding("clock", "FAIL", message, advice)
-    return Finding("clock", "ok", message)
+    if abs(offset) <= MAX_CLOCK_OFFSET_SECONDS:
+        return Finding("clock", "ok", message)
+    advice = "Set the clock, best by NTP: session tokens are valid for 60 s only."
+    return Finding("clock", "FAIL", message, advice)
 
 
-def _about_organizations() -> Iterator[Finding]:
+def _check_organization_settings() -> Iterator[Finding]:
     try:
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
             settings = get_clerk_organization_settings()
-    except ClerkError as exc:
-        yield _failed("organizations", exc)
+    except ClerkError as error:
+        yield _failed("organizations", error)
         return
-    yield _stated(
-        "organizations",
-        settings.enabled,
-        yes=Finding("organizations", "ok", f"Organizations are on; creators become {settings.creator_role}."),
-        no=Finding(
+    creator = f"Organizations are on; creators become {settings.creator_role}."
+    yield {
+        True: Finding("organizations", "ok", creator),
+        False: Finding(
             "organizations",
             "FAIL",
             "Organizations are switched off in this instance.",
             "Switch them on in Clerk's dashboard under Organizations, Settings.",
         ),
-    )
-    yield _stated(
-        "slugs",
-        None if settings.slug_disabled is None else not settings.slug_disabled,
-        yes=Finding("slugs", "ok", "Organizations have slugs."),
-        no=Finding(
+        None: Finding("organizations", "warn", *UNKNOWN),
+    }[settings.enabled]
+    yield {
+        False: Finding("slugs", "ok", "Organizations have slugs."),
+        True: Finding(
             "slugs",
             "warn",
             "Slugs are switched off in this instance; creating with a slug is refused.",
             "Create tenants without a slug, or switch slugs on in Clerk's dashboard.",
         ),
-    )
+        None: Finding("slugs", "warn", *UNKNOWN),
+    }[settings.slug_disabled]
 
 
-def _stated(subject: str, answer: bool | None, *, yes: Finding, no: Finding) -> Finding:
-    if answer is None:
-        return Finding(subject, "warn", "Clerk's answer does not say.", "Look into Clerk's dashboard.")
-    return yes if answer else no
-
-
-def _about_signing_keys() -> Finding:
+def _check_signing_keys() -> Finding:
     try:
         keys = fetch_jwks()
         own_key = load_jwt_key(clerk_settings.jwt_key) if clerk_settings.jwt_key else None
-    except ClerkError as exc:
-        return _failed("signing keys", exc)
-    return _compared(keys, own_key)
-
-
-def _compared(keys: list[dict[str, Any]], own_key: RSAPublicKey | None) -> Finding:
+    except ClerkError as error:
+        return _failed("signing keys", error)
     moduli = {key.get("n") for key in keys if key.get("kty") == "RSA"}
     if not moduli:
-        return Finding(
-            "signing keys", "FAIL", "Clerk's JWKS holds no RSA key.", "Check that CLERK_API_URL names Clerk."
-        )
+        advice = "Check that CLERK_API_URL names Clerk."
+        return Finding("signing keys", "FAIL", "Clerk's JWKS holds no RSA key.", advice)
     if own_key is None:
-        return Finding("signing keys", "ok", f"Clerk's JWKS holds {len(moduli)} RSA key(s).")
+        return Finding("signing keys", "ok", f"RSA keys in Clerk's JWKS: {len(moduli)}.")
     if RSAAlgorithm.to_jwk(own_key, as_dict=True)["n"] not in moduli:
         advice = "Copy the JWKS public key from the dashboard of this instance, or unset CLERK_JWT_KEY."
-        return Finding("signing keys", "FAIL", "CLERK_JWT_KEY is none of the instance's keys.", advice)
+        return Finding("signing keys", "FAIL", "CLERK_JWT_KEY is not a key of this instance.", advice)
     return Finding("signing keys", "ok", "CLERK_JWT_KEY is a key of this instance.")
 
 
-def _about_issuer() -> Finding:
+def _check_issuer() -> Finding:
     issuer = clerk_settings.issuer
     if not issuer:
         advice = (
             "Set CLERK_ISSUER to the instance's Frontend API URL, from the API keys page of the dashboard."
         )
         return Finding("issuer", "warn", "The issuer of session tokens is not checked.", advice)
-    if not _is_web_address(issuer):
+    if not _is_http_url(issuer):
         advice = "It is the instance's Frontend API URL, such as https://clerk.example.com"
-        return Finding("issuer", "FAIL", "CLERK_ISSUER is no http or https URL.", advice)
+        return Finding("issuer", "FAIL", "CLERK_ISSUER is not an http or https URL.", advice)
     return Finding("issuer", "ok", f"Session tokens must come from {issuer}.")
 
 
-def _is_web_address(url: str) -> bool:
+def _is_http_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -160,22 +146,22 @@ def _is_web_address(url: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
-def _about_signing_secrets() -> Finding:
+def _check_signing_secrets() -> Finding:
     secrets = clerk_settings.webhook_signing_secrets
     advice = "Copy the endpoint's signing secret (whsec_...) from the Webhooks page of Clerk's dashboard."
     if not secrets:
         return Finding("webhook secret", "warn", "CLERK_WEBHOOK_SIGNING_SECRET is not set.", advice)
-    malformed = sum(not is_webhook_signing_secret(secret) for secret in secrets)
+    malformed = sum(not is_signing_secret(secret) for secret in secrets)
     if malformed:
-        message = f"{malformed} of {len(secrets)} webhook signing secret(s) cannot be one of Clerk's."
+        message = f"Malformed values in CLERK_WEBHOOK_SIGNING_SECRET: {malformed} of {len(secrets)}."
         return Finding("webhook secret", "FAIL", message, advice)
-    return Finding("webhook secret", "ok", f"{len(secrets)} webhook signing secret(s), well-formed.")
+    return Finding("webhook secret", "ok", f"Well-formed webhook signing secrets: {len(secrets)}.")
 
 
-def _failed(subject: str, failure: ClerkError) -> Finding:
+def _failed(subject: str, error: ClerkError) -> Finding:
     advice = (
         "Correct the setting that is named."
-        if isinstance(failure, ClerkMisconfigured)
-        else "Check the network and CLERK_API_URL, and Clerk's status page, then run this again."
+        if isinstance(error, ClerkMisconfigured)
+        else "Check the network, CLERK_API_URL and Clerk's status page, then run this command again."
     )
-    return Finding(subject, "FAIL", failure.message, advice)
+    return Finding(subject, "FAIL", error.message, advice)

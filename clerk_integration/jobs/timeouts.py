@@ -1,0 +1,24 @@
+"""Limits on how long a transaction may stand idle and how long it may wait for a lock."""
+
+from django.db import connection
+
+IDLE_TIMEOUT = "10s"
+"""PostgreSQL ends the transaction of a process that was stopped in the middle of it after this time."""
+
+LOCK_TIMEOUT = "15s"
+"""Longer than IDLE_TIMEOUT, so that whoever waits for a stopped process outlasts it."""
+
+SET_TIMEOUTS = (
+    f"set_config('idle_in_transaction_session_timeout', '{IDLE_TIMEOUT}', true),"
+    f" set_config('lock_timeout', '{LOCK_TIMEOUT}', true)"
+)
+"""For the select list of a statement that takes locks until the end of its transaction."""
+
+
+def set_transaction_timeouts() -> None:
+    """Limit the current transaction; must be its first statement.
+
+    Otherwise the row locks of a stopped worker would last as long as its process.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {SET_TIMEOUTS}")

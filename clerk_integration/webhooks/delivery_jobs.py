@@ -1,0 +1,52 @@
+"""The jobs that process deliveries: how they are added, and when they are tried again after a failure."""
+
+from typing import cast
+
+from procrastinate.jobs import Job
+from procrastinate.retry import BaseRetryStrategy, RetryDecision
+
+from clerk_integration.jobs.queue import queue
+
+WEBHOOKS = "webhooks"
+"""The queue of deliveries and of their rescue: a worker that takes one takes the other."""
+
+PROCESS_DELIVERY = "clerk_integration.tasks.process_webhook_delivery"
+
+MINUTE = 60
+HOUR = 60 * MINUTE
+
+RETRY_DELAYS = (5, 30, 2 * MINUTE, 10 * MINUTE, HOUR, 3 * HOUR, 10 * HOUR)
+"""Seconds before each further try: eight tries in 14 hours, then the delivery waits for an operator."""
+
+
+class DeliveryRetryStrategy(BaseRetryStrategy):
+    """Try again after the next of RETRY_DELAYS; give up when none is left.
+
+    A job that replaces one whose worker crashed carries the number of earlier failures as its argument
+    `failures`; the crash itself does not count.
+    """
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        """Return when to try again, or None to give up."""
+        failures = job.attempts + cast("int", job.task_kwargs.get("failures", 0))
+        if failures >= len(RETRY_DELAYS):
+            return None
+        # A waiting job blocks later jobs with the same lock; a lock of its own blocks none.
+        lock = f"job {job.id}" if job.lock else None
+        return RetryDecision(retry_in={"seconds": RETRY_DELAYS[failures]}, lock=lock)
+
+
+def enqueue_delivery(delivery_id: int, *, failures: int = 0, lock: str | None = None) -> None:
+    """Add the job that processes a delivery; it starts once the caller's transaction is committed.
+
+    `failures` counts towards the limit of tries. Jobs with the same `lock` run one after the other.
+    Raises procrastinate's ConnectorException for errors of the database.
+    """
+    job = Job(
+        task_name=PROCESS_DELIVERY,
+        queue=WEBHOOKS,
+        task_kwargs={"delivery_id": delivery_id, "failures": failures},
+        lock=lock,
+        queueing_lock=None,
+    )
+    queue.defer_job(job)
