@@ -20,6 +20,9 @@ from clerk_integration.exceptions import ClerkMisconfigured
 from clerk_integration.wire.api_url import is_on_this_machine, wrong_with_api_url
 
 MAX_TIMEOUT_SECONDS = 30.0
+MAX_CLOCK_SKEW_SECONDS = 60.0
+"""The lifetime of a session token: a larger skew would accept any old one."""
+
 MIN_KEY_LENGTH = 16
 """Characters after `sk_test_` or `sk_live_`; Clerk's keys have more than 40."""
 
@@ -204,6 +207,18 @@ def sync_max_age_is_unusable() -> bool:
 )
 def rate_limit_is_unusable() -> bool:
     return settings.CLERK_RATE_LIMIT != "" and not is_rate(settings.CLERK_RATE_LIMIT)
+
+
+@_report(
+    Error,
+    "E014",
+    f"CLERK_CLOCK_SKEW_SECONDS is not a number of seconds from 0 to {MAX_CLOCK_SKEW_SECONDS:.0f}.",
+    hint="It is the difference between Clerk's clock and this machine's that session tokens may show; the "
+    "default is 5. Correct the clock instead, best by NTP.",
+)
+def clock_skew_is_unusable() -> bool:
+    skew = settings.CLERK_CLOCK_SKEW_SECONDS
+    return not (is_seconds(skew) and float(skew) <= MAX_CLOCK_SKEW_SECONDS)
 
 
 @_report(

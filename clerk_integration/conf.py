@@ -20,6 +20,7 @@ TEST_RATE_LIMIT = 100.0
 """Requests in ten seconds that Clerk allows an instance, as documented."""
 
 DEFAULT_TIMEOUT_SECONDS = 5.0
+DEFAULT_CLOCK_SKEW_SECONDS = 5.0
 DEFAULT_SYNC_MAX_AGE_SECONDS = 60.0
 
 MIN_SIGNING_SECRET_BYTES = 16
@@ -55,6 +56,16 @@ class ClerkSettings:
     def authorized_parties(self) -> frozenset[str]:
         """Origins that `azp` may name; empty to accept any."""
         return frozenset(party.strip() for party in settings.CLERK_AUTHORIZED_PARTIES if party.strip())
+
+    @property
+    def audience(self) -> frozenset[str]:
+        """Values of which `aud` must hold one; empty to accept any `aud`, and none."""
+        return frozenset(name.strip() for name in settings.CLERK_AUDIENCE if name.strip())
+
+    @property
+    def clock_skew_seconds(self) -> float:
+        """Difference between Clerk's clock and ours, in seconds, that session tokens may show."""
+        return _seconds(settings.CLERK_CLOCK_SKEW_SECONDS, default=DEFAULT_CLOCK_SKEW_SECONDS)
 
     @property
     def instance_id(self) -> str:

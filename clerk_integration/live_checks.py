@@ -18,9 +18,6 @@ from clerk_integration.tokens.signing_keys import load_jwt_key
 from clerk_integration.wire.client import fetch_jwks
 from clerk_integration.wire.deadlines import clerk_deadline
 
-MAX_CLOCK_OFFSET_SECONDS = 5.0
-"""The clock skew that the verification of session tokens accepts."""
-
 UNKNOWN = ("Clerk's answer does not say.", "Look into Clerk's dashboard.")
 
 
@@ -71,7 +68,7 @@ def _check_clock(offset: float | None) -> Finding:
         return Finding("clock", "warn", "Clerk's answer has no time to compare ours with.")
     direction = "behind" if offset > 0 else "ahead of"
     message = f"This machine's clock is {abs(offset):.0f} s {direction} Clerk's."
-    if abs(offset) <= MAX_CLOCK_OFFSET_SECONDS:
+    if abs(offset) <= clerk_settings.clock_skew_seconds:
         return Finding("clock", "ok", message)
     advice = "Set the clock, best by NTP: session tokens are valid for 60 s only."
     return Finding("clock", "FAIL", message, advice)

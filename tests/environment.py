@@ -23,12 +23,14 @@ for name in (
     "JWT_KEY",
     "ISSUER",
     "AUTHORIZED_PARTIES",
+    "AUDIENCE",
     "INSTANCE_ID",
     "WEBHOOK_SIGNING_SECRET",
 ):
     os.environ[f"CLERK_{name}"] = ""
 os.environ["CLERK_API_URL"] = "http://127.0.0.1:9/v1"
 os.environ["CLERK_TIMEOUT_SECONDS"] = "5"
+os.environ["CLERK_CLOCK_SKEW_SECONDS"] = "5"
 os.environ["CLERK_PENDING_SESSIONS"] = "refuse"
 os.environ["CLERK_RATE_LIMIT"] = "10000"
 os.environ["CLERK_SYNC_MAX_AGE_SECONDS"] = "60"

@@ -1,17 +1,22 @@
-"""Clerk's session tokens, verified statelessly: token in, user out, no row, no query.
+"""Clerk's session tokens, verified without a database query.
 
-The SDK's `authenticate_request` is not used. It takes pending sessions, JWT-template tokens, OAuth
-access tokens and machine tokens for signed-in users, reads cookies, does not look at `iss`, `exp` or
-`sub` being there, spells roles differently from the Backend API, fetches a key anew for every forged
-key id, and when Clerk cannot be reached it may hold a worker for most of an hour and then say
-"signed out". What remains useful of it is one PyJWT call, which is made here.
+The SDK's `authenticate_request` is not used: it accepts pending sessions, tokens of JWT templates, OAuth
+access tokens and machine tokens, does not check `iss` or whether `exp` and `sub` are there, fetches a key for
+every forged key id, and may block a worker for most of an hour while Clerk is down.
 
-What a token must be: signed with RS256 by a key of our Clerk instance, in time (5 seconds of clock
-skew are forgiven, as in Clerk's own SDKs), of the session class, with `exp`, `sub` (a user) and
-`sid`, without `aud` (only templates set it), from CLERK_ISSUER when that is set (a trailing slash on
-either side does not count), and with an `azp` from CLERK_AUTHORIZED_PARTIES when that is set (compared
-exactly; a missing `azp` is refused then). A token names one active organization and stays valid up to
-its `exp`, 60 seconds by default, even if the membership has ended meanwhile.
+| part | a session token must have |
+| --- | --- |
+| signature | RS256, by a key of our Clerk instance |
+| header `cat`, `typ` | the category of session tokens, or none; `JWT`, or none |
+| `exp`, `nbf`, `iat` | the current time between them, CLERK_CLOCK_SKEW_SECONDS allowed |
+| `sub`, `sid` | a user and a session; templates, machines and OAuth lack one of them |
+| `sts`, `v` | a status and a version that this module knows |
+| `iss` | CLERK_ISSUER if that is set; a slash at the end does not count |
+| `azp` | one of CLERK_AUTHORIZED_PARTIES if that is set, letter by letter; a missing one is refused then |
+| `aud` | one of CLERK_AUDIENCE if that is set; a missing one is refused then |
+
+A token names one active organization and stays valid up to its `exp`, 60 seconds by default, even if the
+membership has ended meanwhile.
 """
 
 from collections.abc import Mapping
@@ -33,14 +38,13 @@ from clerk_integration.tokens.claims import (
 from clerk_integration.tokens.signing_keys import get_signing_key
 
 ALGORITHM = "RS256"
-LEEWAY_SECONDS = 5
 MAX_TOKEN_BYTES = 16 * 1024
 
 SESSION_CATEGORY = "cl_B7d4PD111AAA"
-"""Value of the `cat` header of session tokens, as Clerk's JavaScript SDK knows it."""
+"""Value of the `cat` header of session tokens, from Clerk's JavaScript SDK."""
 
 IGNORED_CATEGORY = "cl_I7d4PD111III"
-"""A `cat` that says nothing about the class of the token (same source)."""
+"""A `cat` that says nothing about the category of the token (same source)."""
 
 PENDING = "pending"
 SESSION_STATUSES = (None, "active", PENDING)
@@ -50,7 +54,7 @@ _REFUSALS: tuple[tuple[type[jwt.PyJWTError], str, str], ...] = (
     (
         jwt.ExpiredSignatureError,
         "token_expired",
-        "The session token has expired. Session tokens live for a minute: ask Clerk for a new one "
+        "The session token has expired. Session tokens are valid for a minute: ask Clerk for a new one "
         "(getToken()) for every request.",
     ),
     (
@@ -65,11 +69,11 @@ _REFUSALS: tuple[tuple[type[jwt.PyJWTError], str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class ClerkUser:
-    """The bearer of a session token, as `request.user`: what the token says, and nothing else.
+    """The user of a session token, as `request.user`: the token's claims, and nothing else.
 
-    It has no row and no Django permissions; what it may do is decided by its memberships. `pk` is
-    Clerk's user id, so that throttles and logs tell users apart. The `organization_*` attributes
-    describe the organization that is active in the session, if any.
+    It has no row and no Django permissions; its memberships decide what it may do. `pk` is Clerk's user id,
+    so that throttles and logs tell users apart. The `organization_*` attributes describe the active
+    organization of the session, if any.
     """
 
     clerk_user_id: str
@@ -117,12 +121,11 @@ class ClerkUser:
 
 
 def authenticate_session_token(token: str, *, admit_pending: bool = False) -> ClerkUser:
-    """Return the user whom this session token signs in.
+    """Return the user of this session token.
 
-    Reads no database. Calls Clerk at most for its signing keys, under the rules of `signing_keys`.
-    Raises SessionTokenError with a `code` for a token that is refused, SessionPending for a pending
-    session unless `admit_pending`, SigningKeysUnavailable or ClerkMisconfigured when the token
-    cannot be verified for reasons that are not the bearer's.
+    Calls Clerk at most for its signing keys. Raises SessionTokenError with a `code` for a token that is
+    refused, SessionPending for a pending session unless `admit_pending`, SigningKeysUnavailable or
+    ClerkMisconfigured if the token cannot be verified and the caller is not to blame.
     """
     header = _header(token)
     claims = _verified_claims(token, header.get("kid"))
@@ -138,14 +141,14 @@ def authenticate_session_token(token: str, *, admit_pending: bool = False) -> Cl
 
 
 def _header(token: str) -> Mapping[str, Any]:
-    """The token's header, once it is that of a session token; nothing is verified yet."""
+    """Return the header if a session token may have it; nothing is verified yet."""
     if not token.isascii() or len(token) > MAX_TOKEN_BYTES:
-        raise invalid_token("it is longer than 16 KiB or holds characters that no token has")
+        raise invalid_token("it is longer than 16 KiB or holds characters that are not in a token")
     try:
         header = jwt.get_unverified_header(token)
     except jwt.PyJWTError as exc:
         raise _refusal(exc) from exc
-    # Here already, so that no key is fetched for it.
+    # Checked before the signature, so that no key is fetched for such a token.
     if header.get("alg") != ALGORITHM:
         raise _refusal(jwt.InvalidAlgorithmError())
     # `at+jwt` marks OAuth access tokens, which Clerk signs with the same keys.
@@ -163,8 +166,8 @@ def _verified_claims(token: str, kid: str | None) -> Mapping[str, Any]:
             token,
             key,
             algorithms=[ALGORITHM],
-            leeway=LEEWAY_SECONDS,
-            # `aud` and `iss` have rules of their own, in `_check_claims`.
+            leeway=clerk_settings.clock_skew_seconds,
+            # `_check_claims` checks `aud` and `iss`.
             options={"require": ["exp", "sub", "sid"], "verify_aud": False, "verify_iss": False},
         )
     except jwt.PyJWTError as exc:
@@ -172,21 +175,47 @@ def _verified_claims(token: str, kid: str | None) -> Mapping[str, Any]:
 
 
 def _check_claims(claims: Mapping[str, Any]) -> None:
-    if claims.get("aud") or claims.get("v") not in VERSIONS:
+    if claims.get("v") not in VERSIONS:
         raise wrong_token_type()
     if claims.get("sts") not in SESSION_STATUSES:
-        raise invalid_token("its `sts` is none that is known")
+        raise invalid_token("its `sts` is unknown")
     issuer = clerk_settings.issuer.rstrip("/")
     if issuer and (text_claim(claims, "iss") or "").rstrip("/") != issuer:
         raise SessionTokenError(
             "The session token was issued by another Clerk instance than the one this server trusts.",
             code="token_invalid_issuer",
         )
+    _check_authorized_party(text_claim(claims, "azp"))
+    _check_audience(claims.get("aud"))
+
+
+def _check_authorized_party(party: str | None) -> None:
     parties = clerk_settings.authorized_parties
-    if parties and text_claim(claims, "azp") not in parties:
+    if not parties or party in parties:
+        return
+    if party is None:
+        message = (
+            "The session token names no origin (`azp`), and this server admits only the origins of its "
+            "setting CLERK_AUTHORIZED_PARTIES. Clerk sets no `azp` for native apps and for tokens that its "
+            "Backend API creates."
+        )
+    else:
+        message = (
+            "The session token was made for an origin (`azp`) that is not in this server's setting "
+            "CLERK_AUTHORIZED_PARTIES."
+        )
+    raise SessionTokenError(message, code="token_invalid_authorized_parties")
+
+
+def _check_audience(audience: object) -> None:
+    named = audience if isinstance(audience, list) else [audience]
+    if not all(name is None or isinstance(name, str) for name in named):
+        raise invalid_token("its `aud` is neither a string nor a list of strings")
+    if clerk_settings.audience and clerk_settings.audience.isdisjoint(named):
         raise SessionTokenError(
-            "The session token was made for an origin (`azp`) that this server does not admit.",
-            code="token_invalid_authorized_parties",
+            "The session token has no audience (`aud`) that is in this server's setting CLERK_AUDIENCE. Add "
+            "it to the session token in Clerk's dashboard under Sessions.",
+            code="token_invalid_audience",
         )
 
 
@@ -204,7 +233,9 @@ def _user(claims: Mapping[str, Any]) -> ClerkUser:
 
 
 def _refusal(exc: jwt.PyJWTError) -> SessionTokenError:
+    if isinstance(exc, jwt.MissingRequiredClaimError) and exc.claim == "sid":
+        return wrong_token_type()  # tokens of JWT templates have none
     for error, code, message in _REFUSALS:
         if isinstance(exc, error):
             return SessionTokenError(message, code=code)
-    return invalid_token("it is no JSON Web Token of Clerk's, or a required claim is missing or odd")
+    return invalid_token("it is not a JSON Web Token of Clerk's, or a required claim is missing or malformed")

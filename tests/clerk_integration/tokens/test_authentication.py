@@ -1,4 +1,4 @@
-"""Which tokens sign in, whom they sign in, and which are refused with which code."""
+"""Which tokens are accepted, for which user, and which are refused with which code."""
 
 import json
 import time
@@ -148,7 +148,7 @@ def test_session_token_out_of_time_is_refused(claim: str, seconds: int, code: st
     assert refusal_code(session_token(**moved)) == code
 
 
-@pytest.mark.parametrize("claim", ["exp", "sub", "sid"])
+@pytest.mark.parametrize("claim", ["exp", "sub"])
 def test_session_token_without_a_required_claim_is_refused(claim: str) -> None:
     removed: dict[str, Any] = {claim: None}
     assert refusal_code(session_token(**removed)) == "token_invalid"
@@ -197,8 +197,9 @@ def test_session_token_with_claims_of_the_wrong_type_is_refused(claims: dict[str
         pytest.param(lambda: session_token(headers={"cat": 5}), id="odd category"),
         pytest.param(lambda: session_token(headers={"typ": "at+jwt"}), id="OAuth access token"),
         pytest.param(lambda: session_token(headers={"typ": 5}), id="odd type"),
-        pytest.param(lambda: session_token(aud="https://api.example.com"), id="template audience"),
-        pytest.param(lambda: session_token(aud=["a"]), id="template audiences"),
+        pytest.param(
+            lambda: session_token(headers={"cat": None}, sid=None), id="template without a category"
+        ),
         pytest.param(lambda: session_token(sub="mch_2bQv0Zy8bXr4t6nM1kJp9sLdEaA"), id="machine"),
         pytest.param(lambda: session_token(sub="user_"), id="user without an id"),
         pytest.param(lambda: session_token(sub="user_a/../b"), id="user id that is a path"),
@@ -210,8 +211,61 @@ def test_token_of_another_class_is_refused(token: Any) -> None:
     assert refusal_code(token()) == "token_type_not_supported"
 
 
-def test_template_token_without_a_session_is_refused() -> None:
-    assert refusal_code(session_token(headers={"cat": None}, sid=None, v=None, sts=None)) == "token_invalid"
+def test_template_token_without_a_session_is_refused_by_its_type() -> None:
+    token = session_token(headers={"cat": None}, sid=None, v=None, sts=None, aud="https://api.example.com")
+    assert refusal_code(token) == "token_type_not_supported"
+
+
+AUDIENCES: list[Any] = [
+    "https://api.example.com",
+    ["https://api.example.com"],
+    ["a", "https://api.example.com"],
+]
+
+
+@pytest.mark.parametrize("audience", [*AUDIENCES, "other", [], None])
+def test_audience_when_not_pinned_may_be_any(audience: Any) -> None:
+    assert authenticate_session_token(session_token(aud=audience)).clerk_user_id == USER_ID
+
+
+@pytest.mark.parametrize("audience", AUDIENCES)
+def test_audience_when_pinned_admits_tokens_that_name_it(settings: Settings, audience: Any) -> None:
+    settings.CLERK_AUDIENCE = [" https://api.example.com ", "https://other.example.com"]
+    assert authenticate_session_token(session_token(aud=audience)).clerk_user_id == USER_ID
+
+
+@pytest.mark.parametrize("audience", ["https://api.example.com/", ["other"], [], None])
+def test_audience_when_pinned_refuses_other_tokens(settings: Settings, audience: Any) -> None:
+    settings.CLERK_AUDIENCE = ["https://api.example.com"]
+    assert refusal_code(session_token(aud=audience)) == "token_invalid_audience"
+
+
+@pytest.mark.parametrize("audience", [5, {"a": 1}, [1], [["a"]]])
+def test_audience_of_the_wrong_type_is_refused(audience: Any) -> None:
+    assert refusal_code(session_token(aud=audience)) == "token_invalid"
+
+
+@pytest.mark.parametrize(("skew", "accepted"), [("0", False), ("5", False), ("20", True), ("no", False)])
+def test_clock_skew_is_a_setting(settings: Settings, skew: str, accepted: bool) -> None:
+    settings.CLERK_CLOCK_SKEW_SECONDS = skew
+    token = session_token(exp=int(time.time()) - 10)
+    if accepted:
+        assert authenticate_session_token(token).clerk_user_id == USER_ID
+    else:
+        assert refusal_code(token) == "token_expired"
+
+
+@pytest.mark.parametrize(
+    ("azp", "reason"), [(None, "native apps"), ("https://evil.example", "is not in this server's setting")]
+)
+def test_authorized_parties_refusal_names_the_claim_the_setting_and_the_reason(
+    settings: Settings, azp: str | None, reason: str
+) -> None:
+    settings.CLERK_AUTHORIZED_PARTIES = ["https://app.example.com"]
+    with pytest.raises(SessionTokenError, match="CLERK_AUTHORIZED_PARTIES") as refused:
+        authenticate_session_token(session_token(azp=azp))
+    assert "`azp`" in str(refused.value)
+    assert reason in str(refused.value)
 
 
 def test_token_signed_with_another_key_is_refused() -> None:

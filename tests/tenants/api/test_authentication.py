@@ -153,7 +153,7 @@ def test_malformed_authorization_header_has_its_own_code(jwt_key: None, header: 
         (lambda: "garbage", "token_invalid"),
         (forged_token, "token_invalid_signature"),
         (lambda: session_token(exp=1), "token_expired"),
-        (lambda: session_token(aud="x"), "token_type_not_supported"),
+        (lambda: session_token(sid=None), "token_type_not_supported"),
         (lambda: session_token(sts="pending"), "session_pending"),
     ],
 )
