@@ -1,4 +1,4 @@
-"""Our commands where the database is not what it should be: one line, exit code 1, nothing begun."""
+"""Commands whose database is missing, not migrated or locked: one line, exit code 1, nothing done."""
 
 import os
 import subprocess
@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command, get_commands
 from django.db import connection
+from pytest_django import DjangoDbBlocker
 
-from tests.children import PROJECT, child_environment
+from tests.children import PROJECT
+from tests.commands import manage
 from tests.sandbox import SandboxControl
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-EMPTY = "tests_unmigrated"
 
 ARGUMENTS = {
     "import_tenants": ["tenants.csv"],
@@ -28,23 +28,30 @@ ARGUMENTS = {
 }
 
 WITHOUT_DATABASE = {"check_clerk", "clerk_sandbox", "demo"}
-"""They use none, or bring their own."""
+"""Commands that use no database, or start their own."""
+
+
+@pytest.fixture(scope="module")
+def empty_database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """The name of a database without tables."""
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        name = f"{connection.settings_dict['NAME']}_empty"
+        cursor.execute(f"DROP DATABASE IF EXISTS {name}")
+        cursor.execute(f"CREATE DATABASE {name}")
+    yield name
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE {name}")
 
 
 @pytest.fixture
-def unmigrated() -> Iterator[None]:
-    """The database of this process is one without tables."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"DROP DATABASE IF EXISTS {EMPTY}")
-        cursor.execute(f"CREATE DATABASE {EMPTY}")
+def unmigrated(empty_database: str) -> Iterator[None]:
+    """Let this process use a database without tables."""
     migrated = connection.settings_dict["NAME"]
     connection.close()
-    connection.settings_dict["NAME"] = EMPTY
+    connection.settings_dict["NAME"] = empty_database
     yield
     connection.close()
     connection.settings_dict["NAME"] = migrated
-    with connection.cursor() as cursor:
-        cursor.execute(f"DROP DATABASE {EMPTY}")
 
 
 def in_a_process(command: str, **env: str) -> tuple[int, str]:
@@ -60,7 +67,7 @@ def in_a_process(command: str, **env: str) -> tuple[int, str]:
     return run.returncode, run.stderr
 
 
-def test_commands_that_use_the_database_are_all_tried_here() -> None:
+def test_commands_of_this_project_are_all_listed_here() -> None:
     ours = {name for name, app in get_commands().items() if app in ("clerk_integration", "tenants")}
 
     assert ours == set(ARGUMENTS) | WITHOUT_DATABASE
@@ -78,27 +85,27 @@ def test_command_on_a_database_without_tables_says_to_migrate(command: str) -> N
 
 
 @pytest.mark.usefixtures("unmigrated")
-def test_command_without_migrations_exits_with_1_and_one_line(sandbox: SandboxControl) -> None:
-    code, said = in_a_process("migrate_tenants_to_clerk", **child_environment(sandbox.description))
+def test_command_on_a_database_without_tables_exits_with_1_and_one_line(sandbox: SandboxControl) -> None:
+    finished = manage("migrate_tenants_to_clerk", "--skip-checks")
 
-    assert (code, said.count("\n")) == (1, 1)
-    assert said.startswith("CommandError: The database is not migrated.")
+    assert (finished.code, finished.errors.count("\n")) == (1, 1)
+    assert finished.errors.startswith("CommandError: The database is not migrated.")
 
 
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("postgres://me@127.0.0.1:9/none", "Connection refused"),
+        pytest.param("postgres://me@127.0.0.1:9/none", "Connection refused", marks=pytest.mark.slow),
         ("", "DATABASE_URL is not set"),
     ],
 )
 def test_command_that_cannot_reach_its_database_exits_with_1_and_one_line(url: str, reason: str) -> None:
-    code, said = in_a_process("process_clerk_webhooks", DATABASE_URL=url, DEBUG="false")
+    code, errors = in_a_process("process_clerk_webhooks", DATABASE_URL=url, DEBUG="false")
 
-    assert (code, said.count("\n")) == (1, 1)
-    assert said.startswith("CommandError: The database cannot be reached: ")
-    assert reason in said
-    assert said.endswith(" Nothing was changed.\n")
+    assert (code, errors.count("\n")) == (1, 1)
+    assert errors.startswith("CommandError: The database cannot be reached: ")
+    assert reason in errors
+    assert errors.endswith(" Nothing was changed.\n")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +120,7 @@ def test_command_whose_database_fails_later_says_why_in_one_line(
     file.write_text("external_id,name\nx,X\n")
     other = connection.copy()
     with other.cursor() as locking:
-        # A lock that somebody else holds is the one failure of a database that waits for us.
+        # A lock held by another session fails the command at the time that the test chooses.
         locking.execute(f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
     with connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = '50ms'")

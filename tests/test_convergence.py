@@ -29,9 +29,8 @@ pytestmark = pytest.mark.django_db
 
 Json = dict[str, Any]
 Rows = tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]
-MAX_ORDERS = 60
-"""Orders tried of a scenario: all up to four messages, a seeded choice of more."""
-
+FEW, MANY = 15, pytest.param(60, marks=pytest.mark.slow)
+"""How many orders of a scenario's messages are tried, if there are more than four messages."""
 
 REFUSALS = ("resource_not_found", "already_a_member_in_organization")
 """Codes of Clerk for changes that make no sense at the point where a random sequence has them."""
@@ -196,15 +195,15 @@ def deliver(messages: Sequence[Json]) -> None:
         handler(event)
 
 
-def orders(messages: list[Json]) -> Iterator[list[Json]]:
-    """All orders of a few messages; of many, the given one, its reverse and a seeded choice."""
+def orders(messages: list[Json], most: int) -> Iterator[list[Json]]:
+    """All orders of at most four messages; of more, the given order, its reverse and a seeded choice."""
     if len(messages) <= 4:
         yield from map(list, permutations(messages))
         return
     yield messages
     yield messages[::-1]
     choice = random.Random(len(messages))
-    for _ in range(MAX_ORDERS - 2):
+    for _ in range(most - 2):
         yield choice.sample(messages, len(messages))
 
 
@@ -248,6 +247,7 @@ def play(sandbox: SandboxControl) -> Callable[..., World]:
     return run
 
 
+@pytest.mark.parametrize("most", [FEW, MANY])
 @pytest.mark.parametrize(
     ("scenario", "cascades"),
     [
@@ -256,27 +256,28 @@ def play(sandbox: SandboxControl) -> Callable[..., World]:
     ],
 )
 def test_messages_in_any_order_and_twice_end_in_the_rows_of_a_sync(
-    play: Callable[..., World], scenario: str, cascades: bool
+    play: Callable[..., World], scenario: str, cascades: bool, most: int
 ) -> None:
     world = play(SCENARIOS[scenario], cascades=cascades)
     goal, messages = expected(world), world.messages()
     assert messages
 
-    for order in orders(messages):
+    for order in orders(messages, most):
         with undone():
             deliver([*order, *order[::2]])
             assert rows() == goal, [message["type"] for message in order]
 
 
+@pytest.mark.parametrize("most", [FEW, MANY])
 @pytest.mark.parametrize("local", LOCAL)
 @pytest.mark.parametrize("scenario", ["rename twice", "create and delete", "leave and rejoin"])
 def test_messages_mixed_with_what_staff_do_end_in_the_rows_of_a_sync(
-    play: Callable[..., World], scenario: str, local: Callable[[World, str], None]
+    play: Callable[..., World], scenario: str, local: Callable[[World, str], None], most: int
 ) -> None:
     world = play(SCENARIOS[scenario])
     goal, messages = expected(world), world.messages()
 
-    for number, order in enumerate(orders(messages)):
+    for number, order in enumerate(orders(messages, most)):
         with undone():
             at = number % (len(order) + 1)
             deliver(order[:at])
@@ -285,17 +286,18 @@ def test_messages_mixed_with_what_staff_do_end_in_the_rows_of_a_sync(
             assert rows() == goal, (at, [message["type"] for message in order])
 
 
+@pytest.mark.parametrize("most", [FEW, MANY])
 @pytest.mark.parametrize(
     "scenario", ["rename twice", "create and delete", "leave and rejoin", "user deleted"]
 )
 def test_messages_with_a_sync_between_them_end_in_the_rows_of_a_sync(
-    play: Callable[..., World], scenario: str
+    play: Callable[..., World], scenario: str, most: int
 ) -> None:
     """What comes after a sync is older than what the sync has seen."""
     world = play(SCENARIOS[scenario])
     goal, messages = expected(world), world.messages()
 
-    for number, order in enumerate(orders(messages)):
+    for number, order in enumerate(orders(messages, most)):
         with undone():
             at = number % (len(order) + 1)
             deliver(order[:at])
@@ -325,28 +327,29 @@ CHANGES = ["rename", "annotate", "swap_slugs", "join", "promote", "leave", "dele
 STEPS = st.lists(st.tuples(st.sampled_from(CHANGES), st.integers(0, 1)), max_size=8)
 
 
-@settings(
-    max_examples=40,
-    deadline=None,
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(steps=STEPS, cascades=st.booleans(), randomness=st.randoms(use_true_random=False))
+@pytest.mark.parametrize("examples", [15, pytest.param(150, marks=pytest.mark.slow)])
 def test_any_changes_delivered_in_any_way_end_in_the_rows_of_a_sync(
-    play: Callable[..., World],
-    steps: list[tuple[str, int]],
-    cascades: bool,
-    randomness: random.Random,
+    play: Callable[..., World], examples: int
 ) -> None:
-    world = play([("create", 0), ("create", 1), *steps], cascades=cascades)
-    goal, messages = expected(world), world.messages()
-    order = randomness.sample(messages, len(messages)) + randomness.choices(messages, k=3)
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    @given(steps=STEPS, cascades=st.booleans(), randomness=st.randoms(use_true_random=False))
+    def converge(steps: list[tuple[str, int]], cascades: bool, randomness: random.Random) -> None:
+        world = play([("create", 0), ("create", 1), *steps], cascades=cascades)
+        goal, messages = expected(world), world.messages()
+        order = randomness.sample(messages, len(messages)) + randomness.choices(messages, k=3)
 
-    with undone():
-        deliver(order)
-        assert rows() == goal, [message["type"] for message in order]
-    with undone():
-        deliver(order[: len(order) // 2])
-        randomness.choice(LOCAL)(world, randomness.choice(world.organizations))
-        sync_everything(world)
-        assert rows() == goal, [message["type"] for message in order]
+        with undone():
+            deliver(order)
+            assert rows() == goal, [message["type"] for message in order]
+        with undone():
+            deliver(order[: len(order) // 2])
+            randomness.choice(LOCAL)(world, randomness.choice(world.organizations))
+            sync_everything(world)
+            assert rows() == goal, [message["type"] for message in order]
+
+    converge()

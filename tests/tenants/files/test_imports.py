@@ -179,6 +179,7 @@ def test_import_of_a_file_that_does_not_exist_says_so() -> None:
         call_command("import_tenants", "/nowhere.csv")
 
 
+@pytest.mark.slow
 def test_import_of_100000_lines_is_whole(load: Import) -> None:
     lines = (f"t{number // 4},Tenant,,,user_{number},member" for number in range(100_000))
 

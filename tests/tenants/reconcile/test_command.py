@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -19,6 +18,7 @@ from pytest_django import Settings
 from clerk_integration.exceptions import ClerkMisconfigured
 from tenants.models import Membership, SyncRun, Tenant, Tombstone
 from tests.children import PROJECT, child_environment
+from tests.commands import manage
 from tests.sandbox import SandboxControl
 from tests.tenants.api.test_statement_counts import statements
 from tests.tenants.reconcile.test_full_sync import row_versions
@@ -242,6 +242,7 @@ def test_a_percentage_out_of_range_is_refused(percent: str) -> None:
         sync(f"--max-retire-percent={percent}")
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_bar(instance: SandboxControl) -> None:
     here, there = pty.openpty()
     environment = child_environment(instance.description) | {"TERM": "xterm", "COLUMNS": "100"}
@@ -300,16 +301,17 @@ def test_a_second_full_sync_says_who_holds_it(halfway: "subprocess.Popen[str]") 
     assert (halfway.returncode, SyncRun.objects.count()) == (0, 1)
 
 
-def test_the_exit_code_of_a_failure_is_1(sandbox: SandboxControl) -> None:
-    environment: dict[str, Any] = child_environment(sandbox.description) | {"CLERK_SECRET_KEY": "sk_test_no"}
-    process = subprocess.run(
-        [*COMMAND, "--json"], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
-    )
+def test_sync_with_a_refused_key_exits_with_1_and_says_so_once(
+    sandbox: SandboxControl, settings: Settings
+) -> None:
+    settings.CLERK_SECRET_KEY = "sk_test_no"
 
-    assert process.returncode == 1
-    assert "error" in json.loads(process.stdout.splitlines()[-1])
-    assert process.stderr.count("CommandError: Clerk does not accept CLERK_SECRET_KEY") == 1
-    assert "Traceback" not in process.stderr
+    finished = manage("sync_from_clerk", "--skip-checks", "--json")
+
+    assert finished.code == 1
+    assert "error" in json.loads(finished.output.splitlines()[-1])
+    assert finished.errors.count("CommandError: Clerk does not accept CLERK_SECRET_KEY") == 1
+    assert "Traceback" not in finished.errors
 
 
 def test_enqueue_hands_the_sync_to_workers_once_and_says_how_to_watch(instance: SandboxControl) -> None:
