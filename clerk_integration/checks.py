@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from clerk_integration.conf import clerk_settings, is_rate, is_seconds, is_signing_secret
 from clerk_integration.exceptions import ClerkMisconfigured
-from clerk_integration.wire.api_url import is_on_this_machine, wrong_with_api_url
+from clerk_integration.wire.api_url import api_url_error, is_loopback_url
 
 MAX_TIMEOUT_SECONDS = 30.0
 MAX_CLOCK_SKEW_SECONDS = 60.0
@@ -113,7 +113,7 @@ def jwt_key_is_unreadable() -> bool:
     hint="Leave CLERK_API_URL unset for Clerk itself (https://api.clerk.com/v1).",
 )
 def api_url_is_unusable() -> str | None:
-    return wrong_with_api_url(clerk_settings.api_url)
+    return api_url_error(clerk_settings.api_url)
 
 
 @_report(
@@ -123,7 +123,7 @@ def api_url_is_unusable() -> str | None:
     hint="Unset CLERK_API_URL to use Clerk itself. The sandbox is for development only.",
 )
 def sandbox_is_used_in_production() -> bool:
-    return not settings.DEBUG and is_on_this_machine(clerk_settings.api_url)
+    return not settings.DEBUG and is_loopback_url(clerk_settings.api_url)
 
 
 @_report(

@@ -1,10 +1,9 @@
-"""Clerk's records as we use them, and the only mapping from Clerk's JSON to objects.
+"""Clerk's records, and the only mapping from Clerk's JSON to objects.
 
-The mapping is tolerant on purpose: the official SDK's models refuse a whole page of 500 records for
-one null slug. Here a record needs only what nothing can be done without (its id; for a membership
-also its user, role and organization), and those must fit into their columns as they are: a name
-may lose a NUL character, but an id or a role would be another one without it. Anything else that
-is missing or odd becomes its empty value.
+The mapping is tolerant: the official SDK's models refuse a whole page of 500 records for one null slug.
+Here a record needs only its id; a membership also needs its user, role and organization. These must fit
+into their columns unchanged: a name may lose a NUL character, but an id or a role without it would be
+another id or role. Every other field that is missing or malformed becomes its empty value.
 """
 
 import math
@@ -20,7 +19,7 @@ MARKER_KEY = "django_clerk_tenants"
 ROLE_PREFIX = "org:"
 
 MAX_KEY_LENGTH = 255
-"""Characters that the columns for Clerk's ids, roles and slugs can hold or index."""
+"""Characters that the columns for Clerk's ids and roles hold."""
 
 MAX_SLUG_LENGTH = 512
 """Characters of a slug that fit into an index entry; Clerk's own limit is not known."""
@@ -29,7 +28,7 @@ LARGEST_STAMP = 2**63 - 1
 
 
 class UnreadableRecord(ValueError):
-    """A record without the fields that nothing can be done without."""
+    """The record lacks a field that it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +44,11 @@ class ClerkOrganization:
     created_at: int | None = None
     updated_at: int | None = None
     marker: Mapping[str, Any] | None = None
-    """What we wrote ourselves into private_metadata; the rest of it is never kept."""
+    """Our own entry in private_metadata; the rest of private_metadata is never kept."""
 
     @classmethod
     def from_json(cls, data: Any) -> "ClerkOrganization":
-        """Read one organization; raise UnreadableRecord when it has no id of Clerk's form."""
+        """Read one organization; raise UnreadableRecord if it has no id of Clerk's form."""
         record = _mapping(data)
         return cls(
             id=_id(record.get("id"), "id", ids.ORGANIZATION),
@@ -77,21 +76,19 @@ class ClerkMembership:
 
     @classmethod
     def from_json(cls, data: Any, *, user_id: str | None = None) -> "ClerkMembership":
-        """Read one membership.
+        """Read one membership; `user_id` is the user if the record has no `public_user_data`.
 
-        `user_id` stands in for a missing `public_user_data` where the listing itself was for one
-        user. Raise UnreadableRecord without an id, a user, a role or an organization, and for an id that
-        is none of Clerk's form.
+        Raise UnreadableRecord if it has no id, user, role or organization of Clerk's form.
         """
         record = _mapping(data)
         return cls(
-            id=_required(record, "id"),
+            id=_key(record.get("id"), "id"),
             user_id=_id(
                 _mapping(record.get("public_user_data")).get("user_id") or user_id or record.get("user_id"),
                 "user_id",
                 ids.USER,
             ),
-            role=_fitting(normalise_role(_required(record, "role")), "role"),
+            role=_key(normalise_role(_key(record.get("role"), "role")), "role"),
             organization=ClerkOrganization.from_json(record.get("organization")),
             created_at=_milliseconds(record.get("created_at")),
             updated_at=_milliseconds(record.get("updated_at")),
@@ -99,7 +96,7 @@ class ClerkMembership:
 
 
 def normalise_role(role: str) -> str:
-    """Spell a role as the Backend API does (`org:admin`); v2 session tokens drop the prefix."""
+    """Return a role as the Backend API spells it (`org:admin`); v2 session tokens drop the prefix."""
     return role if role.startswith(ROLE_PREFIX) else f"{ROLE_PREFIX}{role}"
 
 
@@ -108,35 +105,28 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _id(value: Any, key: str, prefix: str) -> str:
-    """An id as Clerk forms them; what has another can never be asked for by it, and so never be retired."""
+    """Return an id of Clerk's form: with any other id, Clerk could not be asked whether it still exists."""
     if not isinstance(value, str) or not ids.is_id(value, prefix):
-        raise UnreadableRecord(
-            f"a record without a usable {key!r}, which starts with {prefix!r} and goes on with letters, "
-            "digits, '-' and '_'"
-        )
+        raise UnreadableRecord(f"{key!r} is not {prefix!r} followed by letters, digits, '-' and '_'")
     return value
 
 
-def _required(record: Mapping[str, Any], key: str) -> str:
-    return _fitting(record.get(key), key)
-
-
-def _fitting(value: Any, key: str) -> str:
+def _key(value: Any, key: str) -> str:
     text = _text(value)
     if text != value or not 0 < len(text) <= MAX_KEY_LENGTH:
-        raise UnreadableRecord(f"a record without a usable {key!r}")
+        raise UnreadableRecord(f"{key!r} is not a text of 1 to {MAX_KEY_LENGTH} characters")
     return text
 
 
 def _text(value: Any) -> str:
-    """A string that PostgreSQL can hold: no NUL, no lone surrogate."""
+    """Return a string that PostgreSQL can store: without NUL and lone surrogates."""
     if not isinstance(value, str):
         return ""
     return value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
 
 
 def _slug(value: Any) -> str | None:
-    """A slug short enough for an index; slugs may be disabled in an instance, and are null then."""
+    """Return a slug that fits into an index, or None; an instance may have slugs disabled."""
     slug = _text(value)
     return slug if 0 < len(slug) <= MAX_SLUG_LENGTH else None
 
@@ -152,7 +142,7 @@ def _milliseconds(value: Any) -> int | None:
 
 
 def clean(value: Any) -> Any:
-    """Return the same JSON as PostgreSQL can hold it.
+    """Return JSON that PostgreSQL can store.
 
     Strings and keys lose NUL characters and lone surrogates; NaN and infinity become None.
     """

@@ -1,4 +1,7 @@
-"""The Clerk instance behind the secret key, and what it allows."""
+"""The Clerk instance of the secret key, and its settings.
+
+All functions raise ClerkError, and ClerkCalledInTransaction inside a database transaction.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,24 +9,25 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from clerk_integration.exceptions import ClerkProtocolError
-from clerk_integration.wire.client import read, read_reply
+from clerk_integration.wire.client import read
+from clerk_integration.wire.replies import Reply
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
 class ClerkInstance:
-    """An instance: `environment_type` is `development` or `production`, as Clerk spells it."""
+    """An instance; its `environment_type` is `development` or `production`."""
 
     id: str
     environment_type: str
     clock_offset_seconds: float | None
-    """Clerk's clock minus ours, to about a second; None when the answer carried no Date."""
+    """Clerk's clock minus ours, to about a second; None if the reply carried no Date."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClerkOrganizationSettings:
-    """What an instance allows of organizations; None where Clerk's answer does not say."""
+    """An instance's settings for organizations; None where Clerk's reply does not say."""
 
     enabled: bool | None
     slug_disabled: bool | None
@@ -32,12 +36,9 @@ class ClerkOrganizationSettings:
 
 
 def get_clerk_instance() -> ClerkInstance:
-    """Fetch the instance that the secret key belongs to, and compare its clock with ours.
-
-    One read. Raises ClerkError and ClerkCalledInTransaction.
-    """
-    reply = read_reply(lambda clerk: clerk.instance_settings.get())
-    record = _object(reply.json())
+    """Fetch the instance that the secret key belongs to, and compare its clock with ours. One read."""
+    reply = read(lambda clerk: clerk.instance_settings.get())
+    record = _object(reply)
     offset = None if reply.date is None else (reply.date - datetime.now(UTC)).total_seconds()
     return ClerkInstance(
         id=_typed(record.get("id"), str) or "",
@@ -47,10 +48,7 @@ def get_clerk_instance() -> ClerkInstance:
 
 
 def get_clerk_organization_settings() -> ClerkOrganizationSettings:
-    """Fetch the instance's organization settings. One read.
-
-    Raises ClerkError and ClerkCalledInTransaction.
-    """
+    """Fetch the instance's organization settings. One read."""
     record = _object(read(lambda clerk: clerk.instance_settings.get_organization_settings()))
     return ClerkOrganizationSettings(
         enabled=_typed(record.get("enabled"), bool),
@@ -60,9 +58,10 @@ def get_clerk_organization_settings() -> ClerkOrganizationSettings:
     )
 
 
-def _object(data: Any) -> Mapping[str, Any]:
+def _object(reply: Reply) -> Mapping[str, Any]:
+    data = reply.json()
     if not isinstance(data, Mapping):
-        raise ClerkProtocolError("Clerk's answer is no JSON object. Check that CLERK_API_URL names Clerk.")
+        raise ClerkProtocolError("Clerk's reply is not a JSON object. Check that CLERK_API_URL names Clerk.")
     return data
 
 

@@ -1,7 +1,8 @@
 """Organizations and memberships, read from and created in Clerk.
 
-All functions call Clerk and write nothing here; all raise ClerkError, and ClerkCalledInTransaction
-inside a database transaction. Without a running `clerk_deadline`, each has CLERK_TIMEOUT_SECONDS.
+All functions call Clerk and write no rows. All raise ClerkError, InvalidClerkId for a malformed id before
+anything is sent, and ClerkCalledInTransaction inside a database transaction. Without a running
+`clerk_deadline`, each call has CLERK_TIMEOUT_SECONDS. Listings take one request for each 500 records.
 """
 
 import warnings
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from clerk_integration.conf import PAGE_SIZE
 from clerk_integration.entities import MARKER_KEY, ClerkMembership, ClerkOrganization, UnreadableRecord
-from clerk_integration.exceptions import ClerkNotFound, ClerkProtocolError, ClerkRejected, InvalidClerkId
+from clerk_integration.exceptions import ClerkNotFound, ClerkProtocolError, ClerkRejected
 from clerk_integration.wire.client import read, write
-from clerk_integration.wire.ids import validate_org_id, validate_user_id
+from clerk_integration.wire.ids import USER, is_id, validate_org_id, validate_user_id
 from clerk_integration.wire.pages import ClerkPage, FetchPage, Record, read_page
 from clerk_integration.wire.passes import ClerkList, ClerkListing
+from clerk_integration.wire.replies import Reply
 
 if TYPE_CHECKING:
     from clerk_backend_api import Clerk
@@ -28,14 +30,12 @@ ALREADY_A_MEMBER = "already_a_member_in_organization"
 
 
 def get_clerk_org(org_id: str) -> ClerkOrganization:
-    """Fetch one organization by its id (not its slug).
-
-    Raises InvalidClerkId, ClerkNotFound, and ClerkError as of `client.read`.
-    """
+    """Fetch one organization by its id (not its slug); raise ClerkNotFound if Clerk does not know it."""
     validate_org_id(org_id)
-    organization = _organization(read(lambda clerk: clerk.organizations.get(organization_id=org_id)))
+    reply = read(lambda clerk: clerk.organizations.get(organization_id=org_id))
+    organization = _single(reply, ClerkOrganization.from_json)
     if organization.id != org_id:
-        # Clerk takes a slug at this place as well, and a slug may look like an id.
+        # Clerk accepts a slug in the place of the id, and a slug may look like an id.
         raise ClerkNotFound(f"Clerk has no organization with the id {org_id}.")
     return organization
 
@@ -51,10 +51,9 @@ def create_clerk_org(
 ) -> ClerkOrganization:
     """Create an organization in Clerk, with `created_by` as its first member in Clerk's creator role.
 
-    Exactly one POST. `slug` is left out when None: an instance with slugs disabled refuses any.
-    `marker` is kept under MARKER_KEY in private_metadata. Raises InvalidClerkId, ClerkRejected,
-    and ClerkError as of `client.write`: after a ClerkUnavailable with `outcome_unknown`, and after
-    a ClerkProtocolError, the organization may exist; look for the marker before sending again.
+    Exactly one POST. `slug` is left out if None: an instance with slugs disabled refuses any slug.
+    `marker` is stored under MARKER_KEY in private_metadata. After an error whose `outcome_unknown` is
+    true, the organization may exist; look for the marker before sending again.
     """
     request: Any = {"name": name, "created_by": validate_user_id(created_by)}
     optional = {
@@ -65,34 +64,34 @@ def create_clerk_org(
     }
     # The SDK would send a None as null, which is not the same as leaving the field out.
     request |= {key: value for key, value in optional.items() if value is not None}
-    return _organization(write(lambda clerk: clerk.organizations.create(request=request)))
+    reply = write(lambda clerk: clerk.organizations.create(request=request))
+    return _single(reply, ClerkOrganization.from_json)
 
 
 def raise_clerk_member_limit(org_id: str, members: int) -> ClerkOrganization:
     """Let an organization have up to `members` memberships (0: any number) in Clerk.
 
-    One PATCH, which may be sent again. Raises InvalidClerkId, ClerkNotFound, ClerkRejected (a plan
-    that bills by seats manages the limit itself) and ClerkError as of `client.write`.
+    One PATCH, which may be sent again. Raises ClerkNotFound, and ClerkRejected if the instance's plan
+    bills by seats and manages the limit itself.
     """
     validate_org_id(org_id)
-    return _organization(
-        write(
-            lambda clerk: clerk.organizations.update(organization_id=org_id, max_allowed_memberships=members)
-        )
+    reply = write(
+        lambda clerk: clerk.organizations.update(organization_id=org_id, max_allowed_memberships=members)
     )
+    return _single(reply, ClerkOrganization.from_json)
 
 
 def create_clerk_membership(org_id: str, user_id: str, role: str) -> ClerkMembership | None:
-    """Make a user a member of an organization in Clerk; None when they were one already.
+    """Make a user a member of an organization in Clerk; return None if the user is a member already.
 
-    One POST, which may be sent again after an unknown outcome: Clerk refuses a second membership.
-    Raises InvalidClerkId, ClerkNotFound when the organization, user or role is unknown,
-    ClerkRejected (`organization_membership_quota_exceeded`, ...) and ClerkError as of `client.write`.
+    One POST, which may be sent again after an unknown outcome: Clerk refuses a second membership. Raises
+    ClerkNotFound for an unknown organization, user or role, and ClerkRejected
+    (`organization_membership_quota_exceeded`, ...).
     """
     validate_org_id(org_id)
     validate_user_id(user_id)
     try:
-        data = write(
+        reply = write(
             lambda clerk: clerk.organization_memberships.create(
                 organization_id=org_id, user_id=user_id, role=role
             )
@@ -101,25 +100,18 @@ def create_clerk_membership(org_id: str, user_id: str, role: str) -> ClerkMember
         if refusal.code == ALREADY_A_MEMBER:
             return None
         raise
-    try:
-        return _membership_reader(user_id=user_id, org_id=org_id)(data)
-    except (UnreadableRecord, RecursionError) as exc:
-        raise ClerkProtocolError(f"Clerk's answer is no membership of {user_id}: {exc}.") from None
+    return _single(reply, _membership_reader(user_id=user_id, org_id=org_id))
 
 
 def find_clerk_users(user_ids: Iterable[str]) -> set[str]:
-    """Return those of the users that Clerk knows.
-
-    One call for each 100. Values that are no user id are not asked for. Raises ClerkError as of
-    `client.read`.
-    """
-    wanted = [user_id for user_id in dict.fromkeys(user_ids) if _is_user_id(user_id)]
+    """Return those of the users that Clerk knows. One call for each 100; malformed ids are not sent."""
+    wanted = [user_id for user_id in dict.fromkeys(user_ids) if is_id(user_id, USER)]
     known: set[str] = set()
     for start in range(0, len(wanted), MAX_IDS):
         request: Any = {"user_id": wanted[start : start + MAX_IDS], "limit": MAX_IDS}
-        page = read(partial(_list_users, request=request))
+        page = read(partial(_list_users, request=request)).json()
         if not isinstance(page, list):
-            raise ClerkProtocolError("Clerk's answer is no list of users.")
+            raise ClerkProtocolError("Clerk's reply is not a list of users.")
         known.update(user["id"] for user in page if isinstance(user, Mapping) and "id" in user)
     return known & set(wanted)
 
@@ -127,9 +119,9 @@ def find_clerk_users(user_ids: Iterable[str]) -> set[str]:
 def get_user_clerk_orgs(user_id: str) -> ClerkList[ClerkMembership]:
     """Fetch all memberships of a user, each with its role and organization.
 
-    One call for each 500. Raises InvalidClerkId, ClerkNotFound for a user that Clerk does not know, and
-    ClerkError as of `client.read`. A record that cannot be read is left out and counted in `skipped`;
-    the list is then not `complete`, and no row may be retired because the list lacks it.
+    Raises ClerkNotFound for a user that Clerk does not know. A record that cannot be read is left out
+    and counted in `skipped`; the list is then not `complete`, and no row may be retired because the list
+    lacks it.
     """
     validate_user_id(user_id)
     return ClerkListing(
@@ -145,8 +137,7 @@ def iter_clerk_orgs(
 ) -> ClerkListing[ClerkOrganization]:
     """List organizations lazily, oldest first: all, or those that match `query` or have this member.
 
-    `query` is an id, or a part of a name or slug. One call for each 500. Complete or raises, see
-    ClerkListing. Raises InvalidClerkId at once, ClerkError while iterating.
+    `query` is an id, or a part of a name or slug.
     """
     members = None if user_id is None else [validate_user_id(user_id)]
     return ClerkListing(
@@ -162,48 +153,35 @@ def iter_clerk_orgs(
 def get_clerk_orgs(org_ids: Sequence[str]) -> ClerkList[ClerkOrganization]:
     """Fetch up to 100 organizations by their ids, in one call.
 
-    Clerk leaves out ids that it does not know; ask for one of these alone to be certain. Raises
-    InvalidClerkId, ValueError for more than 100 ids, and ClerkError as of `client.read`.
+    Clerk leaves out ids that it does not know; call `get_clerk_org` to be certain of one of them.
     """
     wanted = _at_most_100([validate_org_id(org_id) for org_id in org_ids])
-    found = _page_fetcher(
+    fetch = _page_fetcher(
         lambda clerk, **page: clerk.organizations.list(organization_id=wanted, **page),
         ClerkOrganization.from_json,
-    )(0)
+    )
+    found = fetch(0)
     return ClerkList([org for org in found.records if org.id in wanted], skipped=found.skipped)
 
 
 def get_clerk_orgs_page(offset: int) -> ClerkPage[ClerkOrganization]:
-    """Fetch up to 500 of all organizations, oldest first, from `offset` on. One call.
-
-    For `wire.passes.read_whole`. Raises ClerkError as of `client.read`.
-    """
-    return _page_fetcher(
+    """Fetch up to 500 of all organizations, oldest first, from `offset` on."""
+    fetch = _page_fetcher(
         lambda clerk, **page: clerk.organizations.list(order_by="+created_at", **page),
         ClerkOrganization.from_json,
-    )(offset)
+    )
+    return fetch(offset)
 
 
 def get_clerk_memberships_page(offset: int) -> ClerkPage[ClerkMembership]:
-    """Fetch up to 500 of the memberships of all organizations, oldest first, from `offset` on. One call.
-
-    For `wire.passes.read_whole`. Raises ClerkError as of `client.read`.
-    """
-    return _page_fetcher(
+    """Fetch up to 500 of the memberships of all organizations, oldest first, from `offset` on."""
+    fetch = _page_fetcher(
         lambda clerk, **page: clerk.users.get_instance_organization_memberships(
             order_by="+created_at", **page
         ),
         ClerkMembership.from_json,
-    )(offset)
-
-
-def get_clerk_memberships(org_id: str, user_ids: Sequence[str]) -> ClerkList[ClerkMembership]:
-    """Fetch the memberships that up to 100 users have of an organization.
-
-    One call. Users without a membership are left out. Raises InvalidClerkId, ValueError for more than
-    100 ids, ClerkNotFound for an unknown organization, and ClerkError as of `client.read`.
-    """
-    return iter_clerk_memberships(org_id, user_ids=_at_most_100(user_ids)).to_list()
+    )
+    return fetch(offset)
 
 
 def iter_clerk_memberships(
@@ -211,11 +189,10 @@ def iter_clerk_memberships(
 ) -> ClerkListing[ClerkMembership]:
     """List the memberships of an organization lazily, oldest first, or only those of up to 100 users.
 
-    One call for each 500. Complete or raises, see ClerkListing. Raises InvalidClerkId at once,
-    ClerkNotFound and other ClerkErrors while iterating.
+    Iterating raises ClerkNotFound for an unknown organization.
     """
     validate_org_id(org_id)
-    members = None if user_ids is None else [validate_user_id(user_id) for user_id in user_ids]
+    members = None if user_ids is None else _at_most_100([validate_user_id(one) for one in user_ids])
     return ClerkListing(
         _page_fetcher(
             lambda clerk, **page: clerk.organization_memberships.list(
@@ -226,11 +203,19 @@ def iter_clerk_memberships(
     )
 
 
-def get_clerk_membership(org_id: str, user_id: str) -> ClerkMembership | None:
-    """Fetch a user's membership of an organization; None when Clerk says that there is none.
+def get_clerk_memberships(org_id: str, user_ids: Sequence[str]) -> ClerkList[ClerkMembership]:
+    """Fetch the memberships that up to 100 users have of an organization; leave out users without one.
 
-    Raises InvalidClerkId, ClerkNotFound for an unknown organization, ClerkProtocolError when a
-    record that may be the answer cannot be read, and ClerkError as of `client.read`.
+    Raises ClerkNotFound for an unknown organization.
+    """
+    return iter_clerk_memberships(org_id, user_ids=user_ids).to_list()
+
+
+def get_clerk_membership(org_id: str, user_id: str) -> ClerkMembership | None:
+    """Fetch a user's membership of an organization; return None if Clerk says that there is none.
+
+    Raises ClerkNotFound for an unknown organization, and ClerkProtocolError if a record cannot be read
+    that may be the membership.
     """
     memberships = get_clerk_memberships(org_id, [user_id])
     for membership in memberships:
@@ -247,49 +232,42 @@ def _page_fetcher(
     """Return a function that fetches a page with `list_page(clerk, limit=..., offset=...)`."""
 
     def fetch(offset: int) -> ClerkPage[Record]:
-        page = read(lambda clerk: list_page(clerk, limit=PAGE_SIZE, offset=offset))
-        return read_page(page, read_record, offset=offset)
+        reply = read(lambda clerk: list_page(clerk, limit=PAGE_SIZE, offset=offset))
+        return read_page(reply.json(), read_record, offset=offset)
 
     return fetch
 
 
-def _at_most_100(ids: Sequence[str]) -> Sequence[str]:
-    if len(ids) > MAX_IDS:
-        raise ValueError(f"{len(ids)} ids; Clerk takes {MAX_IDS} at once")
-    return ids
-
-
-def _list_users(clerk: "Clerk", *, request: Any) -> object:
-    with warnings.catch_warnings():
-        # The SDK warns of fields of the request that it looks at itself, used or not.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return clerk.users.list(request=request)
-
-
-def _is_user_id(value: str) -> bool:
+def _single(reply: Reply, read_record: Callable[[Any], Record]) -> Record:
+    data = reply.json()
     try:
-        validate_user_id(value)
-    except InvalidClerkId:
-        return False
-    return True
-
-
-def _organization(data: Any) -> ClerkOrganization:
-    try:
-        return ClerkOrganization.from_json(data)
+        return read_record(data)
     except (UnreadableRecord, RecursionError) as exc:
-        raise ClerkProtocolError(f"Clerk's answer is no organization: {exc}.") from None
+        raise ClerkProtocolError(f"Clerk's reply cannot be read: {exc}.") from None
 
 
 def _membership_reader(
     *, user_id: str | None = None, org_id: str | None = None
 ) -> Callable[[Any], ClerkMembership]:
-    """Read memberships that must be of this user or organization: they grant access."""
+    """Return a reader that refuses memberships of another user or organization: they grant access."""
 
     def read_membership(data: Any) -> ClerkMembership:
         membership = ClerkMembership.from_json(data, user_id=user_id)
         if user_id not in (None, membership.user_id) or org_id not in (None, membership.organization.id):
-            raise UnreadableRecord("a membership of another user or organization than was asked for")
+            raise UnreadableRecord("it is the membership of another user or organization")
         return membership
 
     return read_membership
+
+
+def _at_most_100(ids: Sequence[str]) -> Sequence[str]:
+    if len(ids) > MAX_IDS:
+        raise ValueError(f"{len(ids)} ids; Clerk takes at most {MAX_IDS} at once")
+    return ids
+
+
+def _list_users(clerk: "Clerk", *, request: Any) -> object:
+    with warnings.catch_warnings():
+        # The SDK warns of deprecated fields of the request even if they are not used.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return clerk.users.list(request=request)

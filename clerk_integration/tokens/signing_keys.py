@@ -160,7 +160,7 @@ class JwksKeys:
         if self._failure is None and not self._fetching and self._age() < STALE_SECONDS:
             raise _unknown_key()
         if isinstance(self._failure, ClerkMisconfigured):
-            raise ClerkMisconfigured(self._failure.message, trace_id=self._failure.trace_id)
+            raise ClerkMisconfigured(self._failure.message)
         raise SigningKeysUnavailable(
             "Session tokens cannot be verified: Clerk's signing keys could not be fetched. Nothing was "
             "done. Try again later.",

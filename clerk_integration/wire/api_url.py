@@ -1,14 +1,14 @@
-"""What CLERK_API_URL may be: the secret key is sent to that address with every call."""
+"""Which addresses CLERK_API_URL may name: every request sends the secret key there."""
 
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 
-def wrong_with_api_url(url: str) -> str | None:
-    """Return what forbids sending the secret key to `url`, to be read after the setting's name, or None."""
+def api_url_error(url: str) -> str | None:
+    """Return why the secret key must not be sent to `url`, to follow the setting's name, or None."""
     parts = _split(url)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        return "is no http or https URL"
+        return "is not an http or https URL"
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         return "would send the secret key unencrypted: it is http, and not on this machine"
     if parts.username is not None or parts.query or parts.fragment:
@@ -18,7 +18,7 @@ def wrong_with_api_url(url: str) -> str | None:
     return None
 
 
-def is_on_this_machine(url: str) -> bool:
+def is_loopback_url(url: str) -> bool:
     """Return whether `url` names a loopback address, as that of a local sandbox does."""
     parts = _split(url)
     return parts is not None and _is_loopback(parts.hostname)

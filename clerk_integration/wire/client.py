@@ -1,8 +1,8 @@
-"""The gate to Clerk: one SDK client per process, and no foreign exception gets past it.
+"""Requests to Clerk: one SDK client per process, and no foreign exception leaves this module.
 
 Calls go through the methods of Clerk's official SDK, which knows paths, parameters and signatures.
-Its answers are not used: its models drop unknown fields and refuse a page of 500 for one null slug.
-What a call returns is the JSON that came over the wire, and what it raises is decided there too.
+Its return values are not used: its models drop unknown fields and refuse a page of 500 for one null
+slug. The functions here return the JSON that came over the wire and decide which error a reply is.
 
 Importing this module is cheap; the SDK (half a second) is imported by the first call.
 """
@@ -30,9 +30,9 @@ from clerk_integration.exceptions import (
     ClerkRejected,
     ClerkUnavailable,
 )
-from clerk_integration.wire.api_url import wrong_with_api_url
+from clerk_integration.wire.api_url import api_url_error
 from clerk_integration.wire.deadlines import clerk_deadline, default_deadline, remaining_seconds
-from clerk_integration.wire.pace import postpone, use_turn
+from clerk_integration.wire.pace import postpone, use_slot
 from clerk_integration.wire.replies import Reply
 
 if TYPE_CHECKING:
@@ -45,13 +45,11 @@ Operation = Callable[["Clerk"], object]
 logger = logging.getLogger(__name__)
 
 READ_ATTEMPTS = 3
-"""How often an idempotent read is sent at most."""
-
 FIRST_RETRY_SECONDS = 0.1
 """The first pause between two attempts; it doubles, and a random part is added."""
 
 _SENDABLE_KEY = re.compile(r"[!-~]+")
-"""Visible ASCII: a key with anything else would show up in the HTTP library's error message."""
+"""Visible ASCII: the HTTP library's error message would quote a key with anything else."""
 
 
 class _Client:
@@ -63,7 +61,7 @@ class _Client:
         self._of_parent: list[object] = []
 
     def get(self) -> "Clerk":
-        """Return the client; raise ClerkMisconfigured when there is no key, or nowhere to send it."""
+        """Return the client; raise ClerkMisconfigured if the key or the address cannot be used."""
         wanted = (_secret_key(), _api_url())
         with self._lock:
             if self._built is None or self._built[0] != wanted:
@@ -77,7 +75,7 @@ class _Client:
             self._close()
 
     def forget_after_fork(self) -> None:
-        """In a forked child, leave the parent's connections alone: two processes would share them.
+        """Leave the parent's connections alone in a forked child: two processes would share them.
 
         The objects are kept, so that no finalizer touches the sockets, and the lock is replaced: a
         thread that does not exist here may hold it.
@@ -97,18 +95,13 @@ os.register_at_fork(after_in_child=_client.forget_after_fork)
 atexit.register(_client.close)
 
 
-def read(operation: Operation) -> Any:
-    """Call an SDK method that only reads, and return the JSON of Clerk's answer.
+def read(operation: Operation) -> Reply:
+    """Call an SDK method that only reads; return the successful reply.
 
-    Sent up to three times while Clerk is unavailable, and again after a 429 if the time that Clerk
-    names fits into the deadline (CLERK_TIMEOUT_SECONDS if none is running). Raises ClerkError and
+    Sends up to three times while Clerk is unavailable, and again after a 429 if the wait that Clerk
+    names fits into the deadline (default: CLERK_TIMEOUT_SECONDS). Raises ClerkError and
     ClerkCalledInTransaction.
     """
-    return read_reply(operation).json()
-
-
-def read_reply(operation: Operation) -> Reply:
-    """Do as `read`, and return the whole successful reply, whose headers carry Clerk's clock."""
     with default_deadline():
         for attempt in range(1, READ_ATTEMPTS):
             try:
@@ -118,21 +111,20 @@ def read_reply(operation: Operation) -> Reply:
         return _send(operation)
 
 
-def write(operation: Operation) -> Any:
-    """Call an SDK method that changes something, once, and return the JSON of Clerk's answer.
+def write(operation: Operation) -> Reply:
+    """Call an SDK method that changes something; return the successful reply.
 
-    Never sent again: Clerk knows no idempotency keys. Raises ClerkError and
-    ClerkCalledInTransaction; after a ClerkUnavailable whose `outcome_unknown` is true, and after a
-    ClerkProtocolError, the change may have happened.
+    Sends once: Clerk knows no idempotency keys. Raises ClerkError and ClerkCalledInTransaction; after
+    an error whose `outcome_unknown` is true, the change may have happened.
     """
     with default_deadline():
-        return _send(operation).json()
+        return _send(operation)
 
 
 def fetch_jwks() -> list[dict[str, Any]]:
-    """Fetch the keys that session tokens are signed with, as Clerk's JWKS lists them (raw JWKs).
+    """Return the keys that session tokens are signed with, as Clerk's JWKS lists them (raw JWKs).
 
-    One GET without retries, within three seconds. Raises ClerkError and ClerkCalledInTransaction.
+    Sends one GET without retries, within three seconds. Raises ClerkError and ClerkCalledInTransaction.
     """
     with clerk_deadline(JWKS_TIMEOUT_SECONDS):
         data = _send(lambda clerk: clerk.jwks.get_jwks()).json()
@@ -143,10 +135,10 @@ def fetch_jwks() -> list[dict[str, Any]]:
 
 
 def _send(operation: Operation) -> Reply:
-    """Send one request in its turn; return its successful reply or raise what the reply stands for."""
+    """Send one request when the pace allows it; return its successful reply or raise its error."""
     _refuse_open_transaction()
     clerk = _client.get()
-    use_turn()
+    use_slot()
     reply = _exchange(clerk, operation)
     try:
         reply.raise_for_status()
@@ -157,9 +149,9 @@ def _send(operation: Operation) -> Reply:
 
 
 def _exchange(clerk: "Clerk", operation: Operation) -> Reply:
-    """Call the SDK and return what came over the wire, whatever the SDK makes of it.
+    """Call the SDK and return the reply that came over the wire.
 
-    Its exceptions are dropped instead of chained: they quote bodies, private metadata included.
+    Exceptions of the SDK are not chained: they quote bodies, private metadata included.
     """
     import httpx  # noqa: PLC0415  (see the module's docstring)
 
@@ -169,32 +161,28 @@ def _exchange(clerk: "Clerk", operation: Operation) -> Reply:
         try:
             operation(clerk)
         except ClerkError:
-            raise  # The transport's: there was no whole reply.
+            raise  # The transport's: no whole reply came.
         except Exception as exc:
-            # Once Clerk has answered (ReplyRecorded), the answer counts, and nothing that the SDK
-            # stumbles over may pass for "nothing was sent".
-            if not replies:
-                if isinstance(exc, (httpx.HTTPError, httpx.InvalidURL)):
-                    raise ClerkMisconfigured(
-                        f"CLERK_API_URL cannot be called ({type(exc).__name__}). Nothing was sent."
-                    ) from None
-                if isinstance(exc, ValueError):
-                    raise _unsendable(exc) from None
-                raise
+            # Once a reply is recorded (ReplyRecorded), an error of the SDK must not pass for "not sent".
+            if replies:
+                return replies[-1]
+            if isinstance(exc, (httpx.HTTPError, httpx.InvalidURL)):
+                kind = type(exc).__name__
+                raise ClerkMisconfigured(
+                    f"CLERK_API_URL cannot be called ({kind}). Nothing was sent."
+                ) from None
+            if isinstance(exc, ValueError):
+                raise ClerkRejected(
+                    f"The value cannot be sent to Clerk's API ({type(exc).__name__}). Nothing was sent.",
+                    code="request_invalid",
+                    status_code=HTTPStatus.UNPROCESSABLE_ENTITY,
+                ) from None
+            raise
     return replies[-1]
 
 
-def _unsendable(exc: ValueError) -> ClerkRejected:
-    """Report data that the SDK does not put into a request, without quoting it."""
-    return ClerkRejected(
-        f"Clerk's API cannot be given this value ({type(exc).__name__}). Nothing was sent.",
-        code="request_invalid",
-        status_code=HTTPStatus.UNPROCESSABLE_ENTITY,
-    )
-
-
 def _pause(attempt: int, failure: ClerkUnavailable) -> None:
-    """Wait before the next attempt; raise `failure` when the wait does not fit into the deadline."""
+    """Wait before the next attempt; raise `failure` if the wait does not fit into the deadline."""
     seconds = FIRST_RETRY_SECONDS * 2 ** (attempt - 1)
     seconds += random.uniform(0, seconds)  # noqa: S311  (spreads attempts, guards nothing)
     if isinstance(failure, ClerkRateLimited):
@@ -211,7 +199,7 @@ def _refuse_open_transaction() -> None:
         if any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
             raise ClerkCalledInTransaction(
                 f"Clerk was called inside a transaction on the database {connection.alias!r}. Nothing "
-                "was sent. Call Clerk first and open the transaction with its answer at hand."
+                "was sent. Call Clerk first, then open the transaction."
             )
 
 
@@ -225,10 +213,10 @@ def _secret_key() -> str:
 
 
 def _api_url() -> str:
-    """Return the address to send the key to; servers do not run the system checks that say the same."""
-    wrong = wrong_with_api_url(clerk_settings.api_url)
-    if wrong is not None:
-        raise ClerkMisconfigured(f"CLERK_API_URL {wrong}. Nothing was sent to Clerk.")
+    """Return CLERK_API_URL; servers do not run the system checks that report the same error."""
+    error = api_url_error(clerk_settings.api_url)
+    if error is not None:
+        raise ClerkMisconfigured(f"CLERK_API_URL {error}. Nothing was sent to Clerk.")
     return clerk_settings.api_url
 
 
@@ -246,7 +234,6 @@ def _build(secret_key: str, api_url: str) -> "tuple[Clerk, httpx.Client]":
         client=client,
         # Never used; the SDK would build one with a TLS context of its own and close it in a finalizer.
         async_client=httpx.AsyncClient(transport=httpx.AsyncBaseTransport(), trust_env=False),
-        # The SDK's default sends POST again, too, for up to an hour.
-        retry_config=None,
+        retry_config=None,  # The SDK's default sends POST again, too, for up to an hour.
     )
     return sdk, client

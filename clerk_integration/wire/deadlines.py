@@ -1,8 +1,8 @@
 """One deadline for everything that a service call asks of Clerk.
 
-The HTTP libraries know timeouts per phase only: a server that sends one byte a second never
-exceeds any of them. The deadline here is a moment on the monotonic clock that travels in a
-context variable, and `transport.py` cuts every wait on the socket to what is left of it.
+The HTTP libraries know timeouts per phase only: a server that sends one byte a second never exceeds
+any of them. The deadline here is a time of the monotonic clock in a context variable; `transport`
+limits every wait on the socket to the time that is left.
 """
 
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ _suspended: ContextVar[float] = ContextVar("clerk_deadlines_suspended", default=
 
 @contextmanager
 def clerk_deadline(seconds: float) -> Iterator[None]:
-    """Give all calls to Clerk inside the block `seconds` together; nested, the earlier end wins.
+    """Give all calls to Clerk inside the block `seconds` together; of nested deadlines the earlier wins.
 
-    At the end of the time the running call raises ClerkUnavailable, and so does every later one.
-    The deadline is of this thread (and of this task, in async code): threads started inside the
-    block have none. Do not `yield` out of the block: the deadline would leak to the consumer.
+    At the deadline the running call raises ClerkUnavailable, and so does every later one. Threads that
+    are started inside the block have no deadline. Do not `yield` out of the block: the consumer would
+    get the deadline.
     """
     end = _now() + seconds
     outer = _deadline.get()
@@ -36,7 +36,7 @@ def clerk_deadline(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def default_deadline(seconds: float | None = None) -> Iterator[None]:
-    """Open a deadline of `seconds` (CLERK_TIMEOUT_SECONDS when None) unless one is running already."""
+    """Open a deadline of `seconds` (default: CLERK_TIMEOUT_SECONDS) unless one is running already."""
     if _deadline.get() is not None:
         yield
         return
@@ -46,7 +46,7 @@ def default_deadline(seconds: float | None = None) -> Iterator[None]:
 
 @contextmanager
 def deadlines_suspended() -> Iterator[None]:
-    """Let the time inside the block count towards no deadline: it is not Clerk that is waited for."""
+    """Let the time inside the block count towards no deadline, because the block does not wait for Clerk."""
     started = monotonic()
     try:
         yield
@@ -55,11 +55,10 @@ def deadlines_suspended() -> Iterator[None]:
 
 
 def remaining_seconds() -> float:
-    """Seconds left of the running deadline: 0.0 when it is over, infinite when there is none."""
+    """Return the seconds until the deadline: 0.0 after it, infinity if there is none."""
     end = _deadline.get()
     return float("inf") if end is None else max(0.0, end - _now())
 
 
 def _now() -> float:
-    """The monotonic clock, standing still while deadlines are suspended."""
     return monotonic() - _suspended.get()

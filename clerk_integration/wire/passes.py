@@ -51,15 +51,14 @@ class SeenRecords:
         if pass_number != self._pass_number:
             self._pass_number, self._ids_of_pass, self.skipped = pass_number, set(), 0
         new = [record for record in page.records if record.id not in self.ids]
-        ids = {record.id for record in page.records}
-        self.ids |= ids
-        self._ids_of_pass |= ids
+        self.ids.update(record.id for record in new)
+        self._ids_of_pass.update(record.id for record in page.records)
         self.skipped += page.skipped
         return new
 
-    def count(self, pass_number: int) -> int:
-        """Return how many different records the pass has met, unreadable ones included."""
-        return len(self._ids_of_pass) + self.skipped if pass_number == self._pass_number else 0
+    def count(self) -> int:
+        """Return how many different records the current pass has met, unreadable ones included."""
+        return len(self._ids_of_pass) + self.skipped
 
 
 class ClerkList(list[Record], Generic[Record]):
@@ -113,7 +112,7 @@ class ClerkListing(Iterator[Record], Generic[Record]):
 
     def _pages(self) -> Iterator[tuple[int, ClerkPage[Record], list[Record]]]:
         """Yield each page with the number of its pass and those of its records that are new."""
-        for pass_number, page in _read_passes(self._fetch_in_time, self._seen.count):
+        for pass_number, page in _read_passes(self._fetch_in_time, lambda _: self._seen.count()):
             yield pass_number, page, self._seen.add(pass_number, page)
         self._finished = True
 

@@ -1,7 +1,18 @@
 """What a reply of Clerk means: its JSON, or one of our errors.
 
-Decided by the status and Clerk's error code in the raw body alone. The SDK's exception classes say
-less: the same 404 arrives as two of them, depending on the operation and the form of the body.
+Status and Clerk's error code in the raw body decide. The SDK's exception classes say less: the same
+404 arrives as two of them, depending on the operation and the form of the body.
+
+| status                                  | Clerk's code                    | error              |
+| --------------------------------------- | ------------------------------- | ------------------ |
+| 429                                     | any                             | ClerkRateLimited   |
+| 408, 425, 5xx                           | any                             | ClerkUnavailable   |
+| 1xx, 3xx, 401                           | any                             | ClerkMisconfigured |
+| 403                                     | none of a slug, quota or limit  | ClerkMisconfigured |
+| other 4xx                               | none: the sender is not Clerk   | ClerkProtocolError |
+| 404                                     | any                             | ClerkNotFound      |
+| 409                                     | resource_locked                 | ClerkUnavailable   |
+| other 4xx                               | any                             | ClerkRejected      |
 """
 
 import json
@@ -23,7 +34,7 @@ from clerk_integration.exceptions import (
 )
 
 DEFAULT_RETRY_AFTER_SECONDS = 10.0
-"""Clerk's limits are counted over ten seconds."""
+"""Clerk counts requests over ten seconds."""
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
@@ -31,7 +42,7 @@ MAX_MESSAGE_LENGTH = 500
 
 _TRANSIENT_4XX = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
 _REFUSED_DATA = ("slug", "quota", "limit")
-"""Parts of the codes of those 403 that speak of the data, such as `organization_slugs_disabled`."""
+"""Parts of the codes of those 403 that refuse the data, such as `organization_slugs_disabled`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +59,16 @@ class Reply:
 
     @property
     def date(self) -> datetime | None:
-        """When the server answered, by its own clock, to the second; None without a readable Date."""
-        return _http_date(self.header("date"))
+        """The server's clock when it answered, to the second; None without a readable Date."""
+        return _http_date(self.header("date") or "")
 
     def raise_for_status(self) -> None:
         """Raise the ClerkError that an unsuccessful reply stands for."""
         if not HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES:
-            raise _error_of(self)
+            details = _Details.of(self)
+            error = _error(self, details)
+            error.trace_id = details.trace_id
+            raise error
 
     def json(self) -> Any:
         """Return the body's JSON, or raise ClerkProtocolError."""
@@ -68,126 +82,116 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class _Refusal:
-    """The first error of Clerk's error body; empty strings where it says nothing."""
+class _Details:
+    """The first error of Clerk's error body; empty strings where the body says nothing."""
 
-    code: str = ""
-    message: str = ""
-    param: str | None = None
-    trace_id: str | None = None
+    status: int
+    code: str
+    message: str
+    param: str
+    trace_id: str
 
-
-def _error_of(reply: Reply) -> ClerkError:
-    """Return the error that an unsuccessful reply stands for."""
-    refusal = _refusal(reply.body)
-    status = reply.status
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return _rate_limited(reply, refusal)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_4XX:
-        return ClerkUnavailable(_told("Clerk cannot serve", status, refusal), trace_id=refusal.trace_id)
-    if status == HTTPStatus.UNAUTHORIZED or status < HTTPStatus.BAD_REQUEST:
-        return _misconfigured(status, refusal)
-    if status == HTTPStatus.FORBIDDEN and not any(part in refusal.code for part in _REFUSED_DATA):
-        return _misconfigured(status, refusal)
-    return _refused(status, refusal)
-
-
-def _refused(status: int, refusal: _Refusal) -> ClerkError:
-    """Tell Clerk's own refusals from those of a stranger between us.
-
-    A proxy's 404 must never be read as "this organization is gone".
-    """
-    if not refusal.code:
-        return ClerkProtocolError(
-            f"The reply ({status}) is not in the form of Clerk's errors. Check that CLERK_API_URL names "
-            "Clerk's Backend API, with /v1.",
-            trace_id=refusal.trace_id,
+    @classmethod
+    def of(cls, reply: Reply) -> "_Details":
+        try:
+            body = _mapping(_parsed(reply.body))
+        except (ValueError, RecursionError):
+            body = {}
+        errors = body.get("errors")
+        error = _mapping(errors[0] if isinstance(errors, list) and errors else None)
+        return cls(
+            status=reply.status,
+            code=_text(error.get("code")),
+            message=_text(error.get("long_message")) or _text(error.get("message")),
+            param=_text(_mapping(error.get("meta")).get("param_name")),
+            trace_id=_text(body.get("clerk_trace_id")),
         )
-    if status == HTTPStatus.NOT_FOUND:
-        return ClerkNotFound(_told("Clerk does not know it", status, refusal), trace_id=refusal.trace_id)
-    if status == HTTPStatus.CONFLICT and refusal.code == "resource_locked":
-        message = _told("Clerk is busy with it; nothing was done", status, refusal)
-        return ClerkUnavailable(message, outcome_unknown=False, trace_id=refusal.trace_id)
+
+    def sentence(self, summary: str) -> str:
+        status_and_code = f"{self.status} {self.code}".rstrip()
+        end = f": {self.message}" if self.message else "."
+        return f"{summary} ({status_and_code}){end}"
+
+
+def _error(reply: Reply, details: _Details) -> ClerkError:
+    status = details.status
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return _rate_limited(reply)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_4XX:
+        return ClerkUnavailable(details.sentence("Clerk cannot serve the request"))
+    misconfigured = _misconfigured(details)
+    if misconfigured:
+        return ClerkMisconfigured(details.sentence(misconfigured))
+    if not details.code:
+        # Not Clerk's: a proxy's 404 must never be read as "this organization is gone".
+        return ClerkProtocolError(
+            f"The reply ({status}) does not have the form of Clerk's errors. Check that CLERK_API_URL names"
+            " Clerk's Backend API, with /v1."
+        )
+    return _refused(details)
+
+
+def _misconfigured(details: _Details) -> str | None:
+    if details.status < HTTPStatus.BAD_REQUEST:
+        return "CLERK_API_URL answers with a redirect, which was not followed"
+    if details.status == HTTPStatus.UNAUTHORIZED:
+        return "Clerk does not accept CLERK_SECRET_KEY"
+    if details.status == HTTPStatus.FORBIDDEN and not any(part in details.code for part in _REFUSED_DATA):
+        return "CLERK_SECRET_KEY's instance does not allow the request"
+    return None
+
+
+def _refused(details: _Details) -> ClerkError:
+    if details.status == HTTPStatus.NOT_FOUND:
+        return ClerkNotFound(details.sentence("Clerk does not know the object"))
+    if details.status == HTTPStatus.CONFLICT and details.code == "resource_locked":
+        message = details.sentence("Another request locks the object in Clerk; nothing was done")
+        return ClerkUnavailable(message, outcome_unknown=False)
     return ClerkRejected(
-        refusal.message or refusal.code,
-        code=refusal.code,
-        status_code=status,
-        param=refusal.param,
-        trace_id=refusal.trace_id,
+        details.message or details.code,
+        code=details.code,
+        status_code=details.status,
+        param=details.param or None,
     )
 
 
-def _misconfigured(status: int, refusal: _Refusal) -> ClerkMisconfigured:
-    if status < HTTPStatus.BAD_REQUEST:
-        message = f"CLERK_API_URL answers with a redirect ({status}), which was not followed."
-    elif status == HTTPStatus.UNAUTHORIZED:
-        message = _told("Clerk does not accept CLERK_SECRET_KEY", status, refusal)
-    else:
-        message = _told("Clerk does not allow this to CLERK_SECRET_KEY's instance", status, refusal)
-    return ClerkMisconfigured(message, trace_id=refusal.trace_id)
-
-
-def _rate_limited(reply: Reply, refusal: _Refusal) -> ClerkRateLimited:
-    told = retry_after_seconds(reply.header("retry-after"))
-    seconds = DEFAULT_RETRY_AFTER_SECONDS if told is None else told
+def _rate_limited(reply: Reply) -> ClerkRateLimited:
+    seconds = _retry_after_seconds(reply.header("retry-after") or "")
+    if seconds is None:
+        seconds = DEFAULT_RETRY_AFTER_SECONDS
     return ClerkRateLimited(
         f"Clerk answered 429: too many requests. Nothing was done; try again in {seconds:.0f} s.",
         retry_after=seconds,
-        trace_id=refusal.trace_id,
     )
 
 
-def retry_after_seconds(value: str | None) -> float | None:
-    """Read a Retry-After header (seconds or an HTTP date) as 0 to 3600 seconds; None if unreadable."""
-    if value is None:
-        return None
+def _retry_after_seconds(value: str) -> float | None:
+    """Return the seconds of a Retry-After (a number or an HTTP date), 0 to 3600; None if unreadable."""
     try:
         seconds = float(value)
     except ValueError:
-        moment = _http_date(value)
-        if moment is None:
+        date = _http_date(value)
+        if date is None:
             return None
-        seconds = (moment - datetime.now(UTC)).total_seconds()
+        seconds = (date - datetime.now(UTC)).total_seconds()
     return max(0.0, min(MAX_RETRY_AFTER_SECONDS, seconds))
 
 
-def _http_date(value: str | None) -> datetime | None:
-    if value is None:
-        return None
+def _http_date(value: str) -> datetime | None:
     try:
-        moment = parsedate_to_datetime(value)
+        date = parsedate_to_datetime(value)
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _refusal(body: bytes) -> _Refusal:
-    try:
-        data = _parsed(body)
-    except (ValueError, RecursionError):
-        return _Refusal()
-    if not isinstance(data, Mapping):
-        return _Refusal()
-    errors = data.get("errors")
-    first = errors[0] if isinstance(errors, list) and errors else None
-    error = first if isinstance(first, Mapping) else {}
-    meta = error.get("meta")
-    return _Refusal(
-        code=_text(error.get("code")) or "",
-        message=_text(error.get("long_message")) or _text(error.get("message")) or "",
-        param=_text(meta.get("param_name")) if isinstance(meta, Mapping) else None,
-        trace_id=_text(data.get("clerk_trace_id")),
-    )
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _parsed(body: bytes) -> Any:
     return json.loads(body, parse_constant=lambda _: None)
 
 
-def _text(value: Any) -> str | None:
-    return value[:MAX_MESSAGE_LENGTH] if isinstance(value, str) and value else None
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
-def _told(what: str, status: int, refusal: _Refusal) -> str:
-    details = " ".join(part for part in (str(status), refusal.code) if part)
-    return f"{what} ({details}): {refusal.message}" if refusal.message else f"{what} ({details})."
+def _text(value: Any) -> str:
+    return value[:MAX_MESSAGE_LENGTH] if isinstance(value, str) else ""

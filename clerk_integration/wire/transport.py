@@ -1,8 +1,7 @@
-"""The wire below the SDK: an httpx transport with a total deadline and a limit on bodies.
+"""The HTTP transport below the SDK, with a total deadline and a limit on bodies.
 
-It reads every reply to its end before the SDK sees it, so that waiting, cutting and measuring have
-one place, and keeps what it read: the SDK's models drop fields and refuse whole pages, so our
-mapping starts from these bytes. Import this module lazily; httpx takes a tenth of a second.
+It reads every reply to its end and records it for `client`; the SDK never sees it, because the SDK's
+models drop fields and refuse whole pages. Import this module lazily; httpx takes a tenth of a second.
 """
 
 import socket
@@ -20,22 +19,20 @@ from clerk_integration.wire.deadlines import remaining_seconds
 from clerk_integration.wire.replies import Reply
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
-"""Largest body that is read; a full page of 500 organizations has about half a megabyte."""
+"""A full page of 500 organizations has about half a megabyte."""
 
 MAX_CONNECTIONS = 100
-
 KEEPALIVE_SECONDS = 5.0
-"""Idle connections are dropped after this; the server at the far end would close them soon, too."""
+"""How long an idle connection is kept; a server closes idle connections, too."""
 
 _NOT_SENT = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
 _WIRE_ERRORS = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.RemoteProtocolError)
-_BODY_HEADERS = {"content-encoding", "content-length", "transfer-encoding"}
 
-_replies: ContextVar[list[Reply] | None] = ContextVar("clerk_replies", default=None)
+_replies: ContextVar[list[Reply]] = ContextVar("clerk_replies")
 
 
 class ReplyRecorded(Exception):
-    """The reply is kept, and the SDK need not look at it: its models would take longer than the request."""
+    """The reply is recorded, and the SDK need not parse it: its models would take longer than the request."""
 
 
 @contextmanager
@@ -53,9 +50,9 @@ class DeadlineTransport(httpx.BaseTransport):
     """Pooled HTTP/1.1 in which no request outlives the deadline of `deadlines.py`.
 
     Raises ClerkUnavailable for everything that keeps a reply from arriving whole and in time
-    (`outcome_unknown` when it was a write and left us), ClerkProtocolError for a body that is too large or
-    not decodable. Proxies and CA files named by the environment are not consulted: the secret key
-    goes to CLERK_API_URL and nowhere else.
+    (`outcome_unknown` if the request was a write and was sent), ClerkProtocolError for a body that is too
+    large or cannot be decompressed, and ReplyRecorded after every whole reply. Ignores proxies and CA
+    files that the environment names: the secret key goes to CLERK_API_URL and nowhere else.
     """
 
     def __init__(self, ssl_context: SSLContext | None) -> None:
@@ -75,14 +72,11 @@ class DeadlineTransport(httpx.BaseTransport):
         except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError) as exc:
             # Not chained: the library's message may quote the Authorization header.
             raise ClerkMisconfigured(
-                f"No request can be made of CLERK_API_URL and CLERK_SECRET_KEY ({type(exc).__name__})."
+                f"CLERK_API_URL and CLERK_SECRET_KEY do not make a valid request ({type(exc).__name__})."
+                " Nothing was sent."
             ) from None
-        replies = _replies.get()
-        if replies is not None:
-            replies.append(reply)
-            raise ReplyRecorded
-        headers = [(name, value) for name, value in reply.headers if name.lower() not in _BODY_HEADERS]
-        return httpx.Response(reply.status, headers=headers, content=reply.body)
+        _replies.get().append(reply)
+        raise ReplyRecorded
 
     def close(self) -> None:
         """Close every connection of the pool."""
@@ -95,7 +89,7 @@ class DeadlineTransport(httpx.BaseTransport):
 
 
 class DeadlineBackend(httpcore.SyncBackend):
-    """Opens connections whose every wait ends with the deadline."""
+    """Opens connections on which no wait outlives the deadline."""
 
     def connect_tcp(
         self,
@@ -120,13 +114,13 @@ class DeadlineBackend(httpcore.SyncBackend):
 
 
 class DeadlineStream(httpcore.NetworkStream):
-    """A stream that asks the deadline, not the caller, how long it may wait."""
+    """A stream whose timeouts come from the deadline, not from the caller."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Read what has arrived, waiting for it at most until the deadline."""
+        """Read what has arrived; wait for the first byte until the deadline."""
         return self._stream.read(max_bytes, _time_left(httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -140,17 +134,17 @@ class DeadlineStream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        """Shake hands; Python's ssl module keeps the timeout over the whole handshake."""
+        """Perform the TLS handshake; Python's ssl module applies the timeout to the whole of it."""
         left = _time_left(httpcore.ConnectTimeout)
         return DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, left))
 
     def get_extra_info(self, info: str) -> object:
-        """Pass on what the pool asks, such as whether an idle connection was closed by the peer."""
+        """Return what the pool asks for, such as whether the peer has closed an idle connection."""
         return self._stream.get_extra_info(info)
 
 
 class _Body(httpx.SyncByteStream):
-    """The bytes of a reply as httpx wants them for decoding."""
+    """The compressed bytes of a reply, for httpx to decompress."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = chunks
@@ -177,11 +171,11 @@ def _read(response: httpx.Response) -> bytes:
             body += chunk
             if len(body) > MAX_BODY_BYTES:
                 raise ClerkProtocolError(
-                    f"Clerk's reply is larger than {MAX_BODY_BYTES // 1024**2} MiB and was cut off; "
-                    "nothing of it was used. Check that CLERK_API_URL names Clerk."
+                    f"Clerk's reply is larger than {MAX_BODY_BYTES // 1024**2} MiB, so it was not read to the"
+                    " end. Nothing of it was used. Check that CLERK_API_URL names Clerk."
                 )
     except httpx.DecodingError as exc:
-        raise ClerkProtocolError("Clerk's reply is compressed in a way that cannot be undone.") from exc
+        raise ClerkProtocolError("Clerk's reply could not be decompressed. Nothing of it was used.") from exc
     return bytes(body)
 
 
@@ -189,7 +183,7 @@ def _unavailable(exc: Exception, request: httpx.Request) -> ClerkUnavailable:
     outcome_unknown = request.method != "GET" and not isinstance(exc, _NOT_SENT)
     what = "did not answer in time" if isinstance(exc, httpcore.TimeoutException) else "could not be reached"
     detail = f": {exc}" if str(exc) else ""
-    outcome = "It may have been carried out nevertheless." if outcome_unknown else "Try again later."
+    outcome = "Clerk may have carried out the request." if outcome_unknown else "Try again later."
     message = f"Clerk {what} ({type(exc).__name__}{detail}). {outcome}"
     return ClerkUnavailable(message, outcome_unknown=outcome_unknown)
 
@@ -197,12 +191,12 @@ def _unavailable(exc: Exception, request: httpx.Request) -> ClerkUnavailable:
 def _time_left(timeout: type[httpcore.TimeoutException]) -> float | None:
     left = remaining_seconds()
     if left <= 0:
-        raise timeout("the deadline is over")
+        raise timeout("the deadline has passed")
     return None if left == float("inf") else left
 
 
 def _resolve(host: str, port: int) -> list[str]:
-    """Look `host` up in a thread of its own: the system's resolver takes no timeout."""
+    """Return the addresses of `host`, looked up in a thread: the system's resolver takes no timeout."""
     found: list[str] = []
     failures: list[OSError] = []
 

@@ -14,7 +14,7 @@ from clerk_integration.entities import ClerkOrganization
 from clerk_integration.exceptions import ClerkNotFound, ClerkRejected
 from clerk_integration.organizations import create_clerk_org, get_clerk_org
 from clerk_integration.wire.deadlines import default_deadline
-from clerk_integration.wire.pace import await_turn
+from clerk_integration.wire.pace import await_slot
 from tenants.backfill.attempts import CALLER, attempt_for, created_by, key_for
 from tenants.backfill.snapshot import ClerkSnapshot
 from tenants.creation import attempts, search
@@ -139,7 +139,7 @@ def _adopt(tenant_id: int, attempt: CreationAttempt | None, clerk_org_id: str) -
 
 def _create(draft: Draft, attempt: CreationAttempt | None) -> ClerkOrganization:
     # The turn comes first: nothing may delay the POST once the attempt has its timestamp.
-    await_turn()
+    await_slot()
     with default_deadline(JOB_TIMEOUT_SECONDS):
         claimed = _claim(draft.tenant_id, attempt)
         try:

@@ -196,7 +196,7 @@ class _Comparer(Generic[Record]):
 
     def count_seen(self, pass_number: int) -> int:
         """Return how many different records the pass has met, unreadable ones included."""
-        return self._seen.count(pass_number)
+        return self._seen.count()
 
     def _differing(self, records: list[Record]) -> list[tuple[Any, ...]]:
         rows = json.dumps(self._side.rows(records))

@@ -67,10 +67,10 @@ MALFORMED = ["", "bogus", "{}", "{}a/b", "{}a?b", "{}a b", "{}é", "{}1\x00", "x
 
 @pytest.mark.parametrize("malformed", MALFORMED)
 def test_record_with_an_id_that_is_none_of_clerks_is_unreadable(malformed: str) -> None:
-    with pytest.raises(UnreadableRecord, match=r"'id', which starts with 'org_'"):
+    with pytest.raises(UnreadableRecord, match=r"'id' is not 'org_' followed by"):
         organization(id=malformed.format("org_"))
     user = malformed.format("user_")
-    with pytest.raises(UnreadableRecord, match=r"'user_id', which starts with 'user_'"):
+    with pytest.raises(UnreadableRecord, match=r"'user_id' is not 'user_' followed by"):
         ClerkMembership.from_json({**MEMBERSHIP, "public_user_data": {"user_id": user}})
     assert organization(created_by=user).created_by is None
 

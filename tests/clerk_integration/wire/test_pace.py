@@ -37,7 +37,7 @@ def turns(number: int) -> float:
     started = time.monotonic()
     with pace.paced():
         for _ in range(number):
-            pace.use_turn()
+            pace.use_slot()
     return time.monotonic() - started
 
 
@@ -119,12 +119,12 @@ def test_requests_in_paced_take_turns(sandbox: SandboxControl) -> None:
 def test_turn_that_was_awaited_is_kept_for_the_next_request() -> None:
     turns(1)
     with pace.paced():
-        pace.await_turn()
+        pace.await_slot()
         pace.postpone(1.0)
         started = time.monotonic()
-        pace.use_turn()
+        pace.use_slot()
         assert time.monotonic() - started < 0.5
-        pace.use_turn()
+        pace.use_slot()
         assert time.monotonic() - started >= 0.9
 
 
@@ -153,7 +153,7 @@ def test_waiting_for_a_turn_costs_nothing_of_the_deadline() -> None:
     turns(1)
     with pace.paced(), clerk_deadline(5):
         pace.postpone(1.0)
-        pace.use_turn()
+        pace.use_slot()
         assert remaining_seconds() > 4.5
 
 

@@ -36,7 +36,7 @@ class Collector:
         self.had_thread |= any(one.name.startswith("clerk-page") for one in threading.enumerate())
 
     def count_seen(self, pass_number: int) -> int:
-        return self._seen.count(pass_number)
+        return self._seen.count()
 
 
 def collected(fetch: FetchPage[Any]) -> list[Any]:
