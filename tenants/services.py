@@ -1,4 +1,4 @@
-"""What views, admin actions, commands and jobs call: one function per thing that somebody wants done.
+"""What views, admin actions, commands and jobs call: one function for each thing that can be done.
 
 Each fetches from Clerk first, with no transaction open, and then writes through `tenants.mirror.writer` and
 `tenants.lifecycle`.
@@ -25,8 +25,7 @@ from clerk_integration.organizations import (
 from clerk_integration.webhooks.instances import known_instance_id
 from clerk_integration.wire.deadlines import clerk_deadline, default_deadline
 from clerk_integration.wire.ids import validate_org_id
-from tenants.creation.create import Creation, create_in_clerk
-from tenants.creation.finish import adopt_organization
+from tenants.creation.create import Creation, adopt_organization, create_in_clerk
 from tenants.creation.local import create_local_tenant
 from tenants.exceptions import AlreadyLinked, NotAMember, UnknownOrganization
 from tenants.lifecycle import link
@@ -42,7 +41,7 @@ LEASE_POLL_SECONDS = 0.1
 
 
 class SyncState(StrEnum):
-    """What a list of tenants rests on; the value of the header `X-Clerk-Sync`."""
+    """Where the data of a list of tenants comes from; the value of the header `X-Clerk-Sync`."""
 
     SYNCED = "synced"
     FRESH = "fresh"
@@ -105,21 +104,28 @@ class TenantService:
 
     @staticmethod
     def sync_user_tenants_from_clerk(clerk_user_id: str) -> SyncState:
-        """Bring the user's memberships, and their tenants, level with Clerk; never raise for Clerk.
+        """Bring the user's memberships and their tenants up to date; never raise ClerkError.
 
-        Does nothing while they are fresh (`CLERK_SYNC_MAX_AGE_SECONDS`); waits, up to the deadline,
-        for another process that is listing them. Otherwise lists all memberships of the user,
-        creates and updates tenants and memberships, and ends the memberships that Clerk no longer
-        lists. Spared: members of legacy tenants, rows written while the listing ran, and everything
-        when the user is unknown to Clerk or Clerk fails (`stale`).
+        Does nothing while they are fresh (`CLERK_SYNC_MAX_AGE_SECONDS`); waits, up to the deadline, for
+        another process that is listing them. Otherwise lists all memberships of the user, creates and
+        updates tenants and memberships, and ends the memberships that Clerk no longer lists. Left alone:
+        members of legacy tenants, rows written while the listing ran, and all rows if Clerk does not know
+        the user or fails (`stale`).
         """
         deadline = time.monotonic() + clerk_settings.timeout_seconds
-        standing = _await_lease(clerk_user_id, deadline)
-        if standing.is_fresh:
+        state = _await_lease(clerk_user_id, deadline)
+        if state.is_fresh:
             return SyncState.FRESH
-        if standing.lease is None:
+        if state.lease is None:
             return SyncState.STALE
-        return _list_user(clerk_user_id, standing.lease, seconds=deadline - time.monotonic())
+        try:
+            with clerk_deadline(deadline - time.monotonic()):
+                list_user(clerk_user_id, state.lease)
+        except ClerkError as error:
+            level = logging.CRITICAL if isinstance(error, ClerkMisconfigured) else logging.WARNING
+            logger.log(level, "tenants of %s served from the mirror: %s", clerk_user_id, error)
+            return SyncState.STALE
+        return SyncState.SYNCED
 
     @staticmethod
     def refresh_from_clerk(tenant: Tenant) -> Tenant:
@@ -132,16 +138,16 @@ class TenantService:
         if tenant.clerk_org_id is None:
             raise UnknownOrganization("This tenant is not linked to an organization in Clerk.")
         with default_deadline():
-            _mirror_whole(tenant.clerk_org_id)
+            _mirror_with_members(tenant.clerk_org_id)
         tenant.refresh_from_db()
         return tenant
 
     @staticmethod
     def link_to_clerk_org(tenant: Tenant, clerk_org_id: str, *, acting_user: Any) -> Tenant:
-        """Give a legacy tenant its organization in Clerk, absorbing the bare row of that organization.
+        """Give a legacy tenant its organization in Clerk, and absorb the organization's mirror-only tenant.
 
         Fetches the organization and its memberships, then writes `tenants` and `memberships` under
-        lock. `acting_user` is who decided so (None: the system), for the log. Raise
+        lock. `acting_user` is logged (None: the system). Raise
         UnknownOrganization, AlreadyLinked, OrganizationDeleted, AbsorbRefused or ClerkError; then
         nothing is written.
         """
@@ -163,8 +169,8 @@ def sync_clerk_org_to_db(
 ) -> Tenant | None:
     """Mirror one organization, from `clerk_org_data` when given, else fetched from Clerk.
 
-    Returns its tenant; None when the organization is dead or unknown to Clerk, and a 404 makes an
-    existing tenant a tombstone. Raise ClerkError when Clerk cannot be asked.
+    Return its tenant; None if the organization is recorded as deleted or unknown to Clerk. A 404 makes an
+    existing tenant a tombstone. Raise ClerkError if Clerk cannot be asked.
     """
     asked_at = writer.clock()
     try:
@@ -176,10 +182,14 @@ def sync_clerk_org_to_db(
     return Tenant.objects.filter(clerk_org_id=clerk_org_id, deleted_at=None).first()
 
 
-def _list_user(clerk_user_id: str, lease: leases.Lease, *, seconds: float) -> SyncState:
+def list_user(clerk_user_id: str, lease: leases.Lease) -> int:
+    """List all memberships of the user in Clerk, mirror them, and return their number.
+
+    Writes what `writer.write_user_listing` does, which closes the lease. Raise ClerkError, after the lease
+    was released; then nothing is written.
+    """
     try:
-        with clerk_deadline(seconds):
-            memberships = get_user_clerk_orgs(clerk_user_id)
+        memberships = get_user_clerk_orgs(clerk_user_id)
         writer.write_user_listing(
             clerk_user_id,
             memberships,
@@ -187,24 +197,19 @@ def _list_user(clerk_user_id: str, lease: leases.Lease, *, seconds: float) -> Sy
             listed_at=lease.listed_at,
             complete=memberships.complete,
         )
-    except ClerkError as error:
-        leases.release_lease(clerk_user_id, lease)
-        level = logging.CRITICAL if isinstance(error, ClerkMisconfigured) else logging.WARNING
-        logger.log(level, "tenants of %s served from the mirror: %s", clerk_user_id, error)
-        return SyncState.STALE
     except Exception:
         leases.release_lease(clerk_user_id, lease)
         raise
-    return SyncState.SYNCED
+    return len(memberships)
 
 
 def _await_lease(clerk_user_id: str, deadline: float) -> leases.LeaseState:
-    """Fresh, or the lease; neither when somebody else held it up to the deadline."""
+    """Wait until the user's memberships are fresh or may be listed; neither if the deadline comes first."""
     lease_seconds = clerk_settings.timeout_seconds + LEASE_MARGIN_SECONDS
     while True:
-        standing = leases.take_lease(clerk_user_id, seconds=lease_seconds)
-        if standing.is_fresh or standing.lease is not None or time.monotonic() >= deadline:
-            return standing
+        state = leases.take_lease(clerk_user_id, seconds=lease_seconds)
+        if state.is_fresh or state.lease is not None or time.monotonic() >= deadline:
+            return state
         time.sleep(LEASE_POLL_SECONDS)
 
 
@@ -216,7 +221,7 @@ def _adopt(clerk_user_id: str, clerk_org_id: str) -> Tenant:
     return adopt_organization(clerk_user_id, organization, membership)
 
 
-def _mirror_whole(clerk_org_id: str) -> None:
+def _mirror_with_members(clerk_org_id: str) -> None:
     listed_at = writer.clock()
     try:
         organization = get_clerk_org(clerk_org_id)
@@ -247,10 +252,10 @@ def _given(clerk_org_id: str, data: Mapping[str, Any] | ClerkOrganization | None
 
 
 def _record_deleted_if_known(clerk_org_id: str, asked_at: datetime) -> None:
-    """Bury an organization of ours that Clerk answered 404 for.
+    """Record as deleted an organization that has a tenant here and that Clerk answered 404 for.
 
-    Not one that we have never seen, or have heard of since we asked: a 404 may be a read that lags
-    behind. And not with a key of another instance, which gets a 404 for every id that we know.
+    Leave it alone if its tenant was synced since Clerk was asked: the 404 may be a read that lags behind.
+    Raise ClerkMisconfigured if the key is of another instance, which answers 404 for every id that we know.
     """
     known = Tenant.objects.filter(clerk_org_id=clerk_org_id, deleted_at=None)
     if not known.exclude(last_synced_at__gte=asked_at).exists():

@@ -4,9 +4,17 @@ import json
 from typing import Any
 
 from django.db import connection
+from django.db.models import DateTimeField, Func
 
 JSONB_OID = 3802
 """PostgreSQL's type number of jsonb, which Django's cursors leave as text."""
+
+
+class ClockTimestamp(Func):
+    """The database's clock at the moment of the write; `Now()` is that of the statement's beginning."""
+
+    function = "clock_timestamp"
+    output_field = DateTimeField()
 
 
 def execute(statement: str, **parameters: Any) -> None:

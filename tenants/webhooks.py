@@ -1,8 +1,8 @@
-"""What Clerk's events mean for tenants.
+"""Handle Clerk's events about organizations, memberships and users.
 
-Payloads go through the same tolerant entities and the same writer as everything else, so an event may
-come late, twice, or before the events that it follows from. A payload that cannot be read at all
-raises, and stays in the inbox as failed.
+Payloads go through the same tolerant entities and the same writer as everything else, so an event may come
+late, twice, or before an earlier one. A handler raises UnreadableRecord for a payload that cannot be read,
+and the inbox keeps the delivery as failed.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -16,32 +16,32 @@ MAX_CLOCK_OFFSET = timedelta(seconds=60)
 
 
 def organization_written(event: ClerkEvent) -> None:
-    """organization.created, organization.updated: mirror it."""
+    """Mirror the organization: organization.created, organization.updated."""
     writer.write_organizations([ClerkOrganization.from_json(event.data)])
 
 
 def organization_deleted(event: ClerkEvent) -> None:
-    """organization.deleted: make it a tombstone, even if it was never seen."""
+    """Record the organization as deleted, even if it has no row here: organization.deleted."""
     writer.record_organization_deleted(_id_of(event))
 
 
 def membership_written(event: ClerkEvent) -> None:
-    """organizationMembership.created, .updated: mirror it, and the organization nested in it."""
-    writer.write_memberships([ClerkMembership.from_json(event.data)], as_of=_moment(event))
+    """Mirror the membership and its organization: organizationMembership.created, .updated."""
+    writer.write_memberships([ClerkMembership.from_json(event.data)], as_of=_happened_at(event))
 
 
 def membership_deleted(event: ClerkEvent) -> None:
-    """organizationMembership.deleted: end it. The payload is the whole membership."""
+    """End the membership: organizationMembership.deleted."""
     writer.record_membership_deleted(ClerkMembership.from_json(event.data))
 
 
 def user_deleted(event: ClerkEvent) -> None:
-    """user.deleted: end all memberships mirrored for the user, and those whose events come later."""
+    """End the user's mirrored memberships, also those whose events come later: user.deleted."""
     writer.record_user_deleted(_id_of(event))
 
 
 def register_handlers() -> None:
-    """Register with the inbox; called once, when the app is ready."""
+    """Register the handlers with the inbox. To be called once, when the app is ready."""
     register("organization.created", organization_written)
     register("organization.updated", organization_written)
     register("organization.deleted", organization_deleted)
@@ -51,8 +51,8 @@ def register_handlers() -> None:
     register("user.deleted", user_deleted)
 
 
-def _moment(event: ClerkEvent) -> datetime | None:
-    """When it happened at the latest by the database's clock, to compare with the times of listings."""
+def _happened_at(event: ClerkEvent) -> datetime | None:
+    """Return a time by the database's clock at which the event had not happened later; None if unknown."""
     if event.timestamp is None:
         return None
     return datetime.fromtimestamp(event.timestamp / 1000, UTC) - MAX_CLOCK_OFFSET

@@ -23,7 +23,7 @@ MAY_OPEN_TRANSACTIONS = {
     "tenants/lifecycle/delete.py",
     "tenants/lifecycle/link.py",
     "tenants/lifecycle/primary.py",
-    "tenants/creation/finish.py",
+    "tenants/creation/create.py",
     "tenants/creation/local.py",
 }
 TOOLBOXES = {"utils.py", "helpers.py", "common.py", "misc.py"}

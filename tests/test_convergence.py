@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.webhooks.registry import ClerkEvent, handler_of
-from tenants.creation.finish import adopt_organization
+from tenants.creation.create import adopt_organization
 from tenants.lifecycle import delete, link
 from tenants.models import Membership, Tenant, Tombstone
 from tenants.services import TenantService, sync_clerk_org_to_db

@@ -143,7 +143,8 @@ def _create(draft: Draft, attempt: CreationAttempt | None) -> ClerkOrganization:
     with default_deadline(JOB_TIMEOUT_SECONDS):
         claimed = _claim(draft.tenant_id, attempt)
         try:
-            organization = attempts.send(claimed, lambda marker: _post(draft, marker))
+            with attempts.recorded_failure(claimed):
+                organization = _post(draft, {"attempt": str(claimed.marker)})
         except ClerkRejected as refusal:
             if draft.slug is None or refusal.code != SLUGS_DISABLED:
                 raise

@@ -1,24 +1,27 @@
-"""Creating a tenant for a user: in Clerk first, with an attempt on record before the one POST."""
+"""Create a tenant for a user: in Clerk first, with an attempt on record before the one POST."""
 
 import hashlib
 import json
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 
-from clerk_integration.entities import ClerkOrganization
+from django.db import transaction
+
+from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from clerk_integration.exceptions import ClerkError
 from clerk_integration.instance import get_clerk_organization_settings
 from clerk_integration.organizations import create_clerk_org, get_clerk_membership, iter_clerk_orgs
 from tenants.creation import attempts, search
-from tenants.creation.finish import claim_primary, finish_creation
-from tenants.exceptions import IdempotencyKeyReused, OrganizationDeleted, TenantInactive
-from tenants.mirror import leases
+from tenants.exceptions import IdempotencyKeyReused, NotAMember, OrganizationDeleted, TenantInactive
+from tenants.lifecycle.primary import lock_primary, move_primary
+from tenants.mirror import leases, writer
 from tenants.models import CreationAttempt, Tenant
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_CREATOR_ROLE = "org:admin"
-"""Clerk's creator role unless the instance was told otherwise."""
+"""Clerk's creator role, unless the instance has another one."""
 
 LEAST_ROLE = "org:member"
 
@@ -27,7 +30,7 @@ NEW_KEY = "Nothing was created again; to create another one, send a new Idempote
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """What a user wants created; the same `idempotency_key` means the same wish."""
+    """The organization that a user wants; the same `idempotency_key` means the same organization."""
 
     clerk_user_id: str
     name: str
@@ -43,10 +46,10 @@ class Creation:
 def create_in_clerk(creation: Creation) -> Tenant:
     """Create the organization in Clerk and mirror it, or return what the same key created before.
 
-    Writes the attempt, then tenant and membership. Calls Clerk: one POST, then one GET for the
-    creator's membership; with a key whose outcome is unknown, a listing first. Raise ClerkError
-    (when the outcome is unknown the attempt stays on record), IdempotencyKeyInUse or
-    IdempotencyKeyReused; OrganizationDeleted or TenantInactive for what became of the tenant since.
+    Writes the attempt, then tenant, membership, primary and attempt in one transaction. Calls Clerk: one
+    POST, then one GET for the creator's membership; with a key whose outcome is unknown, a listing first.
+    Raise ClerkError (if the outcome is unknown, the attempt says so), IdempotencyKeyInUse or
+    IdempotencyKeyReused; OrganizationDeleted or TenantInactive if that happened to the tenant since.
     """
     attempt = attempts.begin_creation(
         clerk_user_id=creation.clerk_user_id,
@@ -57,34 +60,80 @@ def create_in_clerk(creation: Creation) -> Tenant:
         attempt = CreationAttempt.objects.get(
             clerk_user_id=creation.clerk_user_id, idempotency_key=creation.idempotency_key
         )
-        tenant = _settled(attempt, creation)
+        tenant = _created_before(attempt, creation)
         if tenant is not None:
             return tenant
-    return _send(attempt, creation)
-
-
-def _send(attempt: CreationAttempt, creation: Creation) -> Tenant:
-    try:
-        organization = attempts.send(
-            attempt,
-            lambda marker: create_clerk_org(
-                creation.name, creation.clerk_user_id, creation.slug, marker=marker
-            ),
+    with attempts.recorded_failure(attempt):
+        organization = create_clerk_org(
+            creation.name,
+            creation.clerk_user_id,
+            creation.slug,
+            marker={"attempt": str(attempt.marker)},
         )
-    except ClerkError as error:
-        if attempts.may_exist(error):
-            # Whoever looks for it next must not be told what was true before.
-            leases.expire(creation.clerk_user_id)
-        raise
     return _finish(attempt, organization, just_created=True)
 
 
-def _settled(attempt: CreationAttempt, creation: Creation) -> Tenant | None:
-    """What an earlier request with the same key came to; None when the attempt is ours to send again."""
+def adopt_organization(
+    clerk_user_id: str,
+    organization: ClerkOrganization,
+    membership: ClerkMembership | None,
+    role: str | None = None,
+) -> Tenant:
+    """Mirror an organization with one of its members, and make it that member's primary.
+
+    Writes tenant, membership (see `writer.write_organization_with_member`) and primary in one transaction.
+    Raise OrganizationDeleted if the organization is recorded as deleted.
+    """
+    with transaction.atomic():
+        lock_primary(clerk_user_id)
+        tenant = writer.write_organization_with_member(organization, clerk_user_id, membership, role)
+        with suppress(NotAMember, TenantInactive):
+            move_primary(clerk_user_id, tenant.pk)
+    return tenant
+
+
+def _finish(attempt: CreationAttempt, organization: ClerkOrganization, *, just_created: bool) -> Tenant:
+    """Mirror the organization with its creator, as the creator's primary.
+
+    If Clerk cannot say whether the creator is a member, or may not know it yet (a list may lag behind a
+    create), the creator has the creator role until the next sync. A creator who has left has no role.
+    """
+    membership, is_known = None, False
+    try:
+        membership = get_clerk_membership(organization.id, attempt.clerk_user_id)
+        is_known = membership is not None or not just_created
+    except ClerkError:
+        logger.warning(
+            "The creator's membership of %s could not be read; the next sync reads it.",
+            organization.id,
+            exc_info=True,
+        )
+    if membership is None:
+        leases.expire(attempt.clerk_user_id)
+    role = None if is_known else _creator_role()
+    with transaction.atomic():
+        tenant = adopt_organization(attempt.clerk_user_id, organization, membership, role)
+        CreationAttempt.objects.filter(pk=attempt.pk).update(
+            state=CreationAttempt.State.SUCCEEDED,
+            answer={"tenant_id": tenant.pk, "clerk_org_id": organization.id, "primary": True},
+        )
+    return tenant
+
+
+def _creator_role() -> str:
+    """Return the role that Clerk gives to creators; the least one if Clerk cannot be asked."""
+    try:
+        return get_clerk_organization_settings().creator_role or DEFAULT_CREATOR_ROLE
+    except ClerkError:
+        return LEAST_ROLE
+
+
+def _created_before(attempt: CreationAttempt, creation: Creation) -> Tenant | None:
+    """Return the tenant of an earlier request with the same key; None if this request must send it again."""
     if attempt.body_hash != creation.body_hash:
         raise IdempotencyKeyReused("This Idempotency-Key was used for a different request.")
     if attempt.state == CreationAttempt.State.SUCCEEDED:
-        return _created_before(attempt)
+        return _tenant_of(attempt)
     if attempt.state != CreationAttempt.State.FAILED:
         organization = _search(attempt)
         if organization is not None:
@@ -101,51 +150,41 @@ def _search(attempt: CreationAttempt) -> ClerkOrganization | None:
             attempt, iter_clerk_orgs(order_by="-created_at")
         )
     except ClerkError as error:
-        # Whatever it failed with: nothing is known of the attempt, even where Clerk refused the search.
+        # The outcome of the attempt is unknown, even if Clerk refused the search.
         error.outcome_unknown = True
         raise
 
 
-def _created_before(attempt: CreationAttempt) -> Tenant:
-    """The tenant that the attempt made; who has left it since is told by what they may see, not here."""
+def _tenant_of(attempt: CreationAttempt) -> Tenant:
+    """Return the tenant that a successful attempt made.
+
+    Does not check that the caller is still a member; the queryset does.
+    """
     clerk_org_id = (attempt.answer or {}).get("clerk_org_id", "")
     tenant = Tenant.objects.filter(clerk_org_id=clerk_org_id).first()
     if tenant is None or tenant.deleted_at is not None:
         raise OrganizationDeleted(
-            f"The organization that this Idempotency-Key created has been deleted since. {NEW_KEY}"
+            f"The organization that this Idempotency-Key created was deleted. {NEW_KEY}"
         )
     members = tenant.memberships.filter(clerk_user_id=attempt.clerk_user_id, is_active=True)
     if not tenant.is_active and members.exists():
         raise TenantInactive(
             f"The tenant that this Idempotency-Key created is {tenant.status} now. {NEW_KEY}"
         )
-    claim_primary(attempt, tenant)
+    _claim_primary(attempt, tenant)
     return tenant
 
 
-def _finish(attempt: CreationAttempt, organization: ClerkOrganization, *, just_created: bool) -> Tenant:
-    """Mirror the organization with its creator.
+def _claim_primary(attempt: CreationAttempt, tenant: Tenant) -> None:
+    """Make the tenant its creator's primary, once, if a sync found it instead of the create.
 
-    Where Clerk cannot say now who is in it, or does not know yet (a listing may lag behind a create),
-    the creator has the creator role until the next sync. A creator who has left since has none.
+    Writes `memberships.is_primary` and the attempt's `answer`; nothing if that was done before.
     """
-    membership, is_known = None, False
-    try:
-        membership = get_clerk_membership(organization.id, attempt.clerk_user_id)
-        is_known = membership is not None or not just_created
-    except ClerkError:
-        logger.warning(
-            "creator's membership of %s not read back; a sync will", organization.id, exc_info=True
-        )
-    if membership is None:
-        leases.expire(attempt.clerk_user_id)
-    role = None if is_known else _creator_role()
-    return finish_creation(attempt, organization, membership, role)
-
-
-def _creator_role() -> str:
-    """The role that Clerk gives to creators; the least one when Clerk cannot be asked."""
-    try:
-        return get_clerk_organization_settings().creator_role or DEFAULT_CREATOR_ROLE
-    except ClerkError:
-        return LEAST_ROLE
+    answer = attempt.answer or {}
+    if answer.get("primary"):
+        return
+    with transaction.atomic():
+        lock_primary(attempt.clerk_user_id)
+        with suppress(NotAMember, TenantInactive):
+            move_primary(attempt.clerk_user_id, tenant.pk)
+        CreationAttempt.objects.filter(pk=attempt.pk).update(answer={**answer, "primary": True})

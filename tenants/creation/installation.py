@@ -1,16 +1,11 @@
-"""Who we are in Clerk: the id of this database in the markers of organizations."""
+"""The id of this database in the markers of organizations in Clerk."""
 
-from typing import cast
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from tenants.sql import execute, query
+from tenants.models import Installation
 
 
 def installation_id() -> UUID:
     """Return this database's id. Writes `installation` the first time; the id never changes."""
-    while not (rows := query("SELECT identity FROM installation")):
-        execute(
-            "INSERT INTO installation (id, identity) VALUES (1, %(identity)s) ON CONFLICT DO NOTHING",
-            identity=uuid4(),
-        )
-    return cast("UUID", rows[0][0])
+    installation, _ = Installation.objects.get_or_create(pk=1)
+    return installation.identity

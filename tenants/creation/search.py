@@ -1,6 +1,6 @@
-"""Find what a creation attempt whose reply was lost has created.
+"""Find the organization of a creation attempt whose reply was lost.
 
-Clerk has no idempotency key for organizations. An organization therefore carries the marker of its
+Clerk has no idempotency key for organizations. Each organization therefore carries the marker of its
 attempt in its private metadata. A search that does not find the marker counts only if it was complete
 and began `UNRESOLVED_SECONDS` after the attempt was sent.
 """
@@ -13,17 +13,16 @@ from tenants.mirror.rows import attempt_marker
 from tenants.models import CreationAttempt
 
 UNRESOLVED_SECONDS = 60.0
-"""How long an organization may stay invisible to a listing after it was created, at the most."""
-
+"""For at most so long after its creation a list may lack an organization."""
 
 IN_FLIGHT_SECONDS = 45.0
-"""How long the process that sent an attempt may still be busy with it; then it is taken for dead."""
+"""For so long the process that sent an attempt may still be working on it."""
 
 
 def search(attempt: CreationAttempt, listing: ClerkListing[ClerkOrganization]) -> ClerkOrganization | None:
-    """Look for the attempt's organization; None when it is certain that Clerk has none.
+    """Return the attempt's organization; None if it is certain that Clerk has none.
 
-    Raise IdempotencyKeyInUse while its sender may still be busy, and while nobody can be certain.
+    Raise IdempotencyKeyInUse while its sender may still be working on it, and while it is not certain.
     """
     age = (writer.clock() - attempt.sent_at).total_seconds()
     if attempt.state == CreationAttempt.State.SENT and age < IN_FLIGHT_SECONDS:
@@ -42,7 +41,9 @@ def search(attempt: CreationAttempt, listing: ClerkListing[ClerkOrganization]) -
 
 
 def in_progress(*, retry_after: float) -> IdempotencyKeyInUse:
-    """What to raise when somebody else is at the same attempt."""
+    """Return what to raise while another process is working on the same attempt."""
     return IdempotencyKeyInUse(
-        "This organization is being created right now. Try again in a moment.", retry_after=retry_after
+        "Another request is creating this organization right now; nothing was sent again."
+        f" Try again in {retry_after:.0f} s.",
+        retry_after=retry_after,
     )

@@ -18,7 +18,6 @@ from clerk_integration.exceptions import InvalidClerkId
 from clerk_integration.wire.ids import validate_user_id
 from tenants.exceptions import InvalidFile
 from tenants.files.parsing import SHOWN, Problems, Row, counting, csv_rows, json_rows, opened
-from tenants.mirror import writer
 from tenants.models import SyncRun, Tenant
 from tenants.querysets import LEGACY_ADMIN_ROLES
 from tenants.sql import execute, query
@@ -59,6 +58,14 @@ FROM (SELECT line, (name, slug, status) AS said,
              first_value(line) OVER tenant AS first
       FROM staged_lines WINDOW tenant AS (PARTITION BY external_id ORDER BY line)) AS numbered
 WHERE said IS DISTINCT FROM said_first ORDER BY line LIMIT %(shown)s
+"""
+
+_LOCK_TENANTS = """
+WITH locked AS MATERIALIZED (
+    SELECT id FROM tenants
+    WHERE clerk_org_id IS NULL AND external_id IN (SELECT external_id FROM staged_lines)
+    ORDER BY id FOR SHARE)
+SELECT count(*) FROM locked
 """
 
 _INSERT_TENANTS = """
@@ -137,9 +144,9 @@ def import_tenants(path: Path, *, dry_run: bool, advance: Callable[[int], None])
 
 
 def _merge() -> Imported:
-    # Before any row is locked: from here to the end no tenant is linked, so none gets members that
-    # are Clerk's to say. Not earlier, for reading the file may take long.
-    writer.share_writers_lock()
+    # From here to the end none of these tenants is linked, so none gets members that only Clerk decides
+    # about. Not earlier, because reading the file may take long.
+    query(_LOCK_TENANTS)
     [(tenants, members)] = query(_COUNT)
     [(tenants_created,)] = query(_INSERT_TENANTS)
     [(members_created,)] = query(_INSERT_MEMBERS)

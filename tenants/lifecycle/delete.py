@@ -2,6 +2,7 @@
 
 from django.db import transaction
 
+from tenants.lifecycle.link import lock_with_organization
 from tenants.mirror import writer
 from tenants.models import Tenant
 
@@ -9,12 +10,11 @@ from tenants.models import Tenant
 def delete(tenant: Tenant) -> None:
     """Delete the tenant and its memberships for good.
 
-    Its organization, if it has one, must be gone from Clerk already: it is recorded as dead, so that
-    no late event brings the tenant back.
+    The organization of a linked tenant must be deleted in Clerk already: its id is recorded as deleted, so
+    that no late event brings the tenant back.
     """
     with transaction.atomic():
-        writer.take_writers_lock()
-        locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
+        locked = lock_with_organization(tenant)
         if locked.clerk_org_id is not None:
             writer.record_organization_deleted(locked.clerk_org_id)
         locked.delete()

@@ -4,7 +4,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from tenants.exceptions import NotAMember, TenantInactive
-from tenants.mirror import writer
+from tenants.mirror import locks
 from tenants.models import Membership, Tenant
 from tenants.sql import execute
 
@@ -19,12 +19,15 @@ def set_primary(clerk_user_id: str, tenant: Tenant) -> None:
     """
     with transaction.atomic():
         lock_primary(clerk_user_id)
-        writer.share_writers_lock()
+        locks.share(organizations=[tenant.clerk_org_id], users=[clerk_user_id])
         move_primary(clerk_user_id, tenant.pk)
 
 
 def move_primary(clerk_user_id: str, tenant_id: int) -> None:
-    """Move the flag, with the rows locked in the order in which the mirror locks them."""
+    """Move the user's flag to the tenant; raise what `set_primary` raises.
+
+    Call it behind `lock_primary`. The rows are locked in the order in which the mirror locks them.
+    """
     concerned = Q(is_primary=True) | Q(tenant_id=tenant_id)
     rows = Membership.objects.filter(concerned, clerk_user_id=clerk_user_id).order_by("tenant_id")
     locked = {row.tenant_id: row for row in rows.select_for_update()}
@@ -40,4 +43,5 @@ def move_primary(clerk_user_id: str, tenant_id: int) -> None:
 
 
 def lock_primary(clerk_user_id: str) -> None:
+    """Keep others from moving the user's primary until the end of the transaction. To be taken first."""
     execute("SELECT pg_advisory_xact_lock(%(key)s, hashtext(%(user)s))", key=PRIMARY_LOCK, user=clerk_user_id)

@@ -1,91 +1,91 @@
-"""Absorbing the row that merely mirrors an organization into the tenant that is being linked to it."""
+"""Absorb a mirror-only tenant into the tenant that is being linked to the same organization."""
 
-import json
 from collections.abc import Iterable
-from typing import Any
 
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model
 from django.db.models.fields.reverse_related import ForeignObjectRel
 
 from tenants import signals
 from tenants.exceptions import AbsorbRefused
-from tenants.mirror import statements
+from tenants.mirror.rows import MIRRORED_COLUMNS, MIRRORED_MEMBER_COLUMNS, values_of
 from tenants.models import Membership, Tenant
-from tenants.sql import query
 
-TENANT_COLUMNS = ("name", "slug", "logo_url", "clerk_metadata", "clerk_created_at", "clerk_updated_at")
-TOLD_COLUMNS = ("name", "slug", "logo_url", "clerk_metadata")
-MEMBER_COLUMNS = (
-    "clerk_user_id",
-    "clerk_membership_id",
-    "role",
-    "is_active",
-    "clerk_created_at",
-    "clerk_updated_at",
-    "written_at",
-)
+ANNOUNCED_COLUMNS = ("name", "slug", "logo_url", "clerk_metadata")
 
 
-def absorb(bare: Tenant, target: Tenant) -> list[str]:
-    """Give what a pure mirror knows to `target`, and delete it, under a lock that the caller holds.
+def absorb(mirror: Tenant, target: Tenant) -> list[str]:
+    """Move the mirrored columns and members of `mirror` to `target`, and delete `mirror`.
 
-    Its mirrored columns and its members, ended ones included, move with their stamps: they may be
-    newer than what the caller is about to write. Returns the users whose primary it was, so that the
-    caller can move their flag. Raise AbsorbRefused, naming every reason, when the row has a life of
-    its own: own columns that were touched, or rows other than memberships that refer to it.
+    The members move with their stamps, ended ones included: they may be newer than what the caller writes
+    next. Return the users whose primary `mirror` was, so that the caller can move their flag. Raise
+    AbsorbRefused, which names every reason, if `mirror` has local data. Call it with both rows locked.
     """
-    reasons = local_data_of(bare)
+    reasons = local_data_of(mirror)
     if reasons:
         raise AbsorbRefused(
-            f"Tenant {bare.pk} ({bare}) is this organization already and is in use:"
+            f"Tenant {mirror.pk} ({mirror}) is linked to this organization already and has local data:"
             f" {'; '.join(reasons)}. Nothing was changed.",
             reasons=reasons,
         )
-    members = list(Membership.objects.filter(tenant=bare))
-    primaries = [member.clerk_user_id for member in members if member.is_primary]
-    bare.delete()
-    before, after = _values(target, TOLD_COLUMNS), _values(bare, TOLD_COLUMNS)
-    Tenant.objects.filter(pk=target.pk).update(**_values(bare, TENANT_COLUMNS))
-    signals.announce_tenants([(target.pk, str(bare.clerk_org_id), before, after)])
-    _absorb_members(members, target)
-    return primaries
+    members = list(Membership.objects.filter(tenant=mirror).order_by("clerk_user_id"))
+    mirror.delete()
+    before, after = values_of(target, ANNOUNCED_COLUMNS), values_of(mirror, ANNOUNCED_COLUMNS)
+    Tenant.objects.filter(pk=target.pk).update(**values_of(mirror, MIRRORED_COLUMNS))
+    signals.announce_tenants([(target.pk, str(mirror.clerk_org_id), before, after)])
+    _move_members(members, target)
+    return [member.clerk_user_id for member in members if member.is_primary]
 
 
-def _absorb_members(members: Iterable[Membership], target: Tenant) -> None:
-    facts = [_values(member, MEMBER_COLUMNS) for member in members]
-    rows = query(
-        statements.ABSORB_MEMBERSHIPS, tenant=target.pk, members=json.dumps(facts, cls=DjangoJSONEncoder)
+def _move_members(members: list[Membership], target: Tenant) -> None:
+    present = Membership.objects.filter(tenant=target).order_by("clerk_user_id").select_for_update()
+    before = {row.clerk_user_id: {"role": row.role, "is_active": row.is_active} for row in present}
+    Membership.objects.bulk_create(
+        [
+            Membership(
+                tenant=target,
+                clerk_user_id=member.clerk_user_id,
+                **values_of(member, MIRRORED_MEMBER_COLUMNS),
+            )
+            for member in members
+        ],
+        update_conflicts=True,
+        unique_fields=["tenant", "clerk_user_id"],
+        update_fields=MIRRORED_MEMBER_COLUMNS,
     )
-    signals.announce_memberships(rows)
+    signals.announce_memberships(
+        (target.pk, user, before.get(user), {"role": member.role, "is_active": member.is_active})
+        for member in members
+        for user in [member.clerk_user_id]
+    )
 
 
-def _values(row: Model, columns: Iterable[str]) -> dict[str, Any]:
-    return {column: getattr(row, column) for column in columns}
+def local_data_of(tenant: Tenant) -> list[str]:
+    """Return what the tenant has beside the mirror of its organization; empty if it can be absorbed."""
+    return [*_touched_columns(tenant), *_referring_rows(tenant)]
 
 
-def local_data_of(bare: Tenant) -> list[str]:
-    """Say what makes the row more than a pure mirror; empty when it can be absorbed."""
-    return [*_touched_columns(bare), *_referring_rows(bare)]
-
-
-def _touched_columns(bare: Tenant) -> list[str]:
+def _touched_columns(tenant: Tenant) -> list[str]:
     touched = []
-    if bare.status != Tenant.Status.ACTIVE:
-        touched.append(f"its status is {bare.status}")
-    if bare.external_id:
-        touched.append(f"it was imported as {bare.external_id}")
-    if bare.suspension_reason:
+    if tenant.status != Tenant.Status.ACTIVE:
+        touched.append(f"its status is {tenant.status}")
+    if tenant.external_id:
+        touched.append(f"it was imported as {tenant.external_id}")
+    if tenant.suspension_reason:
         touched.append("it has a suspension reason")
-    if Membership.objects.filter(tenant=bare, clerk_membership_id=None).exists():
+    if Membership.objects.filter(tenant=tenant, clerk_membership_id=None).exists():
         touched.append("it has members of its own, which are not in Clerk")
     return touched
 
 
-def _referring_rows(bare: Tenant) -> list[str]:
-    """Rows of whatever app that refer to the tenant or to its members, also those with `related_name="+"`."""
-    members = Membership.objects.filter(tenant=bare)
-    counts = [(rel, _count(rel, [bare])) for rel in _relations(Tenant) if rel.related_model is not Membership]
+def _referring_rows(tenant: Tenant) -> list[str]:
+    """Count the rows of any app that refer to the tenant or to its members.
+
+    Relations with `related_name="+"` are counted too.
+    """
+    members = Membership.objects.filter(tenant=tenant)
+    counts = [
+        (rel, _count(rel, [tenant])) for rel in _relations(Tenant) if rel.related_model is not Membership
+    ]
     counts += [(rel, _count(rel, members)) for rel in _relations(Membership)]
     return [f"{count} {_label(rel)} refer to it" for rel, count in counts if count]
 

@@ -1,7 +1,7 @@
-"""When a user's memberships were last listed whole, and who may list them now.
+"""When a user's memberships were last listed whole, and which process may list them now.
 
 The lease is one conditional statement in a transaction of its own: it makes the listing
-single-flight across processes without a connection waiting in an open transaction for Clerk.
+single-flight across processes, and no connection waits for Clerk in an open transaction.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 from clerk_integration.conf import clerk_settings
-from tenants.sql import execute, query
+from tenants.models import UserSync
+from tenants.sql import query
 
 TAKE_LEASE = """
 WITH known AS (
@@ -32,16 +33,6 @@ SELECT EXISTS (SELECT FROM taken),
        clock_timestamp()
 """
 
-RELEASE_LEASE = """
-UPDATE user_syncs SET lease = NULL, lease_expires_at = NULL
-WHERE clerk_user_id = %(user_id)s AND lease = %(lease)s
-"""
-
-EXPIRE = """
-UPDATE user_syncs SET synced_at = NULL, lease = NULL, lease_expires_at = NULL
-WHERE clerk_user_id = %(user_id)s
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -53,18 +44,21 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class LeaseState:
-    """How a user's memberships stand: fresh, ours to list (`lease`), or being listed by somebody."""
+    """Whether a user's memberships are fresh, and the lease if this process may list them.
+
+    Neither means that another process is listing them.
+    """
 
     is_fresh: bool
     lease: Lease | None
 
 
 def take_lease(clerk_user_id: str, *, seconds: float) -> LeaseState:
-    """Find out whether the user's memberships are fresh and, if not, try to become their lister.
+    """Return whether the user's memberships are fresh and, if not, take the lease if it is free.
 
-    Writes `user_syncs` in one statement, and nothing when they are fresh or somebody else holds an
-    unexpired lease. Fresh means listed whole within `CLERK_SYNC_MAX_AGE_SECONDS`. The lease lapses
-    after `seconds`, so that a killed process holds up nobody for longer.
+    Fresh means listed whole within `CLERK_SYNC_MAX_AGE_SECONDS`. Writes `user_syncs` in one statement, and
+    nothing if they are fresh or another process holds an unexpired lease. The lease expires after
+    `seconds`, so that a killed process blocks nobody for longer.
     """
     lease_id = uuid4()
     parameters = {
@@ -79,12 +73,14 @@ def take_lease(clerk_user_id: str, *, seconds: float) -> LeaseState:
 
 def release_lease(clerk_user_id: str, lease: Lease) -> None:
     """Give up the lease without having listed, so that the next request may try. Writes `user_syncs`."""
-    execute(RELEASE_LEASE, user_id=clerk_user_id, lease=lease.id)
+    held = UserSync.objects.filter(clerk_user_id=clerk_user_id, lease=lease.id)
+    held.update(lease=None, lease_expires_at=None)
 
 
 def expire(clerk_user_id: str) -> None:
     """Let the user's next list ask Clerk, however fresh the last one is. Writes `user_syncs`.
 
-    A list that is running now loses its lease: what it was told may be from before.
+    A list that is running now loses its lease, because its data may be stale.
     """
-    execute(EXPIRE, user_id=clerk_user_id)
+    sync = UserSync.objects.filter(clerk_user_id=clerk_user_id)
+    sync.update(synced_at=None, lease=None, lease_expires_at=None)

@@ -1,60 +1,72 @@
-"""Clerk's records as the rows that the write statements take."""
+"""Mirrored columns, and Clerk's records as rows of them."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 from uuid import UUID
 
+from django.db.models import Model
+
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 
 LARGEST_TENANT_ID = 2**63 - 1
 
-Fact = TypeVar("Fact", ClerkOrganization, ClerkMembership)
+MIRRORED_COLUMNS = ("name", "slug", "logo_url", "clerk_metadata", "clerk_created_at", "clerk_updated_at")
+
+MIRRORED_MEMBER_COLUMNS = (
+    "clerk_membership_id",
+    "role",
+    "is_active",
+    "clerk_created_at",
+    "clerk_updated_at",
+    "written_at",
+)
+
+Record = TypeVar("Record", ClerkOrganization, ClerkMembership)
+
+
+def values_of(row: Model, columns: Iterable[str]) -> dict[str, Any]:
+    """Return the values of some columns of a row."""
+    return {column: getattr(row, column) for column in columns}
 
 
 def organization_rows(organizations: Iterable[ClerkOrganization]) -> list[dict[str, Any]]:
-    """Return one row per organization, the newest when one comes twice."""
-    newest = _newest(organizations, key=lambda fact: fact.id, version=lambda fact: (fact.updated_at or 0,))
+    """Return one row per organization: the newest record of each."""
+    newest = _newest(
+        organizations, key=lambda record: record.id, version=lambda record: (record.updated_at or 0,)
+    )
     return [
         {
-            "clerk_org_id": fact.id,
-            "name": fact.name,
-            "slug": fact.slug,
-            "logo_url": fact.image_url,
-            "clerk_metadata": fact.public_metadata,
-            "clerk_created_at": fact.created_at,
-            "clerk_updated_at": fact.updated_at,
+            "clerk_org_id": record.id,
+            "name": record.name,
+            "slug": record.slug,
+            "logo_url": record.image_url,
+            "clerk_metadata": record.public_metadata,
+            "clerk_created_at": record.created_at,
+            "clerk_updated_at": record.updated_at,
+            "attempt": None if marker is None else str(marker),
         }
-        for fact in newest
+        for record in newest
+        for marker in [attempt_marker(record)]
     ]
 
 
 def membership_rows(memberships: Iterable[ClerkMembership]) -> list[dict[str, Any]]:
-    """Return one row per user and organization: of the membership that Clerk created last."""
+    """Return one row per user and organization: the membership that Clerk created last."""
     newest = _newest(
         memberships,
-        key=lambda fact: (fact.organization.id, fact.user_id),
-        version=lambda fact: (fact.created_at or 0, fact.id, fact.updated_at or 0),
+        key=lambda record: (record.organization.id, record.user_id),
+        version=lambda record: (record.created_at or 0, record.id, record.updated_at or 0),
     )
     return [
         {
-            "clerk_membership_id": fact.id,
-            "clerk_user_id": fact.user_id,
-            "clerk_org_id": fact.organization.id,
-            "role": fact.role,
-            "clerk_created_at": fact.created_at,
-            "clerk_updated_at": fact.updated_at,
+            "clerk_membership_id": record.id,
+            "clerk_user_id": record.user_id,
+            "clerk_org_id": record.organization.id,
+            "role": record.role,
+            "clerk_created_at": record.created_at,
+            "clerk_updated_at": record.updated_at,
         }
-        for fact in newest
-    ]
-
-
-def attempt_markers(organizations: Iterable[ClerkOrganization]) -> list[dict[str, str]]:
-    """Return the creation attempts that the organizations say they come from."""
-    marked = {attempt_marker(organization): organization.id for organization in organizations}
-    return [
-        {"marker": str(marker), "organization_id": clerk_org_id}
-        for marker, clerk_org_id in marked.items()
-        if marker is not None
+        for record in newest
     ]
 
 
@@ -67,9 +79,9 @@ def attempt_marker(organization: ClerkOrganization) -> UUID | None:
 
 
 def tenant_markers(organizations: Iterable[ClerkOrganization]) -> list[dict[str, Any]]:
-    """Return the tenants that organizations say they were made for, one row for each that says so."""
+    """Return a row for each organization that carries the marker of one of our tenants."""
     return [
-        {"organization_id": organization.id, "tenant_id": tenant_id, "installation": installation}
+        {"clerk_org_id": organization.id, "tenant_id": tenant_id, "installation": installation}
         for organization in organizations
         for tenant_id, installation in [_tenant_in_marker(organization.marker or {})]
         if tenant_id is not None
@@ -83,10 +95,10 @@ def _tenant_in_marker(marker: Mapping[str, Any]) -> tuple[int | None, str]:
 
 
 def _newest(
-    facts: Iterable[Fact],
+    records: Iterable[Record],
     *,
-    key: Callable[[Fact], Hashable],
-    version: Callable[[Fact], tuple[int | str, ...]],
-) -> list[Fact]:
-    """One fact per key, since a statement may not touch a row twice: the one of the highest version."""
-    return list({key(fact): fact for fact in sorted(facts, key=version)}.values())
+    key: Callable[[Record], Hashable],
+    version: Callable[[Record], tuple[int | str, ...]],
+) -> list[Record]:
+    """Keep the newest record of each key: a statement may not write a row twice."""
+    return list({key(record): record for record in sorted(records, key=version)}.values())

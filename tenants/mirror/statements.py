@@ -1,58 +1,57 @@
 """The statements of `tenants.mirror.writer`: the write rule, in SQL.
 
-Facts travel as one JSON parameter, so that a page of any size is one statement with one plan.
+Clerk's records travel as one JSON parameter, so that a page of any size is one statement with one plan.
 `ORDER BY` makes concurrent writers lock their common rows in the same order: by tenant, then by user.
-Each statement returns the rows that it wrote, with the columns that others may want to hear about
-before and after.
+Each statement returns the rows that it wrote, with the columns that `tenants.signals` announces, before
+and after.
 """
 
-from clerk_integration.jobs.timeouts import SET_TIMEOUTS
+from tenants.mirror.locks import SHARED
 
-# A process that is stopped while it holds the writers' lock must not hold up all others, hence the limits.
-TAKE_WRITERS_LOCK = f"SELECT {SET_TIMEOUTS}, pg_advisory_xact_lock(%(key)s)"
-
-SHARE_WRITERS_LOCK = f"""
-SELECT {SET_TIMEOUTS}, pg_advisory_xact_lock_shared(%(key)s),
-       EXISTS (SELECT FROM tenants WHERE id = ANY (%(marked)s) AND clerk_org_id IS NULL) AS is_any_legacy
+# For a page of organizations: whether one of the tenants in their markers has no organization yet.
+SHARE_LOCKS = f"""{SHARED}
+SELECT (SELECT count(*) FROM locked),
+       EXISTS (SELECT FROM tenants WHERE id = ANY (%(tenants)s) AND clerk_org_id IS NULL)
 """
 
-# For a page of memberships: which of their organizations have neither row nor tombstone. Those are written
-# first, so that rows of tenants are locked before rows of members here as elsewhere.
-SHARE_WRITERS_LOCK_AND_FIND_UNKNOWN = f"""
-SELECT {SET_TIMEOUTS}, pg_advisory_xact_lock_shared(%(key)s), ARRAY(
+# For a page of memberships: which of their organizations have neither a row nor a tombstone. Those are
+# written first, so that rows of tenants are locked before rows of members here as elsewhere.
+SHARE_LOCKS_AND_FIND_UNKNOWN = f"""{SHARED}
+SELECT (SELECT count(*) FROM locked), ARRAY(
     SELECT nested FROM unnest(%(organizations)s::text[]) AS nested
     WHERE NOT EXISTS (SELECT FROM tenants WHERE clerk_org_id = nested)
       AND NOT EXISTS (SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = nested))
 """
 
-# For a user's listing: whether the lease is still the lister's, and closed with the same statement.
-SHARE_WRITERS_LOCK_AND_CLOSE_LEASE = f"""
-WITH closed AS (
+# For a user's list: closes the lease, and says whether it was still the caller's.
+SHARE_LOCKS_AND_CLOSE_LEASE = f"""{SHARED},
+closed AS (
     UPDATE user_syncs
     SET synced_at = %(listed_at)s, lease = NULL, lease_expires_at = NULL
     WHERE clerk_user_id = %(user_id)s AND lease = %(lease)s
     RETURNING clerk_user_id)
-SELECT {SET_TIMEOUTS}, pg_advisory_xact_lock_shared(%(key)s),
-       EXISTS (SELECT FROM tenants WHERE id = ANY (%(marked)s) AND clerk_org_id IS NULL),
+SELECT (SELECT count(*) FROM locked),
+       EXISTS (SELECT FROM tenants WHERE id = ANY (%(tenants)s) AND clerk_org_id IS NULL),
        EXISTS (SELECT FROM closed)
 """
 
+# An organization that has a row already is left to `lifecycle.link`, which absorbs that row.
 LINK_TENANTS_WITH_MARKER = """
-WITH marked AS MATERIALIZED (
-    SELECT tenants.id, fact.organization_id
-    FROM jsonb_to_recordset(%(markers)s::jsonb) AS fact(
-        organization_id text, tenant_id bigint, installation text)
-    JOIN installation ON installation.identity::text = fact.installation
-    JOIN tenants ON tenants.id = fact.tenant_id
+WITH found AS MATERIALIZED (
+    SELECT tenants.id, marker.clerk_org_id
+    FROM jsonb_to_recordset(%(markers)s::jsonb) AS marker(
+        clerk_org_id text, tenant_id bigint, installation text)
+    JOIN installation ON installation.identity::text = marker.installation
+    JOIN tenants ON tenants.id = marker.tenant_id
     WHERE tenants.clerk_org_id IS NULL
-      AND NOT EXISTS (SELECT FROM tenants AS mirror WHERE mirror.clerk_org_id = fact.organization_id)
+      AND NOT EXISTS (SELECT FROM tenants AS mirror WHERE mirror.clerk_org_id = marker.clerk_org_id)
       AND NOT EXISTS (
-          SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = fact.organization_id)
-    ORDER BY fact.organization_id
+          SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = marker.clerk_org_id)
+    ORDER BY marker.clerk_org_id
     FOR UPDATE OF tenants)
-UPDATE tenants SET clerk_org_id = marked.organization_id, updated_at = clock_timestamp()
-FROM marked
-WHERE tenants.id = marked.id AND tenants.clerk_org_id IS NULL
+UPDATE tenants SET clerk_org_id = found.clerk_org_id, updated_at = clock_timestamp()
+FROM found
+WHERE tenants.id = found.id AND tenants.clerk_org_id IS NULL
 RETURNING tenants.id, tenants.clerk_org_id
 """
 
@@ -62,7 +61,7 @@ RETURNING tenants.id, tenants.clerk_org_id
 
 INCOMING_ORGANIZATIONS = """jsonb_to_recordset(%(records)s::jsonb) AS incoming(
     clerk_org_id text, name text, slug text, logo_url text, clerk_metadata jsonb,
-    clerk_created_at bigint, clerk_updated_at bigint)"""
+    clerk_created_at bigint, clerk_updated_at bigint, attempt uuid)"""
 
 INCOMING_MEMBERSHIPS = """jsonb_to_recordset(%(records)s::jsonb) AS incoming(
     clerk_membership_id text, clerk_user_id text, clerk_org_id text, role text,
@@ -135,13 +134,20 @@ MEMBERSHIP_CAN_BE_ENDED = f"""(
     memberships.is_active AND {MIRRORED_MEMBERSHIP} AND tenants.clerk_org_id IS NOT NULL
     AND memberships.written_at < %(as_of)s::timestamptz)"""
 
+# An organization that carries the marker of a creation whose outcome is unknown settles that creation.
 UPSERT_ORGANIZATIONS = f"""
-WITH news AS MATERIALIZED (
+WITH incoming AS MATERIALIZED (
+    SELECT * FROM {INCOMING_ORGANIZATIONS}),
+settled AS (
+    UPDATE creation_attempts
+    SET state = 'succeeded', answer = jsonb_build_object('clerk_org_id', incoming.clerk_org_id)
+    FROM incoming
+    WHERE creation_attempts.marker = incoming.attempt AND creation_attempts.state IN ('sent', 'unknown')),
+news AS MATERIALIZED (
     SELECT incoming.*, jsonb_build_object(
         'name', tenants.name, 'slug', tenants.slug,
         'logo_url', tenants.logo_url, 'clerk_metadata', tenants.clerk_metadata) AS before
-    FROM {INCOMING_ORGANIZATIONS}
-    LEFT JOIN tenants ON tenants.clerk_org_id = incoming.clerk_org_id
+    FROM incoming LEFT JOIN tenants ON tenants.clerk_org_id = incoming.clerk_org_id
     WHERE {ORGANIZATION_NOT_DELETED} AND {ORGANIZATION_CHANGES.format(incoming="incoming")}),
 written AS (
     INSERT INTO tenants (clerk_org_id, name, slug, logo_url, clerk_metadata,
@@ -234,107 +240,13 @@ WRITE_ORGANIZATION_LISTING = _WRITE_MEMBERSHIPS.format(
     missing=_UNLISTED + " AND tenants.clerk_org_id = %(organization_id)s"
 )
 
-ENDED = """
-RETURNING memberships.tenant_id, memberships.clerk_user_id,
-          '{"is_active": true}'::jsonb, '{"is_active": false}'::jsonb
-"""
-
-INSERT_TOMBSTONE = """
-INSERT INTO tombstones (kind, clerk_id) VALUES (%(kind)s, %(clerk_id)s) ON CONFLICT DO NOTHING
-"""
-
-INSERT_CREATOR = """
-INSERT INTO memberships (tenant_id, clerk_user_id, role, clerk_created_at)
-SELECT id, %(user_id)s, %(role)s, coalesce(clerk_created_at, 0) FROM tenants
-WHERE clerk_org_id = %(organization_id)s
-  AND NOT EXISTS (SELECT FROM tombstones WHERE kind = 'user' AND clerk_id = %(user_id)s)
-ON CONFLICT (tenant_id, clerk_user_id) DO NOTHING
-RETURNING tenant_id, clerk_user_id, NULL::jsonb,
-          jsonb_build_object('role', role, 'is_active', is_active)
-"""
-
-RETIRE_ORGANIZATION = """
-WITH before AS MATERIALIZED (
-    SELECT id, status FROM tenants
-    WHERE clerk_org_id = %(clerk_id)s AND deleted_at IS NULL FOR UPDATE)
-UPDATE tenants
-SET status = 'deactivated', deleted_at = clock_timestamp(),
-    updated_at = clock_timestamp(), last_synced_at = clock_timestamp()
-FROM before WHERE tenants.id = before.id
-RETURNING tenants.id, before.status, tenants.status, tenants.deleted_at
-"""
-
-END_MEMBERSHIPS_OF_ORGANIZATION = f"""
+_END = """
 UPDATE memberships SET is_active = false, written_at = clock_timestamp()
-WHERE is_active AND tenant_id IN (SELECT id FROM tenants WHERE clerk_org_id = %(clerk_id)s)
-{ENDED}"""
-
-END_MEMBERSHIPS_OF_USER = f"""
-UPDATE memberships SET is_active = false, written_at = clock_timestamp()
-WHERE is_active AND clerk_user_id = %(clerk_id)s
-  AND {MIRRORED_MEMBERSHIP}
-{ENDED}"""
-
-END_MEMBERSHIP = """
-WITH before AS MATERIALIZED (
-    SELECT memberships.id, memberships.role, memberships.is_active
-    FROM memberships JOIN tenants ON tenants.id = memberships.tenant_id
-    WHERE tenants.clerk_org_id = %(organization_id)s
-      AND memberships.clerk_user_id = %(user_id)s
-      AND (memberships.clerk_membership_id = %(clerk_id)s
-           OR coalesce(memberships.clerk_created_at, 0) < coalesce(%(created_at)s, 0)))
-UPDATE memberships
-SET is_active = false, clerk_membership_id = %(clerk_id)s, role = %(role)s,
-    clerk_created_at = %(created_at)s, clerk_updated_at = %(updated_at)s, written_at = clock_timestamp()
-FROM before
-WHERE before.id = memberships.id
+WHERE is_active AND {scope}
 RETURNING memberships.tenant_id, memberships.clerk_user_id,
-          jsonb_build_object('role', before.role, 'is_active', before.is_active),
-          jsonb_build_object('role', memberships.role, 'is_active', memberships.is_active)
+          '{{"is_active": true}}'::jsonb, '{{"is_active": false}}'::jsonb
 """
 
-SETTLE_CREATIONS_OF_USER = """
-UPDATE creation_attempts AS attempt
-SET state = 'succeeded',
-    answer = jsonb_build_object('tenant_id', tenants.id, 'clerk_org_id', tenants.clerk_org_id)
-FROM jsonb_to_recordset(%(markers)s::jsonb) AS found(marker uuid, organization_id text)
-JOIN tenants ON tenants.clerk_org_id = found.organization_id
-WHERE attempt.marker = found.marker AND attempt.clerk_user_id = %(user_id)s
-  AND attempt.state IN ('sent', 'unknown')
-"""
+END_MEMBERSHIPS_OF_TENANT = _END.format(scope="tenant_id = %(tenant)s")
 
-TOUCH_ORGANIZATION = """
-UPDATE tenants SET last_synced_at = clock_timestamp()
-WHERE clerk_org_id = %(clerk_id)s AND deleted_at IS NULL
-"""
-
-# The members of an absorbed row, with their stamps: they may be newer than what is written next.
-ABSORB_MEMBERSHIPS = """
-WITH absorbed AS MATERIALIZED (
-    SELECT * FROM jsonb_to_recordset(%(members)s::jsonb) AS absorbed(
-        clerk_user_id text, clerk_membership_id text, role text, is_active boolean,
-        clerk_created_at bigint, clerk_updated_at bigint, written_at timestamptz)),
-before AS MATERIALIZED (
-    SELECT memberships.id, memberships.role, memberships.is_active
-    FROM memberships JOIN absorbed USING (clerk_user_id) WHERE tenant_id = %(tenant)s),
-written AS (
-    INSERT INTO memberships (tenant_id, clerk_user_id, clerk_membership_id, role, is_active,
-                             clerk_created_at, clerk_updated_at, written_at)
-    SELECT %(tenant)s, clerk_user_id, clerk_membership_id, role, is_active,
-           clerk_created_at, clerk_updated_at, written_at
-    FROM absorbed
-    ORDER BY clerk_user_id
-    ON CONFLICT (tenant_id, clerk_user_id) DO UPDATE SET
-        clerk_membership_id = excluded.clerk_membership_id,
-        role = excluded.role,
-        is_active = excluded.is_active,
-        clerk_created_at = excluded.clerk_created_at,
-        clerk_updated_at = excluded.clerk_updated_at,
-        written_at = excluded.written_at
-    RETURNING id, tenant_id, clerk_user_id, role, is_active)
-SELECT written.tenant_id, written.clerk_user_id,
-       CASE WHEN before.id IS NOT NULL THEN jsonb_build_object(
-           'role', before.role, 'is_active', before.is_active) END,
-       jsonb_build_object('role', written.role, 'is_active', written.is_active)
-FROM written LEFT JOIN before ON before.id = written.id
-"""
+END_MEMBERSHIPS_OF_USER = _END.format(scope=f"clerk_user_id = %(user)s AND {MIRRORED_MEMBERSHIP}")

@@ -1,15 +1,12 @@
 """The only writer of mirrored columns, tombstones included.
 
-Facts from Clerk arrive by webhook, by a fetch and by listings, in any order and more than once.
-The rules that make the order irrelevant stand inside the statements, where no caller can forget them:
+Records come from Clerk by webhook, by a fetch and by listings, in any order and more than once. The rules
+that make the order irrelevant stand inside the statements, where no caller can forget them:
 
-* a row is updated only by a fact that is not older (`clerk_updated_at`, Clerk's own stamp) and only
-  when something differs; equal stamps re-apply, which heals;
+* a row is updated only by a record that is not older (`clerk_updated_at`, Clerk's own stamp), and only when
+  something differs; a record with an equal stamp is applied again, which heals;
 * an id in `tombstones` is never written again;
-* of two memberships of one user in one organization the one that Clerk created later wins.
-
-Whoever writes facts holds the writers' lock shared, whoever buries an id holds it alone: without it
-a statement that began before the burial could still insert the dead id after it.
+* of two memberships of one user in one organization, the one that Clerk created later wins.
 """
 
 import json
@@ -20,94 +17,79 @@ from typing import Any, cast
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.db.models.functions import Coalesce
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from tenants import signals
-from tenants.mirror import statements
-from tenants.mirror.rows import attempt_markers, membership_rows, organization_rows, tenant_markers
+from tenants.exceptions import OrganizationDeleted
+from tenants.mirror import locks, statements
+from tenants.mirror.rows import (
+    MIRRORED_COLUMNS,
+    MIRRORED_MEMBER_COLUMNS,
+    membership_rows,
+    organization_rows,
+    tenant_markers,
+    values_of,
+)
 from tenants.models import Membership, Tenant, Tombstone
 from tenants.runs import pages
-from tenants.sql import execute, query
-
-MIRRORED_COLUMNS = (
-    "clerk_org_id",
-    "name",
-    "slug",
-    "logo_url",
-    "clerk_metadata",
-    "clerk_created_at",
-    "clerk_updated_at",
-    "last_synced_at",
-)
-MIRRORED_MEMBER_COLUMNS = (
-    "clerk_user_id",
-    "clerk_membership_id",
-    "role",
-    "is_active",
-    "clerk_created_at",
-    "clerk_updated_at",
-)
-
-WRITERS_LOCK = 0x636C6B01
-"""Key of the advisory lock between writers (shared) and burials (alone); any constant of ours will do."""
+from tenants.sql import ClockTimestamp, query
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How many rows a write created and how many it changed; the rest stood as they were."""
+    """How many rows a write created and how many it changed."""
 
     created: int = 0
     updated: int = 0
 
     @classmethod
     def count(cls, rows: Sequence[Any]) -> "Written":
-        """Count the rows that an upsert returned: those without columns from before are new."""
+        """Count the rows that an upsert returned: new rows have no columns from before."""
         created = sum(before is None for *_, before, _after in rows)
         return cls(created=created, updated=len(rows) - created)
 
 
 def clock() -> datetime:
-    """The database's clock, which dates every `written_at`; read it before a listing begins."""
+    """Return the time of the database's clock, which stamps every `written_at`.
+
+    Read it before a listing begins: the listing then ends no row that is written later.
+    """
     [[now]] = query("SELECT clock_timestamp()")
     return cast("datetime", now)
 
 
-def share_writers_lock() -> None:
-    """Keep burials away until the end of the open transaction; take it before any row is locked."""
-    execute(statements.SHARE_WRITERS_LOCK, key=WRITERS_LOCK, marked=[])
-
-
-def take_writers_lock() -> None:
-    """Keep burials and all other writers away until the end of the open transaction."""
-    execute(statements.TAKE_WRITERS_LOCK, key=WRITERS_LOCK)
-
-
 def write_organizations(organizations: Iterable[ClerkOrganization]) -> Written:
-    """Mirror organizations: insert the new ones, update those that the facts are not older than.
+    """Mirror organizations: insert the new ones and update those whose records are not older.
 
-    Writes `tenants` in one statement; rows that would not change, and dead ids, are not touched.
+    Writes `tenants`, and the `creation_attempts` whose markers the organizations carry. Rows that would not
+    change, and organizations that are recorded as deleted, are not touched.
     """
     with transaction.atomic():
-        return _upsert_organizations(organizations)
+        return _write_organizations(organizations)
 
 
 def write_organization(organization: ClerkOrganization) -> None:
-    """Mirror one organization that somebody asked for, and mark its tenant as synced now."""
+    """Mirror one organization, and record that its tenant was synced now.
+
+    Writes what `write_organizations` does, and `tenants.last_synced_at`.
+    """
     with transaction.atomic():
-        _upsert_organizations([organization])
-        execute(statements.TOUCH_ORGANIZATION, clerk_id=organization.id)
+        _write_organizations([organization])
+        _touch(organization.id)
 
 
 def write_memberships(memberships: Sequence[ClerkMembership], *, as_of: datetime | None = None) -> Written:
     """Mirror memberships together with the organizations nested in them.
 
-    Writes `tenants` and `memberships`, one statement each, in one transaction. A membership whose
-    id, user or organization is dead is left out; a membership row of ours without a Clerk id (a
-    legacy member, a creator not read back yet) takes on the id. `as_of` is when Clerk said so, by the
-    database's clock: a membership that has been seen to end since is not begun again (None: just now).
+    Writes `tenants` and `memberships` in one transaction. A membership is left out when its id, its user or
+    its organization is recorded as deleted; a row without Clerk's id (a legacy member, or a creator who was
+    not read back yet) takes the id. `as_of` is when Clerk said so, by the database's clock (None: now): a
+    membership that ended here after that is not begun again.
     """
     with transaction.atomic():
-        _upsert_organizations(membership.organization for membership in memberships)
+        _write_organizations(_nested(memberships), users=_users(memberships))
         return _upsert_memberships(memberships, as_of=as_of)
 
 
@@ -119,22 +101,20 @@ def write_user_listing(
     listed_at: datetime,
     complete: bool,
 ) -> None:
-    """Mirror the listing of all memberships of one user, and close the user's lease.
+    """Mirror all memberships of one user, and close the user's lease.
 
-    Writes `tenants`, `memberships`, `user_syncs`. Active memberships of the user that Clerk gave an
-    id, or that `write_creator` made, and that are absent from the listing end, unless they were
-    written after `listed_at` (the database's clock when the listing began), the listing is not
-    `complete`, or the lease was lost. Creation attempts of the user whose marker is on a listed
-    organization are resolved.
+    Writes `tenants`, `memberships`, `user_syncs` and `creation_attempts` (see `write_organizations`). Active
+    mirrored memberships of the user that the list lacks end, unless they were written after `listed_at` (the
+    database's clock when the listing began), the list is not `complete`, or the lease was lost.
     """
-    organizations = [membership.organization for membership in memberships]
-    attempts = attempt_markers(organizations)
+    organizations = _nested(memberships)
+    markers = tenant_markers(organizations)
     with transaction.atomic():
-        markers = tenant_markers(organizations)
-        [(*_, is_any_legacy, is_ours)] = query(
-            statements.SHARE_WRITERS_LOCK_AND_CLOSE_LEASE,
-            key=WRITERS_LOCK,
-            marked=[marker["tenant_id"] for marker in markers],
+        [(_, is_any_legacy, is_ours)] = query(
+            statements.SHARE_LOCKS_AND_CLOSE_LEASE,
+            organizations=[organization.id for organization in organizations],
+            users=[clerk_user_id],
+            tenants=[marker["tenant_id"] for marker in markers],
             user_id=clerk_user_id,
             lease=lease,
             listed_at=listed_at,
@@ -147,8 +127,6 @@ def write_user_listing(
             retire=complete and is_ours,
             user_id=clerk_user_id,
         )
-        if attempts:
-            execute(statements.SETTLE_CREATIONS_OF_USER, user_id=clerk_user_id, markers=json.dumps(attempts))
 
 
 def write_organization_listing(
@@ -158,14 +136,13 @@ def write_organization_listing(
     listed_at: datetime,
     complete: bool,
 ) -> None:
-    """Mirror one organization and the listing of all its memberships.
+    """Mirror one organization and all its memberships.
 
-    Writes `tenants` and `memberships`, and marks the tenant as synced now. Members that Clerk gave
-    an id and that are absent end, under the same conditions as in `write_user_listing`; legacy
-    members are left alone.
+    Writes `tenants` (`last_synced_at` too) and `memberships`. Members that the list lacks end under the same
+    conditions as in `write_user_listing`; legacy members are left alone.
     """
     with transaction.atomic():
-        _upsert_organizations([organization])
+        _write_organizations([organization], users=_users(memberships))
         _write_listing(
             statements.WRITE_ORGANIZATION_LISTING,
             memberships,
@@ -173,169 +150,169 @@ def write_organization_listing(
             retire=complete,
             organization_id=organization.id,
         )
-        execute(statements.TOUCH_ORGANIZATION, clerk_id=organization.id)
+        _touch(organization.id)
 
 
 def write_organization_page(page: pages.RunPage, organizations: Sequence[ClerkOrganization]) -> Written:
-    """Mirror a page of a full sync's organizations, and put the page on record with it.
+    """Mirror a page of a full sync's organizations, and record the page.
 
-    Writes `tenants` as `write_organizations` does, `sync_runs`, `sync_run_pages`, and the
-    `creation_attempts` whose marker the page shows: three statements. Raise SyncLost when another
-    process has taken the run over; then nothing is written.
+    Writes what `write_organizations` does, `sync_runs` and `sync_run_pages`: three statements. Raise SyncLost
+    when another process has taken the run over; then nothing is written.
     """
     with transaction.atomic():
-        written = _upsert_organizations(organizations)
-        markers = attempt_markers(organizations)
-        pages.record_organizations(page, created=written.created, updated=written.updated, markers=markers)
+        written = _write_organizations(organizations)
+        pages.record(page, created=written.created, updated=written.updated)
     return written
 
 
 def write_membership_page(page: pages.RunPage, memberships: Sequence[ClerkMembership]) -> Written:
-    """Mirror a page of a full sync's memberships, and put the page on record with it.
+    """Mirror a page of a full sync's memberships, and record the page.
 
-    Writes `memberships`, `sync_runs`, `sync_run_pages`: three statements. The nested organizations
-    were on the run's pages before; one that appeared since is mirrored too, with two more. Raise
+    Writes `memberships`, `sync_runs` and `sync_run_pages`: three statements. The run has mirrored the
+    nested organizations before; one that appeared since is mirrored too, with two statements more. Raise
     SyncLost when another process has taken the run over; then nothing is written.
     """
-    nested = {membership.organization.id: membership.organization for membership in memberships}
+    nested = {organization.id: organization for organization in _nested(memberships)}
     with transaction.atomic():
-        [(*_, unknown)] = query(
-            statements.SHARE_WRITERS_LOCK_AND_FIND_UNKNOWN, key=WRITERS_LOCK, organizations=list(nested)
+        [(_, unknown)] = query(
+            statements.SHARE_LOCKS_AND_FIND_UNKNOWN, organizations=list(nested), users=_users(memberships)
         )
         if unknown:
-            _upsert_organizations([nested[clerk_org_id] for clerk_org_id in unknown])
+            _write_organizations([nested[clerk_org_id] for clerk_org_id in unknown])
         written = _upsert_memberships(memberships, as_of=page.asked_at)
-        pages.record_memberships(page, created=written.created, updated=written.updated)
+        pages.record(page, created=written.created, updated=written.updated)
     return written
 
 
-def write_creator(organization: ClerkOrganization, clerk_user_id: str, role: str) -> None:
-    """Mirror the creator of an organization whose membership Clerk could not be asked for.
+def write_organization_with_member(
+    organization: ClerkOrganization,
+    clerk_user_id: str,
+    membership: ClerkMembership | None,
+    role: str | None = None,
+) -> Tenant:
+    """Mirror an organization with one of its members, and return its tenant.
 
-    Writes a row of `memberships` without Clerk's id, which a later fact brings; it begins when the
-    organization did, and ends when a listing does not show the user. Nothing when the user is dead or
-    has a row already. To be called in the transaction that writes the organization.
+    Without a `membership` (Clerk could not be asked for it) the user gets a row in `role`, without Clerk's
+    id: it begins when the organization did, takes the id from a later record, and ends when a list lacks
+    the user. Without both, no membership is written. Raise OrganizationDeleted when the organization is
+    recorded as deleted.
     """
-    rows = query(statements.INSERT_CREATOR, organization_id=organization.id, user_id=clerk_user_id, role=role)
-    signals.announce_memberships(rows)
+    with transaction.atomic():
+        _write_organizations([organization], users=[clerk_user_id])
+        refuse_deleted(organization.id)
+        tenant = Tenant.objects.get(clerk_org_id=organization.id)
+        if membership is not None:
+            _upsert_memberships([membership], as_of=None)
+        elif role is not None:
+            _insert_creator(tenant, clerk_user_id, role)
+    return tenant
 
 
 def end_memberships(ids: Sequence[int], *, listed_at: datetime) -> int:
-    """End memberships that Clerk gave an id and no longer has; return how many.
+    """End memberships that Clerk no longer has, and return how many ended.
 
-    Writes `memberships` in one statement. Spared: rows written after `listed_at`, and rows of legacy
-    tenants.
+    Writes `memberships` in one statement. Rows that were written after `listed_at` and rows of legacy tenants
+    are left alone.
     """
     with transaction.atomic():
-        share_writers_lock()
         ended = query(statements.END_MEMBERSHIPS, records="[]", ids=list(ids), as_of=listed_at)
         signals.announce_memberships(ended)
     return len(ended)
 
 
 def record_organization_deleted(clerk_org_id: str) -> None:
-    """Record that the organization is dead in Clerk.
+    """Record that the organization was deleted in Clerk.
 
-    Writes `tombstones` even when no row was ever seen; the tenant, if there is one, becomes
-    `deactivated` with `deleted_at`, and its memberships inactive. Everything local is kept.
+    Writes `tombstones`, even if the organization has no row here; its tenant becomes `deactivated` with
+    `deleted_at`, and its memberships inactive. Everything local is kept.
     """
     with transaction.atomic():
+        locks.hold_organization(clerk_org_id)
         _record_tombstone(Tombstone.Kind.ORGANIZATION, clerk_org_id)
-        for tenant_id, before, after, deleted_at in query(
-            statements.RETIRE_ORGANIZATION, clerk_id=clerk_org_id
-        ):
-            changes = {"status": (before, after), "deleted_at": (None, deleted_at)}
-            signals.announce_deactivation(tenant_id, clerk_org_id, changes)
-        signals.announce_memberships(query(statements.END_MEMBERSHIPS_OF_ORGANIZATION, clerk_id=clerk_org_id))
+        for tenant in Tenant.objects.select_for_update().filter(clerk_org_id=clerk_org_id):
+            if tenant.deleted_at is None:
+                _retire(tenant)
+            ended = query(statements.END_MEMBERSHIPS_OF_TENANT, tenant=tenant.pk)
+            signals.announce_memberships(ended)
 
 
 def record_user_deleted(clerk_user_id: str) -> None:
-    """Record that the user is dead in Clerk: mirrored memberships end, later ones never begin.
+    """Record that the user was deleted in Clerk: mirrored memberships end, and later ones never begin.
 
     Writes `tombstones` and `memberships`. Members of legacy tenants are left alone.
     """
     with transaction.atomic():
+        locks.hold_user(clerk_user_id)
         _record_tombstone(Tombstone.Kind.USER, clerk_user_id)
-        signals.announce_memberships(query(statements.END_MEMBERSHIPS_OF_USER, clerk_id=clerk_user_id))
+        signals.announce_memberships(query(statements.END_MEMBERSHIPS_OF_USER, user=clerk_user_id))
 
 
 def record_membership_deleted(membership: ClerkMembership) -> None:
-    """Record that the membership ended in Clerk; a newer membership of the same user stays.
+    """Record that the membership was deleted in Clerk; a newer membership of the same user stays.
 
-    Writes `tombstones` even when the membership was never seen, and the `memberships` row.
+    Writes `tombstones`, even if the membership has no row here, and the `memberships` row.
     """
     with transaction.atomic():
+        locks.hold_organization(membership.organization.id)
         _record_tombstone(Tombstone.Kind.MEMBERSHIP, membership.id)
-        ended = query(
-            statements.END_MEMBERSHIP,
-            clerk_id=membership.id,
-            role=membership.role,
-            created_at=membership.created_at,
-            updated_at=membership.updated_at,
-            organization_id=membership.organization.id,
-            user_id=membership.user_id,
+        rows = Membership.objects.alias(began=Coalesce("clerk_created_at", 0)).filter(
+            Q(clerk_membership_id=membership.id) | Q(began__lt=membership.created_at or 0),
+            tenant__clerk_org_id=membership.organization.id,
+            clerk_user_id=membership.user_id,
         )
-        signals.announce_memberships(ended)
+        for row in rows.select_for_update(of=["self"]):
+            _end(row, membership)
 
 
 def unlink_tenant(tenant: Tenant) -> None:
-    """Take the organization away from its tenant, which becomes a legacy tenant with all its members.
+    """Take the organization from its tenant, which becomes a legacy tenant with all its members.
 
-    While the organization lives in Clerk it goes on being mirrored, by a bare row with the same
-    members; a dead one leaves its tombstone. Writes `tenants` and `memberships`; the members of the
-    legacy tenant keep their primary. To be called in a transaction, under the writers' lock alone.
+    An organization that lives in Clerk stays mirrored, by a mirror-only tenant with the same members; a
+    deleted one leaves its tombstone. Writes `tenants` and `memberships`; the members of the legacy tenant
+    keep their primary. Call it in a transaction that holds the organization's lock.
     """
     mirrored = Tenant.objects.get(pk=tenant.pk)
     members = list(Membership.objects.filter(tenant=tenant, clerk_membership_id__isnull=False))
+    forget_organization(tenant)
+    signals.announce_unlink(tenant.pk, str(mirrored.clerk_org_id))
+    if mirrored.deleted_at is None:
+        _insert_mirror_only_tenant(mirrored, members)
+
+
+def forget_organization(tenant: Tenant) -> None:
+    """Clear the organization's ids and stamps from the rows of the tenant and its members."""
     Membership.objects.filter(tenant=tenant).update(
         clerk_membership_id=None, clerk_created_at=None, clerk_updated_at=None
     )
     Tenant.objects.filter(pk=tenant.pk).update(
         clerk_org_id=None, clerk_created_at=None, clerk_updated_at=None, deleted_at=None
     )
-    signals.announce_unlink(tenant.pk, str(mirrored.clerk_org_id))
-    if mirrored.deleted_at is None:
-        _insert_bare_row(mirrored, members)
 
 
-def _insert_bare_row(mirrored: Tenant, members: list[Membership]) -> None:
-    bare = Tenant.objects.create(**{column: getattr(mirrored, column) for column in MIRRORED_COLUMNS})
-    Membership.objects.bulk_create(
-        Membership(tenant=bare, **{column: getattr(member, column) for column in MIRRORED_MEMBER_COLUMNS})
-        for member in members
-    )
-    signals.announce_link(bare.pk, str(bare.clerk_org_id))
-    signals.announce_memberships(
-        (bare.pk, member.clerk_user_id, None, {"role": member.role, "is_active": member.is_active})
-        for member in members
-    )
+def refuse_deleted(clerk_org_id: str) -> None:
+    """Raise OrganizationDeleted if the organization is recorded as deleted in Clerk."""
+    if Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id=clerk_org_id).exists():
+        raise OrganizationDeleted(f"{clerk_org_id} was deleted in Clerk; its id never comes back.")
 
 
-def _record_tombstone(kind: Tombstone.Kind, clerk_id: str) -> None:
-    take_writers_lock()
-    execute(statements.INSERT_TOMBSTONE, kind=kind, clerk_id=clerk_id)
+def _nested(memberships: Iterable[ClerkMembership]) -> list[ClerkOrganization]:
+    return [membership.organization for membership in memberships]
 
 
-def _link_tenants_with_marker(markers: list[dict[str, Any]]) -> None:
-    """Link legacy tenants to the organizations that say, in a marker of ours, that they are theirs.
-
-    An organization that has a row already is left to `link.link`, which absorbs that row.
-    """
-    try:
-        with transaction.atomic():
-            linked = query(statements.LINK_TENANTS_WITH_MARKER, markers=json.dumps(markers))
-    except IntegrityError:
-        return  # Another fact has just made that row.
-    for tenant_id, clerk_org_id in linked:
-        signals.announce_link(tenant_id, clerk_org_id)
+def _users(memberships: Iterable[ClerkMembership]) -> list[str]:
+    return [membership.user_id for membership in memberships]
 
 
-def _upsert_organizations(facts_of_page: Iterable[ClerkOrganization]) -> Written:
-    """Take the writers' lock, link what is marked, upsert: two statements, three where some are linked."""
-    organizations = list(facts_of_page)
+def _write_organizations(organizations: Iterable[ClerkOrganization], *, users: Sequence[str] = ()) -> Written:
+    """Share the locks, link tenants with a marker, upsert: two statements, or three if one is linked."""
+    organizations = list(organizations)
     markers = tenant_markers(organizations)
-    marked = [marker["tenant_id"] for marker in markers]
-    [(*_, is_any_legacy)] = query(statements.SHARE_WRITERS_LOCK, key=WRITERS_LOCK, marked=marked)
+    [(_, is_any_legacy)] = query(
+        statements.SHARE_LOCKS,
+        organizations=[organization.id for organization in organizations],
+        users=list(users),
+        tenants=[marker["tenant_id"] for marker in markers],
+    )
     return _link_and_upsert(organizations, markers if is_any_legacy else [])
 
 
@@ -347,6 +324,17 @@ def _link_and_upsert(organizations: Sequence[ClerkOrganization], markers: list[d
     return Written.count(rows)
 
 
+def _link_tenants_with_marker(markers: list[dict[str, Any]]) -> None:
+    """Link legacy tenants to the organizations that carry their markers."""
+    try:
+        with transaction.atomic():
+            linked = query(statements.LINK_TENANTS_WITH_MARKER, markers=json.dumps(markers))
+    except IntegrityError:
+        return  # Another writer has just inserted a row for the organization.
+    for tenant_id, clerk_org_id in linked:
+        signals.announce_link(tenant_id, clerk_org_id)
+
+
 def _upsert_memberships(memberships: Iterable[ClerkMembership], *, as_of: datetime | None) -> Written:
     rows = _upsert(statements.UPSERT_MEMBERSHIPS, membership_rows(memberships), as_of=as_of)
     signals.announce_memberships(rows)
@@ -354,19 +342,84 @@ def _upsert_memberships(memberships: Iterable[ClerkMembership], *, as_of: dateti
 
 
 def _write_listing(
-    statement: str, memberships: Sequence[ClerkMembership], *, as_of: datetime, retire: bool, **of: str
+    statement: str, memberships: Sequence[ClerkMembership], *, as_of: datetime, retire: bool, **scope: str
 ) -> None:
-    """Write what a listing shows and end what it does not show, in one statement."""
+    """Write what a list shows and end what it lacks, in one statement."""
     rows = query(
         statement,
         records=json.dumps(membership_rows(memberships)),
         listed=[membership.id for membership in memberships],
         as_of=as_of,
         retire=retire,
-        **of,
+        **scope,
     )
     signals.announce_memberships(rows)
 
 
 def _upsert(statement: str, rows: list[dict[str, Any]], **parameters: Any) -> list[Any]:
     return query(statement, records=json.dumps(rows), **parameters) if rows else []
+
+
+def _touch(clerk_org_id: str) -> None:
+    living = Tenant.objects.filter(clerk_org_id=clerk_org_id, deleted_at=None)
+    living.update(last_synced_at=ClockTimestamp())
+
+
+def _insert_creator(tenant: Tenant, clerk_user_id: str, role: str) -> None:
+    if Tombstone.objects.filter(kind=Tombstone.Kind.USER, clerk_id=clerk_user_id).exists():
+        return
+    _, is_new = Membership.objects.get_or_create(
+        tenant=tenant,
+        clerk_user_id=clerk_user_id,
+        defaults={"role": role, "clerk_created_at": tenant.clerk_created_at or 0},
+    )
+    if is_new:
+        _announce_begun(tenant, clerk_user_id, role, is_active=True)
+
+
+def _record_tombstone(kind: Tombstone.Kind, clerk_id: str) -> None:
+    Tombstone.objects.bulk_create([Tombstone(kind=kind, clerk_id=clerk_id)], ignore_conflicts=True)
+
+
+def _retire(tenant: Tenant) -> None:
+    status = tenant.status
+    tenant.status = Tenant.Status.DEACTIVATED
+    tenant.deleted_at = tenant.updated_at = tenant.last_synced_at = clock()
+    tenant.save(update_fields=["status", "deleted_at", "updated_at", "last_synced_at"])
+    changes = {"status": (status, tenant.status.value), "deleted_at": (None, tenant.deleted_at)}
+    signals.announce_deactivation(tenant.pk, str(tenant.clerk_org_id), changes)
+
+
+def _end(row: Membership, deleted: ClerkMembership) -> None:
+    """End our row of a deleted membership, with its stamps: an older membership must not begin again."""
+    before = {"role": row.role, "is_active": row.is_active}
+    row.clerk_membership_id, row.role, row.is_active = deleted.id, deleted.role, False
+    row.clerk_created_at, row.clerk_updated_at = deleted.created_at, deleted.updated_at
+    row.written_at = clock()
+    row.save(update_fields=MIRRORED_MEMBER_COLUMNS)
+    after = {"role": row.role, "is_active": False}
+    signals.announce_memberships([(row.tenant_id, row.clerk_user_id, before, after)])
+
+
+def _insert_mirror_only_tenant(mirrored: Tenant, members: list[Membership]) -> None:
+    tenant = Tenant.objects.create(
+        clerk_org_id=mirrored.clerk_org_id,
+        last_synced_at=mirrored.last_synced_at,
+        **values_of(mirrored, MIRRORED_COLUMNS),
+    )
+    Membership.objects.bulk_create(
+        Membership(
+            tenant=tenant,
+            clerk_user_id=member.clerk_user_id,
+            **values_of(member, MIRRORED_MEMBER_COLUMNS),
+        )
+        for member in members
+    )
+    signals.announce_link(tenant.pk, str(tenant.clerk_org_id))
+    for member in members:
+        _announce_begun(tenant, member.clerk_user_id, member.role, is_active=member.is_active)
+
+
+def _announce_begun(tenant: Tenant, clerk_user_id: str, role: str, *, is_active: bool) -> None:
+    after = {"role": role, "is_active": is_active}
+    signals.announce_memberships([(tenant.pk, clerk_user_id, None, after)])

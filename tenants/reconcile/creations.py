@@ -8,7 +8,7 @@ from clerk_integration.wire.deadlines import clerk_deadline
 from tenants.creation import attempts
 from tenants.creation.search import UNRESOLVED_SECONDS
 from tenants.mirror import writer
-from tenants.mirror.rows import attempt_marker, attempt_markers
+from tenants.mirror.rows import attempt_marker
 from tenants.models import CreationAttempt
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,6 @@ def resolve_creations() -> int:
         for organization in organizations:
             if str(attempt_marker(organization)) in markers:
                 writer.write_organizations([organization])
-                attempts.settle_found(attempt_markers([organization]))
     if organizations.complete:
         failed = attempts.fail_creations(sent_before=sent_before)
         logger.info("%d creations settled, %d of them created nothing", len(markers), failed)

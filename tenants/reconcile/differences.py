@@ -19,7 +19,8 @@ from tenants.reconcile.progress import NoProgress, Progress
 from tenants.sql import query
 
 DIFFERING_ORGANIZATIONS = f"""
-SELECT incoming.clerk_org_id, incoming.name, to_jsonb(mirrored), to_jsonb(incoming) - 'clerk_org_id'
+SELECT incoming.clerk_org_id, incoming.name,
+       to_jsonb(mirrored), to_jsonb(incoming) - '{{clerk_org_id,attempt}}'::text[]
 FROM {statements.INCOMING_ORGANIZATIONS}
 LEFT JOIN tenants ON tenants.clerk_org_id = incoming.clerk_org_id
 LEFT JOIN LATERAL (

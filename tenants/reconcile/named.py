@@ -2,14 +2,13 @@
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
 from clerk_integration.exceptions import ClerkNotFound
-from clerk_integration.organizations import get_user_clerk_orgs
 from clerk_integration.wire.deadlines import clerk_deadline
 from clerk_integration.wire.ids import validate_org_id, validate_user_id
 from tenants.exceptions import NotAMember, SyncAlreadyRunning, UnknownOrganization
-from tenants.mirror import leases, writer
+from tenants.mirror import leases
 from tenants.models import Tenant
 from tenants.reconcile.instances import right_instance
-from tenants.services import TenantService
+from tenants.services import TenantService, list_user
 
 LEASE_SECONDS = JOB_TIMEOUT_SECONDS + 5.0
 
@@ -44,18 +43,6 @@ def sync_one_user(clerk_user_id: str) -> int:
         raise SyncAlreadyRunning(f"{clerk_user_id} is being synced right now. Try again in a moment.")
     try:
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
-            memberships = get_user_clerk_orgs(clerk_user_id)
-        writer.write_user_listing(
-            clerk_user_id,
-            memberships,
-            lease=lease.id,
-            listed_at=lease.listed_at,
-            complete=memberships.complete,
-        )
+            return list_user(clerk_user_id, lease)
     except ClerkNotFound:
-        leases.release_lease(clerk_user_id, lease)
         raise NotAMember(f"Clerk has no user {clerk_user_id}. Nothing was changed.") from None
-    except Exception:
-        leases.release_lease(clerk_user_id, lease)
-        raise
-    return len(memberships)

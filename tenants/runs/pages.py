@@ -31,28 +31,9 @@ page AS (
     SELECT id, %(listing)s, %(pass_number)s, %(slice_number)s, %(offset)s, %(total)s, %(skipped)s, %(ids)s
     FROM moved
     ON CONFLICT (run_id, listing, pass_number, slice_number, "offset") DO UPDATE
-    SET total = excluded.total, skipped = excluded.skipped, ids = excluded.ids)"""
-
-RECORD_ORGANIZATIONS = (
-    RECORD_PAGE
-    + """,
-resolved AS (
-    UPDATE creation_attempts AS attempt
-    SET state = 'succeeded',
-        answer = jsonb_build_object('tenant_id', tenants.id, 'clerk_org_id', tenants.clerk_org_id)
-    FROM moved, jsonb_to_recordset(%(markers)s::jsonb) AS found(marker uuid, organization_id text)
-    JOIN tenants ON tenants.clerk_org_id = found.organization_id
-    WHERE attempt.marker = found.marker AND attempt.state IN ('sent', 'unknown'))
+    SET total = excluded.total, skipped = excluded.skipped, ids = excluded.ids)
 SELECT id FROM moved
 """
-)
-
-RECORD_MEMBERSHIPS = (
-    RECORD_PAGE
-    + """
-SELECT id FROM moved
-"""
-)
 
 LAST_PAGE = """
 SELECT pass_number, slice_number, "offset", total, skipped, ids FROM sync_run_pages
@@ -120,22 +101,12 @@ class RunPage:
         }
 
 
-def record_organizations(page: RunPage, *, created: int, updated: int, markers: list[dict[str, str]]) -> None:
-    """Record a page of organizations and settle the creations that it shows; one statement.
+def record(page: RunPage, *, created: int, updated: int) -> None:
+    """Record a page; one statement.
 
-    To be called in the transaction that writes the page. Raise SyncLost when the run is not ours.
+    Call it in the transaction that writes the page. Raise SyncLost if another process has taken the run over.
     """
-    parameters = page.parameters(created=created, updated=updated)
-    if not query(RECORD_ORGANIZATIONS, markers=json.dumps(markers), **parameters):
-        raise SyncLost(_lost(page))
-
-
-def record_memberships(page: RunPage, *, created: int, updated: int) -> None:
-    """Record a page of memberships; one statement.
-
-    To be called in the transaction that writes the page. Raise SyncLost when the run is not ours.
-    """
-    if not query(RECORD_MEMBERSHIPS, **page.parameters(created=created, updated=updated)):
+    if not query(RECORD_PAGE, **page.parameters(created=created, updated=updated)):
         raise SyncLost(_lost(page))
 
 

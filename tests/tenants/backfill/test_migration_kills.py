@@ -19,7 +19,7 @@ from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from tenants.mirror.writer import WRITERS_LOCK
+from tenants.mirror import locks
 from tenants.models import CreationAttempt, Membership, SyncRun, Tenant
 from tenants.runs.records import DIED
 from tests.sandbox import SandboxControl
@@ -130,7 +130,10 @@ def hold_link(sandbox: SandboxControl, start: Callable[[], Child]) -> Child:
 @contextmanager
 def writers_locked_out() -> Iterator[None]:
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [WRITERS_LOCK])
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(%s, number) FROM generate_series(0, %s) AS number",
+            [locks.ORGANIZATIONS, locks.LOCKS - 1],
+        )
         yield
 
 

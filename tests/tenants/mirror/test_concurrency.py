@@ -16,7 +16,7 @@ from clerk_integration.organizations import get_clerk_org
 from tenants import signals
 from tenants.files.imports import import_tenants
 from tenants.lifecycle import link, primary
-from tenants.mirror import leases, writer
+from tenants.mirror import leases, locks, writer
 from tenants.models import CreationAttempt, Membership, SyncRun, Tenant, Tombstone
 from tenants.runs.pages import RunPage
 from tests.sandbox import SandboxControl
@@ -241,12 +241,12 @@ def test_of_two_writers_of_a_new_organization_one_announces_it() -> None:
 
 
 @pytest.mark.slow
-def test_who_is_stopped_with_the_writers_lock_holds_up_nobody_for_long() -> None:
+def test_deletion_writer_of_its_organization_stopped_waits_until_the_writer_is_ended() -> None:
     taken, done = Event(), Event()
 
     def stand_still() -> None:
         with transaction.atomic():
-            writer.share_writers_lock()
+            locks.share(organizations=["org_gone"])
             taken.set()
             done.wait(60)
 

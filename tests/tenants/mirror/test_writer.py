@@ -12,7 +12,7 @@ from django.db import transaction
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from tenants import signals
-from tenants.creation.finish import adopt_organization
+from tenants.creation.create import adopt_organization
 from tenants.lifecycle import delete, link
 from tenants.mirror import leases, writer
 from tenants.models import Membership, Tenant, Tombstone
