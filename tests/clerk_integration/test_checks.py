@@ -20,6 +20,7 @@ from pytest_django import Settings
 
 PROJECT = Path(__file__).parents[2]
 KEY_BODY = "0123456789abcdef" * 3
+TEST_KEY = f"sk_test_{KEY_BODY}"
 SIGNING_SECRET = f"whsec_{base64.b64encode(b'of a test, 24 bytes long').decode()}"
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PUBLIC_PEM = RSA_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
@@ -37,7 +38,7 @@ def settings(settings: Settings) -> Settings:
     """Settings of a production that nothing is wrong with."""
     settings.DEBUG = False
     settings.SECRET_KEY = "of a production that is none"
-    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache"}}
+    settings.ALLOWED_HOSTS = ["app.example.com"]
     settings.CLERK_SECRET_KEY = f"sk_live_{KEY_BODY}"
     settings.CLERK_API_URL = "https://api.clerk.com/v1"
     settings.CLERK_JWT_KEY = PUBLIC_PEM
@@ -48,9 +49,10 @@ def settings(settings: Settings) -> Settings:
     return settings
 
 
-def found() -> dict[str | None, str]:
-    """What our checks say now, by id."""
-    messages = [message for message in run_checks() if str(message.id).startswith("clerk.")]
+def found(*, deploy: bool = False) -> dict[str | None, str]:
+    """Run our checks, and return the messages by id."""
+    all_messages = run_checks(include_deployment_checks=deploy)
+    messages = [message for message in all_messages if str(message.id).startswith("clerk.")]
     assert all(message.hint for message in messages)
     return {message.id: message.msg for message in messages}
 
@@ -109,7 +111,6 @@ def test_checks_of_good_settings_find_nothing(settings: Settings) -> None:
         ("CLERK_ISSUER", "", "clerk.W002"),
         ("SECRET_KEY", "insecure-development-only", "clerk.E010"),
         ("SECRET_KEY", "", "clerk.E010"),
-        ("CACHES", {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}, "clerk.W003"),
         ("LOG_LEVEL", "LOUD", "clerk.W004"),
         ("LOG_FORMAT", "xml", "clerk.W004"),
     ],
@@ -145,10 +146,31 @@ def test_checks_of_another_good_value_find_nothing(settings: Settings, name: str
     assert found() == {}
 
 
+@pytest.mark.parametrize(
+    ("changes", "check_id"),
+    [
+        ({}, None),
+        ({"SECRET_KEY": "insecure-development-only"}, "clerk.E010"),
+        (
+            {"SECRET_KEY": "insecure-development-only", "DEBUG": True, "CLERK_SECRET_KEY": TEST_KEY},
+            "clerk.E010",
+        ),
+        ({"ALLOWED_HOSTS": ["app.example.com", "*"]}, "clerk.E015"),
+        ({"CLERK_SECRET_KEY": TEST_KEY}, "clerk.E016"),
+        ({"DEBUG": True}, "clerk.E017"),
+    ],
+)
+def test_deployment_checks_of_settings_that_are_for_development_are_errors(
+    settings: Settings, changes: dict[str, Any], check_id: str | None
+) -> None:
+    for name, value in changes.items():
+        setattr(settings, name, value)
+    assert list(found(deploy=True)) == ([] if check_id is None else [check_id])
+
+
 def test_checks_in_development_without_a_key_only_warn(settings: Settings) -> None:
     settings.DEBUG = True
     settings.SECRET_KEY = "insecure-development-only"
-    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     settings.CLERK_SECRET_KEY = ""
     settings.CLERK_ISSUER = ""
     settings.CLERK_API_URL = "http://127.0.0.1:8001/v1"
@@ -170,5 +192,5 @@ def test_check_command_in_a_production_with_nothing_set_names_all_that_is_missin
         check=False,
     )
     assert done.returncode == 1
-    for check_id in ("clerk.E001", "clerk.E010", "clerk.E011", "clerk.W002", "clerk.W003"):
+    for check_id in ("clerk.E001", "clerk.E010", "clerk.E011", "clerk.W002"):
         assert check_id in done.stderr
