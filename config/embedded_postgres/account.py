@@ -1,64 +1,58 @@
-"""The system account that the embedded PostgreSQL runs as; PostgreSQL refuses to run as root."""
+"""The operating system account that runs the embedded PostgreSQL: PostgreSQL refuses to run as root."""
 
 import os
 import pwd
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from config.embedded_postgres.exceptions import EmbeddedPostgresError
+from config.embedded_postgres.location import EmbeddedPostgresError, Location
 
-# Accounts that nearly every system has; none is created.
-UNPRIVILEGED = ("postgres", "nobody")
+UNPRIVILEGED_ACCOUNTS = ("postgres", "nobody")
 
 
-@dataclass(frozen=True)
-class Account:
-    """A user and group id."""
+def server_account(location: Location) -> tuple[int, int]:
+    """Return the user id and group id of the server: the caller's own, or for root an unprivileged account.
 
-    uid: int
-    gid: int
+    Raise EmbeddedPostgresError if the caller is root and the system has no unprivileged account.
+    """
+    if os.geteuid() != 0:
+        return os.geteuid(), os.getegid()
+    if location.data.exists():
+        owner = location.data.stat()
+        return owner.st_uid, owner.st_gid
+    for entry in pwd.getpwall():
+        if entry.pw_name in UNPRIVILEGED_ACCOUNTS:
+            return entry.pw_uid, entry.pw_gid
+    raise EmbeddedPostgresError(
+        f"PostgreSQL does not run as root, and this system has none of the accounts "
+        f"{', '.join(UNPRIVILEGED_ACCOUNTS)}. Nothing was started. Run as another user, or set DATABASE_URL."
+    )
 
-    @classmethod
-    def for_data(cls, data: Path) -> "Account":
-        """Return the account of the server on `data`: the caller's own, or an unprivileged one for root.
 
-        Raises EmbeddedPostgresError when the caller is root and the system has no such account.
-        """
-        if os.geteuid() != 0:
-            return cls(os.geteuid(), os.getegid())
-        if data.exists():
-            found = data.stat()
-            return cls(found.st_uid, found.st_gid)
-        for name in UNPRIVILEGED:
-            try:
-                entry = pwd.getpwnam(name)
-            except KeyError:
-                continue
-            return cls(entry.pw_uid, entry.pw_gid)
-        raise EmbeddedPostgresError(
-            f"PostgreSQL does not run as root, and there is no account to run it as "
-            f"({' or '.join(UNPRIVILEGED)}). Run as another user, or set DATABASE_URL."
-        )
+def run_as_server(
+    location: Location,
+    command: Sequence[str | Path],
+    *,
+    output: IO[bytes] | int,
+    pass_fds: Sequence[int] = (),
+) -> int:
+    """Run `command` as the server's account and return its exit status; raise OSError if it cannot start.
 
-    def run(self, command: Sequence[str | Path], *, output: IO[bytes] | int) -> int:
-        """Run `command` as this account and return its exit status; raises OSError if it cannot start.
-
-        Nothing of the caller's environment reaches it: PGDATA, PGHOST, LC_ALL and their kind would
-        configure the server behind our back.
-        """
-        switch = self.uid != os.geteuid()
-        return subprocess.run(  # noqa: S603 - the binaries of the package, and paths of our own
-            command,
-            check=False,
-            cwd="/",
-            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            user=self.uid if switch else None,
-            group=self.gid if switch else None,
-            extra_groups=[] if switch else None,
-        ).returncode
+    The command gets an environment of its own: PGDATA, PGHOST, LC_ALL and similar variables of the caller
+    would change how the server is configured.
+    """
+    uid, gid = server_account(location)
+    switch: dict[str, Any] = {} if uid == os.geteuid() else {"user": uid, "group": gid, "extra_groups": []}
+    return subprocess.run(  # noqa: S603 - binaries of the package
+        command,
+        check=False,
+        cwd="/",
+        env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        pass_fds=pass_fds,
+        **switch,
+    ).returncode

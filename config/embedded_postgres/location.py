@@ -1,4 +1,4 @@
-"""Where the embedded PostgreSQL of a project lives; computed, so that settings may ask."""
+"""Where the embedded PostgreSQL of a project keeps its files, and how to connect to it."""
 
 import hashlib
 import os
@@ -6,24 +6,28 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.embedded_postgres.exceptions import EmbeddedPostgresError
+from django.db.utils import OperationalError
 
 # Not tempfile.gettempdir(): two shells with different TMPDIR would get two servers and two sets of data.
-TEMPORARY = Path("/tmp")  # noqa: S108 - what is made here is verified by make_private_dir
+TEMPORARY = Path("/tmp")  # noqa: S108 - make_private_dir verifies each directory made here
 
-# macOS allows 103 bytes for the path of a socket, Linux 107; PostgreSQL's name for it takes the rest.
+# macOS allows 103 bytes for the path of a socket, Linux 107.
 SOCKET_PATH_BYTES = 103
 SOCKET_NAME = ".s.PGSQL.5432"
 
 
+class EmbeddedPostgresError(OperationalError):
+    """The embedded server cannot be used. Django treats the error as a database that is down."""
+
+
 @dataclass(frozen=True)
 class Location:
-    """The directories of one project's server, and how to connect to it."""
+    """The directories of one project's server, and the parameters of a connection."""
 
     root: Path
-    """Locks, log, and in `data` the cluster."""
+    """Holds the lock files, the log, and the cluster in `data`."""
     socket_dir: Path
-    """Private to the server's account; connections are let in without a password."""
+    """Accessible to the server's account only, because connections need no password."""
 
     port: int = 5432
     user: str = "postgres"
@@ -31,11 +35,11 @@ class Location:
 
     @classmethod
     def of(cls, base_dir: Path) -> "Location":
-        """Return the location for the project in `base_dir`; touches no file.
+        """Return the location for the project in `base_dir`. Reads and writes no file.
 
-        `.postgres/` in the project. For root, whose directories an unprivileged server cannot enter,
-        a temporary directory keyed by the project's path. A socket path that would be too long
-        moves into a temporary directory of its own.
+        Normally `.postgres/` in the project. An unprivileged server cannot enter root's directories, so
+        root gets a temporary directory named by a hash of the project's path. So does a socket whose
+        path would be too long.
         """
         base_dir = base_dir.resolve()
         key = hashlib.sha256(os.fsencode(base_dir)).hexdigest()[:16]
@@ -50,35 +54,37 @@ class Location:
 
     @property
     def data(self) -> Path:
-        """The data directory: PostgreSQL's cluster."""
+        """The data directory of the PostgreSQL cluster."""
         return self.root / "data"
 
     @property
-    def test_database(self) -> str:
-        """The database of a test run in this process: two runs at once must not drop each other's."""
-        return f"test_{self.database}_{os.getpid()}"
+    def log(self) -> Path:
+        """The server's log since its last start."""
+        return self.root / "log"
 
     @property
-    def log(self) -> Path:
-        """What the server has said since its last start."""
-        return self.root / "log"
+    def test_database(self) -> str:
+        """The test database of this process: two test runs must not drop each other's database."""
+        return f"test_{self.database}_{os.getpid()}"
 
 
 def make_private_dir(path: Path, *, owner: int, mode: int = 0o700) -> None:
-    """Create `path` for the user id `owner`, or verify what is there; no parent is touched.
+    """Create `path` for the user id `owner`, or verify an existing directory.
 
-    Raises EmbeddedPostgresError when `path` is not a directory of that owner, or more open than
-    `mode`: in a temporary directory anybody may have made it first.
+    Raise EmbeddedPostgresError if `path` is not a directory of that owner or is more open than `mode`:
+    in a temporary directory any user may have created it first.
     """
     try:
         path.mkdir(mode=mode)
-        path.chmod(mode)  # the umask may have taken bits away
+        path.chmod(mode)  # mkdir applies the umask
         if owner != os.geteuid():
             os.chown(path, owner, -1)
     except FileExistsError:
         pass
     except OSError as error:
-        raise EmbeddedPostgresError(f"No directory for the embedded PostgreSQL: {error}") from error
+        raise EmbeddedPostgresError(
+            f"The embedded PostgreSQL was not started, because a directory cannot be created: {error}"
+        ) from error
     found = path.lstat()
     if (
         not stat.S_ISDIR(found.st_mode)
@@ -86,6 +92,6 @@ def make_private_dir(path: Path, *, owner: int, mode: int = 0o700) -> None:
         or stat.S_IMODE(found.st_mode) & ~mode & 0o077
     ):
         raise EmbeddedPostgresError(
-            f"{path} was expected to be a directory of user id {owner} with mode {mode:o}, and is not. "
-            f"It may have been made by somebody else, so it was not used. Remove it and try again."
+            f"{path} must be a directory of user id {owner} with mode {mode:o}, and is not. Another user may "
+            f"have created it, so the embedded PostgreSQL was not started. Remove it and try again."
         )

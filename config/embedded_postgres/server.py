@@ -1,85 +1,113 @@
-"""Sharing one server among processes: the first to use it starts it, the last to leave stops it."""
+"""The embedded server as its users see it: a running server for as long as one process uses it.
 
-import atexit
-import contextlib
+Three lock files under `Location.root` decide everything. The kernel releases a lock when its last holder is
+gone, however that process ended, so no record can be out of date.
+
+| file     | held by                                                    | mode      |
+| -------- | ---------------------------------------------------------- | --------- |
+| `users`  | every process that uses the server                         | shared    |
+| `lock`   | the process that starts the server                         | exclusive |
+| `server` | the server and its backends, from the moment of its start  | exclusive |
+
+`reaper` waits for the exclusive lock on `users` and then stops the server.
+"""
+
+import fcntl
 import functools
 import os
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from psycopg import pq
 
-from config.embedded_postgres.cluster import ensure_running, stop
-from config.embedded_postgres.location import Location, make_private_dir
-from config.embedded_postgres.locks import Registration, exclusive
+from config.embedded_postgres.account import server_account
+from config.embedded_postgres.cluster import start_server
+from config.embedded_postgres.databases import create_missing_database, is_answering
+from config.embedded_postgres.location import EmbeddedPostgresError, Location, make_private_dir
+from config.embedded_postgres.reaper import is_locked, open_lock
+
+ANSWER_SECONDS = 30
+POLL_SECONDS = 0.02
+PROJECT = Path(__file__).parents[2]
 
 
 class EmbeddedPostgres:
-    """This process's view of the server of one location."""
+    """One project's server, as seen from this process."""
 
     def __init__(self, location: Location) -> None:
-        """Touch nothing; the server starts with `ensure`."""
         self.location = location
         self._threads = threading.Lock()
-        self._registration: Registration | None = None
-        os.register_at_fork(after_in_child=self._start_over)
+        self._is_user = False
 
     def ensure(self) -> None:
-        """Register this process as a user of the server, starting it if it does not run.
+        """Register this process as a user of the server, and start the server if it is not running.
 
-        Costs nothing once it has succeeded. Takes libpq's variables (PGHOSTADDR, PGSERVICE, ...) out of
-        this process's environment: they would send connections elsewhere.
-        Raises EmbeddedPostgresError, or ImproperlyConfigured when the binaries are not installed.
+        The registration ends with the process; a forked child inherits it. Later calls cost nothing.
+        Remove libpq's variables (PGHOSTADDR, PGSERVICE, ...) from the environment of this process,
+        because they would direct connections to another server.
+        Raise EmbeddedPostgresError, or ImproperlyConfigured if the binaries are not installed.
         """
-        if self._registration is not None:
+        if self._is_user:
             return
         with self._threads:
-            if self._registration is None:
-                self._registration = self._register()
+            if not self._is_user:
+                _forget_libpq_environment()
+                # The server's account must pass through root's directory, and must not read it.
+                mode = 0o711 if os.geteuid() == 0 else 0o700
+                make_private_dir(self.location.root, owner=os.geteuid(), mode=mode)
+                self._start_as_user()
+                self._is_user = True
 
-    def revive(self) -> None:
-        """Start the server again if somebody else has stopped it under its users."""
-        with self._threads, exclusive(self._mutex):
-            ensure_running(self.location)
+    def restart(self) -> None:
+        """Start the server again if it has died while this process was using it."""
+        with self._threads, self._starting():
+            self._run()
 
-    def leave(self) -> None:
-        """Sign this process off; the last user stops the server."""
-        with self._threads:
-            registration, self._registration = self._registration, None
-            if registration is None:
-                return
-            try:
-                # The directory may have been removed under us; the server then stops by itself.
-                with contextlib.suppress(FileNotFoundError), exclusive(self._mutex):
-                    if registration.is_last():
-                        stop(self.location)
-            finally:
-                registration.release()
+    def _start_as_user(self) -> None:
+        users = open_lock(self.location.root / "users")
+        try:
+            fcntl.flock(users, fcntl.LOCK_SH)
+            with self._starting():
+                self._run()
+        except BaseException:
+            os.close(users)
+            raise
+        # `users` stays open for the rest of the process.
 
-    @property
-    def _mutex(self) -> Path:
-        return self.location.root / "lock"
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        descriptor = open_lock(self.location.root / "lock")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
-    def _register(self) -> Registration:
-        _forget_libpq_environment()
-        # For root the server's account passes through to its own directories, and reads none of ours.
-        make_private_dir(self.location.root, owner=os.geteuid(), mode=0o711 if os.geteuid() == 0 else 0o700)
-        with exclusive(self._mutex):
-            registration = Registration(self.location.root / "users")
-            try:
-                ensure_running(self.location)
-            except BaseException:
-                registration.release()
-                raise
-        atexit.register(self.leave)
-        return registration
-
-    def _start_over(self) -> None:
-        """In a forked child: it is no user yet, and must not sign its parent off."""
-        self._threads = threading.Lock()
-        registration, self._registration = self._registration, None
-        if registration is not None:
-            registration.disown()
+    def _run(self) -> None:
+        make_private_dir(self.location.socket_dir, owner=server_account(self.location)[0])
+        # The reaper first: this process may be killed while the server is starting.
+        if not is_locked(self.location.root / "reaper"):
+            reaper = [sys.executable, "-m", "config.embedded_postgres.reaper", str(self.location.root)]
+            subprocess.run(reaper, cwd=PROJECT, check=True)  # noqa: S603 - our own program
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while not is_answering(self.location):
+            if not is_locked(self.location.root / "server"):
+                start_server(self.location)
+            elif time.monotonic() > deadline:
+                raise EmbeddedPostgresError(
+                    f"The embedded PostgreSQL is running and has not answered a query on "
+                    f"{self.location.socket_dir} for {ANSWER_SECONDS} s. It was left alone. Read its log, "
+                    f"{self.location.log}, stop the process that {self.location.data}/postmaster.pid names "
+                    f"(kill -INT), and try again."
+                )
+            time.sleep(POLL_SECONDS)
+        # Also for a running server: the process that started it may have been killed before this.
+        create_missing_database(self.location)
 
 
 @functools.cache

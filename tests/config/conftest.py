@@ -1,4 +1,4 @@
-"""Projects whose embedded PostgreSQL the tests may start, break and stop."""
+"""Projects whose embedded PostgreSQL the tests may start, damage and stop."""
 
 import os
 import shutil
@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from config.embedded_postgres.account import Account
-from config.embedded_postgres.cluster import stop
+from config.embedded_postgres.account import server_account
 from config.embedded_postgres.location import Location
+from config.embedded_postgres.reaper import stop_server
 from tests.config.processes import DatabaseUser
 
 
 @pytest.fixture
 def start_user() -> Iterator[Callable[..., DatabaseUser]]:
-    """Start users of a project's database; each gets the variables passed and no others."""
+    """Start users of a project's database; each gets the passed environment variables and no others."""
     with ExitStack() as stack:
 
         def start(base_dir: Path, **env: str) -> DatabaseUser:
@@ -29,7 +29,8 @@ def start_user() -> Iterator[Callable[..., DatabaseUser]]:
 
 
 def _stop_and_remove(location: Location) -> None:
-    stop(location)
+    if location.root.exists():
+        stop_server(location.root)
     shutil.rmtree(location.root, ignore_errors=True)
     shutil.rmtree(location.socket_dir, ignore_errors=True)
 
@@ -43,10 +44,10 @@ def initialized_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
 
 @pytest.fixture
 def project(initialized_project: Path) -> Iterator[Path]:
-    """A project whose cluster may exist already; no server runs before or after the test."""
+    """A project whose cluster may exist already; no server is running before or after the test."""
     yield initialized_project
-    if Location.of(initialized_project).data.exists():
-        stop(Location.of(initialized_project))
+    if Location.of(initialized_project).root.exists():
+        stop_server(Location.of(initialized_project).root)
 
 
 @pytest.fixture
@@ -58,11 +59,11 @@ def new_project(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def stranger(project: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A harmless process that nobody may end, of the same account as the server."""
-    account = Account.for_data(Location.of(project).data)
+    """A process of the server's account that has nothing to do with PostgreSQL."""
+    uid, gid = server_account(Location.of(project))
     as_root = os.geteuid() == 0
     with subprocess.Popen(
-        ["sleep", "300"], user=account.uid if as_root else None, group=account.gid if as_root else None
+        ["sleep", "300"], user=uid if as_root else None, group=gid if as_root else None
     ) as process:
         yield process
         process.kill()

@@ -1,14 +1,16 @@
-"""A process that uses the embedded PostgreSQL of a project, and nothing else of ours.
+"""A process that uses the embedded PostgreSQL of a project.
 
-`python -m tests.config.database_user BASE_DIR` connects, prints the process id of the server, and
-then answers each SQL statement on its standard input with one line of JSON: the first column, or
-the error. A line `fork` lets a forked child use the database and exit. At the end of its input the
-process exits as any program does.
+`python -m tests.config.database_user BASE_DIR` connects, prints the process id of the server, and then
+answers each SQL statement on its standard input with one line of JSON: the first column, or the error.
+A line `fork` makes a forked child use the database and exit. A line `orphan` makes a forked child use the
+database until this process has ended and one more second has passed. The process exits at the end of its
+input.
 """
 
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import django
@@ -31,7 +33,7 @@ def answer(statement: str) -> object:
 
 
 def use_in_fork() -> int:
-    """Use the database in a forked child that exits like a worker of gunicorn, and return its status."""
+    """Use the database in a forked child, and return the child's exit status."""
     connection.close()
     child = os.fork()
     if not child:
@@ -40,21 +42,35 @@ def use_in_fork() -> int:
     return os.waitpid(child, 0)[1]
 
 
+def leave_orphan() -> int:
+    """Fork a child that uses the database for longer than this process lives, and return its id."""
+    connection.close()
+    parent = os.getpid()
+    child = os.fork()
+    if not child:
+        while os.getppid() == parent:
+            time.sleep(0.02)
+        time.sleep(1)
+        os._exit(0 if answer("SELECT 1") == [1] else 1)
+    return child
+
+
 def postmaster() -> object:
-    """Return the process id of the server, asked of itself."""
+    """Return the process id of the server, as the server itself reports it."""
     found = answer("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::int")
     return found[0] if isinstance(found, list) else found
 
 
 def main() -> None:
-    """Serve standard input."""
+    """Answer the lines of standard input."""
     base_dir = Path(sys.argv[1])
     database = database_settings(environ.Env(), debug=True, base_dir=base_dir)
     settings.configure(DATABASES={"default": database}, USE_TZ=True)
     django.setup()
     print(json.dumps(postmaster()), flush=True)
+    commands = {"fork\n": use_in_fork, "orphan\n": leave_orphan}
     for line in sys.stdin:
-        print(json.dumps(use_in_fork() if line == "fork\n" else answer(line)), flush=True)
+        print(json.dumps(commands[line]() if line in commands else answer(line)), flush=True)
     connection.close()
 
 

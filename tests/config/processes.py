@@ -1,8 +1,9 @@
-"""Processes as the tests see them: users of a project's database, and whether an id is alive."""
+"""Start users of a project's database, and find out whether a process is running."""
 
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import psutil  # type: ignore[import-untyped]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-# What a program of the tests begins with: Django on the database of the project in its first argument.
+# Sets Django up for the database of the project that the program's first argument names.
 DJANGO = """
 import json, sys
 from pathlib import Path
@@ -50,7 +51,7 @@ class DatabaseUser:
     """A running `tests.config.database_user`."""
 
     def __init__(self, base_dir: Path, env: dict[str, str]) -> None:
-        # An empty environment and -W error for every one of them: neither may matter.
+        # The backend must work with an empty environment and with warnings as errors.
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "tests.config.database_user", base_dir],
             cwd=ROOT,
@@ -75,16 +76,28 @@ class DatabaseUser:
         return self.read()
 
     def leave(self) -> None:
-        """End the process as its user would; it must not complain."""
+        """Let the process exit, and require the exit status 0."""
         self.process.communicate()
         assert self.process.returncode == 0
 
     def kill(self) -> None:
-        """End the process without any chance to clean up."""
+        """End the process by SIGKILL."""
         self.process.kill()
         self.process.communicate()
 
 
 def is_running(pid: int) -> bool:
-    """Say whether `pid` is a process; a zombie, unreaped in some containers, is none."""
-    return bool(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    """Return True if `pid` is a process. Some containers never remove zombies, which do not count."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def seconds_until_ended(pid: int, *, at_most: float) -> float:
+    """Wait until the process has ended and return how long that took; fail after `at_most` seconds."""
+    started = time.monotonic()
+    while is_running(pid):
+        assert time.monotonic() - started < at_most, f"process {pid} is still running after {at_most} s"
+        time.sleep(0.02)
+    return time.monotonic() - started

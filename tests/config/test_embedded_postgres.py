@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,9 +11,13 @@ import psycopg
 import pytest
 
 from config.embedded_postgres.location import Location
-from tests.config.processes import DatabaseUser, is_running
+from config.embedded_postgres.reaper import IDLE_SECONDS, is_locked, stop_server
+from tests.config.processes import DatabaseUser, is_running, seconds_until_ended
 
 StartUser = Callable[..., DatabaseUser]
+
+POSTMASTER = "SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::int"
+STOPPED_SECONDS = 60
 
 
 def use_once(project: Path, start_user: StartUser) -> None:
@@ -20,10 +25,11 @@ def use_once(project: Path, start_user: StartUser) -> None:
     user = start_user(project)
     user.read()
     user.leave()
+    stop_server(Location.of(project).root)
 
 
 def record_pid(project: Path, pid: int | str) -> None:
-    """Leave the files that a server leaves when the machine goes down, naming `pid`."""
+    """Write the files that a server leaves when the machine crashes, with `pid` as its process id."""
     location = Location.of(project)
     lines = (
         f"{pid}\n{location.data}\n1700000000\n5432\n{location.socket_dir}\n\n  1234567      1234\nready   \n"
@@ -32,27 +38,57 @@ def record_pid(project: Path, pid: int | str) -> None:
         lock_file.write_text(lines)
 
 
-def test_server_first_use_starts_it_and_last_exit_stops_it(project: Path, start_user: StartUser) -> None:
+def kill_server(project: Path, postmaster: int) -> None:
+    """Kill the server and wait until its last backend has ended."""
+    os.kill(postmaster, signal.SIGKILL)
+    while is_locked(Location.of(project).root / "server"):
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_server_last_user_exits_is_stopped_and_keeps_its_data(project: Path, start_user: StartUser) -> None:
     user = start_user(project)
     postmaster = user.read()
-    assert is_running(postmaster)
-
-    user.leave()
-
-    assert not is_running(postmaster)
-
-
-def test_server_next_start_keeps_the_data(project: Path, start_user: StartUser) -> None:
-    user = start_user(project)
-    user.read()
     user.ask("CREATE TABLE kept AS SELECT 7 AS number")
+
     user.leave()
 
+    seconds_until_ended(postmaster, at_most=STOPPED_SECONDS)
     user = start_user(project)
-    user.read()
-
+    assert user.read() != postmaster
     assert user.ask("SELECT number FROM kept") == [7]
     assert user.ask("DROP TABLE kept") is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, signal.SIGINT])
+def test_server_last_user_ended_by_a_signal_is_stopped_and_keeps_its_data(
+    project: Path, start_user: StartUser, number: signal.Signals
+) -> None:
+    users = [start_user(project) for _ in range(3)]
+    postmaster = users[0].read()
+    users[0].ask("CREATE TABLE kept AS SELECT 7 AS number")
+    for user in users:
+        user.process.send_signal(number)
+        user.process.wait()
+
+    seconds_until_ended(postmaster, at_most=STOPPED_SECONDS)
+
+    user = start_user(project)
+    assert user.read() != postmaster
+    assert user.ask("SELECT number FROM kept") == [7]
+    assert user.ask("DROP TABLE kept") is None
+
+
+def test_server_next_user_comes_in_time_keeps_running(project: Path, start_user: StartUser) -> None:
+    first = start_user(project)
+    postmaster = first.read()
+    first.kill()
+
+    second = start_user(project)
+
+    assert second.read() == postmaster
+    assert second.ask(POSTMASTER) == [postmaster]
 
 
 def test_server_two_processes_at_once_share_one(new_project: Path, start_user: StartUser) -> None:
@@ -63,46 +99,64 @@ def test_server_two_processes_at_once_share_one(new_project: Path, start_user: S
     assert first == second
     users[0].leave()
     assert users[1].ask("SELECT 1") == [1]
-    users[1].leave()
-    assert not is_running(first)
 
 
-def test_server_first_user_killed_is_stopped_by_the_second(project: Path, start_user: StartUser) -> None:
-    first = start_user(project)
-    postmaster = first.read()
-    second = start_user(project)
-    assert second.read() == postmaster
-
-    first.kill()
-    assert second.ask("SELECT 1") == [1]
-    second.leave()
-
-    assert not is_running(postmaster)
-
-
-def test_server_all_users_killed_is_taken_over_by_the_next(project: Path, start_user: StartUser) -> None:
-    users = [start_user(project) for _ in range(2)]
-    postmasters = {user.read() for user in users}
-    for user in users:
+@pytest.mark.slow
+def test_server_users_come_and_go_at_every_moment_of_its_end_always_answers(
+    project: Path, start_user: StartUser
+) -> None:
+    for tenth in range(5, 12, 2):
+        user = start_user(project)
+        assert isinstance(user.read(), int)
         user.kill()
-    assert all(is_running(pid) for pid in postmasters)
-
-    heir = start_user(project)
-    assert {heir.read()} == postmasters
-    heir.leave()
-
-    assert not any(is_running(pid) for pid in postmasters)
+        time.sleep(IDLE_SECONDS - 1.0 + tenth / 10)
 
 
-def test_server_forked_child_exits_and_its_parent_goes_on(project: Path, start_user: StartUser) -> None:
+def test_server_forked_child_exits_keeps_running_for_its_parent(project: Path, start_user: StartUser) -> None:
     user = start_user(project)
     postmaster = user.read()
 
     assert user.ask("fork") == 0
 
-    assert user.ask("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::int") == [postmaster]
-    user.leave()
-    assert not is_running(postmaster)
+    assert user.ask(POSTMASTER) == [postmaster]
+
+
+@pytest.mark.slow
+def test_server_forked_child_outlives_its_parent_is_stopped_after_the_child(
+    project: Path, start_user: StartUser
+) -> None:
+    user = start_user(project)
+    postmaster = user.read()
+    child = user.ask("orphan")
+    assert isinstance(child, int)
+
+    user.process.kill()
+    user.process.wait()
+
+    seconds_until_ended(child, at_most=10)
+    assert is_running(postmaster)
+    seconds_until_ended(postmaster, at_most=STOPPED_SECONDS)
+
+
+@pytest.mark.slow
+def test_server_whose_reaper_was_killed_is_stopped_after_the_next_user(
+    project: Path, start_user: StartUser
+) -> None:
+    user = start_user(project)
+    postmaster = user.read()
+    reapers = subprocess.run(
+        ["pgrep", "-f", f"reaper {Location.of(project).root}"], capture_output=True, text=True, check=True
+    )
+    for pid in reapers.stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+        seconds_until_ended(int(pid), at_most=5)
+    user.kill()
+
+    heir = start_user(project)
+    assert heir.read() == postmaster
+    heir.kill()
+
+    seconds_until_ended(postmaster, at_most=STOPPED_SECONDS)
 
 
 def test_server_ctrl_c_at_the_terminal_does_not_reach_it(project: Path, start_user: StartUser) -> None:
@@ -120,8 +174,7 @@ def test_server_killed_under_its_user_comes_back_with_the_data(project: Path, st
     assert user.ask("SELECT number FROM survivor") == [7]
 
     assert user.ask("DROP TABLE survivor") is None
-    assert user.ask("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::int") != [postmaster]
-    user.leave()
+    assert user.ask(POSTMASTER) != [postmaster]
 
 
 @pytest.mark.parametrize("content", ["", "-1", "99999999999999999999"])
@@ -129,13 +182,13 @@ def test_server_meaningless_pid_file_does_not_prevent_starting(
     project: Path, start_user: StartUser, content: str
 ) -> None:
     user = start_user(project)
-    os.kill(user.read(), signal.SIGKILL)
+    kill_server(project, user.read())
     record_pid(project, content)
 
     assert user.ask("SELECT 1") == [1]
 
 
-def test_server_stale_pid_of_a_stranger_starts_and_spares_it(
+def test_server_stale_pid_of_another_program_starts_and_leaves_that_program_alone(
     project: Path, start_user: StartUser, stranger: subprocess.Popen[bytes]
 ) -> None:
     use_once(project, start_user)
@@ -146,19 +199,21 @@ def test_server_stale_pid_of_a_stranger_starts_and_spares_it(
 
     assert postmaster != stranger.pid
     user.leave()
+    stop_server(Location.of(project).root)
     assert not is_running(postmaster)
     assert stranger.poll() is None
 
 
-def test_server_pid_reused_while_in_use_is_not_stopped(
+def test_server_pid_reused_by_another_program_while_in_use_leaves_that_program_alone(
     project: Path, start_user: StartUser, stranger: subprocess.Popen[bytes]
 ) -> None:
     user = start_user(project)
-    os.kill(user.read(), signal.SIGKILL)
+    kill_server(project, user.read())
     record_pid(project, stranger.pid)
 
     user.leave()
 
+    stop_server(Location.of(project).root)
     assert stranger.poll() is None
 
 
@@ -166,39 +221,37 @@ def test_server_pid_reused_while_in_use_is_not_stopped(
 def foreign_postgres(project: Path, start_user: StartUser) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is called postgres, runs as the server's account and names its data directory."""
     use_once(project, start_user)
-    data = Location.of(project).data
-    command = ["postgres", "-c", "echo; read line", "-D", str(data)]
-    owner = data.stat()
+    location = Location.of(project)
+    executable = location.root / "postgres"
+    executable.symlink_to("/bin/sleep")
+    owner = location.data.stat()
     with subprocess.Popen(
-        command,
-        executable="/bin/sh",
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        [executable, "300"],
         user=owner.st_uid if os.geteuid() == 0 else None,
         group=owner.st_gid if os.geteuid() == 0 else None,
     ) as process:
-        assert process.stdout
-        process.stdout.readline()
         record_pid(project, process.pid)
         yield process
         process.kill()
-        (data / "postmaster.pid").unlink()
+    (location.data / "postmaster.pid").unlink()
+    executable.unlink()
 
 
-def test_server_of_another_installation_on_our_data_is_reported_and_spared(
+def test_server_of_another_installation_on_our_data_is_reported_and_left_alone(
     project: Path, start_user: StartUser, foreign_postgres: subprocess.Popen[bytes]
 ) -> None:
-    answer = start_user(project).read()
+    user = start_user(project)
+    answer = user.read()
 
-    assert answer.startswith("EmbeddedPostgresError")
-    assert str(foreign_postgres.pid) in answer
-    assert "not the one of this project" in answer
-    assert "left alone" in answer
+    assert answer.startswith("EmbeddedPostgresError: The embedded PostgreSQL was not started")
+    assert f"(PID {foreign_postgres.pid})" in answer
+    user.leave()
+    stop_server(Location.of(project).root)
     assert foreign_postgres.poll() is None
 
 
 @pytest.mark.slow
-def test_server_that_answers_no_query_is_neither_trusted_nor_stopped(
+def test_server_that_answers_no_query_is_reported_and_stopped_when_it_continues(
     project: Path, start_user: StartUser
 ) -> None:
     first = start_user(project)
@@ -207,15 +260,16 @@ def test_server_that_answers_no_query_is_neither_trusted_nor_stopped(
     try:
         second = start_user(project)
         answer = second.read()
-        assert answer.startswith("EmbeddedPostgresError")
-        assert str(postmaster) in answer
+        assert answer.startswith("EmbeddedPostgresError: The embedded PostgreSQL is running")
+        assert str(Location.of(project).log) in answer
         second.leave()
         first.leave()
+        time.sleep(IDLE_SECONDS + 1)
     finally:
         os.kill(postmaster, signal.SIGCONT)
 
-    # No signal was waiting for it either.
-    assert start_user(project).read() == postmaster
+    seconds_until_ended(postmaster, at_most=STOPPED_SECONDS)
+    assert isinstance(start_user(project).read(), int)
 
 
 def test_server_database_of_a_killed_test_run_is_dropped_and_a_living_one_kept(
@@ -227,6 +281,7 @@ def test_server_database_of_a_killed_test_run_is_dropped_and_a_living_one_kept(
     user.ask(f"CREATE DATABASE {kept}")
     user.ask(f"CREATE DATABASE {orphan}")
     user.leave()
+    stop_server(Location.of(project).root)
 
     user = start_user(project)
     user.read()
@@ -235,7 +290,7 @@ def test_server_database_of_a_killed_test_run_is_dropped_and_a_living_one_kept(
     user.ask(f"DROP DATABASE {kept}")
 
 
-def test_server_whose_starter_was_killed_before_making_the_database_gets_it_from_the_next(
+def test_server_starter_killed_before_creating_the_database_gets_it_from_the_next_user(
     project: Path, start_user: StartUser
 ) -> None:
     starter = start_user(project)
@@ -255,7 +310,6 @@ def test_server_whose_starter_was_killed_before_making_the_database_gets_it_from
 
     assert heir.read() == postmaster
     assert heir.ask("SELECT current_database()") == ["tenants"]
-    heir.leave()
 
 
 def test_server_libpq_and_locale_variables_of_the_user_change_nothing(
@@ -280,7 +334,6 @@ def test_server_libpq_and_locale_variables_of_the_user_change_nothing(
     assert isinstance(user.read(), int)
     assert user.ask("SELECT upper('é')") == ["É"]
     assert user.ask("SHOW server_encoding") == ["UTF8"]
-    user.leave()
 
 
 def test_server_settings_are_those_of_a_development_database(project: Path, start_user: StartUser) -> None:
