@@ -1,12 +1,12 @@
 """Django settings, driven by the environment (or a `.env` file beside manage.py).
 
-Every setting that an operator may change is listed, with its default, in the README.
-An empty value counts as unset. Wrong or missing values are named by system checks (`manage.py
-check`), not by this module: importing it must work with an empty environment and must not start
-anything. Only without a readable DATABASE_URL or CACHE_URL Django cannot go on: then it raises
-ImproperlyConfigured, whose one line names the setting.
+The README lists every setting that an operator may change, with its default. An empty value counts as unset.
+System checks (`manage.py check`) name wrong or missing values. Importing this module works with an empty
+environment and starts nothing. It raises ImproperlyConfigured, in one line that names the setting, if
+DATABASE_URL or CACHE_URL cannot be read.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from config.logs import logging_settings
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
-env.read_env(BASE_DIR / ".env", overwrite=False)
+env.read_env(os.environ.get("ENV_FILE") or BASE_DIR / ".env", overwrite=False)
 
 
 def _text(name: str, default: str = "") -> str:
@@ -131,7 +131,7 @@ REST_FRAMEWORK = {
 
 DRF_STANDARDIZED_ERRORS = {
     "EXCEPTION_HANDLER_CLASS": "tenants.api.exception_handlers.ApiExceptionHandler",
-    # One shape in development, too; the traceback is logged either way.
+    # Errors have the same shape in development; the traceback is logged.
     "ENABLE_IN_DEBUG_FOR_UNHANDLED_EXCEPTIONS": True,
     "ALLOWED_ERROR_STATUS_CODES": ["400", "401", "403", "404", "405", "415", "500", "503"],
     "ERROR_SCHEMAS": {
@@ -149,7 +149,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    # Swagger UI would otherwise show a badge from a validator on the internet.
+    # Without this, Swagger UI loads a badge from a validator on the internet.
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
     "ENUM_NAME_OVERRIDES": {
         "ValidationErrorEnum": "drf_standardized_errors.openapi_serializers.ValidationErrorEnum.choices",
@@ -168,7 +168,7 @@ UNFOLD = {
     "SITE_HEADER": "Tenants",
     "SITE_SUBHEADER": "on Clerk Organizations",
     "SITE_SYMBOL": "domain",
-    # There is no public site to go to.
+    # The project has no public site.
     "SITE_URL": None,
     "SHOW_VIEW_ON_SITE": False,
 }
@@ -187,15 +187,15 @@ CLERK_RATE_LIMIT = _text("CLERK_RATE_LIMIT")
 CLERK_PENDING_SESSIONS = _text("CLERK_PENDING_SESSIONS", "refuse")
 CLERK_SYNC_MAX_AGE_SECONDS = _text("CLERK_SYNC_MAX_AGE_SECONDS", "60")
 
-# Of `manage.py procrastinate worker`; the rescue of stalled jobs goes by the same timeout.
+# For `manage.py procrastinate worker`. The rescue of stalled jobs uses the same stalled_worker_timeout.
 PROCRASTINATE_WORKER_DEFAULTS: dict[str, Any] = {
     "concurrency": 4,
     "fetch_job_polling_interval": 1.0,
     "update_heartbeat_interval": 5.0,
     "stalled_worker_timeout": 15.0,
-    # What SIGTERM leaves to running jobs. A thread cannot be ended: PostgreSQL's timeouts bound a delivery.
+    # After SIGTERM, running jobs may continue for this long. PostgreSQL's timeouts end a delivery earlier.
     "shutdown_graceful_timeout": 20.0,
-    # The table stays small: what is done is deleted at once, what failed after 30 days.
+    # Successful jobs are deleted at once, failed jobs after 30 days, so that the table stays small.
     "delete_jobs": "successful",
 }
 PROCRASTINATE_ON_APP_READY = "clerk_integration.jobs.connector.install_connector"

@@ -1,15 +1,17 @@
-"""The environment of the test run, set before Django reads its settings (`-p tests.environment`).
+"""Sets the environment of a test run before Django reads its settings (`-p tests.environment`).
 
-Only DATABASE_URL of the developer's own environment is respected; a key of a real Clerk instance
-that lies in the environment or in `.env` must never be used by a test.
+Of the developer's environment, only DATABASE_URL applies. A test must never use the key of a real Clerk
+instance, whether it is in the environment or in `.env`.
 """
 
 import os
 import signal
 
-# What a shell has started in the background ignores Ctrl-C, and so would the commands that tests start.
+# A shell makes background processes ignore SIGINT, and the commands that tests start inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# No setting of `.env` applies.
+os.environ["ENV_FILE"] = os.devnull
 os.environ["DEBUG"] = "true"
 os.environ["SECRET_KEY"] = "tests-only"
 os.environ["ALLOWED_HOSTS"] = "testserver,localhost,127.0.0.1"
