@@ -1,4 +1,4 @@
-"""The environment of child processes that share a test's database and local Clerk."""
+"""The environment of child processes that use the test's database and local Clerk."""
 
 import os
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ PROJECT = Path(__file__).parents[1]
 
 
 def child_environment(clerk: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that point `manage.py` at this process's database and at that local Clerk."""
+    """Return environment variables that make `manage.py` use this process's database and the local Clerk."""
     database = connection.settings_dict
     where = urlencode({"host": database["HOST"], "port": database["PORT"]})
     return {

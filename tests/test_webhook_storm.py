@@ -21,7 +21,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from clerk_integration.models import WebhookDelivery
 from clerk_integration.webhooks.delivery_jobs import PROCESS_DELIVERY
-from tenants.demo.servers import reserve
+from tenants.demo.servers import reserve_port
 from tenants.models import Membership, Tenant
 from tests.sandbox import SandboxControl
 from tests.workers import DEADLINE, Worker, database_url, workers_on
@@ -153,7 +153,7 @@ def web(sandbox: SandboxControl, log: Path) -> Iterator[str]:
         "CLERK_INSTANCE_ID": description["instanceId"],
         "CLERK_WEBHOOK_SIGNING_SECRET": description["webhookSigningSecret"],
     }
-    listener = reserve(0)
+    listener = reserve_port(0)
     port = listener.getsockname()[1]
     command = [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"fd://{listener.fileno()}"]
     with log.open("w") as output, listener:

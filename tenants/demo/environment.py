@@ -1,53 +1,45 @@
-"""The environment of the demo's processes: a real database or Clerk key configured here never enters it."""
+"""The environment of the demo's processes, which no database or Clerk key of the user ever enters."""
 
 import os
 from collections.abc import Mapping
 
 SETTINGS: Mapping[str, str] = {
+    # No file: the settings of `.env` do not apply.
+    "ENV_FILE": os.devnull,
     "DEBUG": "true",
-    "ALLOWED_HOSTS": "localhost,127.0.0.1",
-    "CSRF_TRUSTED_ORIGINS": "",
-    "CORS_ALLOWED_ORIGINS": "",
-    # Empty, with DEBUG: the embedded PostgreSQL.
-    "DATABASE_URL": "",
-    "CACHE_URL": "locmemcache://",
     "LOG_LEVEL": "WARNING",
     "LOG_FORMAT": "json",
-    "CLERK_SECRET_KEY": "",
-    # Nobody listens there; who may call the local Clerk gets its address instead.
+    # No server listens there. Processes that may call the local Clerk get its address instead.
     "CLERK_API_URL": "http://127.0.0.1:9/v1",
-    "CLERK_JWT_KEY": "",
-    "CLERK_ISSUER": "",
-    "CLERK_AUTHORIZED_PARTIES": "",
-    "CLERK_INSTANCE_ID": "",
-    "CLERK_WEBHOOK_SIGNING_SECRET": "",
     "CLERK_TIMEOUT_SECONDS": "2",
-    "CLERK_PENDING_SESSIONS": "refuse",
     "CLERK_RATE_LIMIT": "10000",
     "CLERK_SYNC_MAX_AGE_SECONDS": "0",
 }
-"""Every variable that the settings read, but for SECRET_KEY: what is set here, `.env` cannot change."""
 
+# An interpreter may need these variables to run and to print.
 PASSED_ON = frozenset(
     {"PATH", "HOME", "LANG", "LANGUAGE", "TMPDIR", "TERM", "COLORTERM", "COLUMNS", "NO_COLOR"}
     | {"DJANGO_SETTINGS_MODULE"}
 )
 PASSED_ON_PREFIXES = ("LC_", "PYTHON", "LD_", "DYLD_")
-"""What an interpreter may need to run and to print at all."""
+
+DEMO_PROCESS = "DEMO_PROCESS"
+"""Holds the id of the process that has the demo's environment."""
 
 
 def is_isolated() -> bool:
-    """Say whether this process has the demo's settings, so that it may go to work."""
-    return all(os.environ.get(name) == value for name, value in SETTINGS.items())
+    """Return True if this process was started with the demo's environment."""
+    return os.environ.get(DEMO_PROCESS) == str(os.getpid())
 
 
 def ignored_settings() -> list[str]:
-    """Return the names of what is set here, in the environment or `.env`, and does not apply in the demo."""
-    return sorted(name for name, value in SETTINGS.items() if os.environ.get(name, value) not in ("", value))
+    """Return the names of configured databases, caches and Clerk settings. The demo does not use them."""
+    names = ("DATABASE_URL", "CACHE_URL")
+    return sorted(name for name in os.environ if name.startswith("CLERK_") or name in names)
 
 
 def isolated_environment(**settings: str) -> dict[str, str]:
-    """Return the whole environment of a process of the demo, with `settings` over the demo's own."""
+    """Return the complete environment of a process of the demo; `settings` override the demo's own."""
     passed_on = {
         name: value
         for name, value in os.environ.items()

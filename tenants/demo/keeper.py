@@ -1,28 +1,21 @@
-"""Ends what a demo has started when the demo itself was killed and could not. A program of its own.
+"""Ends the demo's processes when the demo itself was killed. A program of its own.
 
-`python keeper.py DIRECTORY` reads on its standard input the process ids that the demo starts (`+1234`)
-and sees end (`-1234`). At the end of the input, which comes when the demo is gone, however it went, it
-kills those that are left, each with its process group, and removes the directory of their logs. A pipe
-closes on every system; nothing here is Linux alone. It imports nothing of ours, to be there at once.
+`python keeper.py DIRECTORY` leads the process group of the demo's processes, and waits for the end of its
+standard input, a pipe that closes when the demo is gone. Then it removes the directory of their logs and
+kills its process group.
 """
 
 import os
 import shutil
 import signal
 import sys
-from contextlib import suppress
 
 
 def main() -> None:
-    """Wait for the end of the input, and clean up."""
-    left: set[int] = set()
-    for line in sys.stdin:
-        change = left.add if line.startswith("+") else left.discard
-        change(int(line[1:]))
-    for group in left:
-        with suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
+    """Wait for the end of the input, then remove the logs and kill the group."""
+    sys.stdin.read()
     shutil.rmtree(sys.argv[1], ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The processes of a demo: each logs to a file of its own, and none outlives it, even when it is killed."""
+"""The processes of a demo: each writes a log of its own, and none outlives the demo."""
 
 import os
 import signal
@@ -6,204 +6,154 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Self
 
 from django.conf import settings
 
 from tenants.demo import keeper
-from tenants.demo.exceptions import DemoError
-from tenants.demo.interrupts import Interrupts
 
-POLL_SECONDS = 0.05
 START_SECONDS = 60.0
-COMMAND_SECONDS = 60.0
 STOP_SECONDS = 5.0
+POLL_SECONDS = 0.05
 TAIL_LINES = 20
 
-
-class Child:
-    """One process, started by Children."""
-
-    def __init__(
-        self,
-        name: str,
-        command: Sequence[str],
-        env: Mapping[str, str],
-        log: Path,
-        *,
-        pass_fds: Sequence[int],
-        stop_signal: signal.Signals,
-    ) -> None:
-        self.name = name
-        self._stop_signal = stop_signal
-        self._output = log.with_suffix(".out")
-        self._log = log
-        with self._output.open("wb") as output, log.open("wb") as errors:
-            self._process = subprocess.Popen(  # noqa: S603 - commands of our own
-                command,
-                cwd=settings.BASE_DIR,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=errors,
-                pass_fds=pass_fds,
-                # Ctrl-C at the terminal reaches us alone; we stop the others.
-                start_new_session=True,
-            )
-
-    @property
-    def pid(self) -> int:
-        """Its process id, which is also that of its group and session."""
-        return self._process.pid
-
-    def require_alive(self) -> None:
-        """Raise DemoError with the end of the log when the process is gone."""
-        status = self._process.poll()
-        if status is not None:
-            ending = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-            raise DemoError(f"The process {self.name!r} is gone ({ending}).{self.last_words()}")
-
-    def last_words(self) -> str:
-        """Return the end of its log, to be appended to a message; empty when it logged nothing."""
-        lines = self._log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
-        return "\n".join(["", f"The end of the log of {self.name!r}:", *lines]) if lines else ""
-
-    def first_line(self) -> str:
-        """Wait for the first line of its output and return it; raise DemoError when none comes."""
-        deadline = time.monotonic() + START_SECONDS
-        while "\n" not in (output := self._output.read_text(errors="replace")):
-            self.require_alive()
-            if time.monotonic() > deadline:
-                raise DemoError(f"The process {self.name!r} has not started in {START_SECONDS:.0f} s.")
-            time.sleep(POLL_SECONDS)
-        return output.partition("\n")[0]
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Stop the process from running during the block: its port takes connections, and nobody answers."""
-        self._process.send_signal(signal.SIGSTOP)
-        try:
-            os.waitpid(self._process.pid, os.WUNTRACED)
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
-
-    def wait_ended(self) -> None:
-        """Wait until the process ends by itself; raise DemoError when it takes too long."""
-        try:
-            self._process.wait(COMMAND_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise DemoError(
-                f"The process {self.name!r} has not ended in {COMMAND_SECONDS:.0f} s.{self.last_words()}"
-            ) from None
-
-    def completed_output(self) -> str:
-        """Return the output of a process that has ended; raise DemoError unless with exit status 0."""
-        if self._process.returncode:
-            self.require_alive()
-        return self._output.read_text(errors="replace")
-
-    def ask_to_stop(self) -> None:
-        """Send the signal upon which it ends by itself."""
-        self._process.send_signal(self._stop_signal)
-
-    def wait_stopped(self) -> None:
-        """Wait until the process has ended; kill it, and what it started, if it takes too long."""
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Keeper:
-    """The process that ends the others when we are killed: it notices that our end of its input closes."""
-
-    def __init__(self, logs: str) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - a program of our own
-            [sys.executable, "-I", keeper.__file__, logs],
-            stdin=subprocess.PIPE,
-            text=True,
-            # A signal to our group, or the end of our terminal, must leave it to its work.
-            start_new_session=True,
-        )
-
-    def keep(self, child: Child) -> None:
-        """Have it killed when we are."""
-        self._tell(f"+{child.pid}")
-
-    def forget(self, child: Child) -> None:
-        """Leave it alone: it has ended, and its id may be somebody else's soon."""
-        self._tell(f"-{child.pid}")
-
-    def dismiss(self) -> None:
-        """Let it go, and wait until it has."""
-        with suppress(BrokenPipeError):
-            self._process.communicate()
-
-    def _tell(self, line: str) -> None:
-        # Without it the demo works as well, unless it is killed.
-        with suppress(BrokenPipeError):
-            print(line, file=self._process.stdin, flush=True)
+class DemoError(Exception):
+    """The demo cannot continue; the message tells the user why and what to do."""
 
 
-class Children:
-    """All processes of a demo; leaving the block stops them, and so does our death."""
+class StepFailed(DemoError):
+    """A result of a step is not what the step promises."""
 
-    def __init__(self, interrupts: Interrupts) -> None:
-        self._interrupts = interrupts
-        self._children: list[Child] = []
+
+class Interrupted(BaseException):
+    """A signal asks the demo to stop. Not an Exception, so that no error handler catches it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        # As a shell reports a program that the signal has ended.
+        self.exit_status = 128 + number
+
+
+def raise_on_signals() -> None:
+    """Raise Interrupted for the first signal; ignore SIGHUP if the caller does (nohup)."""
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        ignore_signals()
+        raise Interrupted(number)
+
+    for number in SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, receive)
+
+
+def ignore_signals() -> None:
+    """Ignore further signals: the demo is stopping its processes."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+class Processes:
+    """The processes of one demo, in one process group.
+
+    `keeper` leads the group and kills it when the demo is gone. Ctrl-C at the terminal does not reach the
+    group; leaving the block stops the processes.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._logs = tempfile.TemporaryDirectory(prefix="clerk-tenants-demo-")
-        self._keeper = Keeper(self._logs.name)
+        self._keeper = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-I", keeper.__file__, self._logs.name], stdin=subprocess.PIPE, process_group=0
+        )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        try:
-            self._interrupts.ignore()
-        finally:
-            for child in reversed(self._children):
-                child.ask_to_stop()
-            for child in self._children:
-                child.wait_stopped()
-                self._keeper.forget(child)
-            self._keeper.dismiss()
-            self._logs.cleanup()
+        ignore_signals()
+        for process in self._running.values():
+            process.send_signal(signal.SIGINT)
+        for process in self._running.values():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+        os.killpg(self._keeper.pid, signal.SIGKILL)
+        for process in (self._keeper, *self._running.values()):
+            process.communicate()
+        self._logs.cleanup()
 
     def start(
-        self,
-        name: str,
-        command: Sequence[str],
-        env: Mapping[str, str],
-        *,
-        pass_fds: Sequence[int] = (),
-        stop_signal: signal.Signals = signal.SIGTERM,
-    ) -> Child:
-        """Start `command` with the environment `env` and nothing else of ours."""
-        log = Path(self._logs.name) / f"{name}.log"
-        with self._interrupts.held():
-            child = Child(name, command, env, log, pass_fds=pass_fds, stop_signal=stop_signal)
-            self._children.append(child)
-            self._keeper.keep(child)
-        return child
+        self, name: str, command: Sequence[str], env: Mapping[str, str], *, pass_fds: Sequence[int] = ()
+    ) -> None:
+        """Start `command` under `name`, with the environment `env` and nothing else."""
+        with self._file(name, "out").open("wb") as output, self._file(name, "log").open("wb") as log:
+            self._running[name] = subprocess.Popen(  # noqa: S603 - our own programs
+                command,
+                cwd=settings.BASE_DIR,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=log,
+                pass_fds=pass_fds,
+                process_group=self._keeper.pid,
+            )
 
     def run(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> str:
         """Run `command` to its end and return its output; raise DemoError unless it exits with 0."""
-        child = self.start(name, command, env)
-        child.wait_ended()
-        self._children.remove(child)
-        self._keeper.forget(child)
-        return child.completed_output()
+        self.start(name, command, env)
+        self.wait_until(lambda: self._running[name].poll() is not None, f"The command {name!r} to end")
+        if self._running[name].returncode:
+            self.require_running()
+        del self._running[name]
+        return self._file(name, "out").read_text()
 
-    def require_alive(self) -> None:
-        """Raise DemoError naming the first process that is gone."""
-        for child in self._children:
-            child.require_alive()
+    def first_line(self, name: str) -> str:
+        """Wait for the first line of the process's output and return the line."""
+        output = self._file(name, "out")
+        self.wait_until(lambda: "\n" in output.read_text(), f"The process {name!r} to start")
+        return output.read_text().partition("\n")[0]
 
-    def last_words(self) -> str:
-        """Return the ends of all logs, to be appended to a message."""
-        return "".join(child.last_words() for child in self._children)
+    def wait_until(self, condition: Callable[[], bool], expected: str) -> None:
+        """Wait for `condition`; raise DemoError after START_SECONDS or if a process has ended."""
+        deadline = time.monotonic() + START_SECONDS
+        while not condition():
+            self.require_running()
+            if time.monotonic() > deadline:
+                raise DemoError(f"{expected} took more than {START_SECONDS:.0f} s.{self.log_tails()}")
+            time.sleep(POLL_SECONDS)
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Suspend the process for the block: its port accepts connections, and no request is answered."""
+        process = self._running[name]
+        process.send_signal(signal.SIGSTOP)
+        try:
+            os.waitpid(process.pid, os.WUNTRACED)
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+    def require_running(self) -> None:
+        """Raise DemoError with the ends of the logs if a process has ended."""
+        for name, process in self._running.items():
+            if status := process.poll():
+                ending = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+                raise DemoError(f"The process {name!r} has ended ({ending}).{self.log_tails()}")
+
+    def log_tails(self) -> str:
+        """Return the end of every log that is not empty, to be appended to a message."""
+        tails = {name: self._file(name, "log").read_text().splitlines() for name in self._running}
+        return "".join(
+            "\n".join([f"\nThe end of the log of {name!r}:", *lines[-TAIL_LINES:]])
+            for name, lines in tails.items()
+            if lines
+        )
+
+    def _file(self, name: str, suffix: str) -> Path:
+        return Path(self._logs.name) / f"{name}.{suffix}"

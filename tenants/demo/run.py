@@ -1,28 +1,25 @@
-"""A whole demo: start everything, walk, serve, leave nothing running."""
+"""A complete demo: start everything, walk, serve, and leave nothing running."""
 
 import secrets
 import shlex
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
 
+import httpx
 from django.contrib.auth import get_user_model
 from django.db import connection
 
 from tenants.demo.database import prepare_tables, require_embedded_postgres, use_demo_database
 from tenants.demo.environment import SETTINGS
-from tenants.demo.exceptions import StepFailed
-from tenants.demo.http import HttpClient
-from tenants.demo.interrupts import Interrupted, Interrupts
-from tenants.demo.processes import Children
-from tenants.demo.report import Report
+from tenants.demo.processes import Interrupted, Processes, StepFailed, raise_on_signals
+from tenants.demo.report import Report, ok
 from tenants.demo.scene import MINE, Scene
 from tenants.demo.servers import (
     HOST,
-    LocalClerk,
+    clerk_description,
     clients_environment,
-    reserve,
-    run_command,
+    manage,
+    reserve_port,
     start_clerk,
     start_web,
     start_worker,
@@ -32,100 +29,108 @@ from tenants.demo.walk import walk
 
 ADMIN = "admin"
 TOKEN_SECONDS = 3600
+TIMEOUT_SECONDS = 30.0
 WATCH_SECONDS = 0.2
 
 
-def run_demo(port: int, *, serve: bool, reset: bool) -> None:
-    """Take the walk on 127.0.0.1:`port`, then serve until a signal if `serve`.
+def run_demo(report: Report, port: int, *, serve: bool, reset: bool) -> None:
+    """Take the walk on 127.0.0.1:`port`, then serve until a signal arrives if `serve` is true.
 
-    Writes to the demo's database only, which `reset` drops first. Raises DemoError when something
-    does not come up, a process dies or a step fails, and Interrupted for a signal before the end of
-    the walk. Nothing that it started is left running, except for the embedded PostgreSQL, which
-    stops when this process, its last user, exits.
+    Write to the demo's database only, which `reset` drops first. Raise DemoError if a process does not start
+    or has ended, or a step fails; raise Interrupted for a signal before the end of the walk. All started
+    processes have ended then, except for the embedded PostgreSQL, which stops when its last user has exited.
     """
-    report, interrupts = Report(), Interrupts()
     require_embedded_postgres()
-    with reserve(port) as listener, Children(interrupts) as children:
+    with reserve_port(port) as listener, Processes() as processes:
+        raise_on_signals()
         report.line("Starting PostgreSQL, a local Clerk, the web server and a worker ...")
         started = time.monotonic()
-        # It starts while PostgreSQL does.
-        clerk_process = start_clerk(children)
-        with interrupts.held():
-            # PostgreSQL's own start must not be cut in half.
-            name = f"{connection.settings_dict['NAME']}_demo_{port}"
-            database_url = use_demo_database(name, reset=reset)
+        start_clerk(processes)  # while PostgreSQL starts
+        database = f"{connection.settings_dict['NAME']}_demo_{port}"
+        database_url = use_demo_database(database, reset=reset)
         prepare_tables()
-        clerk = LocalClerk.described_by(clerk_process)
+        clerk = clerk_description(processes)
         environment = clients_environment(clerk, database_url)
-        start_web(children, listener, environment)
-        start_worker(children, environment)
+        start_web(processes, listener, environment)
+        start_worker(processes, environment)
         url = f"http://{HOST}:{port}"
-        wait_until_ready(children, HttpClient(url))
+        wait_until_ready(processes, _client(url))
         report.heading(f"Started in {time.monotonic() - started:.1f} s")
-        _describe(report, url, clerk, name)
-        scene = _scene(report, url, clerk, partial(run_command, children, environment))
-        _take_the_walk(scene, children)
+        _describe(report, url, clerk, database)
+        scene = _scene(report, url, clerk, environment, processes)
+        _take_the_walk(scene, processes)
         if serve:
-            _invite(scene)
-            _serve(children)
+            _print_addresses(scene, clerk)
+            _serve(processes)
 
 
-def _describe(report: Report, url: str, clerk: LocalClerk, database: str) -> None:
+def _describe(report: Report, url: str, clerk: Mapping[str, str], database: str) -> None:
     report.fact("web", url)
-    report.fact("local Clerk", f"{clerk.api_url} (its records live in memory, until the demo ends)")
+    report.fact("local Clerk", f"{clerk['apiUrl']} (it keeps its records in memory until the demo ends)")
     report.fact("database", f"{database}, on the embedded PostgreSQL")
     report.fact("deadline", f"{SETTINGS['CLERK_TIMEOUT_SECONDS']} s for Clerk (CLERK_TIMEOUT_SECONDS)")
-    report.fact("freshness", "0 s, so that every list asks Clerk (CLERK_SYNC_MAX_AGE_SECONDS, normally 60)")
+    report.fact("freshness", "0 s: every list asks Clerk (CLERK_SYNC_MAX_AGE_SECONDS, normally 60)")
 
 
-def _scene(report: Report, url: str, clerk: LocalClerk, manage: Callable[..., str]) -> Scene:
-    backend = HttpClient(clerk.api_url, clerk.secret_key)
-    control = HttpClient(clerk.control_url)
-    user_id, colleague_id = (user["id"] for user in backend.call("GET", "/users").require_ok().body)
+def _scene(
+    report: Report, url: str, clerk: Mapping[str, str], environment: Mapping[str, str], processes: Processes
+) -> Scene:
+    sandbox_url = f"{clerk['issuer']}/sandbox"
+    backend = _client(clerk["apiUrl"], clerk["secretKey"])
+    user_id, colleague_id = (user["id"] for user in ok(backend.get("/users")).json())
     return Scene(
         report=report,
         url=url,
-        api=HttpClient(url, _session_token(control, user_id)),
+        sandbox_url=sandbox_url,
+        api=_client(url, _session_token(sandbox_url, user_id)),
         clerk=backend,
-        control=control,
-        sandbox=clerk,
-        manage=manage,
+        frozen_clerk=lambda: processes.frozen("clerk"),
+        manage=lambda command, *options: processes.run(command, manage(command, *options), environment),
         user_id=user_id,
         colleague_id=colleague_id,
     )
 
 
-def _session_token(control: HttpClient, user_id: str) -> str:
-    """Have the local Clerk sign the user in, for longer than the minute of Clerk's own tokens."""
-    answer = control.call("POST", "/session-tokens", {"userId": user_id, "expiresIn": TOKEN_SECONDS})
-    return str(answer.require_ok().body["jwt"])
+def _client(base_url: str, token: str = "") -> httpx.Client:
+    # No proxy: the servers are on this machine, and the token is for them only.
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx.Client(base_url=base_url, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False)
 
 
-def _take_the_walk(scene: Scene, children: Children) -> None:
+def _session_token(sandbox_url: str, user_id: str) -> str:
+    """Return a session token that is valid for longer than the minute of Clerk's own tokens."""
+    body = {"userId": user_id, "expiresIn": TOKEN_SECONDS}
+    return str(ok(_client(sandbox_url).post("/session-tokens", json=body)).json()["jwt"])
+
+
+def _take_the_walk(scene: Scene, processes: Processes) -> None:
     try:
         walk(scene)
     except StepFailed as failure:
-        # A process that is gone explains more than the step that has missed it.
-        children.require_alive()
-        raise StepFailed(f"{failure}{children.last_words()}") from failure
+        # The end of a process explains more than the step that failed for it.
+        processes.require_running()
+        raise StepFailed(f"{failure}{processes.log_tails()}") from failure
 
 
-def _invite(scene: Scene) -> None:
-    """Print what to open and to type; the password of the admin is new with every start."""
+def _print_addresses(scene: Scene, clerk: Mapping[str, str]) -> None:
+    """Print the addresses and credentials; the admin's password is new with every start."""
     report, url = scene.report, scene.url
-    token = _session_token(scene.control, scene.user_id)
+    token = _session_token(scene.sandbox_url, scene.user_id)
+    another = ["curl", "-X", "POST", f"{scene.sandbox_url}/session-tokens"]
     report.heading("Yours to try")
     report.fact("API", f"{url}/api/v1/docs")
     report.fact("admin", f"{url}/admin/ (user {ADMIN}, password {_renew_admin()})")
-    report.fact("local Clerk", scene.sandbox.control_url)
+    report.fact("local Clerk", f"{clerk['issuer']} (page: {scene.sandbox_url})")
     report.fact("user", f"{scene.user_id}, signed in for one hour with the session token")
     report.line(f"\n{token}")
     report.line(f"\n{shlex.join(['curl', '-H', f'Authorization: Bearer {token}', f'{url}{MINE}'])}")
+    report.line("\nAnother token, also for another user:")
+    report.line(shlex.join([*another, "-d", f'{{"userId": "{scene.user_id}"}}']))
     report.line("\nCtrl-C stops everything.")
 
 
 def _renew_admin() -> str:
-    """Make the demo's superuser, or give it a new password; return the password."""
+    """Create the demo's superuser, or give it a new password; return the password."""
     password = secrets.token_urlsafe(9)
     users = get_user_model()._default_manager
     admin, _ = users.update_or_create(
@@ -136,11 +141,11 @@ def _renew_admin() -> str:
     return password
 
 
-def _serve(children: Children) -> None:
-    """Return when a signal asks to stop; raise DemoError when a process is gone."""
+def _serve(processes: Processes) -> None:
+    """Return when a signal arrives; raise DemoError if a process has ended."""
     try:
         while True:
-            children.require_alive()
+            processes.require_running()
             time.sleep(WATCH_SECONDS)
     except Interrupted:
         return

@@ -1,13 +1,17 @@
-"""What the steps of the walk act upon, and how they verify what comes back."""
+"""The objects that the steps of the walk use, and how the steps verify results."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tenants.demo.exceptions import StepFailed
-from tenants.demo.http import SYNC_HEADER, Answer, HttpClient, shortened
-from tenants.demo.report import Report
-from tenants.demo.servers import LocalClerk
+import httpx
+
+from tenants.demo.processes import StepFailed
+from tenants.demo.report import SYNC_HEADER, Report, ok, shortened, summary
+from tenants.models import Membership, Tenant
+from tenants.services import TenantService
 
 Json = dict[str, Any]
 
@@ -25,18 +29,19 @@ SHOWN_FIELDS = ("id", "name", "clerkOrgId", "role", "isPrimary")
 
 @dataclass
 class Scene:
-    """Where the steps act, and what they leave for each other."""
+    """The servers that the steps call, and the results that a step leaves for later steps."""
 
     report: Report
     url: str
     """The web server."""
-    api: HttpClient
-    """Our REST API, as the user."""
-    clerk: HttpClient
-    """Clerk's Backend API, with the secret key."""
-    control: HttpClient
-    """The sandbox's own control API."""
-    sandbox: LocalClerk
+    sandbox_url: str
+    """The local Clerk's page, and below it what controls the local Clerk."""
+    api: httpx.Client
+    """Calls our REST API as the user."""
+    clerk: httpx.Client
+    """Calls Clerk's Backend API with the secret key."""
+    frozen_clerk: Callable[[], AbstractContextManager[None]]
+    """Suspends the local Clerk for a block."""
     manage: Callable[..., str]
     """Runs a command of manage.py in a process of its own and returns its output."""
     user_id: str
@@ -45,51 +50,60 @@ class Scene:
     created: Json = field(default_factory=dict)
     """The tenant that was created through the API."""
     listed: list[Json] = field(default_factory=list)
-    """The last list that rests on Clerk, and the legacy tenant."""
+    """The last complete list."""
 
     def verify(self, holds: bool, claim: str, found: object) -> None:
-        """Print the claim as verified; raise StepFailed with what was found when it does not hold."""
+        """Print the claim as verified; raise StepFailed with the found value if the claim is false."""
         if not holds:
-            self.report.failed(claim)
             raise StepFailed(f"Not so: {claim}. Found: {shortened(found)}")
         self.report.verified(claim)
 
+    def call_clerk(self, method: str, path: str, body: Any = None) -> None:
+        """Send a request to Clerk's Backend API and print it; raise StepFailed unless it answers 200."""
+        self.report.line(f"   Clerk: {summary(ok(self.clerk.request(method, path, json=body)))}")
+
     def ask_clerk(self, path: str) -> Any:
-        """Return a record of Clerk's, asked with the secret key; raise StepFailed when it has none."""
-        return self.clerk.call("GET", path).require_ok().body
+        """Return the JSON of a GET of Clerk's Backend API; raise StepFailed unless it answers 200."""
+        return ok(self.clerk.get(path)).json()
 
-    def list_tenants(self, query: str = "") -> Answer:
-        """List the user's tenants and print what tells them apart; raise StepFailed unless it is a 200."""
-        answer = self.api.call("GET", f"{MINE}{query}")
-        self.show(answer)
-        return answer
+    def ask_sandbox(self, path: str, body: Any = None) -> Any:
+        """Return the JSON of a GET below `sandbox_url`, or of a POST with a body."""
+        url = f"{self.sandbox_url}{path}"
+        return ok(self.clerk.get(url) if body is None else self.clerk.post(url, json=body)).json()
 
-    def show(self, answer: Answer) -> None:
-        """Print a list of tenants; raise StepFailed unless it is a 200."""
-        self.report.call(str(answer))
-        answer.require_ok()
-        self.report.records({name: tenant[name] for name in SHOWN_FIELDS} for tenant in answer.body)
+    def list_tenants(self, query: str = "", *, sync: str) -> list[Json]:
+        """List the user's tenants, print them, and verify that X-Clerk-Sync is `sync`."""
+        answer = self.api.get(f"{MINE}{query}")
+        self.show(answer, sync=sync)
+        tenants: list[Json] = answer.json()
+        return tenants
 
-    def verify_sync(self, answer: Answer, expected: str) -> None:
-        """Verify what a list says of its sync."""
+    def show(self, answer: httpx.Response, *, sync: str) -> None:
+        """Print an answer of the list and its tenants, and verify its status and X-Clerk-Sync."""
+        self.report.line(f"   {summary(ok(answer))}")
+        self.report.records({name: tenant[name] for name in SHOWN_FIELDS} for tenant in answer.json())
         found = answer.headers.get(SYNC_HEADER)
-        self.verify(found == expected, f"{SYNC_HEADER} is {expected}", found)
+        self.verify(found == sync, f"{SYNC_HEADER} is {sync}", found)
 
-    def verify_level_with_clerk(self, tenants: list[Json]) -> None:
-        """Verify that the linked ones of the tenants, and the user's roles, are those in Clerk."""
+    def verify_in_sync_with_clerk(self, tenants: list[Json]) -> None:
+        """Verify that the linked tenants and the user's roles are the same in Clerk."""
         here = {tenant["clerkOrgId"]: tenant["role"] for tenant in tenants if tenant["clerkOrgId"]}
         in_clerk = self.roles_in_clerk()
-        path = f"/v1/users/{self.user_id}/organization_memberships"
         self.verify(
             here == in_clerk,
-            f"the linked tenants and roles are those of GET {path}",
+            f"Clerk has the same: GET /v1/users/{self.user_id}/organization_memberships",
             {"here": here, "in Clerk": in_clerk},
         )
 
     def roles_in_clerk(self) -> dict[str, str]:
-        """Return the user's roles by organization, as Clerk has them."""
+        """Return the user's roles by organization id, as Clerk has them."""
         memberships = self.ask_clerk(f"/users/{self.user_id}/organization_memberships?limit=500")["data"]
         return {membership["organization"]["id"]: membership["role"] for membership in memberships}
+
+
+def named(tenants: list[Json], name: str) -> Json | None:
+    """Return the first tenant with this name."""
+    return next((tenant for tenant in tenants if tenant["name"] == name), None)
 
 
 def ids(tenants: list[Json]) -> list[int]:
@@ -97,6 +111,14 @@ def ids(tenants: list[Json]) -> list[int]:
     return [tenant["id"] for tenant in tenants]
 
 
-def named(tenants: list[Json], name: str) -> Json | None:
-    """Return the first of the tenants with this name."""
-    return next((tenant for tenant in tenants if tenant["name"] == name), None)
+def legacy_tenant(name: str, roles: Mapping[str, str]) -> Tenant:
+    """Return the legacy tenant of an earlier demo, or create it with members (user id: role)."""
+    tenant = Tenant.objects.filter(clerk_org_id=None, name=name).first()
+    if tenant is None:
+        with warnings.catch_warnings():
+            # Creating a tenant without an organization is deprecated.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            tenant = TenantService.create_tenant({"name": name})
+    for user_id, role in roles.items():
+        Membership.objects.get_or_create(tenant=tenant, clerk_user_id=user_id, defaults={"role": role})
+    return tenant

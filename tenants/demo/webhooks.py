@@ -1,9 +1,10 @@
-"""The step of the walk in which Clerk tells by webhook what has changed."""
+"""The step of the walk in which Clerk reports changes by webhook."""
 
 import time
 from collections.abc import Callable
 
 from tenants.demo.listing import CREATED_IN_CLERK
+from tenants.demo.report import ok
 from tenants.demo.scene import ADMIN_ROLE, MINE, WEBHOOKS, WITHOUT_SYNC, Json, Scene, named
 
 RENAMED = "Renamed in Clerk"
@@ -13,57 +14,46 @@ POLL_SECONDS = 0.02
 
 
 def follow_webhooks(scene: Scene) -> None:
-    """What changes in Clerk changes here, through web server and worker, without any sync.
+    """Changes in Clerk reach the mirror through web server and worker, without a sync.
 
-    Clerk gets the address of the endpoint only now, so that the steps before show what a sync does alone.
+    Clerk gets the address of the endpoint now and not earlier: the earlier steps show a sync alone.
     """
-    told = scene.control.call("POST", "/webhooks", {"url": f"{scene.url}{WEBHOOKS}"}).require_ok()
-    scene.report.call(f"Clerk's endpoint for webhooks is now {told.body['url']}")
-    _rename(scene, scene.created["clerkOrgId"])
-    _leave(scene, CREATED_IN_CLERK)
-
-
-def _rename(scene: Scene, organization_id: str) -> None:
+    endpoint = scene.ask_sandbox("/webhooks", {"url": f"{scene.url}{WEBHOOKS}"})
+    scene.report.line(f"   Clerk now sends its webhooks to {endpoint['url']}")
+    organization_id = scene.created["clerkOrgId"]
     started = time.monotonic()
-    renamed = scene.clerk.call("PATCH", f"/organizations/{organization_id}", {"name": RENAMED}).require_ok()
-    scene.report.call(f"Clerk: {renamed}")
+    scene.call_clerk("PATCH", f"/organizations/{organization_id}", {"name": RENAMED})
     _verify_arrival(
         scene,
         started,
         f'"{RENAMED}" is the name here',
         lambda tenants: (named(tenants, RENAMED) or {}).get("clerkOrgId") == organization_id,
     )
-
-
-def _leave(scene: Scene, name: str) -> None:
-    """Remove the user from an organization, after Clerk's rule that it keeps an admin is met."""
-    memberships = f"/organizations/{(named(scene.listed, name) or {})['clerkOrgId']}/memberships"
-    successor = {"user_id": scene.colleague_id, "role": ADMIN_ROLE}
-    scene.report.call(f"Clerk: {scene.clerk.call('POST', memberships, successor).require_ok()}")
+    memberships = f"/organizations/{(named(scene.listed, CREATED_IN_CLERK) or {})['clerkOrgId']}/memberships"
+    # Clerk requires that an organization keeps an admin.
+    scene.call_clerk("POST", memberships, {"user_id": scene.colleague_id, "role": ADMIN_ROLE})
     started = time.monotonic()
-    removed = scene.clerk.call("DELETE", f"{memberships}/{scene.user_id}").require_ok()
-    scene.report.call(f"Clerk: {removed}")
+    scene.call_clerk("DELETE", f"{memberships}/{scene.user_id}")
     _verify_arrival(
         scene,
         started,
-        f'"{name}" is gone from the list of the user whom Clerk has removed from it',
-        lambda tenants: named(tenants, name) is None,
+        f'"{CREATED_IN_CLERK}" is gone from the list of the user whom Clerk removed from it',
+        lambda tenants: named(tenants, CREATED_IN_CLERK) is None,
     )
 
 
 def _verify_arrival(
     scene: Scene, started: float, claim: str, has_arrived: Callable[[list[Json]], bool]
 ) -> None:
-    """Wait until the mirror shows a change; verify that it does, and say how long that took."""
+    """Wait until the list shows a change, and verify that the list does."""
     while True:
-        answer = scene.api.call("GET", f"{MINE}{WITHOUT_SYNC}").require_ok()
+        answer = ok(scene.api.get(f"{MINE}{WITHOUT_SYNC}"))
         seconds = time.monotonic() - started
-        arrived = has_arrived(answer.body)
+        arrived = has_arrived(answer.json())
         if arrived or seconds > ARRIVAL_SECONDS:
             break
         time.sleep(POLL_SECONDS)
-    scene.show(answer)
-    scene.verify_sync(answer, "skipped")
-    found = "" if arrived else scene.control.call("GET", "/webhooks").body
-    when = f"{seconds * 1000:.0f} ms after Clerk was asked" if arrived else f"within {ARRIVAL_SECONDS:.0f} s"
+    scene.show(answer, sync="skipped")
+    found = "" if arrived else scene.ask_sandbox("/webhooks")
+    when = f"{seconds * 1000:.0f} ms after the call" if arrived else f"within {ARRIVAL_SECONDS:.0f} s"
     scene.verify(arrived, f"{claim}, by webhook, {when}", found)

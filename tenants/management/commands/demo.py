@@ -8,24 +8,24 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from tenants.demo.environment import ignored_settings, is_isolated, isolated_environment
-from tenants.demo.exceptions import DemoError
-from tenants.demo.interrupts import Interrupted
+from tenants.demo.environment import DEMO_PROCESS, ignored_settings, is_isolated, isolated_environment
+from tenants.demo.processes import DemoError, Interrupted
+from tenants.demo.report import Report
 from tenants.demo.run import run_demo
 
 LAST_PORT = 65535
 
 
 class Command(BaseCommand):
-    """Exit code 0 when every step held, 1 when one failed, 128 + signal when it was interrupted before."""
+    """Exit code: 0 if every step held, 1 if one failed, 128 + signal number if interrupted before the end."""
 
     help = (
         "Shows the main job with nothing set up: starts an embedded PostgreSQL, a local Clerk, the web "
-        "server and a worker, creates and lists tenants through the REST API, lets Clerk's webhooks "
-        "arrive, migrates a legacy tenant, verifies each answer, and serves until Ctrl-C. Uses no "
-        "database and no Clerk key of yours."
+        "server and a worker, creates and lists tenants through the REST API, receives Clerk's webhooks, "
+        "migrates a legacy tenant, verifies each answer, and serves until Ctrl-C. Uses neither your "
+        "database nor your Clerk key."
     )
-    # The settings of this process are not those of the demo.
+    # This process may have other settings than the demo.
     requires_system_checks: list[str] = []  # noqa: RUF012 - as in the base class
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -33,15 +33,16 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=_port, default=8000, help="port of the web server (default: 8000)")
         parser.add_argument("--no-serve", action="store_true", help="exit after the walk")
         parser.add_argument(
-            "--reset", action="store_true", help="begin with an empty database (each port has one of its own)"
+            "--reset", action="store_true", help="begin with an empty database (each port has its own)"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run the demo, in the demo's own environment."""
+        """Run the demo in its own environment."""
         if not is_isolated():
             self._start_over(options)
         try:
-            run_demo(options["port"], serve=not options["no_serve"], reset=options["reset"])
+            report = Report(self.stdout, self.style)
+            run_demo(report, options["port"], serve=not options["no_serve"], reset=options["reset"])
         except DemoError as error:
             raise CommandError(str(error)) from error
         except Interrupted as interruption:
@@ -49,18 +50,19 @@ class Command(BaseCommand):
             sys.exit(interruption.exit_status)
 
     def _start_over(self, options: dict[str, Any]) -> None:
-        """Replace this process by one whose settings are the demo's."""
+        """Replace this process by a process with the demo's settings."""
         ignored = ignored_settings()
         if ignored:
-            self.stdout.write(f"Ignored, the demo has its own: {', '.join(ignored)}")
+            self.stdout.write(f"Not used, the demo has its own: {', '.join(ignored)}")
         arguments = ["--port", str(options["port"])]
         arguments += [f"--{name.replace('_', '-')}" for name in ("no_serve", "reset") if options[name]]
         command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "demo", *arguments]
         self.stdout.flush()
-        os.execve(sys.executable, command, isolated_environment())  # noqa: S606 - ourselves again
+        environment = isolated_environment(**{DEMO_PROCESS: str(os.getpid())})
+        os.execve(sys.executable, command, environment)  # noqa: S606 - our own program
 
 
 def _port(text: str) -> int:
     if text.isdecimal() and 0 < int(text) <= LAST_PORT:
         return int(text)
-    raise ArgumentTypeError(f"{text} is no port; give 1 to {LAST_PORT}")
+    raise ArgumentTypeError(f"{text} is not a port; give 1 to {LAST_PORT}")

