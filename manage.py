@@ -16,7 +16,7 @@ def main() -> None:
     except ImproperlyConfigured as error:
         if "--traceback" in sys.argv:
             raise
-        # Written for operators: it says what is wrong with a setting, and what to do.
+        # The message is for operators: what is wrong with a setting, and what to do.
         sys.exit(str(error))
 
 

@@ -1,4 +1,4 @@
-"""Which cache Django uses: the one named by CACHE_URL, or one per process."""
+"""The cache of the settings: the cache named by CACHE_URL, or one per process."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ PER_PROCESS_URL = "locmemcache://"
 
 
 def cache_settings(env: environ.Env) -> dict[str, Any]:
-    """Return the settings of the default cache, without reaching anything.
+    """Return the settings of the default cache, without connecting to it.
 
-    Raises ImproperlyConfigured when CACHE_URL cannot be read; its value is never shown, because it
-    may hold a password.
+    Raise ImproperlyConfigured if CACHE_URL cannot be read. The message never shows the value, because the
+    value may hold a password.
     """
     url = env.str("CACHE_URL", default="").strip() or PER_PROCESS_URL
     try:
         cache: dict[str, Any] = environ.Env.cache_url_config(url)
     except (ImproperlyConfigured, ValueError):
-        # Unchained: the parser's own message repeats parts of the URL.
+        # `from None`: the parser's own message repeats parts of the URL.
         raise ImproperlyConfigured(
             "CACHE_URL cannot be read. Write SCHEME://HOST:PORT/NUMBER with one of the schemes "
             f"{', '.join(environ.Env.CACHE_SCHEMES)}, or leave it unset for a cache per process."

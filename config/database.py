@@ -1,4 +1,4 @@
-"""Which database Django uses: the one named by DATABASE_URL, or in development an embedded PostgreSQL."""
+"""The database of the settings: the database named by DATABASE_URL, or an embedded PostgreSQL."""
 
 import os
 from pathlib import Path
@@ -16,17 +16,21 @@ POSTGRESQL_SCHEMES = ("postgres", "postgresql", "psql", "pgsql")
 
 # An idle connection is kept for a minute and checked before it serves the next request.
 CONN_MAX_AGE_SECONDS = 60
-# A database that drops packets fails a request instead of holding its worker for minutes.
+# If the database drops packets, a request fails instead of occupying its thread for minutes.
 CONNECT_TIMEOUT_SECONDS = 10
 
 
 def database_settings(env: environ.Env, *, debug: bool, base_dir: Path) -> dict[str, Any]:
-    """Return the settings of the default database, without starting or reaching anything.
+    """Return the settings of the default database, without starting a server or connecting to one.
 
-    DATABASE_URL wins. Without it, `debug` chooses the embedded PostgreSQL of the project in
-    `base_dir`, and no debug a backend that names DATABASE_URL as soon as it is used. Raises
-    ImproperlyConfigured when DATABASE_URL is not a PostgreSQL URL; its value is never shown,
-    because it holds the password.
+    | DATABASE_URL | debug | database                                                              |
+    | ------------ | ----- | --------------------------------------------------------------------- |
+    | set          | any   | the database that it names                                            |
+    | unset        | true  | the embedded PostgreSQL of the project in `base_dir`                  |
+    | unset        | false | a backend that raises ImproperlyConfigured as soon as a query is made |
+
+    Raise ImproperlyConfigured if DATABASE_URL is not a PostgreSQL URL. The message never shows the value,
+    because the value holds the password.
     """
     url = env.str("DATABASE_URL", default="").strip()
     if url:
@@ -37,13 +41,13 @@ def database_settings(env: environ.Env, *, debug: bool, base_dir: Path) -> dict[
 
 
 def _configured(url: str) -> dict[str, Any]:
-    # Before parsing: django-environ warns about a scheme that it does not know, password included.
+    # Checked before parsing: django-environ's warning about an unknown scheme contains the password.
     if url.partition("://")[0] not in POSTGRESQL_SCHEMES:
         raise ImproperlyConfigured(f"DATABASE_URL does not name a PostgreSQL database. {_EXPECTED_URL}")
     try:
         database: dict[str, Any] = environ.Env.db_url_config(url)
     except ValueError:
-        # Unchained: the parser's own message repeats parts of the URL.
+        # `from None`: the parser's own message repeats parts of the URL.
         raise ImproperlyConfigured(f"DATABASE_URL cannot be read. {_EXPECTED_URL}") from None
     options = database.setdefault("OPTIONS", {})
     if not database["NAME"] and "service" not in options:
@@ -73,7 +77,7 @@ def _embedded(base_dir: Path) -> dict[str, Any]:
         "USER": location.user,
         "HOST": str(location.socket_dir),
         "PORT": str(location.port),
-        # Read by config.embedded_postgres.base; Django passes unknown keys through.
+        # Django passes unknown keys to the backend.
         "PROJECT_DIR": base_dir,
         "TEST": {"NAME": location.test_database},
         "CONN_MAX_AGE": CONN_MAX_AGE_SECONDS,

@@ -1,4 +1,4 @@
-"""Logging through structlog: readable lines at a terminal, one JSON object a line elsewhere."""
+"""Logging through structlog: readable lines (`console`), or one JSON object a line (`json`)."""
 
 import logging
 import sys
@@ -18,11 +18,11 @@ SHARED_PROCESSORS: list[structlog.typing.Processor] = [
 
 
 def logging_settings(*, level: str, fmt: str) -> dict[str, Any]:
-    """Return Django's LOGGING: everything to stderr, `fmt` being `json` or `console`."""
+    """Return the setting LOGGING. All records go to stderr; `fmt` is `json` or `console`."""
     renderers: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if fmt == "json"
-        # The default renders the local variables of every frame: passwords and keys among them.
+        # The default formatter prints the local variables of every frame, passwords and keys included.
         else [
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
@@ -42,13 +42,13 @@ def logging_settings(*, level: str, fmt: str) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structlog"}},
         "root": {"handlers": ["stderr"], "level": level.upper() if level.upper() in LEVELS else "INFO"},
         "loggers": {
-            # Django's own handlers would write every record a second time.
+            # Without this, Django's own handlers write every record a second time.
             "django": {"handlers": []},
             "django.server": {"handlers": [], "propagate": True},
-            # The SDK logs every request through httpx at INFO; the URL is not worth a line each.
+            # httpx logs a line at INFO for every request of Clerk's SDK.
             "httpx": {"level": "WARNING"},
             "httpcore": {"level": "WARNING"},
-            # Every process would begin with a line about the tasks it knows.
+            # Procrastinate logs a line about its tasks whenever a process starts.
             "procrastinate.blueprints": {"level": "WARNING"},
             "procrastinate.periodic": {"level": "WARNING"},
         },

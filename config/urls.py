@@ -21,7 +21,7 @@ urlpatterns = [
     path("api/v1/", include("tenants.api.urls")),
     path("healthz", healthz, name="healthz"),
     path("readyz", ReadinessView.as_view(), name="readyz"),
-    # Last: Django's own 404 is an HTML page.
+    # Must be last. Without it, Django answers unknown API URLs with an HTML page.
     re_path(r"^api(?:/|$)", ApiNotFoundView.as_view()),
 ]
 

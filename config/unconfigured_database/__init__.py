@@ -1,1 +1,1 @@
-"""The database backend of a project that has no database: DATABASE_URL unset and DEBUG off."""
+"""The database backend of a project without a database: DATABASE_URL is unset and DEBUG is off."""

@@ -1,4 +1,4 @@
-"""Django's entry point to the backend; commands that use no database work with it."""
+"""A database backend with which commands work as long as they do not use the database."""
 
 from typing import Any, NoReturn
 
@@ -12,12 +12,12 @@ UNCONFIGURED = (
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """PostgreSQL as far as SQL dialect goes; ImproperlyConfigured as soon as it is used."""
+    """Django's PostgreSQL backend, which raises ImproperlyConfigured instead of connecting."""
 
     def get_connection_params(self) -> NoReturn:
-        """Raise ImproperlyConfigured: there is nothing to connect to."""
+        """Raise ImproperlyConfigured."""
         raise ImproperlyConfigured(UNCONFIGURED)
 
     def get_new_connection(self, conn_params: Any) -> NoReturn:
-        """Raise ImproperlyConfigured: there is nothing to connect to."""
+        """Raise ImproperlyConfigured."""
         raise ImproperlyConfigured(UNCONFIGURED)
