@@ -310,14 +310,16 @@ class SyncRunPage(models.Model):
 
 
 class SyncRunSlice(models.Model):
-    """A slice of a run that workers share: one job. `broken` says that its listing moved under it.
+    """A slice of a run's plan: `arguments` says what to do, `closed_at` that it is done.
 
-    `outcomes` says what became of its items, by their ids; a `problem` among them is a line for a person.
+    `broken` says that the pages of a listing's slice do not continue each other. `outcomes` maps the id of
+    an item to its outcome; a `problem` in it is a line for the operator. See `tenants.runs.slices`.
     """
 
     run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="slices")
     part = models.CharField(max_length=16)
     number = models.PositiveIntegerField()
+    arguments = models.JSONField(default=dict, db_default={}, blank=True)
     broken = models.BooleanField(default=False)
     outcomes = models.JSONField(default=dict, blank=True)
     closed_at = models.DateTimeField(null=True)

@@ -9,7 +9,7 @@ OVERLAP records before the end of the slice before it, so that slices are joined
 
 Known gap: a deletion and an insertion can cancel out in the count if both happen between the last two
 requests, or if the inserted record is dated into a page already read. No row is therefore retired only
-because a listing lacks it (see `tenants.reconcile.absence`); the next listing shows the new record.
+because a listing lacks it (see `tenants.reconcile.missing`); the next listing shows the new record.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator

@@ -1,7 +1,7 @@
 """A plan in slices for any number of workers: the same steps, the same pace, one run on record."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +13,7 @@ from tenants.backfill.record import MigrationRecord, SliceRecord, conclude
 from tenants.backfill.run import Report, carry_out
 from tenants.backfill.snapshot import SharedSnapshot
 from tenants.backfill.step import migrate
-from tenants.models import SyncRun
+from tenants.models import SyncRun, SyncRunSlice
 from tenants.runs import slices
 
 SLICE = 25
@@ -44,23 +44,30 @@ def enqueue(plan: Plan, *, report: Report) -> SyncRun:
         record.save()
         record.save_problems()
         arguments: list[JSONDict] = [{"rows": [_packed(row) for row in rows]} for rows in cut]
-        slices.hand_out(record.run, slices.Part(PART, MIGRATE_SLICE, arguments))
+        slices.plan(record.run, PART, arguments)
+        slices.hand_out(record.run, PART, MIGRATE_SLICE)
         if not work:
             conclude(record.run.pk)
     record.run.refresh_from_db()
     return record.run
 
 
-def migrate_slice(run_id: int, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
+def migrate_slice(run_id: int, part: str, number: int) -> None:
     """Carry out one slice of a plan; repeated, it does what is left, and each tenant counts once.
 
     Writes and calls Clerk as the steps do; writes the slice's outcomes and `sync_runs`. Raise
     ClerkError and ClerkIsDown.
     """
-    record = SliceRecord(SyncRun.objects.get(pk=run_id), PART, number)
+    run = SyncRun.objects.get(pk=run_id)
+    if slices.carry_one(run, part, number, _migrate):
+        conclude(run_id)
+
+
+def _migrate(piece: SyncRunSlice) -> None:
+    record = SliceRecord(piece.run, piece.part, piece.number)
     try:
         carry_out(
-            Plan([_unpacked(row) for row in rows]),
+            Plan([_unpacked(row) for row in piece.arguments["rows"]]),
             concurrency=CONCURRENCY,
             stopping=threading.Event(),
             report=record.add,
@@ -68,8 +75,6 @@ def migrate_slice(run_id: int, number: int, rows: Sequence[Mapping[str, Any]]) -
         )
     finally:
         record.save()
-    if slices.close(run_id, PART, number):
-        conclude(run_id)
 
 
 def _packed(row: PlanRow) -> dict[str, Any]:

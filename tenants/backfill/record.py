@@ -121,7 +121,7 @@ class SliceRecord:
 
     def save(self) -> None:
         """Keep the outcomes since the last time, and bring the run's counts level, in one transaction."""
-        with slices.unclosed(*self._slice) as kept:
+        with slices.locked_if_open(*self._slice) as kept:
             if kept is not None and self._unsaved:
                 before = _counted(kept.outcomes.values())
                 kept.outcomes |= {

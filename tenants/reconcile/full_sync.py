@@ -1,25 +1,43 @@
-"""The full sync: everything that Clerk has, mirrored; what it no longer has, retired.
+"""The full sync: mirrors everything that Clerk has, and retires what it no longer has.
 
 First the organizations, by Clerk's listing, then the memberships of the whole instance by theirs: one
-call and three statements for each 500, whatever their number. Each page is committed with its record,
-so that a run that was stopped, or died, is resumed where it was.
+request and three statements for each 500. The plan of a list is one slice that this process reads, or many
+that workers read at the same time; either way the same functions read a slice and conclude the list. Each
+page is committed with its record, so a run that was stopped, or died, is resumed behind its last page.
 """
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event
 from typing import Any
+from uuid import uuid4
 
-from tenants.exceptions import SyncInterrupted, SyncLost
+from procrastinate.exceptions import AlreadyEnqueued
+from procrastinate.types import JSONDict
+
+from clerk_integration.conf import JOB_TIMEOUT_SECONDS
+from clerk_integration.jobs.queue import queue
+from clerk_integration.wire.deadlines import clerk_deadline
+from clerk_integration.wire.overlap import OVERLAP
+from tenants.exceptions import SyncAlreadyRunning, SyncInterrupted, SyncLost
 from tenants.models import SyncRun
-from tenants.reconcile import absence
 from tenants.reconcile.instances import right_instance
-from tenants.reconcile.listings import MEMBERSHIPS, ORGANIZATIONS, Listing, sync_listing
+from tenants.reconcile.listings import LISTINGS, MEMBERSHIPS, ORGANIZATIONS, Listing, ListingReader
+from tenants.reconcile.missing import Guard
 from tenants.reconcile.progress import NoProgress, Progress
 from tenants.runs import leases, records, slices
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_MAX_RETIRE_PERCENT = 10.0
-"""More than this part of the mirror missing in Clerk looks like a wrong key rather than like deletions."""
+"""If a larger part of the mirror is missing from Clerk, a wrong key is likelier than deletions."""
+
+SYNC_SLICE = "tenants.tasks.sync_slice"
+CONCLUDE_LISTING = "tenants.tasks.conclude_listing"
+
+SLICE_RECORDS = 5_000
+"""Records in the slice of one job: ten pages."""
 
 
 def run_full_sync(
@@ -29,37 +47,132 @@ def run_full_sync(
     progress: Progress | None = None,
     stopping: Event | None = None,
 ) -> SyncRun:
-    """Bring the whole mirror level with Clerk; return the run, completed.
+    """Bring the whole mirror up to date with Clerk; return the run, completed.
 
-    Creates and updates tenants and memberships, settles creations whose reply was lost, makes
-    tombstones of organizations that Clerk answers 404 for, and ends memberships that it no longer
-    has. Spared: own columns, members of legacy tenants, and rows written since the run began. Writes
-    `sync_runs` and `sync_run_pages` as it goes; resumes a run that was interrupted within the hour.
+    Create and update tenants and memberships, settle creations whose reply was lost, record organizations
+    as deleted that Clerk answers 404 for, and end memberships that it no longer has. Own columns, members
+    of legacy tenants, and rows written since the run began are left alone. Write `sync_runs`,
+    `sync_run_slices` and `sync_run_pages`; resume a run that was interrupted within the hour.
 
-    `progress` is told how far it is; when `stopping` is set, the page at hand is finished first.
-    Raise SyncError and ClerkError; what was written until then is kept, and the run says why it
-    ended: TooManyAbsent when more than `max_retire_percent` (0 to 100) of the organizations, or of
-    the memberships, would be retired, and then none of them is.
+    `progress` receives the progress; when `stopping` is set, the current page is finished first.
+    Raise SyncError and ClerkError; what was written until then is kept, and the run records the error:
+    TooManyAbsent when more than `max_retire_percent` (0 to 100) of the organizations, or of the memberships,
+    would be retired, and then none of them is.
     """
-    progress = progress or NoProgress()
+    progress, stopping = progress or NoProgress(), stopping or Event()
     instance_id = right_instance()
     waiting = slices.waiting_runs(SyncRun.Kind.FULL_SYNC)
-    run, resumed = records.begin_or_resume(instance_id=instance_id, skip_memberships=skip_memberships)
+    run, resumed = records.begin_or_resume(
+        instance_id=instance_id, skip_memberships=skip_memberships, max_retire_percent=max_retire_percent
+    )
     for replaced in waiting:
         progress.note(f"Full sync {replaced}, which waits for workers, is replaced by this one.")
     if resumed:
         progress.note(f"Resuming full sync {run.pk}, which began {run.started_at:%Y-%m-%d %H:%M:%S} UTC.")
-    guard = absence.Guard(run, max_percent=max_retire_percent)
-    listings: list[Listing[Any]] = [ORGANIZATIONS] if skip_memberships else [ORGANIZATIONS, MEMBERSHIPS]
     with _recorded(run), leases.kept_alive(run):
-        for listing in listings:
-            sync_listing(run, listing, guard, progress, stopping=stopping or Event())
+        check = Guard(run).refuse_short_listing
+        _sync_listing(run, ListingReader(run, ORGANIZATIONS, progress, stopping, before_first=check))
+        if not skip_memberships:
+            _sync_listing(run, ListingReader(run, MEMBERSHIPS, progress, stopping))
     return run
+
+
+def enqueue_full_sync(
+    *,
+    skip_memberships: bool = False,
+    max_retire_percent: float = DEFAULT_MAX_RETIRE_PERCENT,
+    slice_records: int = SLICE_RECORDS,
+) -> SyncRun:
+    """Put a full sync on the queue, which does what `run_full_sync` does; return its run.
+
+    Write `sync_runs`, `sync_run_slices` and the jobs. Two requests: for the instance of the key, and for the
+    length of the list. Raise SyncAlreadyRunning, also when a sync waits on the queue already; WrongInstance,
+    TooManyAbsent when Clerk counts far too few organizations, and ClerkError.
+    """
+    instance_id = right_instance()
+    total = _total(ORGANIZATIONS)
+    for run_id in slices.waiting_runs(SyncRun.Kind.FULL_SYNC):
+        raise SyncAlreadyRunning(
+            f"Full sync {run_id} is on the queue already. Nothing was done; watch that one with"
+            f" `sync_from_clerk --follow {run_id}`."
+        )
+    run = records.begin(
+        instance_id=instance_id,
+        skip_memberships=skip_memberships,
+        max_retire_percent=max_retire_percent,
+        slice_records=slice_records,
+    )
+    with records.failures_on_record(run, spared=records.TRANSIENT):
+        Guard(run).refuse_short_listing(total)
+        _hand_out(run, ORGANIZATIONS, total)
+    return run
+
+
+def sync_slice(run_id: int, part: str, number: int) -> None:
+    """Do the job of one slice: read it and write it; when it is repeated, do what is left of it.
+
+    Write what the pages of a full sync write, and the slice. End quietly when the run has ended or was
+    replaced. Raise ClerkError.
+    """
+    with _run_of_workers(run_id) as run:
+        if run.holder != _workers_on(part):
+            raise SyncLost(f"Full sync {run_id} does not wait for slices of the {part} any more.")
+        leases.renew(run)
+        reader = ListingReader(run, LISTINGS[part], NoProgress(), Event())
+        if slices.carry_one(run, part, number, reader.read_slice):
+            lock = f"{CONCLUDE_LISTING} {run_id} {part}"
+            with suppress(AlreadyEnqueued):  # Another worker closed the last slice at the same time.
+                queue.defer_job(slices.job(CONCLUDE_LISTING, queueing_lock=lock, run_id=run_id, part=part))
+
+
+def conclude_listing(run_id: int, part: str) -> None:
+    """Do the job that follows the last slice of a list: conclude it, then hand out the next or end the run.
+
+    A job that was given up and wakes finds that it does not hold the run. Raise ClerkError.
+    """
+    with _run_of_workers(run_id) as run:
+        workers = _workers_on(part)
+        records.take_over(
+            run, f"{workers}, concluded by {records.this_process()}, {uuid4()}", expected=workers
+        )
+        with leases.kept_alive(run):
+            ListingReader(run, LISTINGS[part], NoProgress(), Event()).conclude()
+        if part == MEMBERSHIPS.name or run.cursor["skip_memberships"]:
+            records.finish(run, SyncRun.State.COMPLETED)
+        else:
+            _hand_out(run, MEMBERSHIPS, _total(MEMBERSHIPS))
+
+
+def _sync_listing(run: SyncRun, reader: ListingReader[Any]) -> None:
+    slices.plan(run, reader.listing.name, [{"start": 0, "until": None}])
+    slices.carry(run, reader.listing.name, reader.read_slice)
+    reader.conclude()
+
+
+def _hand_out(run: SyncRun, listing: Listing[Any], total: int) -> None:
+    slices.plan(run, listing.name, _cut(total, run.cursor["slice_records"]))
+    slices.hand_out(run, listing.name, SYNC_SLICE, holder=_workers_on(listing.name))
+
+
+def _cut(total: int, size: int) -> list[JSONDict]:
+    """Cut a list into slices that overlap; the last one has no end, for the list may grow."""
+    starts = range(0, max(1, total - OVERLAP), size - OVERLAP)
+    return [{"start": start, "until": None if start == starts[-1] else start + size} for start in starts]
+
+
+def _total(listing: Listing[Any]) -> int:
+    with clerk_deadline(JOB_TIMEOUT_SECONDS):
+        return listing.fetch(0).total
+
+
+def _workers_on(part: str) -> str:
+    """Return the holder of a run while workers do the slices of the part."""
+    return f"{records.WORKERS}, {part}"
 
 
 @contextmanager
 def _recorded(run: SyncRun) -> Iterator[None]:
-    """Put on record how the run ends; what can be better later leaves it to be resumed."""
+    """Record how the run ends; after an interruption or a transient error it can be resumed."""
     resumable = (SyncInterrupted, KeyboardInterrupt, *records.TRANSIENT)
     try:
         with records.failures_on_record(run, spared=(SyncLost, *resumable)):
@@ -68,3 +181,14 @@ def _recorded(run: SyncRun) -> Iterator[None]:
         records.finish(run, SyncRun.State.INTERRUPTED, str(error) or "Ctrl-C")
         raise
     records.finish(run, SyncRun.State.COMPLETED)
+
+
+@contextmanager
+def _run_of_workers(run_id: int) -> Iterator[SyncRun]:
+    """Record an error that a retry cannot mend as the end of the run; log that the run was lost."""
+    run = SyncRun.objects.get(pk=run_id)
+    try:
+        with records.failures_on_record(run, spared=(SyncLost, *records.TRANSIENT)):
+            yield run
+    except SyncLost as lost:
+        logger.info("%s", lost)

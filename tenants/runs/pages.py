@@ -49,7 +49,15 @@ SELECT (SELECT count(DISTINCT listed) FROM sync_run_pages, unnest(ids) AS listed
         WHERE run_id = %(run)s AND listing = %(listing)s AND pass_number = %(pass_number)s)
 """
 
-# A record that two slices have met joins them: between them, nothing is hidden.
+ONE_SLICE_IS_WHOLE = f"""
+SELECT (SELECT count(*) = 1 AND bool_and(NOT broken) FROM sync_run_slices
+        WHERE run_id = %(run)s AND part = %(listing)s)
+   AND (SELECT max(pass_number) FROM sync_run_pages WHERE run_id = %(run)s AND listing = %(listing)s) = 1
+   AND (SELECT total FROM sync_run_pages WHERE run_id = %(run)s AND listing = %(listing)s
+        ORDER BY id DESC LIMIT 1) <= ({COUNT_SEEN})
+"""
+
+# A record that two slices have met joins them: no record between them was missed.
 COUNT_JOINED = """
 WITH listed AS MATERIALIZED (
     SELECT slice_number, unnest(ids) AS id FROM sync_run_pages
@@ -120,13 +128,19 @@ def last_page(run: SyncRun, listing: str, *, slice_number: int | None = None) ->
     return None
 
 
+def is_one_slice_whole(run: SyncRun, listing: str) -> bool:
+    """Return whether a listing that was read as one slice has no gap and as many records as Clerk counted."""
+    [(is_whole,)] = query(ONE_SLICE_IS_WHOLE, run=run.pk, listing=listing, pass_number=1)
+    return bool(is_whole)
+
+
 def is_joined(run: SyncRun, listing: str) -> bool:
-    """Whether the slices of a listing's first pass continue each other without a gap."""
-    slices = run.slices.filter(part=listing)
-    if slices.filter(broken=True).exists():
-        return False
+    """Return whether the slices of a listing's first pass continue each other without a gap."""
+    broken = list(run.slices.filter(part=listing).values_list("broken", flat=True))
+    if any(broken) or len(broken) == 1:
+        return not any(broken)
     [(joined,)] = query(COUNT_JOINED, run=run.pk, listing=listing)
-    return int(joined) == slices.count() - 1
+    return int(joined) == len(broken) - 1
 
 
 def count_seen(run: SyncRun, listing: str, pass_number: int) -> int:

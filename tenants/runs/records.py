@@ -70,7 +70,7 @@ def recorded_run(kind: SyncRun.Kind, **cursor: Any) -> Iterator[Lease]:
         raise
 
 
-def begin_or_resume(*, instance_id: str, skip_memberships: bool) -> tuple[SyncRun, bool]:
+def begin_or_resume(*, instance_id: str, skip_memberships: bool, **cursor: Any) -> tuple[SyncRun, bool]:
     """Begin a full sync, or resume the last one; return the run and whether it was resumed.
 
     The last one is resumed when it was interrupted, or its process died, within an hour, and it is of the
@@ -87,12 +87,18 @@ def begin_or_resume(*, instance_id: str, skip_memberships: bool) -> tuple[SyncRu
         cursor__skip_memberships=skip_memberships,
     ).exclude(holder__startswith=WORKERS)
     for run in resumable:
-        claim = {"holder": this_process(), "lease_expires_at": Now() + LEASE}
         with suppress(IntegrityError):  # Another process has begun a full sync meanwhile.
-            if resumable.update(state=SyncRun.State.RUNNING, error="", finished_at=None, **claim):
+            if resumable.update(
+                state=SyncRun.State.RUNNING,
+                error="",
+                finished_at=None,
+                holder=this_process(),
+                lease_expires_at=Now() + LEASE,
+                cursor=run.cursor | cursor,
+            ):
                 run.refresh_from_db()
                 return run, True
-    return begin(instance_id=instance_id, skip_memberships=skip_memberships), False
+    return _begin(instance_id, skip_memberships=skip_memberships, **cursor), False
 
 
 def begin(*, instance_id: str, **cursor: Any) -> SyncRun:
@@ -102,20 +108,7 @@ def begin(*, instance_id: str, **cursor: Any) -> SyncRun:
     and delete the pages of earlier runs.
     """
     _interrupt_abandoned_full_sync()
-    try:
-        run = SyncRun.objects.create(
-            kind=SyncRun.Kind.FULL_SYNC,
-            holder=this_process(),
-            lease_expires_at=Now() + LEASE,
-            instance_id=instance_id,
-            cursor=cursor,
-        )
-    except IntegrityError:
-        raise SyncAlreadyRunning(_running_full_sync()) from None
-    # Only a run that may be resumed needs its pages, and none of the earlier ones will be.
-    SyncRunPage.objects.filter(run__kind=SyncRun.Kind.FULL_SYNC).exclude(run=run).delete()
-    run.refresh_from_db()
-    return run
+    return _begin(instance_id, **cursor)
 
 
 def take_over(run: SyncRun, holder: str, *, expected: str) -> None:
@@ -130,9 +123,13 @@ def take_over(run: SyncRun, holder: str, *, expected: str) -> None:
 
 
 def interrupt_dead(*kinds: SyncRun.Kind) -> int:
-    """Record runs of these kinds as interrupted whose lease has expired; return how many."""
-    running = SyncRun.objects.filter(kind__in=kinds, state=SyncRun.State.RUNNING)
-    return running.filter(lease_expires_at__lte=Now()).update(**_interruption(Value(DIED)))
+    """Record runs of these kinds (none: of all) as interrupted whose process died; return how many.
+
+    Runs of workers are left alone: between two tries of a job nobody renews their lease.
+    """
+    running = SyncRun.objects.filter(kind__in=kinds or SyncRun.Kind, state=SyncRun.State.RUNNING)
+    dead = running.filter(lease_expires_at__lte=Now()).exclude(holder__startswith=WORKERS)
+    return dead.update(**_interruption(Value(DIED)))
 
 
 def count(run: SyncRun, **counts: int) -> None:
@@ -174,6 +171,23 @@ def this_process() -> str:
     except (KeyError, OSError):  # A container may run under a number that has no name.
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}, process {os.getpid()}"[:255]
+
+
+def _begin(instance_id: str, **cursor: Any) -> SyncRun:
+    try:
+        run = SyncRun.objects.create(
+            kind=SyncRun.Kind.FULL_SYNC,
+            holder=this_process(),
+            lease_expires_at=Now() + LEASE,
+            instance_id=instance_id,
+            cursor=cursor,
+        )
+    except IntegrityError:
+        raise SyncAlreadyRunning(_running_full_sync()) from None
+    # Only a run that may be resumed needs its pages, and none of the earlier ones will be.
+    SyncRunPage.objects.filter(run__kind=SyncRun.Kind.FULL_SYNC).exclude(run=run).delete()
+    run.refresh_from_db()
+    return run
 
 
 def _interrupt_abandoned_full_sync() -> None:

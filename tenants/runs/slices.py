@@ -1,19 +1,30 @@
-"""Runs that workers share: cut into slices, one job each, and on record until the last one is closed.
+"""The engine of bulk work: a run is a plan in slices, done by this process or by any number of workers.
 
-Slices and their jobs are committed together, so that no run is half on the queue. A slice may be done
-more than once (its worker was killed, or frozen and given up); who closes the last one of a part says
-what comes next.
+A kind of run brings one function that does a slice, and one that concludes a part when its slices are done:
+
+1. Begin a run: `records.recorded_run` (several at a time) or `records.begin` (the one full sync).
+2. `plan(run, part, arguments)` stores one open slice for each item of `arguments`.
+3. Then either `carry(run, part, do, concurrency=...)` does them in this process, in the order of the plan, or
+   `hand_out(run, part, task_name)` puts one job for each on the queue. The job gets `run_id`, `part` and
+   `number`, and calls `carry_one`, which says whether it closed the last slice of the part.
+4. Whoever closed the last slice concludes the part: plans the next one, or ends the run.
+
+`do` gets the row of the slice: `arguments` is what the plan said, `broken` and `outcomes` are for `do` to
+set. A slice may be done twice (its worker was killed, or frozen and given up), so `do` must continue behind
+what it has recorded. A run that was interrupted is resumed by carrying its open slices.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from threading import Event
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from procrastinate.jobs import Job
-from procrastinate.types import JSONDict
+from procrastinate.types import JSONDict, JSONValue
 
 from clerk_integration.jobs.queue import queue
 from tenants.exceptions import SyncLost
@@ -24,13 +35,15 @@ from tenants.sql import query
 
 logger = logging.getLogger(__name__)
 
+Do = Callable[[SyncRunSlice], None]
+
 BULK = "bulk"
-"""The queue of long work, which a worker of its own may take."""
+"""The queue of long work; a worker can be told to take no other."""
 
 BULK_PRIORITY = -10
 """Deliveries have 0: a worker that takes all queues turns to them first."""
 
-UNFINISHED = """
+UNFINISHED_JOBS = """
 SELECT FROM procrastinate_jobs AS job
 WHERE job.queue_name = %(queue)s AND job.status IN ('todo', 'doing')
   AND (job.args ->> 'run_id')::bigint = run.id
@@ -51,13 +64,14 @@ UPDATE sync_runs AS run
 SET state = 'failed', finished_at = clock_timestamp(), lease_expires_at = NULL,
     error = run.error || {PROBLEMS} || format(%(error)s, slices.of - slices.done, slices.of)
 FROM slices
-WHERE slices.run_id = run.id AND run.state = 'running' AND NOT EXISTS ({UNFINISHED})
+WHERE slices.run_id = run.id AND run.state = 'running' AND starts_with(run.holder, %(workers)s)
+  AND NOT EXISTS ({UNFINISHED_JOBS})
 RETURNING run.id
 """
 
 WAITING = f"""
 SELECT run.id FROM sync_runs AS run
-WHERE run.kind = %(kind)s AND run.state = 'running' AND EXISTS ({UNFINISHED})
+WHERE run.kind = %(kind)s AND run.state = 'running' AND EXISTS ({UNFINISHED_JOBS})
 """
 
 ABANDONED = (
@@ -66,77 +80,129 @@ ABANDONED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of a run: its name, the task that does a slice of it, and what each slice's job is told.
+def plan(run: SyncRun, part: str, arguments: Sequence[JSONDict]) -> None:
+    """Store a part of the plan, one open slice for each item; nothing if the part is planned already."""
+    SyncRunSlice.objects.bulk_create(
+        (
+            SyncRunSlice(run=run, part=part, number=number, arguments=item)
+            for number, item in enumerate(arguments)
+        ),
+        batch_size=1000,
+        ignore_conflicts=True,
+    )
 
-    The task gets `run_id` and `number` besides.
+
+def carry(run: SyncRun, part: str, do: Do, *, concurrency: int = 1, stopping: Event | None = None) -> None:
+    """Do the open slices of a part in this process, `concurrency` at a time, and close each.
+
+    Begin no slice after `stopping` is set or a slice has raised; raise the first exception when the
+    slices that were begun have ended. With `concurrency`, `do` runs in threads.
     """
+    opened = deque(run.slices.filter(part=part, closed_at=None).order_by("number"))
+    ending = (stopping or Event(), Event())
 
-    name: str
-    task_name: str
-    slices: Sequence[JSONDict]
+    def work() -> None:
+        while opened and not any(event.is_set() for event in ending):
+            try:
+                piece = opened.popleft()
+            except IndexError:  # Another thread took the last one.
+                return
+            with _set_on_failure(ending[1]):
+                do(piece)
+                close(piece)
+
+    if concurrency == 1:
+        work()
+        return
+    with ThreadPoolExecutor(concurrency, thread_name_prefix=f"run-{run.pk}") as pool:
+        threads = [pool.submit(_in_own_connection, work) for _ in range(concurrency)]
+        with _set_on_failure(ending[1]):
+            for thread in threads:
+                thread.result()
 
 
-def hand_out(run: SyncRun, part: Part, *, holder: str = WORKERS) -> None:
-    """Put a part of a run on the queue, to be held by `holder`; all of it or nothing.
+def hand_out(run: SyncRun, part: str, task_name: str, *, holder: str = WORKERS) -> None:
+    """Put a job for each open slice of the part on the queue, and leave the run to `holder`; all or nothing.
 
-    Writes `sync_runs`, `sync_run_slices` and the jobs. Raise SyncLost when the run is not ours any more.
+    Write `sync_runs` and the jobs. Raise SyncLost when this process does not hold the run any more.
     """
     with transaction.atomic():
         if not held_runs(run).update(holder=holder, lease_expires_at=None):
             raise SyncLost(f"Run {run.pk} was taken over by another process, so this one has stopped.")
-        SyncRunSlice.objects.bulk_create(
-            SyncRunSlice(run=run, part=part.name, number=number) for number in range(len(part.slices))
+        numbers = (
+            run.slices.filter(part=part, closed_at=None).order_by("number").values_list("number", flat=True)
         )
-        if part.slices:
-            queue.batch_defer_jobs(_jobs(run, part))
+        jobs = [job(task_name, run_id=run.pk, part=part, number=number) for number in numbers]
+        if jobs:
+            queue.batch_defer_jobs(jobs)
     run.refresh_from_db()
 
 
-def close(run_id: int, part: str, number: int, *, broken: bool = False) -> bool:
-    """Record that a slice is done, and return whether no slice of the part is left. Writes the slice."""
-    slices = SyncRunSlice.objects.filter(run_id=run_id, part=part)
-    slices.filter(number=number, closed_at=None).update(closed_at=Now(), broken=broken)
-    return not slices.filter(closed_at=None).exists()
+def job(task_name: str, *, queueing_lock: str | None = None, **arguments: JSONValue) -> Job:
+    """Return a job for the queue of long work."""
+    return Job(
+        task_name=task_name,
+        queue=BULK,
+        priority=BULK_PRIORITY,
+        task_kwargs=arguments,
+        lock=None,
+        queueing_lock=queueing_lock,
+    )
+
+
+def carry_one(run: SyncRun, part: str, number: int, do: Do) -> bool:
+    """Do one slice, unless it is closed, and close it; return whether no slice of the part is left."""
+    piece = run.slices.get(part=part, number=number)
+    if piece.closed_at is None:
+        do(piece)
+    return close(piece)
+
+
+def close(piece: SyncRunSlice) -> bool:
+    """Record that a slice is done, and return whether no slice of its part is left. Write the slice."""
+    siblings = SyncRunSlice.objects.filter(run_id=piece.run_id, part=piece.part, closed_at=None)
+    siblings.filter(number=piece.number).update(closed_at=Now(), broken=piece.broken)
+    return not siblings.exists()
 
 
 @contextmanager
-def unclosed(run_id: int, part: str, number: int) -> Iterator[SyncRunSlice | None]:
-    """Hold a slice for the transaction that the block is; None when it is closed, so that all is said."""
+def locked_if_open(run_id: int, part: str, number: int) -> Iterator[SyncRunSlice | None]:
+    """Lock the open slice for the duration of the transaction; return None if it is closed."""
     slices = SyncRunSlice.objects.filter(run_id=run_id, part=part, number=number, closed_at=None)
     with transaction.atomic():
         yield slices.select_for_update().first()
 
 
 def problems_of(run_id: int) -> str:
-    """Return the lines for a person that the outcomes of a run's slices hold, in the slices' order."""
+    """Return the problems among the outcomes of a run's slices, one line each, in the order of the plan."""
     [(problems,)] = query(f"SELECT {PROBLEMS} FROM sync_runs AS run WHERE run.id = %(run)s", run=run_id)
     return str(problems)
 
 
 def waiting_runs(kind: SyncRun.Kind) -> list[int]:
-    """Return the runs that have jobs on the queue, or in a worker's hands."""
+    """Return the runs that have a job on the queue, or one that a worker is doing."""
     return [run_id for (run_id,) in query(WAITING, kind=kind, queue=BULK)]
 
 
 def end_abandoned_runs() -> int:
-    """Record as failed what has slices and no job for them any more; return how many. One statement."""
-    ended = [run_id for (run_id,) in query(END_ABANDONED, error=ABANDONED, queue=BULK)]
+    """Record runs of workers as failed that have no job any more; return how many. One statement."""
+    ended = [run_id for (run_id,) in query(END_ABANDONED, error=ABANDONED, queue=BULK, workers=WORKERS)]
     if ended:
         logger.error("Workers gave up runs", extra={"runs": ended})
     return len(ended)
 
 
-def _jobs(run: SyncRun, part: Part) -> list[Job]:
-    return [
-        Job(
-            task_name=part.task_name,
-            queue=BULK,
-            priority=BULK_PRIORITY,
-            task_kwargs={"run_id": run.pk, "number": number, **arguments},
-            lock=None,
-            queueing_lock=None,
-        )
-        for number, arguments in enumerate(part.slices)
-    ]
+@contextmanager
+def _set_on_failure(event: Event) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        event.set()
+        raise
+
+
+def _in_own_connection(work: Callable[[], None]) -> None:
+    try:
+        work()
+    finally:
+        connection.close()

@@ -24,7 +24,7 @@ from tenants.reconcile import (
     sync_one_organization,
     sync_one_user,
 )
-from tenants.reconcile.queueing import enqueue_full_sync
+from tenants.reconcile.full_sync import enqueue_full_sync
 from tenants.runs import pages, records
 
 

@@ -271,7 +271,7 @@ def test_ctrl_c_finishes_the_page_and_says_how_to_go_on(halfway: "subprocess.Pop
     _, errors = halfway.communicate(timeout=30)
 
     assert halfway.returncode == 1
-    assert "the same command goes on from there" in errors
+    assert "Run the same command within an hour to resume" in errors
     assert "Traceback" not in errors
     run = SyncRun.objects.get()
     assert (run.state, run.created) == (SyncRun.State.INTERRUPTED, Tenant.objects.count())

@@ -115,7 +115,7 @@ def test_a_page_takes_three_statements(instance: SandboxControl) -> None:
     records = [sql for sql in collected if "INSERT INTO sync_run_pages" in sql]
     locks = [sql for sql in collected if "pg_advisory_xact_lock_shared" in sql]
     assert (len(upserts), len(records), len(locks)) == (5, 5, 5)
-    assert len(collected) - 3 * 5 < 25, "what a run takes besides, whatever the number of its pages"
+    assert len(collected) - 3 * 5 < 28, "what a run takes besides, whatever the number of its pages"
 
 
 def test_an_organization_deleted_in_clerk_becomes_a_tombstone(instance: SandboxControl) -> None:
@@ -376,7 +376,7 @@ def test_a_list_that_never_stands_still_fails_and_retires_nothing(sandbox: Sandb
     sandbox.reset(organizations=3, users=3, membershipsPerOrganization=1)
     run_full_sync()
     page = sandbox.api("GET", "/organizations")
-    sandbox.fault("GET /v1/organizations", times=9, body=json.dumps({**page, "total_count": 4}))
+    sandbox.fault("GET /v1/organizations", times=12, body=json.dumps({**page, "total_count": 4}))
 
     with pytest.raises(ListingIncomplete, match="nothing was retired"):
         run_full_sync()
@@ -408,7 +408,7 @@ def test_an_outage_leaves_a_run_that_is_resumed_where_it_was(instance: SandboxCo
     run = run_full_sync()
 
     assert (run.pk, run.state, Membership.objects.count()) == (first.pk, SyncRun.State.COMPLETED, 1002)
-    assert [offset for path, offset in listing_requests(instance) if path == LISTINGS[0]] == ["451"]
+    assert [offset for path, offset in listing_requests(instance) if path == LISTINGS[0]] == []
 
 
 def test_a_run_from_before_the_hour_is_not_resumed(instance: SandboxControl) -> None:

@@ -15,7 +15,7 @@ from clerk_integration.signals import nightly
 from tenants.exceptions import SyncAlreadyRunning, TooManyAbsent
 from tenants.models import Membership, SyncRun, SyncRunPage, Tenant
 from tenants.reconcile import run_full_sync
-from tenants.reconcile.queueing import enqueue_full_sync
+from tenants.reconcile.full_sync import enqueue_full_sync
 from tenants.runs import records, slices
 from tests.sandbox import SandboxControl
 from tests.tenants.api.test_statement_counts import statements

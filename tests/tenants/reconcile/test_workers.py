@@ -46,7 +46,7 @@ def in_the_middle_of_a_slice(worker: Worker) -> bool:
     )
     return any(
         SyncRun.objects.filter(
-            pages__listing=job.args["listing"], pages__slice_number=job.args["number"]
+            pages__listing=job.args["part"], pages__slice_number=job.args["number"]
         ).exists()
         for job in jobs
     )

@@ -63,9 +63,9 @@ ORDER BY tenants.clerk_org_id, memberships.clerk_user_id
 class Guard:
     """Lets a run retire at most `max_percent` of what the mirror had when it began."""
 
-    def __init__(self, run: SyncRun, *, max_percent: float) -> None:
+    def __init__(self, run: SyncRun) -> None:
         self._run = run
-        self._max_percent = max_percent
+        self._max_percent: float = run.cursor["max_retire_percent"]
 
     def refuse_short_listing(self, total: int) -> None:
         """Raise TooManyAbsent when Clerk counts so few organizations that too many must be absent."""
@@ -96,14 +96,16 @@ class Guard:
             )
 
 
-def retire_organizations(run: SyncRun, guard: Guard, progress: Progress) -> None:
+def retire_organizations(run: SyncRun, progress: Progress) -> None:
     """Make tombstones of the organizations that the run did not meet and Clerk answers 404 for.
 
     Those that Clerk does have are mirrored instead. Calls Clerk once for each 100 absent ones, and
     once for each that is not among the answers. Raise TooManyAbsent and ClerkError.
     """
     rows = query(ABSENT_ORGANIZATIONS, run=run.pk, listing="organizations", as_of=run.started_at)
-    guard.refuse_too_many_organizations(len(rows))
+    if not rows:
+        return
+    Guard(run).refuse_too_many_organizations(len(rows))
     absent = _valid(run, [row[0] for row in rows], progress)
     progress.start(len(absent), "absent organizations")
     for ids in _batches(absent, MAX_IDS):
@@ -115,7 +117,7 @@ def retire_organizations(run: SyncRun, guard: Guard, progress: Progress) -> None
         progress.advance(len(ids))
 
 
-def end_memberships(run: SyncRun, guard: Guard, progress: Progress) -> None:
+def end_memberships(run: SyncRun, progress: Progress) -> None:
     """End the memberships that the run did not meet and that their organization does not list either.
 
     Those that Clerk does have are mirrored instead. Calls Clerk once for each 100 absent members of
@@ -125,7 +127,9 @@ def end_memberships(run: SyncRun, guard: Guard, progress: Progress) -> None:
         (row[0], row[1], row[2])
         for row in query(ABSENT_MEMBERSHIPS, run=run.pk, listing="memberships", as_of=run.started_at)
     ]
-    guard.refuse_too_many_memberships(len(absent))
+    if not absent:
+        return
+    Guard(run).refuse_too_many_memberships(len(absent))
     progress.start(len(absent), "absent memberships")
     gone: list[int] = []
     for clerk_org_id, members in groupby(absent, key=lambda member: member[1]):
