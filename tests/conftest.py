@@ -1,4 +1,4 @@
-"""Fixtures that the whole suite shares."""
+"""Fixtures for all tests."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ TransactionTestCase._fixture_teardown = empty_tables  # type: ignore[attr-define
 
 @pytest.fixture(scope="session")
 def sandbox_server() -> Iterator[SandboxServer]:
-    """A local Clerk for the whole run; use `sandbox`, which starts from nothing in every test."""
+    """The local Clerk of the whole run; tests use `sandbox`, which empties it first."""
     server = SandboxServer()
     server.start()
     yield server
@@ -24,7 +24,7 @@ def sandbox_server() -> Iterator[SandboxServer]:
 
 @pytest.fixture
 def sandbox(sandbox_server: SandboxServer, settings: Settings) -> Iterator[SandboxControl]:
-    """An empty local Clerk that Django's settings point at."""
+    """An empty local Clerk, configured in Django's settings."""
     description = sandbox_server.description
     settings.CLERK_SECRET_KEY = description["secretKey"]
     settings.CLERK_API_URL = description["apiUrl"]

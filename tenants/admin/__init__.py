@@ -1,4 +1,4 @@
-"""Tenants and memberships in the Django admin: to look at, with actions that call the services."""
+"""The Django admin of tenants and memberships: read-only pages, and actions that call the services."""
 
 from tenants.admin.memberships import MembershipAdmin
 from tenants.admin.tenants import TenantAdmin

@@ -1,4 +1,4 @@
-"""One step for each selected tenant, and what is said about it afterwards."""
+"""Run an admin action on each selected tenant and report the results as messages."""
 
 import time
 from collections import deque
@@ -13,68 +13,63 @@ from tenants.exceptions import TenantError
 from tenants.models import Tenant
 
 BATCH_SECONDS = 20.0
-"""After this no further tenant is begun: the request must end before its web server ends it (30 s)."""
+"""No tenant is started after this time: gunicorn ends a request after 30 seconds."""
 
-TIME_IS_OVER = "There was no time for more."
+OUT_OF_TIME = "The time for one request was used up."
 
-HOPELESS = {
+STOP_REASONS = {
     ClerkUnavailable: "Clerk is unavailable.",
     ClerkMisconfigured: "The connection to Clerk is misconfigured.",
 }
-"""What every further tenant would meet as well, each after a wait of its own."""
+"""Errors that every other tenant would meet, too."""
 
 
 @dataclass
 class Outcome:
-    """What became of a selection: each tenant is done, failed or, after `stopped` says why, not tried."""
+    """The result of a batch; `not_tried` counts the tenants left when it stopped for `stop_reason`."""
 
     done: int = 0
     failures: list[str] = field(default_factory=list)
     not_tried: int = 0
-    stopped: str = ""
+    stop_reason: str = ""
 
 
-def run_in_order(
+def run_batch(
     selected: Iterable[Tenant], step: Callable[[Tenant], object], *, seconds: float = BATCH_SECONDS
 ) -> Outcome:
-    """Call `step` for one tenant after the other and collect what is wrong with some of them.
+    """Call `step` for each tenant in turn and return the outcome.
 
-    Stops at the first failure that is not the tenant's own (Clerk unavailable or misconfigured) and
-    when `seconds` are over. Only TenantError and ClerkError are failures; anything else is raised.
+    A TenantError or ClerkError is a failure of that tenant. The batch stops at an error of STOP_REASONS
+    and after `seconds`.
     """
-    waiting = deque(selected)
-    outcome = Outcome()
+    waiting, outcome = deque(selected), Outcome()
     end = time.monotonic() + seconds
-    while waiting and not outcome.stopped:
-        if time.monotonic() < end:
-            _run(waiting.popleft(), step, outcome)
-        else:
-            outcome.stopped = TIME_IS_OVER
+    while waiting and not outcome.stop_reason:
+        if time.monotonic() >= end:
+            outcome.stop_reason = OUT_OF_TIME
+            break
+        tenant = waiting.popleft()
+        try:
+            step(tenant)
+            outcome.done += 1
+        except (TenantError, ClerkError) as error:
+            outcome.failures.append(f"{tenant} (tenant {tenant.pk}): {error}")
+            reasons = (reason for kind, reason in STOP_REASONS.items() if isinstance(error, kind))
+            outcome.stop_reason = next(reasons, "")
     outcome.not_tried = len(waiting)
     return outcome
 
 
-def _run(tenant: Tenant, step: Callable[[Tenant], object], outcome: Outcome) -> None:
-    try:
-        step(tenant)
-    except (TenantError, ClerkError) as error:
-        outcome.failures.append(f"{tenant} (tenant {tenant.pk}): {error}")
-        reasons = (reason for kind, reason in HOPELESS.items() if isinstance(error, kind))
-        outcome.stopped = next(reasons, "")
-    else:
-        outcome.done += 1
-
-
 def report(request: HttpRequest, outcome: Outcome, *, done: str) -> None:
-    """Tell the user in one message how many tenants are `done`, and in one line each what failed."""
+    """Add a message with the number of tenants that are `done`, and one message for each failure."""
     if outcome.done:
         messages.success(request, f"{_count(outcome.done)} {done}.")
     for failure in outcome.failures:
         messages.error(request, failure)
-    if outcome.stopped:
+    if outcome.stop_reason:
         rest = f" {_count(outcome.not_tried)} not tried." if outcome.not_tried else ""
-        hint = "Select what is left again later: nothing is done twice."
-        messages.warning(request, f"{outcome.stopped}{rest} {hint}")
+        hint = "Select the remaining tenants again later: nothing is done twice."
+        messages.warning(request, f"{outcome.stop_reason}{rest} {hint}")
 
 
 def _count(tenants: int) -> str:

@@ -1,4 +1,4 @@
-"""The page on which staff name the organization that a legacy tenant is linked to."""
+"""The admin page that links a legacy tenant to an organization in Clerk."""
 
 from typing import Any
 
@@ -22,12 +22,12 @@ class LinkForm(forms.Form):
 
     clerk_org_id = forms.CharField(
         label="Organization id",
-        help_text="As Clerk's dashboard shows it: org_ and letters and digits. A slug will not do.",
+        help_text="From Clerk's dashboard: org_ followed by letters and digits. A slug is not accepted.",
         widget=UnfoldAdminTextInputWidget(attrs={"autofocus": True, "autocomplete": "off"}),
     )
 
     def clean_clerk_org_id(self) -> str:
-        """Return the id; refuse what no organization can have, before Clerk is asked."""
+        """Return the id; raise ValidationError for a value that is no organization id."""
         try:
             return validate_org_id(self.cleaned_data["clerk_org_id"])
         except InvalidClerkId as error:
@@ -35,28 +35,26 @@ class LinkForm(forms.Form):
 
 
 def link_page(request: HttpRequest, tenant: Tenant, context: dict[str, Any]) -> HttpResponse:
-    """Show the form; on POST link the tenant, or show the form again with what is wrong.
+    """Show the form; on POST link the tenant, or show the form again with the error.
 
-    `context` is what the admin's templates need. Nothing is written unless the link succeeds.
+    `context` holds the variables of the admin's base template. A refused link writes nothing.
     """
     if tenant.clerk_org_id is not None:
-        messages.error(request, f"{tenant} (tenant {tenant.pk}) is linked to {tenant.clerk_org_id} already.")
+        messages.error(
+            request,
+            f"{tenant} (tenant {tenant.pk}) is already linked to {tenant.clerk_org_id}. Nothing was changed.",
+        )
         return redirect("admin:tenants_tenant_changelist")
     form = LinkForm(request.POST or None)
-    if form.is_valid() and _link(request, tenant, form):
-        return redirect("admin:tenants_tenant_change", tenant.pk)
+    if form.is_valid():
+        organization = form.cleaned_data["clerk_org_id"]
+        try:
+            linked = TenantService.link_to_clerk_org(tenant, organization, acting_user=request.user)
+        except (TenantError, ClerkError) as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, f"{linked} (tenant {linked.pk}) is linked to {linked.clerk_org_id}.")
+            return redirect("admin:tenants_tenant_change", linked.pk)
     return TemplateResponse(
         request, "admin/tenants/tenant/link.html", {**context, "tenant": tenant, "form": form}
     )
-
-
-def _link(request: HttpRequest, tenant: Tenant, form: LinkForm) -> bool:
-    try:
-        linked = TenantService.link_to_clerk_org(
-            tenant, form.cleaned_data["clerk_org_id"], acting_user=request.user
-        )
-    except (TenantError, ClerkError) as error:
-        form.add_error(None, str(error))
-        return False
-    messages.success(request, f"{linked} (tenant {linked.pk}) is linked to {linked.clerk_org_id}.")
-    return True

@@ -1,4 +1,4 @@
-"""Memberships in the admin."""
+"""The admin pages of memberships."""
 
 from django.contrib import admin
 
@@ -8,7 +8,7 @@ from tenants.models import Membership
 
 @admin.register(Membership)
 class MembershipAdmin(ReadOnlyAdmin):
-    """Who belongs to which tenant, read-only."""
+    """Lists and shows memberships, read-only."""
 
     list_display = ("clerk_user_id", "tenant", "role", "is_active", "is_primary")
     list_select_related = ("tenant",)

@@ -1,4 +1,4 @@
-"""Tenants in the admin."""
+"""The admin pages of tenants, with their actions."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path
 
 from clerk_integration.admin.readonly import ReadOnlyAdmin
-from tenants.admin.batch import report, run_in_order
+from tenants.admin.batch import report, run_batch
 from tenants.admin.linking import link_page
 from tenants.backfill import create_organization_for
 from tenants.exceptions import OrganizationDeleted
@@ -20,29 +20,25 @@ from tenants.services import TenantService
 
 
 class LinkedFilter(admin.SimpleListFilter):
-    """Tenants with an organization in Clerk, or legacy ones."""
+    """Filters by link: tenants with an organization in Clerk, or legacy tenants."""
 
     title = "organization"
     parameter_name = "linked"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the two choices."""
+        """Return the choices of the filter."""
         return [("true", "Linked to Clerk"), ("false", "Legacy")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> QuerySet[Tenant]:
-        """Keep the tenants of the chosen kind."""
-        match self.value():
-            case "true":
-                return queryset.filter(clerk_org_id__isnull=False)
-            case "false":
-                return queryset.filter(clerk_org_id__isnull=True)
-            case _:
-                return queryset
+        """Return the tenants of the chosen kind."""
+        if self.value() not in ("true", "false"):
+            return queryset
+        return queryset.filter(clerk_org_id__isnull=self.value() == "false")
 
 
 @admin.register(Tenant)
 class TenantAdmin(ReadOnlyAdmin):
-    """Tenants, read-only, and the three things that staff may have done with them in Clerk."""
+    """Lists and shows tenants, read-only, with actions that call Clerk."""
 
     list_display = ("name", "clerk_org_id", "slug", "status", "last_synced_at", "members")
     list_filter = ("status", LinkedFilter)
@@ -64,12 +60,12 @@ class TenantAdmin(ReadOnlyAdmin):
                 )
             },
         ),
-        ("Ours", {"fields": ("status", "suspension_reason", "deleted_at", "members")}),
+        ("Local", {"fields": ("status", "suspension_reason", "deleted_at", "members")}),
         ("Times", {"fields": ("created_at", "updated_at", "last_synced_at")}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
-        """Count the active members in the same statement, for the rows of the page only."""
+        """Annotate `members_count`, the number of active members, by a subquery for each row of the page."""
         active = Membership.objects.filter(tenant=OuterRef("pk"), is_active=True).order_by()
         counts = active.values("tenant").annotate(count=Count("pk")).values("count")
         tenants: QuerySet[Tenant] = super().get_queryset(request)
@@ -77,29 +73,29 @@ class TenantAdmin(ReadOnlyAdmin):
 
     @admin.display(description="active members")
     def members(self, tenant: Any) -> int:
-        """Return how many active members the tenant has."""
+        """Return the number of active members."""
         return int(tenant.members_count)
 
     @admin.action(description="Sync from Clerk", permissions=["operate"])
     def sync_from_clerk(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
-        """Fetch each tenant's organization and members now."""
-        report(request, run_in_order(queryset, refresh), done="synced from Clerk")
+        """Fetch the organization and members of each selected tenant."""
+        report(request, run_batch(queryset, refresh), done="synced from Clerk")
 
     @admin.action(description="Create in Clerk (legacy tenants)", permissions=["operate"])
     def create_in_clerk(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
-        """Create the organization of each legacy tenant."""
+        """Create an organization in Clerk for each selected legacy tenant."""
 
         def create(tenant: Tenant) -> Tenant:
             return create_organization_for(tenant, acting_user=request.user)
 
-        report(request, run_in_order(queryset, create), done="created in Clerk")
+        report(request, run_batch(queryset, create), done="created in Clerk")
 
     @admin.action(description="Link to organization (one legacy tenant)", permissions=["operate"])
     def link_to_organization(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> HttpResponse | None:
-        """Ask for the organization on a page of its own."""
+        """Redirect to the page that links the selected tenant."""
         tenants = queryset[:2]
         if len(tenants) != 1:
-            messages.error(request, "Select exactly one tenant to link: each has an organization of its own.")
+            messages.error(request, "Select exactly one tenant to link. Nothing was changed.")
             return None
         return redirect("admin:tenants_tenant_link", tenants[0].pk)
 
@@ -109,7 +105,7 @@ class TenantAdmin(ReadOnlyAdmin):
         return [path("<int:tenant_id>/link/", page, name="tenants_tenant_link"), *super().get_urls()]
 
     def link_view(self, request: HttpRequest, tenant_id: int) -> HttpResponse:
-        """Show the page that links a tenant; outside the admin's own views, which open a transaction."""
+        """Show the page that links a tenant. The admin's own change view would open a transaction."""
         if not self.has_operate_permission(request):
             raise PermissionDenied
         tenant = get_object_or_404(self.get_queryset(request), pk=tenant_id)
@@ -123,6 +119,8 @@ class TenantAdmin(ReadOnlyAdmin):
 
 
 def refresh(tenant: Tenant) -> None:
-    """Sync one tenant; that its organization is gone is not a success to be counted among others."""
+    """Sync one tenant; raise OrganizationDeleted if Clerk has deleted its organization."""
     if TenantService.refresh_from_clerk(tenant).deleted_at is not None:
-        raise OrganizationDeleted("Its organization was deleted in Clerk; the tenant is deactivated now.")
+        raise OrganizationDeleted(
+            "Its organization was deleted in Clerk. The tenant is now deactivated; its rows are kept."
+        )

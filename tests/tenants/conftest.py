@@ -1,4 +1,4 @@
-"""A caller of the REST API, and rows that come from nowhere but the public surface."""
+"""Callers of the REST API, and legacy tenants."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ OLD_MEMBERS = ("owner", "admin", "member")
 
 
 class Caller:
-    """A person with a Clerk user, calling the REST API with fresh session tokens."""
+    """A Clerk user who calls the REST API, each time with a new session token."""
 
     def __init__(self, sandbox: SandboxControl, user_id: str) -> None:
         self.id = user_id
@@ -47,7 +47,7 @@ class Caller:
 
 @pytest.fixture
 def caller(sandbox: SandboxControl) -> Callable[[], Caller]:
-    """Make a new Clerk user who can call the API."""
+    """Return a function that makes a new Clerk user who calls the API."""
     return lambda: Caller(sandbox, sandbox.user()["id"])
 
 
@@ -63,7 +63,7 @@ def grace(caller: Callable[[], Caller]) -> Caller:
 
 @pytest.fixture
 def legacy(db: None) -> Callable[..., Tenant]:
-    """Make a tenant from before Clerk, with members given as {user id: role}."""
+    """Return a function that makes a legacy tenant with members given as {user id: role}."""
 
     def make(name: str = "Old & Sons", members: dict[str, str] | None = None, **columns: Any) -> Tenant:
         tenant = Tenant.objects.create(name=name, **columns)
@@ -78,7 +78,7 @@ def legacy(db: None) -> Callable[..., Tenant]:
 def old_tenants(
     sandbox: SandboxControl, legacy: Callable[..., Tenant], request: pytest.FixtureRequest
 ) -> list[Tenant]:
-    """Legacy tenants of three members each: OLD_TENANTS of them, or as many as the test says."""
+    """Legacy tenants with three members each: OLD_TENANTS of them, or the number that the test passes."""
     return [
         legacy(f"Tenant {number}", {str(sandbox.user()["id"]): role for role in OLD_MEMBERS})
         for number in range(getattr(request, "param", OLD_TENANTS))
@@ -87,6 +87,6 @@ def old_tenants(
 
 @pytest.fixture
 def no_jobs() -> Iterator[None]:
-    """Leave the queue empty: Django's own cleanup spares tables that are not its own."""
+    """Empty the queue after the test: its tables are unmanaged, so `tests.cleanup` does not empty them."""
     yield
     empty_queue()

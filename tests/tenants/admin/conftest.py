@@ -1,4 +1,4 @@
-"""Staff at the admin, seen through what its pages say."""
+"""Staff who use the admin, and the messages that its pages show."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ CHANGELIST = "/admin/tenants/tenant/"
 
 
 class Staff:
-    """Somebody with the named permissions, signed in to the admin."""
+    """A staff user with the named permissions, signed in to the admin."""
 
     def __init__(self, *permissions: str) -> None:
         user = User.objects.create_user("staff", is_staff=True)
@@ -40,20 +40,20 @@ def link_url(tenant: Tenant) -> str:
     return reverse("admin:tenants_tenant_link", args=[tenant.pk])
 
 
-def said(response: Any) -> list[tuple[str, str]]:
-    """The messages of the request, each with its level."""
+def shown_messages(response: Any) -> list[tuple[str, str]]:
+    """Return level and text of each message of the request."""
     return [(message.level_tag, str(message)) for message in get_messages(response.wsgi_request)]
 
 
 @pytest.fixture
 def operator(db: None) -> Staff:
-    """Staff who may run the actions."""
+    """A staff user who may run the actions."""
     return Staff("view_tenant", "change_tenant", "view_membership")
 
 
 @pytest.fixture
 def viewer(db: None) -> Staff:
-    """Staff who may only look."""
+    """A staff user who may only look."""
     return Staff("view_tenant", "view_membership")
 
 

@@ -1,18 +1,18 @@
-"""The actions on selected tenants, against the local Clerk."""
+"""The admin actions on selected tenants, against the local Clerk."""
 
 from collections.abc import Callable
 
 import pytest
 
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkRateLimited, ClerkRejected, ClerkUnavailable
-from tenants.admin.batch import TIME_IS_OVER, Outcome, run_in_order
+from tenants.admin.batch import OUT_OF_TIME, Outcome, run_batch
 from tenants.models import Tenant
 from tests.sandbox import SandboxControl
-from tests.tenants.admin.conftest import CHANGELIST, Staff, link_url, said
+from tests.tenants.admin.conftest import CHANGELIST, Staff, link_url, shown_messages
 
 
 @pytest.mark.django_db(transaction=True)
-def test_sync_fetches_the_selected_tenants(
+def test_sync_action_fetches_the_selected_tenants_only(
     sandbox: SandboxControl, operator: Staff, linked: Callable[..., Tenant]
 ) -> None:
     user = sandbox.user()["id"]
@@ -22,7 +22,7 @@ def test_sync_fetches_the_selected_tenants(
     response = operator.run("sync_from_clerk", *tenants)
 
     assert response.status_code == 302
-    assert said(response) == [("success", "2 tenants synced from Clerk.")]
+    assert shown_messages(response) == [("success", "2 tenants synced from Clerk.")]
     assert [tenant.memberships.get().clerk_user_id for tenant in tenants] == [user, user]
     assert list(Tenant.objects.order_by("pk").values_list("name", flat=True)) == ["New 0", "New 1", "Old"]
     spared.refresh_from_db()
@@ -30,7 +30,7 @@ def test_sync_fetches_the_selected_tenants(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_create_gives_legacy_tenants_their_organizations(
+def test_create_action_legacy_tenant_gets_an_organization(
     sandbox: SandboxControl, operator: Staff, legacy: Callable[..., Tenant]
 ) -> None:
     owner = sandbox.user()["id"]
@@ -38,61 +38,63 @@ def test_create_gives_legacy_tenants_their_organizations(
 
     response = operator.run("create_in_clerk", tenant)
 
-    assert said(response) == [("success", "1 tenant created in Clerk.")]
+    assert shown_messages(response) == [("success", "1 tenant created in Clerk.")]
     tenant.refresh_from_db()
     assert sandbox.api("GET", f"/organizations/{tenant.clerk_org_id}")["name"] == "Old & Sons"
 
 
-def test_create_whose_reply_was_lost_adopts_at_the_second_click(
+def test_create_action_repeated_after_a_lost_reply_adopts_the_organization(
     sandbox: SandboxControl, operator: Staff, legacy: Callable[..., Tenant]
 ) -> None:
     tenant = legacy("Old & Sons", {sandbox.user()["id"]: "owner"})
     sandbox.fault("POST /v1/organizations", dropAfterCommit=True)
 
-    [failure, hint] = said(operator.run("create_in_clerk", tenant))
+    [failure, hint] = shown_messages(operator.run("create_in_clerk", tenant))
     assert failure[1].startswith(f"Old & Sons (tenant {tenant.pk}): ")
     assert hint == (
         "warning",
-        "Clerk is unavailable. Select what is left again later: nothing is done twice.",
+        "Clerk is unavailable. Select the remaining tenants again later: nothing is done twice.",
     )
     operator.get()  # Reads the messages.
 
-    assert said(operator.run("create_in_clerk", tenant)) == [("success", "1 tenant created in Clerk.")]
+    assert shown_messages(operator.run("create_in_clerk", tenant)) == [
+        ("success", "1 tenant created in Clerk.")
+    ]
     assert sandbox.api("GET", "/organizations")["total_count"] == 1
 
 
-def test_create_of_linked_and_ownerless_tenants_says_what_is_wrong(
+def test_create_action_linked_and_ownerless_tenants_are_reported(
     sandbox: SandboxControl, operator: Staff, legacy: Callable[..., Tenant], linked: Callable[..., Tenant]
 ) -> None:
     selected = [linked("org_1", "A"), legacy("B"), legacy("C", {sandbox.user()["id"]: "owner"})]
 
-    messages = said(operator.run("create_in_clerk", *selected))
+    messages = shown_messages(operator.run("create_in_clerk", *selected))
 
     assert [level for level, _ in messages] == ["success", "error", "error"]
     assert messages[0][1] == "1 tenant created in Clerk."
-    assert "is linked to org_1 already" in messages[1][1]
+    assert "already linked to org_1" in messages[1][1]
     assert "owner" in messages[2][1]
 
 
-def test_sync_of_a_legacy_tenant_is_one_line_and_the_others_are_done(
+def test_sync_action_legacy_tenant_is_reported_and_the_others_are_synced(
     sandbox: SandboxControl, operator: Staff, legacy: Callable[..., Tenant], linked: Callable[..., Tenant]
 ) -> None:
     old = legacy("A")
     acme = linked(sandbox.organization("Acme")["id"], "B")
 
-    assert said(operator.run("sync_from_clerk", old, acme)) == [
+    assert shown_messages(operator.run("sync_from_clerk", old, acme)) == [
         ("success", "1 tenant synced from Clerk."),
         ("error", f"A (tenant {old.pk}): This tenant is not linked to an organization in Clerk."),
     ]
 
 
-def test_sync_while_clerk_is_down_stops_at_the_first_tenant(
+def test_sync_action_while_clerk_is_down_stops_at_the_first_tenant(
     sandbox: SandboxControl, operator: Staff, linked: Callable[..., Tenant]
 ) -> None:
     tenants = [linked(f"org_{number}") for number in range(100)]
     sandbox.fault("*", status=503, times=9)
 
-    messages = said(operator.run("sync_from_clerk", *tenants))
+    messages = shown_messages(operator.run("sync_from_clerk", *tenants))
 
     assert [level for level, _ in messages] == ["error", "warning"]
     assert messages[1][1].startswith("Clerk is unavailable. 99 tenants not tried.")
@@ -101,7 +103,7 @@ def test_sync_while_clerk_is_down_stops_at_the_first_tenant(
     assert operator.get().status_code == 200
 
 
-def test_names_in_messages_are_escaped(
+def test_message_with_html_in_a_name_is_escaped(
     sandbox: SandboxControl, operator: Staff, legacy: Callable[..., Tenant]
 ) -> None:
     operator.run("sync_from_clerk", legacy("<script>alert(1)</script>"))
@@ -111,28 +113,30 @@ def test_names_in_messages_are_escaped(
 
 
 @pytest.mark.parametrize("action", ["sync_from_clerk", "create_in_clerk", "link_to_organization"])
-def test_actions_of_those_who_may_only_look_do_nothing(
+def test_action_of_a_viewer_does_nothing(
     sandbox: SandboxControl, viewer: Staff, legacy: Callable[..., Tenant], action: str
 ) -> None:
     tenant = legacy("Acme", {sandbox.user()["id"]: "owner"})
 
     response = viewer.run(action, tenant)
 
-    assert (response.status_code, said(response)) == (200, [])
+    assert (response.status_code, shown_messages(response)) == (200, [])
     assert sandbox.requests() == []
     tenant.refresh_from_db()
     assert (tenant.clerk_org_id, tenant.last_synced_at) == (None, None)
 
 
-def test_link_of_one_tenant_goes_to_its_page(operator: Staff, legacy: Callable[..., Tenant]) -> None:
+def test_link_action_one_tenant_redirects_to_the_link_page(
+    operator: Staff, legacy: Callable[..., Tenant]
+) -> None:
     tenant = legacy("Acme")
     response = operator.run("link_to_organization", tenant)
     assert (response.status_code, response["Location"]) == (302, link_url(tenant))
 
 
-def test_link_of_several_tenants_is_one_line(operator: Staff, legacy: Callable[..., Tenant]) -> None:
+def test_link_action_several_tenants_is_refused(operator: Staff, legacy: Callable[..., Tenant]) -> None:
     response = operator.run("link_to_organization", legacy("A"), legacy("B"), legacy("C"))
-    [(level, line)] = said(response)
+    [(level, line)] = shown_messages(response)
     assert level == "error"
     assert line.startswith("Select exactly one tenant")
 
@@ -145,34 +149,34 @@ def test_link_of_several_tenants_is_one_line(operator: Staff, legacy: Callable[.
         (ClerkMisconfigured("no key"), "The connection to Clerk is misconfigured."),
     ],
 )
-def test_run_stops_at_a_failure_that_every_tenant_would_meet(failure: Exception, reason: str) -> None:
+def test_run_batch_error_that_every_tenant_would_meet_stops(failure: Exception, reason: str) -> None:
     def step(tenant: Tenant) -> None:
         if tenant.name == "b":
             raise failure
 
-    outcome = run_in_order([Tenant(pk=n, name=name) for n, name in enumerate("abcd")], step)
+    outcome = run_batch([Tenant(pk=n, name=name) for n, name in enumerate("abcd")], step)
 
-    assert outcome == Outcome(done=1, failures=[f"b (tenant 1): {failure}"], not_tried=2, stopped=reason)
+    assert outcome == Outcome(done=1, failures=[f"b (tenant 1): {failure}"], not_tried=2, stop_reason=reason)
 
 
-def test_run_goes_on_after_a_failure_of_one_tenant() -> None:
+def test_run_batch_error_of_one_tenant_continues() -> None:
     def step(tenant: Tenant) -> None:
         if tenant.name == "b":
             raise ClerkRejected("slug taken", code="form_identifier_exists", status_code=422)
 
-    outcome = run_in_order([Tenant(pk=n, name=name) for n, name in enumerate("abcd")], step)
+    outcome = run_batch([Tenant(pk=n, name=name) for n, name in enumerate("abcd")], step)
 
     assert outcome == Outcome(done=3, failures=["b (tenant 1): slug taken"])
 
 
-def test_run_begins_no_tenant_after_its_time() -> None:
-    outcome = run_in_order([Tenant(pk=1), Tenant(pk=2)], str, seconds=0)
-    assert outcome == Outcome(not_tried=2, stopped=TIME_IS_OVER)
+def test_run_batch_out_of_time_starts_no_tenant() -> None:
+    outcome = run_batch([Tenant(pk=1), Tenant(pk=2)], str, seconds=0)
+    assert outcome == Outcome(not_tried=2, stop_reason=OUT_OF_TIME)
 
 
-def test_run_lets_unexpected_errors_through() -> None:
+def test_run_batch_unexpected_error_is_raised() -> None:
     def step(tenant: Tenant) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_in_order([Tenant(pk=1)], step)
+        run_batch([Tenant(pk=1)], step)

@@ -1,4 +1,4 @@
-"""What the admin shows of tenants and memberships, and that it lets nobody edit them."""
+"""The read-only admin pages of tenants and memberships."""
 
 from collections.abc import Callable
 
@@ -21,14 +21,12 @@ def names(staff: Staff, query: str) -> set[str]:
 
 
 def statements(staff: Staff, path: str) -> int:
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    with CaptureQueriesContext(connection) as queries:
         assert staff.get(path).status_code == 200
     return len(queries)
 
 
-def test_tenants_are_listed_with_their_active_members(
+def test_tenant_list_shows_the_number_of_active_members(
     viewer: Staff, linked: Callable[..., Tenant], legacy: Callable[..., Tenant]
 ) -> None:
     acme = linked("org_1", slug="acme")
@@ -59,7 +57,7 @@ def test_tenants_are_listed_with_their_active_members(
         ("?q=org_2", {"Gone"}),
     ],
 )
-def test_tenants_are_filtered_and_searched(
+def test_tenant_list_filter_and_search_find_tenants(
     viewer: Staff,
     linked: Callable[..., Tenant],
     legacy: Callable[..., Tenant],
@@ -72,7 +70,7 @@ def test_tenants_are_filtered_and_searched(
     assert names(viewer, query) == expected
 
 
-def test_memberships_are_listed_with_their_tenant(viewer: Staff, legacy: Callable[..., Tenant]) -> None:
+def test_membership_list_shows_the_tenant(viewer: Staff, legacy: Callable[..., Tenant]) -> None:
     legacy("Acme", {"user_ada": "org:admin"})
     page = viewer.get(f"{MEMBERSHIPS}?q=ada").content.decode()
     for shown in ("user_ada", "Acme", "org:admin"):
@@ -80,7 +78,7 @@ def test_memberships_are_listed_with_their_tenant(viewer: Staff, legacy: Callabl
 
 
 @pytest.mark.parametrize("path", [CHANGELIST, MEMBERSHIPS])
-def test_lists_cost_the_same_for_few_and_many_rows(
+def test_list_of_many_rows_takes_no_more_statements(
     operator: Staff, legacy: Callable[..., Tenant], path: str
 ) -> None:
     legacy("Acme", {"user_1": "owner"})
@@ -90,7 +88,7 @@ def test_lists_cost_the_same_for_few_and_many_rows(
     assert statements(operator, path) == few
 
 
-def test_names_from_clerk_are_escaped(viewer: Staff, linked: Callable[..., Tenant]) -> None:
+def test_page_with_html_in_names_from_clerk_escapes_it(viewer: Staff, linked: Callable[..., Tenant]) -> None:
     tenant = linked("org_1", SCRIPT, logo_url="javascript:alert(1)", clerk_metadata={"a": SCRIPT})
     membership = Membership.objects.create(tenant=tenant, clerk_user_id="user_1", role=SCRIPT)
     for path in (
@@ -105,7 +103,7 @@ def test_names_from_clerk_are_escaped(viewer: Staff, linked: Callable[..., Tenan
         assert 'href="javascript:' not in page
 
 
-def test_nobody_adds_changes_or_deletes_rows(operator: Staff, legacy: Callable[..., Tenant]) -> None:
+def test_page_add_change_and_delete_are_refused(operator: Staff, legacy: Callable[..., Tenant]) -> None:
     tenant = legacy("Acme", {"user_1": "owner"})
     membership = Membership.objects.get()
     for row in (f"{CHANGELIST}{tenant.pk}", f"{MEMBERSHIPS}{membership.pk}"):
@@ -119,9 +117,7 @@ def test_nobody_adds_changes_or_deletes_rows(operator: Staff, legacy: Callable[.
     assert Tenant.objects.get().name == "Acme"
 
 
-def test_actions_are_offered_to_those_who_may_change_tenants(
-    operator: Staff, legacy: Callable[..., Tenant]
-) -> None:
+def test_tenant_list_operator_sees_the_actions(operator: Staff, legacy: Callable[..., Tenant]) -> None:
     legacy("Acme")
     assert set(dict(operator.get().context["action_form"].fields["action"].choices)) == {
         "",
@@ -131,20 +127,18 @@ def test_actions_are_offered_to_those_who_may_change_tenants(
     }
 
 
-def test_actions_are_not_offered_to_those_who_may_only_look(
-    viewer: Staff, legacy: Callable[..., Tenant]
-) -> None:
+def test_tenant_list_viewer_sees_no_actions(viewer: Staff, legacy: Callable[..., Tenant]) -> None:
     legacy("Acme")
     assert viewer.get().context["action_form"] is None
 
 
 @pytest.mark.django_db
-def test_staff_without_permission_see_nothing() -> None:
+def test_tenant_list_staff_without_permission_is_refused() -> None:
     assert Staff().get().status_code == 403
 
 
 @pytest.mark.django_db
-def test_strangers_are_sent_to_the_login() -> None:
+def test_tenant_list_anonymous_user_is_sent_to_the_login() -> None:
     response = Client().get(CHANGELIST)
     assert response.status_code == 302
     assert response["Location"].startswith("/admin/login/")

@@ -1,4 +1,4 @@
-"""Who is let in by the API, and in which shape and with which headers everybody else is told."""
+"""Authentication of API requests, and the status, shape and headers of every error."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ UNKNOWN_URL = "/api/v1/nowhere"
 
 
 class WhoAmI(APIView):
-    """Names the caller; admits pending sessions if told to."""
+    """Returns the caller's name; admits pending sessions if configured so."""
 
     admits_pending_sessions = False
 
@@ -58,7 +58,7 @@ class WhoAmI(APIView):
 
 
 class Failing(APIView):
-    """Raises what it is given."""
+    """Raises its `error`."""
 
     authentication_classes = ()
     permission_classes = ()
@@ -82,7 +82,7 @@ def jwks(settings: Settings) -> Iterator[JwksServer]:
 
 
 def ask(authorization: str | None = None, **attributes: Any) -> Response:
-    """The rendered answer of WhoAmI to a GET with this Authorization header."""
+    """Return the rendered response of WhoAmI to a GET with this Authorization header."""
     headers = {} if authorization is None else {"authorization": authorization}
     request = APIRequestFactory().get("/api/v1/whoami", headers=headers)
     return rendered(WhoAmI.as_view(**attributes)(request))
@@ -93,14 +93,14 @@ def answer_to(error: Exception) -> Response:
 
 
 def rendered(response: Any) -> Response:
-    """What a DRF view returns, with its content rendered as on the way out."""
+    """Render and return the response of a DRF view."""
     assert isinstance(response, Response)
     response.render()
     return response
 
 
 def error_of(response: Response) -> dict[str, Any]:
-    """The only error of an answer in the error shape."""
+    """Return the only error of a response; check its shape."""
     assert response["Content-Type"] == "application/json"
     assert set(response.data) == {"type", "errors"}
     (error,) = response.data["errors"]
@@ -203,12 +203,12 @@ def test_misconfigured_server_is_500_that_shows_no_setting(settings: Settings) -
     assert "not a key" not in error["detail"]
 
 
-# --- Django's session, through the whole stack ------------------------------------------------------
+# --- Django's session -------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def session_client(db: None) -> Callable[..., Client]:
-    """Builds a client signed in with Django's session as a user with these attributes."""
+    """Return a function that signs a Django user with the given attributes in to a client."""
 
     def build(**attributes: bool) -> Client:
         client = Client(enforce_csrf_checks=True)
@@ -219,7 +219,7 @@ def session_client(db: None) -> Callable[..., Client]:
 
 
 def through_the_session(client: Client, method: str = "GET") -> Response:
-    """What WhoAmI answers to a request that carries the client's session, as Django's middleware sees it."""
+    """Return the response of WhoAmI to a request that carries the client's session."""
     from importlib import import_module
 
     from django.conf import settings as django_settings
@@ -239,7 +239,7 @@ def test_session_of_staff_is_signed_in(session_client: Callable[..., Client]) ->
 
 
 @pytest.mark.parametrize("attributes", [{}, {"is_superuser": True}, {"is_staff": True, "is_active": False}])
-def test_session_of_anybody_else_is_not_signed_in(
+def test_session_of_a_user_who_is_not_active_staff_is_not_signed_in(
     session_client: Callable[..., Client], attributes: dict[str, bool]
 ) -> None:
     response = through_the_session(session_client(**attributes))
@@ -286,7 +286,7 @@ def test_unknown_url_of_the_api_is_404_in_the_error_shape(client: Client, url: s
         ("DELETE", "application/json", b"", "method_not_allowed"),
     ],
 )
-def test_request_that_the_view_cannot_take_is_told_in_the_error_shape(
+def test_request_with_a_bad_body_or_method_is_answered_in_the_error_shape(
     method: str, content_type: str, body: bytes, code: str
 ) -> None:
     statuses = {"parse_error": 400, "unsupported_media_type": 415, "method_not_allowed": 405}
@@ -308,7 +308,7 @@ def test_request_that_the_view_cannot_take_is_told_in_the_error_shape(
     ],
 )
 @pytest.mark.parametrize("path", ["/api/v1/tenants/1", "/api", "/admin/"])
-def test_exception_outside_the_views_is_told_in_the_error_shape_of_the_path(
+def test_exception_outside_the_views_is_answered_in_the_error_shape_under_api(
     rf: RequestFactory, path: str, error: Exception, status_code: int, code: str
 ) -> None:
     response = response_for_exception(rf.get(path), error)
@@ -321,7 +321,7 @@ def test_exception_outside_the_views_is_told_in_the_error_shape_of_the_path(
 
 
 @pytest.mark.parametrize("path", ["/api/v1/tenants/1", UNKNOWN_URL, "/api/v1/webhooks/clerk"])
-def test_request_for_a_foreign_host_is_400_in_the_error_shape(client: Client, path: str) -> None:
+def test_request_for_an_unknown_host_is_400_in_the_error_shape(client: Client, path: str) -> None:
     response = client.get(path, headers={"host": "evil.example"})
     assert response.status_code == status.HTTP_400_BAD_REQUEST
     assert response["Content-Type"] == "application/json"
@@ -358,7 +358,7 @@ def test_unexpected_exception_is_500_in_the_error_shape(settings: Settings, debu
         (InvalidClerkId("x"), 400, "invalid"),
     ],
 )
-def test_clerks_failure_that_escapes_a_view_is_told_as_what_it_is(
+def test_clerk_error_raised_by_a_view_becomes_an_api_error(
     error: ClerkError, status_code: int, code: str
 ) -> None:
     response = answer_to(error)
@@ -380,7 +380,7 @@ def test_clerks_failure_that_escapes_a_view_is_told_as_what_it_is(
         (UnknownOrganization("x"), 400, "unknown_organization"),
     ],
 )
-def test_tenants_failure_that_escapes_a_view_is_told_as_what_it_is(
+def test_tenant_error_raised_by_a_view_becomes_an_api_error(
     error: TenantError, status_code: int, code: str
 ) -> None:
     response = answer_to(error)
@@ -390,7 +390,7 @@ def test_tenants_failure_that_escapes_a_view_is_told_as_what_it_is(
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "says"),
+    ("error", "code", "outcome"),
     [
         (ClerkUnavailable("10.0.0.7 refused"), "clerk_unavailable", "may have created it"),
         (ClerkUnavailable("x", outcome_unknown=False), "clerk_unavailable", "Nothing was created"),
@@ -399,16 +399,14 @@ def test_tenants_failure_that_escapes_a_view_is_told_as_what_it_is(
         (ClerkMisconfigured("sk_test_key refused"), "clerk_misconfigured", "Nothing was created"),
     ],
 )
-def test_create_that_fails_in_clerk_is_500_and_says_what_came_of_it(
-    error: ClerkError, code: str, says: str
-) -> None:
+def test_create_failure_is_500_with_the_outcome(error: ClerkError, code: str, outcome: str) -> None:
     response = answer_to(create_failure(error))
     assert response.status_code == status.HTTP_500_INTERNAL_SERVER_ERROR
-    told = error_of(response)
-    assert told["code"] == code
-    assert told["detail"].startswith("Failed to create organization: ")
-    assert says in told["detail"]
-    assert error.message == "x" or error.message not in told["detail"]
+    shown = error_of(response)
+    assert shown["code"] == code
+    assert shown["detail"].startswith("Failed to create organization: ")
+    assert outcome in shown["detail"]
+    assert error.message == "x" or error.message not in shown["detail"]
     assert response.get("Retry-After") == ("7" if isinstance(error, ClerkRateLimited) else None)
 
 
@@ -424,7 +422,7 @@ def test_create_that_fails_in_clerk_is_500_and_says_what_came_of_it(
         ("organization_quota_exceeded", None, "non_field_errors"),
     ],
 )
-def test_create_that_clerk_refuses_is_400_on_the_field(code: str, param: str | None, attr: str) -> None:
+def test_create_failure_refused_by_clerk_is_400_on_the_field(code: str, param: str | None, attr: str) -> None:
     error = ClerkRejected("That slug is taken.", code=code, status_code=422, param=param)
     response = answer_to(create_failure(error))
     assert response.status_code == status.HTTP_400_BAD_REQUEST

@@ -1,4 +1,4 @@
-"""How many SQL statements and Clerk calls the hot paths take; transaction control is not counted."""
+"""The numbers of SQL statements and Clerk calls of frequent requests; transaction control is not counted."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ TRANSACTION_CONTROL = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    """Collect the statements of the block."""
+    """Collect the SQL statements of the block."""
     collected: list[str] = []
     with CaptureQueriesContext(connection) as captured:
         yield collected
@@ -32,14 +32,14 @@ def statements() -> Iterator[list[str]]:
 
 @pytest.fixture
 def organizations(sandbox: SandboxControl) -> Iterator[Caller]:
-    """A user with 1,000 organizations in Clerk, none of them known here."""
+    """A user with 1,000 organizations in Clerk, none of which is mirrored yet."""
     sandbox.reset(organizations=1000, users=1, membershipsPerOrganization=1)
     [user] = sandbox.api("GET", "/users")
     yield Caller(sandbox, user["id"])
     sandbox.reset()
 
 
-def test_a_syncing_list_of_1000_makes_2_clerk_calls_and_6_statements(
+def test_list_syncing_1000_organizations_makes_2_clerk_calls_and_6_statements(
     sandbox: SandboxControl, organizations: Caller
 ) -> None:
     organizations.get("/tenants/me/primary-id")
@@ -53,7 +53,7 @@ def test_a_syncing_list_of_1000_makes_2_clerk_calls_and_6_statements(
     assert len(syncing) <= 6, syncing
 
 
-def test_a_fresh_list_of_1000_makes_no_clerk_call_and_2_statements(
+def test_list_fresh_with_1000_organizations_makes_no_clerk_call_and_2_statements(
     sandbox: SandboxControl, organizations: Caller
 ) -> None:
     organizations.tenants()
@@ -67,7 +67,7 @@ def test_a_fresh_list_of_1000_makes_no_clerk_call_and_2_statements(
     assert len(fresh) <= 2, fresh
 
 
-def test_a_second_sync_of_unchanged_organizations_writes_no_tenant_and_no_membership(
+def test_list_syncing_unchanged_organizations_writes_no_membership(
     sandbox: SandboxControl, organizations: Caller, settings: object
 ) -> None:
     organizations.tenants()
@@ -79,17 +79,17 @@ def test_a_second_sync_of_unchanged_organizations_writes_no_tenant_and_no_member
     assert set(Membership.objects.values_list("written_at", flat=True)) == written_at
 
 
-def test_authentication_takes_no_statement_and_no_call_with_the_key_at_hand(
+def test_authentication_with_a_cached_key_takes_no_statement_and_no_call(
     sandbox: SandboxControl, ada: Caller
 ) -> None:
     with statements() as all_statements:
         assert ada.get("/tenants/me/primary-id").status_code == 404
 
-    assert len(all_statements) == 1, "only the question for the primary itself"
+    assert len(all_statements) == 1, "only the query for the primary"
     assert sandbox.requests() == []
 
 
-def test_a_syncing_list_of_migrated_organizations_takes_no_statement_more(
+def test_list_syncing_organizations_with_foreign_markers_takes_no_more_statements(
     sandbox: SandboxControl, ada: Caller
 ) -> None:
     marker = {"tenant": 1_000_000, "installation": "of-another-database", "attempt": None}

@@ -1,4 +1,4 @@
-"""The REST endpoints, against the local Clerk."""
+"""The tenant endpoints, against the local Clerk."""
 
 import time
 from collections.abc import Callable
@@ -36,7 +36,7 @@ DETAIL_FIELDS = {
 
 
 def error(response: Any) -> tuple[int, str, str | None]:
-    """Status, code and attribute of the only error in the answer, whose shape is checked."""
+    """Return status, code and attribute of the only error; check the shape of the response."""
     body = response.json()
     assert set(body) == {"type", "errors"}
     assert len(body["errors"]) == 1, body
@@ -45,9 +45,7 @@ def error(response: Any) -> tuple[int, str, str | None]:
     return response.status_code, problem["code"], problem["attr"]
 
 
-def test_create_makes_the_organization_in_clerk_and_its_tenant_here(
-    sandbox: SandboxControl, ada: Caller
-) -> None:
+def test_create_makes_the_organization_in_clerk_and_its_tenant(sandbox: SandboxControl, ada: Caller) -> None:
     response = ada.create("Acme", slug="acme")
 
     assert response.status_code == 201
@@ -64,13 +62,13 @@ def test_create_makes_the_organization_in_clerk_and_its_tenant_here(
     assert [attempt.state for attempt in CreationAttempt.objects.all()] == ["succeeded"]
 
 
-def test_create_with_a_custom_creator_role_gives_that_role_here(sandbox: SandboxControl, ada: Caller) -> None:
+def test_create_with_a_custom_creator_role_uses_that_role(sandbox: SandboxControl, ada: Caller) -> None:
     sandbox.settings(creatorRole="org:member")
 
     assert ada.create().json()["role"] == "org:member"
 
 
-def test_create_again_moves_the_primary_to_the_new_tenant(ada: Caller) -> None:
+def test_create_second_tenant_becomes_the_primary(ada: Caller) -> None:
     first, second = ada.create("First").json(), ada.create("Second").json()
 
     listed = ada.tenants().json()
@@ -116,7 +114,7 @@ def test_create_with_bad_input_is_refused_and_writes_nothing(
 
 
 @pytest.mark.parametrize("size", [100_000, 3_000_000])
-def test_create_with_a_huge_body_is_refused_unread(sandbox: SandboxControl, ada: Caller, size: int) -> None:
+def test_create_with_a_huge_body_is_refused(sandbox: SandboxControl, ada: Caller, size: int) -> None:
     response = ada.create("Acme", padding="x" * size)
 
     assert error(response)[:2] == (413, "body_too_large")
@@ -128,7 +126,7 @@ def test_create_with_a_name_of_256_characters_succeeds(ada: Caller) -> None:
 
 
 def test_create_with_a_taken_slug_is_refused_on_the_slug(sandbox: SandboxControl, ada: Caller) -> None:
-    sandbox.organization("Somebody else", slug="acme")
+    sandbox.organization("Another company", slug="acme")
 
     response = ada.create("Acme", slug="acme")
 
@@ -188,7 +186,7 @@ def test_create_while_clerk_fails_is_500_and_leaves_no_tenant(
     assert len(sandbox.requests("POST", "/v1/organizations")) == 1
 
 
-def test_create_whose_reply_is_lost_posts_once_and_the_next_sync_adopts(
+def test_create_whose_reply_is_lost_posts_once_and_the_next_list_adopts(
     sandbox: SandboxControl, ada: Caller
 ) -> None:
     assert ada.tenants().json() == []
@@ -202,7 +200,7 @@ def test_create_whose_reply_is_lost_posts_once_and_the_next_sync_adopts(
     assert CreationAttempt.objects.get().state == "unknown"
 
     listed = ada.tenants()
-    assert listed.headers["X-Clerk-Sync"] == "synced", "a list from before the create would be a lie"
+    assert listed.headers["X-Clerk-Sync"] == "synced", "a list older than the create is not fresh"
     [tenant] = listed.json()
 
     assert (tenant["name"], tenant["role"], tenant["isPrimary"]) == ("Acme", "org:admin", True)
@@ -211,7 +209,7 @@ def test_create_whose_reply_is_lost_posts_once_and_the_next_sync_adopts(
     assert sandbox.api("GET", "/organizations")["total_count"] == 1
 
 
-def test_create_without_the_creators_membership_read_back_heals_with_the_next_sync(
+def test_create_while_memberships_fail_stores_the_membership_with_the_next_sync(
     sandbox: SandboxControl, ada: Caller
 ) -> None:
     sandbox.settings(creatorRole="org:member")
@@ -225,7 +223,7 @@ def test_create_without_the_creators_membership_read_back_heals_with_the_next_sy
     assert (listed["id"], listed["role"], listed["isPrimary"]) == (created["id"], "org:member", True)
 
 
-def test_create_while_clerk_fails_after_the_post_gives_the_least_role_until_the_next_sync(
+def test_create_while_all_reads_fail_gives_the_least_role_until_the_next_sync(
     sandbox: SandboxControl, ada: Caller
 ) -> None:
     sandbox.fault("GET /v1/*", times=99, status=503)
@@ -235,7 +233,9 @@ def test_create_while_clerk_fails_after_the_post_gives_the_least_role_until_the_
     assert ada.tenants().json()[0]["role"] == "org:admin"
 
 
-def test_create_with_the_same_key_again_answers_the_same_tenant(sandbox: SandboxControl, ada: Caller) -> None:
+def test_create_repeated_with_the_same_key_returns_the_same_tenant(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
     body = {"name": "Acme"}
     first = ada.request("POST", "/tenants/create", body, **{"Idempotency-Key": "k1"})
     again = ada.request("POST", "/tenants/create", body, **{"Idempotency-Key": "k1"})
@@ -245,7 +245,7 @@ def test_create_with_the_same_key_again_answers_the_same_tenant(sandbox: Sandbox
     assert len(sandbox.requests("POST", "/v1/organizations")) == 1
 
 
-def test_create_with_the_same_key_for_another_body_is_refused(sandbox: SandboxControl, ada: Caller) -> None:
+def test_create_with_the_same_key_and_another_body_is_refused(sandbox: SandboxControl, ada: Caller) -> None:
     ada.request("POST", "/tenants/create", {"name": "Acme"}, **{"Idempotency-Key": "k1"})
 
     other = ada.request("POST", "/tenants/create", {"name": "Other"}, **{"Idempotency-Key": "k1"})
@@ -254,7 +254,7 @@ def test_create_with_the_same_key_for_another_body_is_refused(sandbox: SandboxCo
     assert len(sandbox.requests("POST", "/v1/organizations")) == 1
 
 
-def test_create_with_a_key_whose_reply_was_lost_adopts_instead_of_creating(
+def test_create_repeated_with_a_key_after_a_lost_reply_adopts_the_organization(
     sandbox: SandboxControl, ada: Caller
 ) -> None:
     key = {"Idempotency-Key": "k1"}
@@ -277,7 +277,7 @@ def test_create_with_a_key_whose_reply_was_lost_adopts_instead_of_creating(
         ({"rateLimit": 30}, "clerk_rate_limited"),
     ],
 )
-def test_create_with_a_key_whose_outcome_cannot_be_looked_up_does_not_say_that_nothing_was_created(
+def test_create_repeated_with_a_key_while_clerk_fails_reports_an_unknown_outcome(
     sandbox: SandboxControl, ada: Caller, fault: dict[str, int], code: str
 ) -> None:
     key = {"Idempotency-Key": "k1"}
@@ -292,7 +292,7 @@ def test_create_with_a_key_whose_outcome_cannot_be_looked_up_does_not_say_that_n
     assert CreationAttempt.objects.get().state == "unknown"
 
 
-def test_create_with_a_key_whose_request_never_arrived_is_sent_again_after_a_minute_only(
+def test_create_repeated_with_a_key_after_a_lost_request_is_sent_again_after_a_minute(
     sandbox: SandboxControl, ada: Caller
 ) -> None:
     key = {"Idempotency-Key": "k1"}
@@ -312,10 +312,10 @@ def test_create_with_a_key_whose_request_never_arrived_is_sent_again_after_a_min
     assert sandbox.api("GET", "/organizations")["total_count"] == 1
 
 
-def test_create_with_a_key_that_clerk_refused_before_can_be_corrected(
+def test_create_repeated_with_a_key_after_a_refusal_is_sent_again(
     sandbox: SandboxControl, ada: Caller
 ) -> None:
-    taken = sandbox.organization("Somebody else", slug="acme")
+    taken = sandbox.organization("Another company", slug="acme")
     body, key = {"name": "Acme", "slug": "acme"}, {"Idempotency-Key": "k1"}
     assert ada.request("POST", "/tenants/create", body, **key).status_code == 400
     sandbox.api("DELETE", f"/organizations/{taken['id']}")
@@ -331,7 +331,7 @@ def test_create_with_an_unusable_key_is_refused(sandbox: SandboxControl, ada: Ca
     assert sandbox.requests("POST", "/v1/organizations") == []
 
 
-def test_list_syncs_once_and_is_then_fresh(sandbox: SandboxControl, ada: Caller) -> None:
+def test_list_after_a_sync_is_fresh(sandbox: SandboxControl, ada: Caller) -> None:
     sandbox.organization("Acme", created_by=ada.id)
     first, second = ada.tenants(), ada.tenants()
 
@@ -342,7 +342,7 @@ def test_list_syncs_once_and_is_then_fresh(sandbox: SandboxControl, ada: Caller)
     assert len(sandbox.requests()) == 1
 
 
-def test_list_without_sync_calls_nobody(sandbox: SandboxControl, ada: Caller) -> None:
+def test_list_without_sync_calls_no_clerk(sandbox: SandboxControl, ada: Caller) -> None:
     sandbox.organization("Acme", created_by=ada.id)
 
     response = ada.tenants("?sync_from_clerk=false")
@@ -352,7 +352,7 @@ def test_list_without_sync_calls_nobody(sandbox: SandboxControl, ada: Caller) ->
 
 
 @pytest.mark.parametrize("fault", [{"status": 500}, {"status": 401}, {"rateLimit": 30}])
-def test_list_while_clerk_fails_answers_the_local_rows(
+def test_list_while_clerk_fails_returns_the_local_rows(
     sandbox: SandboxControl, ada: Caller, fault: dict[str, int]
 ) -> None:
     created = ada.create("Acme").json()
@@ -365,9 +365,7 @@ def test_list_while_clerk_fails_answers_the_local_rows(
     assert [t["id"] for t in response.json()] == [created["id"]]
 
 
-def test_list_of_a_user_whom_clerk_does_not_know_retires_nothing(
-    sandbox: SandboxControl, ada: Caller
-) -> None:
+def test_list_of_a_user_unknown_to_clerk_retires_nothing(sandbox: SandboxControl, ada: Caller) -> None:
     created = ada.create("Acme").json()
     sandbox.fault("GET /v1/users/*/organization_memberships", status=404)
 
@@ -379,7 +377,7 @@ def test_list_of_a_user_whom_clerk_does_not_know_retires_nothing(
     )
 
 
-def test_list_after_the_user_left_ends_the_membership(
+def test_list_after_leaving_an_organization_ends_the_membership(
     sandbox: SandboxControl, ada: Caller, grace: Caller
 ) -> None:
     tenant = ada.create("Acme").json()
@@ -393,9 +391,7 @@ def test_list_after_the_user_left_ends_the_membership(
     assert grace.get(f"/tenants/{tenant['id']}").status_code == 404
 
 
-def test_list_shows_a_legacy_tenant_beside_the_linked_ones(
-    ada: Caller, legacy: Callable[..., Tenant]
-) -> None:
+def test_list_shows_legacy_and_linked_tenants(ada: Caller, legacy: Callable[..., Tenant]) -> None:
     old = legacy(members={ada.id: "owner"})
     new = ada.create("Acme").json()
 
@@ -407,7 +403,7 @@ def test_list_shows_a_legacy_tenant_beside_the_linked_ones(
     ]
 
 
-def test_list_hides_inactive_tenants_unless_asked_by_an_admin(
+def test_list_inactive_tenant_is_shown_to_its_admin_on_request(
     ada: Caller, grace: Caller, legacy: Callable[..., Tenant]
 ) -> None:
     tenant = legacy(members={ada.id: "admin", grace.id: "member"}, status="suspended")
@@ -433,7 +429,7 @@ def test_primary_id_without_a_flag_is_the_earliest_joined(ada: Caller, legacy: C
     assert ada.get("/tenants/me/primary-id").json() == {"tenantId": first.pk}
 
 
-def test_retrieve_shows_a_members_tenant_and_hides_it_from_others(ada: Caller, grace: Caller) -> None:
+def test_retrieve_is_found_for_members_only(ada: Caller, grace: Caller) -> None:
     tenant = ada.create("Acme").json()
 
     assert ada.get(f"/tenants/{tenant['id']}").json() == tenant
@@ -470,7 +466,7 @@ def test_set_primary_moves_the_callers_primary_only(
     assert list(flagged) == [ada.id]
 
 
-def test_set_primary_of_anothers_tenant_is_404_and_of_an_inactive_one_409(
+def test_set_primary_of_a_foreign_tenant_is_404_and_of_an_inactive_tenant_409(
     ada: Caller, grace: Caller, legacy: Callable[..., Tenant]
 ) -> None:
     suspended = legacy(members={ada.id: "admin"}, status="suspended")
@@ -488,15 +484,13 @@ def test_set_primary_of_anothers_tenant_is_404_and_of_an_inactive_one_409(
         ("GET", "/api/v1/tenants/me/primary-id"),
     ],
 )
-def test_a_staff_session_without_a_clerk_user_is_403_where_one_is_needed(
-    client: Client, method: str, path: str
-) -> None:
+def test_staff_session_where_a_clerk_user_is_required_is_403(client: Client, method: str, path: str) -> None:
     client.force_login(User.objects.create_superuser("root"))
 
     assert error(client.generic(method, path))[:2] == (403, "clerk_user_required")
 
 
-def test_retrieve_by_staff_needs_the_permission(client: Client, legacy: Callable[..., Tenant]) -> None:
+def test_retrieve_by_staff_requires_the_permission(client: Client, legacy: Callable[..., Tenant]) -> None:
     tenant = legacy()
     staff = User.objects.create_user("staff", is_staff=True)
     client.force_login(staff)
@@ -521,7 +515,7 @@ def test_retrieve_by_staff_needs_the_permission(client: Client, legacy: Callable
         {"claims": {"sts": "pending"}},
     ],
 )
-def test_create_with_a_token_that_is_no_session_is_401_and_writes_nothing(
+def test_create_with_an_invalid_token_is_401_and_writes_nothing(
     sandbox: SandboxControl, ada: Caller, variant: dict[str, Any]
 ) -> None:
     token = sandbox.token(ada.id, **variant)
@@ -559,7 +553,7 @@ def test_pending_sessions_are_admitted_to_create_and_list_only_where_configured(
 
 
 @pytest.mark.parametrize("status", ["active", "suspended"])
-def test_replay_by_a_creator_who_was_removed_since_shows_nothing(
+def test_create_repeated_with_a_key_by_a_removed_creator_is_404(
     sandbox: SandboxControl, ada: Caller, grace: Caller, status: str
 ) -> None:
     key = {"Idempotency-Key": "k1"}
@@ -573,7 +567,7 @@ def test_replay_by_a_creator_who_was_removed_since_shows_nothing(
 
 
 @pytest.mark.parametrize("row_is_kept", [True, False])
-def test_replay_after_the_organization_was_deleted_says_so(
+def test_create_repeated_with_a_key_after_the_deletion_is_409(
     sandbox: SandboxControl, ada: Caller, row_is_kept: bool
 ) -> None:
     key = {"Idempotency-Key": "k1"}
@@ -595,7 +589,7 @@ def test_replay_after_the_organization_was_deleted_says_so(
 
 
 @pytest.mark.parametrize("creator_role", ["org:admin", "org:member"])
-def test_replay_after_the_tenant_was_suspended_says_so(
+def test_create_repeated_with_a_key_after_the_suspension_is_409(
     sandbox: SandboxControl, ada: Caller, creator_role: str
 ) -> None:
     sandbox.settings(creatorRole=creator_role)
@@ -609,7 +603,7 @@ def test_replay_after_the_tenant_was_suspended_says_so(
     assert "new Idempotency-Key" in replayed.json()["errors"][0]["detail"]
 
 
-def test_creator_without_a_membership_read_back_loses_access_when_removed_in_clerk(
+def test_create_while_memberships_fail_and_creator_removed_ends_access(
     sandbox: SandboxControl, ada: Caller, grace: Caller
 ) -> None:
     sandbox.fault("GET /v1/organizations/*/memberships", times=9, status=503)
@@ -622,7 +616,7 @@ def test_creator_without_a_membership_read_back_loses_access_when_removed_in_cle
     assert ada.get(f"/tenants/{tenant['id']}").status_code == 404
 
 
-def test_create_with_a_key_whose_creator_left_meanwhile_is_not_sent_again(
+def test_create_repeated_with_a_key_after_the_creator_left_is_not_sent_again(
     sandbox: SandboxControl, ada: Caller, grace: Caller
 ) -> None:
     key = {"Idempotency-Key": "k1"}
@@ -637,7 +631,7 @@ def test_create_with_a_key_whose_creator_left_meanwhile_is_not_sent_again(
     assert sandbox.api("GET", "/organizations")["total_count"] == 1
 
 
-def test_replay_after_a_sync_found_the_organization_makes_it_the_primary(
+def test_create_repeated_with_a_key_after_a_sync_adopted_makes_it_the_primary(
     sandbox: SandboxControl, ada: Caller
 ) -> None:
     ada.create("First")
@@ -651,7 +645,7 @@ def test_replay_after_a_sync_found_the_organization_makes_it_the_primary(
     assert (replayed.status_code, replayed.json()["isPrimary"]) == (201, True)
 
 
-def test_create_from_a_browser_app_may_send_a_key(client: Client, settings: Any) -> None:
+def test_create_preflight_allows_the_idempotency_key(client: Client, settings: Any) -> None:
     settings.CORS_ALLOWED_ORIGINS = ["https://app.example.com"]
 
     preflight = client.options(
@@ -667,7 +661,7 @@ def test_create_from_a_browser_app_may_send_a_key(client: Client, settings: Any)
 
 
 @pytest.mark.parametrize("waiting", ["list", "create"])
-def test_an_answer_comes_within_the_timeout_while_clerk_hangs(
+def test_request_while_clerk_hangs_is_answered_within_the_timeout(
     sandbox: SandboxControl, ada: Caller, settings: Any, waiting: str
 ) -> None:
     settings.CLERK_TIMEOUT_SECONDS = 1
