@@ -1,23 +1,23 @@
-"""What can be wrong with a tenant, or with what somebody wants of it.
+"""Exceptions about tenants and about full syncs.
 
 TenantError
 ├── TenantInactive           the tenant is suspended or deactivated; only a status change is possible
 ├── NotAMember               the user has no (active) membership of the tenant or organization
-├── InvalidFile              a file of an operator has lines that cannot be; the message names them
+├── InvalidFile              a file has lines that cannot be used; the message names them
 ├── UnknownTenants           there are no tenants with these ids
 ├── UnknownOrganization      Clerk does not know the organization id
-├── OrganizationDeleted      the organization id is dead in Clerk
+├── OrganizationDeleted      the organization is recorded as deleted in Clerk
 ├── AlreadyLinked            the tenant, or the organization, is linked to another one
-├── AbsorbRefused            the row to absorb is more than a mirror; `reasons` says why
+├── AbsorbRefused            the row to absorb has local data; `reasons` names it
 ├── AmbiguousMarker          several organizations in Clerk carry the tenant's marker
-├── NoOwner                  the tenant has no member whom Clerk could make the organization's first
-├── IdempotencyKeyInUse      the same key is being worked on, or its outcome is not known yet
+├── NoOwner                  the tenant has no owner who could be the organization's first member
+├── IdempotencyKeyInUse      a request with the same key has no known outcome yet
 └── IdempotencyKeyReused     the same key came with another body
 
 SyncError
-├── SyncAlreadyRunning       somebody else runs a full sync
-├── SyncLost                 somebody else has taken the run over
-├── SyncInterrupted          told to stop; the run can be resumed
+├── SyncAlreadyRunning       another process runs a full sync
+├── SyncLost                 another process has taken the run over
+├── SyncInterrupted          stopped on request; the run can be resumed
 ├── WrongInstance            the key is of another Clerk instance than the mirror
 └── TooManyAbsent            so much is missing in Clerk that nothing was retired
 """
@@ -26,7 +26,7 @@ from collections.abc import Sequence
 
 
 class TenantError(Exception):
-    """Base of the tree; never raised itself. The message is fit for the user to read."""
+    """Base of the errors about tenants; never raised itself. The message is for the user."""
 
 
 class TenantInactive(TenantError):
@@ -62,7 +62,7 @@ class AlreadyLinked(TenantError):
 
 
 class AbsorbRefused(TenantError):
-    """The tenant that mirrors the organization already is in use by itself."""
+    """The tenant that mirrors the organization already has local data."""
 
     def __init__(self, message: str, *, reasons: Sequence[str]) -> None:
         super().__init__(message)
@@ -90,7 +90,7 @@ class IdempotencyKeyReused(TenantError):
 
 
 class SyncError(Exception):
-    """Base of what ends a full sync early; never raised itself. The message is fit for operators."""
+    """Base of the errors that end a full sync; never raised itself. The message is for operators."""
 
 
 class SyncAlreadyRunning(SyncError):
@@ -102,7 +102,7 @@ class SyncLost(SyncError):
 
 
 class SyncInterrupted(SyncError):
-    """Told to stop. What was written is kept, and the run can be resumed."""
+    """Stopped on request. What was written is kept, and the run can be resumed."""
 
 
 class WrongInstance(SyncError):
@@ -110,4 +110,4 @@ class WrongInstance(SyncError):
 
 
 class TooManyAbsent(SyncError):
-    """More is absent in Clerk than may be retired at once; nothing was retired."""
+    """More is missing from Clerk than may be retired at once; nothing was retired."""

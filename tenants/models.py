@@ -52,7 +52,7 @@ class Tenant(models.Model):
     class Meta:
         db_table = "tenants"
         ordering: ClassVar = ["id"]
-        # Not unique: slugs are swapped in Clerk, and the two facts arrive in any order.
+        # Not unique: slugs are swapped in Clerk, and the two changes arrive in any order.
         indexes: ClassVar = [models.Index(fields=["slug"], name="tenants_slug")]
         constraints: ClassVar = [
             models.CheckConstraint(
@@ -88,7 +88,7 @@ class Membership(models.Model):
 
     Mirrored from Clerk (`clerk_membership_id` set) or local (NULL: a legacy row, or the creator of
     a tenant whose membership has not been read back yet). `written_at` is the database's clock at
-    the last write and tells a listing which rows are younger than itself.
+    the last write: a listing ends no row that was written after the listing began.
     """
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
@@ -126,7 +126,7 @@ class Membership(models.Model):
 
 
 class Tombstone(models.Model):
-    """An id that is dead in Clerk. It outlives the tenant's row, and nothing brings the id back."""
+    """An id that was deleted in Clerk. It outlives the tenant's row, and nothing brings the id back."""
 
     class Kind(models.TextChoices):
         ORGANIZATION = "organization"
@@ -151,9 +151,9 @@ class Tombstone(models.Model):
 
 
 class Installation(models.Model):
-    """Who we are in the markers that we leave in Clerk: at most one row, made when it is first needed.
+    """The id of this database in the markers that it leaves in Clerk: one row, made when it is first needed.
 
-    A Clerk instance may serve several databases; an organization's marker is ours only with our id.
+    A Clerk instance may serve several databases; a marker is ours only if it carries our id.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
@@ -172,7 +172,7 @@ class CreationAttempt(models.Model):
     """One intended organization, committed before the POST to Clerk.
 
     The organization carries `marker` in its private metadata, so that an attempt whose reply was
-    lost can be told apart from one that never arrived.
+    lost can be distinguished from one that never arrived.
     """
 
     class State(models.TextChoices):

@@ -1,4 +1,4 @@
-"""Questions about tenants and memberships, asked in one SQL statement each."""
+"""Querysets of tenants and memberships; each method adds to one SQL statement."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEGACY_ADMIN_ROLES = ("owner", "admin")
 
 
 class TenantQuerySet(QuerySet["Tenant"]):
-    """Tenants as somebody sees them."""
+    """Tenants, as a caller may see them."""
 
     def for_caller(self, clerk_user_id: str) -> Self:
         """Annotate each tenant with the caller's `caller_role`, `caller_joined_at` and `caller_is_primary`.

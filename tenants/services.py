@@ -82,8 +82,8 @@ class TenantService:
         """Create an organization in Clerk and mirror it; with `clerk_org_id`, adopt that one instead.
 
         `tenant_data` holds `name` (1 to 256 characters) and perhaps `slug`. The tenant becomes the
-        user's primary. Writes `creation_attempts`, `tenants`, `memberships`; calls Clerk once to
-        create and once to read the creator's role. Raise ClerkError, and for an adoption NotAMember,
+        user's primary. Writes `creation_attempts`, `tenants`, `memberships`; calls Clerk twice: to
+        create and to read the creator's role. Raise ClerkError, and for an adoption NotAMember,
         UnknownOrganization or OrganizationDeleted; then no tenant is left.
         """
         with default_deadline():
@@ -264,7 +264,7 @@ def _record_deleted_if_known(clerk_org_id: str, asked_at: datetime) -> None:
     if not expected:
         raise ClerkMisconfigured(
             f"Clerk does not know {clerk_org_id}. Set CLERK_INSTANCE_ID (`manage.py check_clerk` prints"
-            " it), so that a deleted organization can be told from a key of another instance."
+            " it), so that a deleted organization is not confused with a key of another instance."
             " Nothing was changed."
         )
     if get_clerk_instance().id != expected:

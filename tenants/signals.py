@@ -1,9 +1,10 @@
-"""What other apps can listen to: sent after commit, once for each row that changed.
+"""Signals for other apps: sent after commit, one for each row that changed.
 
-Receivers get plain values, not rows: the row may have changed again by then. What a receiver raises
-is logged and stops nobody else. `changes` maps a column to the pair (old, new); the old value is the
-one that the writer saw, None in a row that another writer made at the same moment. A process that is
-killed between its commit and the signal sends none: who must miss nothing compares now and then.
+Receivers get plain values, not rows, because the row may have changed again by then. An exception of a
+receiver is logged, and the other receivers are called. `changes` maps a column to the pair (old, new); the
+old value is the one that the writer read, None in a row that another writer inserted at the same time. A
+process that is killed between its commit and the signal sends none: a receiver that must miss nothing has
+to compare from time to time.
 
 * tenant_linked(tenant_id, clerk_org_id): a tenant has an organization now, as a new row of the
   mirror or because a legacy tenant was linked. A row that linking absorbs goes without a signal.
@@ -53,7 +54,7 @@ def announce_unlink(tenant_id: int, clerk_org_id: str) -> None:
 
 
 def announce_deactivation(tenant_id: int, clerk_org_id: str, changes: Mapping[str, Any]) -> None:
-    """Announce that a tenant's organization is dead."""
+    """Announce that a tenant's organization was deleted in Clerk."""
     _send(tenant_deactivated, tenant_id=tenant_id, clerk_org_id=clerk_org_id, changes=changes)
 
 
@@ -68,6 +69,6 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, t
     return {column: (before[column], new) for column, new in after.items() if before[column] != new}
 
 
-def _send(signal: Signal, **what: Any) -> None:
+def _send(signal: Signal, **arguments: Any) -> None:
     if signal.has_listeners():
-        transaction.on_commit(partial(signal.send_robust, sender=None, **what))
+        transaction.on_commit(partial(signal.send_robust, sender=None, **arguments))

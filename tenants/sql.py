@@ -11,7 +11,7 @@ JSONB_OID = 3802
 
 
 class ClockTimestamp(Func):
-    """The database's clock at the moment of the write; `Now()` is that of the statement's beginning."""
+    """The database's clock when the row is written; `Now()` is the time when the statement began."""
 
     function = "clock_timestamp"
     output_field = DateTimeField()

@@ -1,8 +1,7 @@
-"""Whatever happens on the way, the mirror ends in the same rows.
+"""Convergence: the mirror ends in the same rows, whatever order its writes come in.
 
-Clerk's messages in any order, twice, or never, mixed with what staff do here, end in the rows that a
-sync into an empty database gives: without any sync when no message was lost, after a sync of the
-affected objects when some were.
+Clerk's messages in any order, twice or never, mixed with local changes, end in the rows that a sync into
+an empty database gives: without any sync if no message was lost, else after a sync of the affected objects.
 """
 
 import random
@@ -42,7 +41,7 @@ class World:
 
     sandbox: SandboxControl
     cascades: bool = True
-    """Whether Clerk tells of every membership that a deletion takes along; nobody has shown it."""
+    """Whether Clerk sends an event for each membership that a deletion ends. Clerk's docs do not say."""
     owner: str = ""
     users: list[str] = field(default_factory=list)
     organizations: list[str] = field(default_factory=list)
@@ -110,19 +109,19 @@ class World:
 
 
 def unlink(world: World, clerk_org_id: str) -> None:
-    """What staff do: detach a tenant from its organization."""
+    """Unlink a tenant, as staff do."""
     for tenant in Tenant.objects.filter(clerk_org_id=clerk_org_id):
         link.unlink(tenant)
 
 
 def delete_if_deleted_in_clerk(world: World, clerk_org_id: str) -> None:
-    """What staff do: delete a tenant whose organization is gone from Clerk."""
+    """Delete a tenant whose organization was deleted in Clerk, as staff do."""
     for tenant in Tenant.objects.filter(clerk_org_id=clerk_org_id, deleted_at__isnull=False):
         delete.delete(tenant)
 
 
 def create_unread(world: World, clerk_org_id: str) -> None:
-    """What a create does here while Clerk, which has carried it out, cannot be asked who is in it."""
+    """Finish a create whose membership Clerk could not be asked for."""
     if not Tombstone.objects.filter(clerk_id=clerk_org_id).exists():
         organization = ClerkOrganization(id=clerk_org_id, name="As it was created")
         adopt_organization(world.owner, organization, None, "org:member")
@@ -132,7 +131,7 @@ LOCAL: list[Callable[[World, str], None]] = [unlink, delete_if_deleted_in_clerk,
 
 
 def rows() -> Rows:
-    """The mirror: living organizations and active memberships of them."""
+    """Return the mirror: living organizations and their active memberships."""
     tenants = Tenant.objects.filter(clerk_org_id__isnull=False, deleted_at=None)
     columns = (
         "clerk_org_id",
@@ -160,7 +159,7 @@ def rows() -> Rows:
 
 
 def sync_everything(world: World) -> None:
-    """A sync of all the objects concerned, with Clerk's present answers."""
+    """Sync every organization with Clerk's current answers."""
     for clerk_org_id in world.organizations:
         tenant = sync_clerk_org_to_db(clerk_org_id)
         if tenant is not None:
@@ -171,7 +170,7 @@ def sync_everything(world: World) -> None:
 def undone() -> Iterator[None]:
     """Undo at the end what the block has written.
 
-    A bare savepoint, because Clerk may not be called inside `atomic`.
+    Uses a savepoint without `atomic`, because Clerk may not be called inside `atomic`.
     """
     savepoint = transaction.savepoint()
     try:
@@ -181,7 +180,7 @@ def undone() -> Iterator[None]:
 
 
 def expected(world: World) -> Rows:
-    """The rows that a sync into an empty database gives."""
+    """Return the rows that a sync into an empty database gives."""
     with undone():
         sync_everything(world)
         return rows()
@@ -236,7 +235,7 @@ SCENARIOS: dict[str, list[tuple[str, int]]] = {
 
 @pytest.fixture
 def play(sandbox: SandboxControl) -> Callable[..., World]:
-    """Make the changes in the local Clerk and return the world that they lead to."""
+    """Return a function that makes changes in the local Clerk."""
 
     def run(steps: Sequence[tuple[str, int]], *, cascades: bool = True) -> World:
         world = World(sandbox, cascades=cascades)
@@ -271,7 +270,7 @@ def test_messages_in_any_order_and_twice_end_in_the_rows_of_a_sync(
 @pytest.mark.parametrize("most", [FEW, MANY])
 @pytest.mark.parametrize("local", LOCAL)
 @pytest.mark.parametrize("scenario", ["rename twice", "create and delete", "leave and rejoin"])
-def test_messages_mixed_with_what_staff_do_end_in_the_rows_of_a_sync(
+def test_messages_with_local_changes_between_them_end_in_the_rows_of_a_sync(
     play: Callable[..., World], scenario: str, local: Callable[[World, str], None], most: int
 ) -> None:
     world = play(SCENARIOS[scenario])
@@ -293,7 +292,7 @@ def test_messages_mixed_with_what_staff_do_end_in_the_rows_of_a_sync(
 def test_messages_with_a_sync_between_them_end_in_the_rows_of_a_sync(
     play: Callable[..., World], scenario: str, most: int
 ) -> None:
-    """What comes after a sync is older than what the sync has seen."""
+    """The messages after the sync are older than what the sync has read."""
     world = play(SCENARIOS[scenario])
     goal, messages = expected(world), world.messages()
 
@@ -307,7 +306,9 @@ def test_messages_with_a_sync_between_them_end_in_the_rows_of_a_sync(
 
 
 @pytest.mark.parametrize("scenario", list(SCENARIOS))
-def test_lost_messages_are_made_up_for_by_a_sync(play: Callable[..., World], scenario: str) -> None:
+def test_messages_lost_then_a_sync_end_in_the_rows_of_a_sync(
+    play: Callable[..., World], scenario: str
+) -> None:
     world = play(SCENARIOS[scenario])
     goal, messages = expected(world), world.messages()
     choice = random.Random(scenario)
@@ -328,9 +329,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(CHANGES), st.integers(0, 1)), max_siz
 
 
 @pytest.mark.parametrize("examples", [15, pytest.param(150, marks=pytest.mark.slow)])
-def test_any_changes_delivered_in_any_way_end_in_the_rows_of_a_sync(
-    play: Callable[..., World], examples: int
-) -> None:
+def test_messages_of_any_changes_end_in_the_rows_of_a_sync(play: Callable[..., World], examples: int) -> None:
     @settings(
         max_examples=examples,
         deadline=None,

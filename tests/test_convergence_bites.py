@@ -1,4 +1,4 @@
-"""The convergence test is worth something only if it fails without the rules that it is about."""
+"""Show that the convergence test fails without any one of the rules that it is about."""
 
 import os
 import shutil
@@ -61,7 +61,7 @@ def converges(project: Path) -> int:
 
 
 @pytest.mark.parametrize("rule", list(RULES))
-def test_convergence_without_the_rule_is_seen_to_fail(copy_of_the_project: Path, rule: str) -> None:
+def test_convergence_without_one_rule_fails(copy_of_the_project: Path, rule: str) -> None:
     statements = copy_of_the_project / "tenants" / "mirror" / "statements.py"
     text = statements.read_text()
     present, absent = RULES[rule]
@@ -71,5 +71,5 @@ def test_convergence_without_the_rule_is_seen_to_fail(copy_of_the_project: Path,
     assert converges(copy_of_the_project) == TESTS_FAILED
 
 
-def test_convergence_with_all_rules_holds_in_the_copy(copy_of_the_project: Path) -> None:
+def test_convergence_with_all_rules_holds(copy_of_the_project: Path) -> None:
     assert converges(copy_of_the_project) == NO_TESTS_FAILED

@@ -1,1 +1,1 @@
-"""Write Clerk's facts into the mirror: the only writer of mirrored columns."""
+"""Write Clerk's records into the mirror: the only writer of mirrored columns."""

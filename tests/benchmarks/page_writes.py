@@ -126,23 +126,23 @@ def _update_or_create(pages: Pages) -> None:
 def _copy_and_merge(pages: Pages) -> None:
     """The floor: COPY each page into a temporary table and merge it with one statement.
 
-    It keeps no tombstones, no order of locks, no record and tells nobody what changed.
+    It keeps no tombstones, no lock order and no record of the page, and it sends no signals.
     """
     for page in pages:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
-                "CREATE TEMP TABLE fact (id text, name text, slug text, image_url text, metadata jsonb,"
+                "CREATE TEMP TABLE incoming (id text, name text, slug text, image_url text, metadata jsonb,"
                 " created bigint, updated bigint) ON COMMIT DROP"
             )
-            with cursor.copy("COPY fact FROM STDIN") as copy:
-                for fact in page:
-                    metadata = json.dumps(fact.public_metadata)
-                    stamps = (fact.created_at, fact.updated_at)
-                    copy.write_row((fact.id, fact.name, fact.slug, fact.image_url, metadata, *stamps))
+            with cursor.copy("COPY incoming FROM STDIN") as copy:
+                for record in page:
+                    metadata = json.dumps(record.public_metadata)
+                    stamps = (record.created_at, record.updated_at)
+                    copy.write_row((record.id, record.name, record.slug, record.image_url, metadata, *stamps))
             cursor.execute(
                 "INSERT INTO tenants (clerk_org_id, name, slug, logo_url, clerk_metadata,"
                 " clerk_created_at, clerk_updated_at, last_synced_at)"
-                " SELECT id, name, slug, image_url, metadata, created, updated, now() FROM fact"
+                " SELECT id, name, slug, image_url, metadata, created, updated, now() FROM incoming"
                 " ON CONFLICT (clerk_org_id) DO UPDATE SET name = excluded.name, slug = excluded.slug,"
                 " logo_url = excluded.logo_url, clerk_metadata = excluded.clerk_metadata,"
                 " clerk_created_at = excluded.clerk_created_at, clerk_updated_at = excluded.clerk_updated_at,"

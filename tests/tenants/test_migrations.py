@@ -19,9 +19,7 @@ def migrate(targets: list[tuple[str, str]]) -> Any:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_rows_from_before_clerk_keep_working_after_the_migration(
-    sandbox: SandboxControl, ada: Caller
-) -> None:
+def test_migrate_rows_from_before_clerk_keep_working(sandbox: SandboxControl, ada: Caller) -> None:
     latest = [key for key in MigrationExecutor(connection).loader.graph.leaf_nodes() if key[0] == "tenants"]
     try:
         apps = migrate(BEFORE)

@@ -34,7 +34,7 @@ def test_create_tenant_warns_and_stays_local(sandbox: SandboxControl) -> None:
     assert sandbox.requests() == []
 
 
-def test_create_tenant_with_an_organization_that_is_taken_or_dead_is_refused(sandbox: SandboxControl) -> None:
+def test_create_tenant_with_a_taken_or_deleted_organization_is_refused(sandbox: SandboxControl) -> None:
     with pytest.warns(DeprecationWarning, match="create_tenant_from_clerk"):
         TenantService.create_tenant({"name": "Old"}, clerk_org_id="org_1")
     with pytest.warns(DeprecationWarning, match="create_tenant_from_clerk"), pytest.raises(AlreadyLinked):
@@ -49,7 +49,7 @@ def test_create_tenant_with_an_organization_that_is_taken_or_dead_is_refused(san
     assert Tenant.objects.count() == 1
 
 
-def test_adopting_an_organization_needs_a_membership_in_clerk(
+def test_create_tenant_from_clerk_adopting_needs_a_membership_in_clerk(
     sandbox: SandboxControl, ada: Caller, grace: Caller
 ) -> None:
     organization = sandbox.organization("Acme", created_by=ada.id)
@@ -72,14 +72,14 @@ def test_adopting_an_organization_needs_a_membership_in_clerk(
     assert sandbox.requests("POST") == []
 
 
-def test_create_tenant_with_an_id_that_is_none_is_refused() -> None:
+def test_create_tenant_with_a_malformed_id_is_refused() -> None:
     with pytest.warns(DeprecationWarning, match="in Clerk"), pytest.raises(InvalidClerkId):
         TenantService.create_tenant({"name": "Old"}, "../users")
 
     assert not Tenant.objects.exists()
 
 
-def test_adopting_an_organization_that_clerk_does_not_know_is_refused(
+def test_create_tenant_from_clerk_adopting_an_unknown_organization_is_refused(
     sandbox: SandboxControl, ada: Caller
 ) -> None:
     with pytest.raises(UnknownOrganization):
@@ -97,7 +97,7 @@ def test_get_or_sync_fetches_once_and_then_reads_the_row(sandbox: SandboxControl
     assert len(sandbox.requests()) == 1
 
 
-def test_get_or_sync_of_an_organization_that_clerk_does_not_know_is_none(sandbox: SandboxControl) -> None:
+def test_get_or_sync_unknown_organization_is_none(sandbox: SandboxControl) -> None:
     assert TenantService.get_or_sync_from_clerk(UNKNOWN) is None
 
 
@@ -121,7 +121,7 @@ def test_sync_clerk_org_to_db_takes_the_data_given_or_fetches(sandbox: SandboxCo
     assert (fetched.pk, fetched.name) == (given.pk, "Acme")
 
 
-def test_sync_clerk_org_to_db_with_the_data_of_another_organization_is_refused() -> None:
+def test_sync_clerk_org_to_db_data_of_another_organization_is_refused() -> None:
     with pytest.raises(ValueError, match="org_b"):
         sync_clerk_org_to_db("org_a", {"id": "org_b", "name": "B"})
     assert not Tenant.objects.exists()
@@ -153,7 +153,7 @@ def test_refresh_of_a_deleted_organization_makes_a_tombstone(sandbox: SandboxCon
     assert Tombstone.objects.filter(kind="organization", clerk_id=tenant.clerk_org_id).exists()
 
 
-def test_refresh_with_the_key_of_another_instance_buries_nothing(
+def test_refresh_with_the_key_of_another_instance_deletes_nothing(
     sandbox: SandboxControl, ada: Caller, settings: Any
 ) -> None:
     tenant = Tenant.objects.get(pk=ada.create("Acme").json()["id"])
@@ -185,7 +185,7 @@ def test_user_sync_is_stale_while_clerk_fails_and_never_raises(sandbox: SandboxC
     assert TenantService.sync_user_tenants_from_clerk(ada.id) == SyncState.FRESH
 
 
-def test_user_sync_with_a_record_that_cannot_be_read_keeps_the_rest_and_ends_nothing(
+def test_user_sync_one_unreadable_record_keeps_the_rest_and_ends_nothing(
     sandbox: SandboxControl, ada: Caller
 ) -> None:
     kept = sandbox.organization("Kept", created_by=ada.id)
@@ -203,7 +203,7 @@ def test_user_sync_with_a_record_that_cannot_be_read_keeps_the_rest_and_ends_not
 @pytest.mark.parametrize(
     "odd", [{"role": "r" * 253}, {"role": "r\x00"}, {"public_user_data": {"user_id": "u" * 256}}]
 )
-def test_user_sync_with_a_membership_that_no_column_holds_keeps_the_rest(
+def test_user_sync_one_oversized_membership_keeps_the_rest(
     sandbox: SandboxControl, ada: Caller, odd: dict[str, Any]
 ) -> None:
     sandbox.organization("Kept", created_by=ada.id)
@@ -228,13 +228,13 @@ def test_link_gives_a_legacy_tenant_its_organization_and_members(
     assert list(rows) == [(ada.id, "org:admin", True), ("user_gone", "member", True)]
 
 
-def test_link_absorbs_the_bare_row_and_keeps_its_primaries(
+def test_link_absorbs_the_mirror_only_tenant_and_keeps_its_primaries(
     sandbox: SandboxControl, ada: Caller, legacy: Callable[..., Tenant]
 ) -> None:
-    bare = ada.create("Acme").json()
+    mirror = ada.create("Acme").json()
     tenant = legacy("Old", {ada.id: "owner"})
 
-    linked = TenantService.link_to_clerk_org(tenant, bare["clerkOrgId"], acting_user=None)
+    linked = TenantService.link_to_clerk_org(tenant, mirror["clerkOrgId"], acting_user=None)
 
     assert list(Tenant.objects.values_list("pk", flat=True)) == [linked.pk] == [tenant.pk]
     membership = Membership.objects.get()
@@ -242,15 +242,15 @@ def test_link_absorbs_the_bare_row_and_keeps_its_primaries(
     assert [t["id"] for t in ada.tenants().json()] == [tenant.pk]
 
 
-def test_link_refuses_to_absorb_a_row_with_a_life_of_its_own(
+def test_link_mirror_with_local_data_is_refused(
     sandbox: SandboxControl, ada: Caller, legacy: Callable[..., Tenant]
 ) -> None:
-    bare = ada.create("Acme").json()
-    Tenant.objects.filter(pk=bare["id"]).update(status="suspended", suspension_reason="unpaid")
+    mirror = ada.create("Acme").json()
+    Tenant.objects.filter(pk=mirror["id"]).update(status="suspended", suspension_reason="unpaid")
     tenant = legacy("Old")
 
     with pytest.raises(AbsorbRefused, match=r"suspended.*suspension reason"):
-        TenantService.link_to_clerk_org(tenant, bare["clerkOrgId"], acting_user=None)
+        TenantService.link_to_clerk_org(tenant, mirror["clerkOrgId"], acting_user=None)
 
     tenant.refresh_from_db()
     assert tenant.is_legacy
@@ -282,20 +282,20 @@ def invoices() -> Iterator[type[models.Model]]:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("what", ["tenant", "member"])
-def test_link_refuses_to_absorb_a_row_that_another_app_refers_to(
+def test_link_mirror_that_another_app_refers_to_is_refused(
     sandbox: SandboxControl, ada: Caller, legacy: Callable[..., Tenant], invoices: Any, what: str
 ) -> None:
-    bare = Tenant.objects.get(pk=ada.create("Acme").json()["id"])
-    invoices.objects.create(**{what: bare if what == "tenant" else bare.memberships.get()})
+    mirror = Tenant.objects.get(pk=ada.create("Acme").json()["id"])
+    invoices.objects.create(**{what: mirror if what == "tenant" else mirror.memberships.get()})
     tenant = legacy("Old")
 
     with pytest.raises(AbsorbRefused, match="1 invoices refer to it"):
-        TenantService.link_to_clerk_org(tenant, str(bare.clerk_org_id), acting_user=None)
+        TenantService.link_to_clerk_org(tenant, str(mirror.clerk_org_id), acting_user=None)
 
     assert invoices.objects.count() == 1
 
 
-def test_link_of_a_linked_tenant_or_to_a_dead_or_unknown_organization_is_refused(
+def test_link_linked_tenant_or_deleted_or_unknown_organization_is_refused(
     sandbox: SandboxControl, ada: Caller, legacy: Callable[..., Tenant]
 ) -> None:
     linked = Tenant.objects.get(pk=ada.create("Acme").json()["id"])
@@ -315,7 +315,7 @@ def test_link_of_a_linked_tenant_or_to_a_dead_or_unknown_organization_is_refused
     assert tenant.is_legacy
 
 
-def test_a_404_for_an_organization_that_was_never_seen_buries_nothing(
+def test_sync_clerk_org_to_db_404_for_an_unseen_organization_records_nothing(
     sandbox: SandboxControl, ada: Caller
 ) -> None:
     organization = sandbox.organization("Acme", created_by=ada.id)
@@ -326,7 +326,7 @@ def test_a_404_for_an_organization_that_was_never_seen_buries_nothing(
     assert [tenant["name"] for tenant in ada.tenants().json()] == ["Acme"]
 
 
-def test_a_404_without_a_known_instance_buries_nothing(
+def test_sync_clerk_org_to_db_404_without_a_known_instance_records_nothing(
     sandbox: SandboxControl, ada: Caller, settings: Any
 ) -> None:
     tenant = Tenant.objects.get(pk=ada.create("Acme").json()["id"])

@@ -1,4 +1,4 @@
-"""Real threads on real connections: what races leave behind."""
+"""Writers at the same time: real threads on real connections."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +36,7 @@ def in_own_connection(action: Callable[[], Any]) -> Any:
 
 
 def together(*actions: Callable[[], Any]) -> list[Any]:
-    """Run the actions at the same moment, each in a thread with a connection of its own."""
+    """Run the actions at the same time, each in a thread with its own connection."""
     barrier = Barrier(len(actions))
 
     def run(action: Callable[[], Any]) -> Any:
@@ -47,7 +47,7 @@ def together(*actions: Callable[[], Any]) -> list[Any]:
         return [future.result() for future in [pool.submit(run, action) for action in actions]]
 
 
-def test_two_creates_leave_two_tenants_and_one_primary(ada: Caller) -> None:
+def test_create_twice_at_once_leaves_two_tenants_and_one_primary(ada: Caller) -> None:
     one, two = together(lambda: ada.create("One"), lambda: ada.create("Two"))
 
     assert (one.status_code, two.status_code) == (201, 201)
@@ -55,7 +55,7 @@ def test_two_creates_leave_two_tenants_and_one_primary(ada: Caller) -> None:
     assert Membership.objects.filter(is_primary=True).count() == 1
 
 
-def test_two_creates_with_one_key_create_once(sandbox: SandboxControl, ada: Caller) -> None:
+def test_create_with_one_key_at_once_creates_once(sandbox: SandboxControl, ada: Caller) -> None:
     sandbox.settings(latencyMs=100)
 
     def create() -> Any:
@@ -68,7 +68,7 @@ def test_two_creates_with_one_key_create_once(sandbox: SandboxControl, ada: Call
     assert sandbox.api("GET", "/organizations")["total_count"] == 1
 
 
-def test_syncs_of_one_user_list_clerk_once(sandbox: SandboxControl, ada: Caller) -> None:
+def test_list_of_one_user_at_once_asks_clerk_once(sandbox: SandboxControl, ada: Caller) -> None:
     for number in range(3):
         sandbox.organization(f"Organization {number}", created_by=ada.id)
     sandbox.settings(latencyMs=200)
@@ -80,7 +80,7 @@ def test_syncs_of_one_user_list_clerk_once(sandbox: SandboxControl, ada: Caller)
     assert len(sandbox.requests()) == 1
 
 
-def test_set_primary_racing_itself_leaves_one(ada: Caller, legacy: Callable[..., Tenant]) -> None:
+def test_set_primary_at_once_leaves_one_primary(ada: Caller, legacy: Callable[..., Tenant]) -> None:
     tenants = [legacy(f"Tenant {number}", {ada.id: "member"}) for number in range(4)]
 
     answers = together(
@@ -91,7 +91,7 @@ def test_set_primary_racing_itself_leaves_one(ada: Caller, legacy: Callable[...,
     assert Membership.objects.filter(is_primary=True).count() == 1
 
 
-def test_a_burial_racing_the_insertion_of_its_organization_always_wins() -> None:
+def test_organization_deleted_while_it_is_inserted_stays_deleted() -> None:
     for number in range(20):
         organization = ClerkOrganization(id=f"org_{number}", name="Acme", created_at=1, updated_at=1)
         together(
@@ -112,10 +112,10 @@ def waiting_for_a_lock() -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def test_a_page_locks_its_rows_in_the_order_of_their_ids_whatever_order_it_came_in() -> None:
+def test_page_in_any_order_locks_its_rows_in_the_order_of_their_ids() -> None:
     page = [ClerkOrganization(id=f"org_{n:02}", name="a", created_at=1, updated_at=1) for n in range(20)]
     writer.write_organizations(page)
-    newer = [replace(fact, name="b", updated_at=2) for fact in reversed(page)]
+    newer = [replace(record, name="b", updated_at=2) for record in reversed(page)]
 
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
@@ -156,14 +156,14 @@ def list_organization(shown: list[ClerkMembership]) -> None:
 
 @pytest.mark.parametrize("shown_are", ["first", "last"])
 @pytest.mark.parametrize("listing", [list_user, list_organization])
-def test_a_listing_locks_what_it_shows_and_what_it_ends_in_one_order(
+def test_listing_locks_the_rows_that_it_writes_and_ends_in_one_order(
     listing: Callable[[list[ClerkMembership]], None], shown_are: str
 ) -> None:
-    """Else two writers of the same rows wait for each other: a page of a full sync, or set-primary."""
+    """Otherwise it could deadlock with another writer of the same rows, such as set-primary."""
     of_user = listing is list_user
-    facts = [membership_of(n) if of_user else membership_of(0, f"user_{n:03}") for n in range(20)]
-    writer.write_memberships(facts)
-    changed = [replace(fact, role="org:member", updated_at=2) for fact in facts]
+    records = [membership_of(n) if of_user else membership_of(0, f"user_{n:03}") for n in range(20)]
+    writer.write_memberships(records)
+    changed = [replace(record, role="org:member", updated_at=2) for record in records]
     rows = Membership.objects.order_by("tenant_id", "clerk_user_id")
     order = list(rows.values_list("pk", flat=True))
 
@@ -180,12 +180,12 @@ def test_a_listing_locks_what_it_shows_and_what_it_ends_in_one_order(
 
     assert not_locked_yet == order[5:]
     assert set(rows.filter(is_active=True).values_list("clerk_membership_id", flat=True)) == {
-        fact.id for fact in shown
+        record.id for record in shown
     }
 
 
-def test_a_page_of_memberships_writes_a_new_organization_before_it_locks_any_member() -> None:
-    """Else it waits for who has just inserted that organization, and who waits for one of its members."""
+def test_membership_page_new_organization_is_written_before_any_member_is_locked() -> None:
+    """Otherwise it could deadlock with the writer that inserts the organization and needs that member."""
     writer.write_memberships([membership_of(0)])
     run = SyncRun.objects.create(kind=SyncRun.Kind.FULL_SYNC, holder="us")
     page = RunPage(run.pk, "us", "memberships", 1, 0, 2, 0, ["orgmem_0", "orgmem_9"], writer.clock())
@@ -203,7 +203,7 @@ def test_a_page_of_memberships_writes_a_new_organization_before_it_locks_any_mem
     assert Membership.objects.filter(is_active=True).count() == 2
 
 
-def test_a_membership_that_is_written_while_a_listing_waits_for_it_does_not_end() -> None:
+def test_listing_membership_written_meanwhile_does_not_end() -> None:
     writer.write_memberships([membership_of(0)])
     newer = replace(membership_of(0), role="org:member", updated_at=2)
 
@@ -218,10 +218,10 @@ def test_a_membership_that_is_written_while_a_listing_waits_for_it_does_not_end(
     assert Membership.objects.values_list("role", "is_active").get() == ("org:member", True)
 
 
-def test_of_two_writers_of_a_new_organization_one_announces_it() -> None:
-    heard: list[str] = []
-    linked: Receiver = lambda signal, sender, **what: heard.append("linked")  # noqa: E731
-    updated: Receiver = lambda signal, sender, **what: heard.append(str(what["changes"]["name"]))  # noqa: E731
+def test_write_new_organization_at_once_is_announced_once() -> None:
+    received: list[str] = []
+    linked: Receiver = lambda signal, sender, **what: received.append("linked")  # noqa: E731
+    updated: Receiver = lambda signal, sender, **what: received.append(str(what["changes"]["name"]))  # noqa: E731
     signals.tenant_linked.connect(linked)
     signals.tenant_updated.connect(updated)
     first = ClerkOrganization(id="org_new", name="First", created_at=1, updated_at=1)
@@ -237,7 +237,7 @@ def test_of_two_writers_of_a_new_organization_one_announces_it() -> None:
 
     signals.tenant_linked.disconnect(linked)
     signals.tenant_updated.disconnect(updated)
-    assert sorted(heard) == ["(None, 'Second')", "linked"]
+    assert sorted(received) == ["(None, 'Second')", "linked"]
 
 
 @pytest.mark.slow
@@ -260,9 +260,9 @@ def test_deletion_writer_of_its_organization_stopped_waits_until_the_writer_is_e
     assert Tombstone.objects.get().clerk_id == "org_gone"
 
 
-def test_a_primary_that_moves_while_its_user_is_synced_does_not_deadlock() -> None:
-    facts = [membership_of(n) for n in range(300)]
-    writer.write_memberships(facts)
+def test_set_primary_while_its_user_is_synced_does_not_deadlock() -> None:
+    records = [membership_of(n) for n in range(300)]
+    writer.write_memberships(records)
     first, last = Tenant.objects.order_by("pk").first(), Tenant.objects.order_by("pk").last()
     assert first
     assert last
@@ -273,14 +273,14 @@ def test_a_primary_that_moves_while_its_user_is_synced_does_not_deadlock() -> No
 
     def write() -> None:
         for stamp in range(2, 17):
-            writer.write_memberships([replace(fact, updated_at=stamp) for fact in facts])
+            writer.write_memberships([replace(record, updated_at=stamp) for record in records])
 
     together(move, write)
 
     assert Membership.objects.filter(is_primary=True).get().tenant_id == first.pk
 
 
-def test_link_waits_for_an_import_that_is_adding_members_to_its_tenant(
+def test_link_import_adding_members_to_its_tenant_waits_for_the_import(
     sandbox: SandboxControl, tmp_path: Path
 ) -> None:
     path = tmp_path / "tenants.csv"
@@ -290,7 +290,7 @@ def test_link_waits_for_an_import_that_is_adding_members_to_its_tenant(
     organization = get_clerk_org(sandbox.organization("Acme", sandbox.user()["id"])["id"])
 
     def link_tenant() -> bool:
-        """Whether the member was there when the tenant was linked."""
+        """Link the tenant, and return whether its member was there by then."""
         link.link(tenant, organization, [], listed_at=writer.clock(), complete=False)
         return Membership.objects.filter(tenant=tenant).exists()
 

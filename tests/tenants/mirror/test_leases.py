@@ -15,7 +15,7 @@ from tests.tenants.conftest import Caller
 pytestmark = pytest.mark.django_db
 
 
-def test_a_lease_is_given_to_one_and_again_when_it_has_been_returned() -> None:
+def test_take_lease_held_is_refused_until_it_is_released() -> None:
     first = leases.take_lease("user_1", seconds=60)
     assert first.lease is not None
     assert leases.take_lease("user_1", seconds=60) == leases.LeaseState(is_fresh=False, lease=None)
@@ -25,7 +25,7 @@ def test_a_lease_is_given_to_one_and_again_when_it_has_been_returned() -> None:
     assert leases.take_lease("user_1", seconds=60).lease is not None
 
 
-def test_a_lease_that_its_holder_never_returned_lapses() -> None:
+def test_take_lease_expired_is_granted_again() -> None:
     held = leases.take_lease("user_1", seconds=60)
     assert held.lease is not None
     UserSync.objects.update(lease_expires_at=F("lease_expires_at") - timedelta(seconds=61))
@@ -36,18 +36,18 @@ def test_a_lease_that_its_holder_never_returned_lapses() -> None:
     writer.write_user_listing(
         "user_1", [], lease=held.lease.id, listed_at=held.lease.listed_at, complete=True
     )
-    assert UserSync.objects.get().lease == taken.lease.id, "who lost the lease closes nobody else's"
+    assert UserSync.objects.get().lease == taken.lease.id, "a lost lease closes no other"
     assert UserSync.objects.get().synced_at is None
 
 
-def test_a_lease_lasts_as_long_as_was_asked_for() -> None:
+def test_take_lease_lasts_for_the_given_seconds() -> None:
     leases.take_lease("user_1", seconds=100)
 
     remaining = UserSync.objects.get().lease_expires_at - writer.clock()  # type: ignore[operator]
     assert 90 < remaining.total_seconds() <= 100
 
 
-def test_an_expired_listing_is_asked_for_again() -> None:
+def test_expire_makes_a_fresh_listing_stale() -> None:
     lease = leases.take_lease("user_1", seconds=60).lease
     assert lease is not None
     writer.write_user_listing("user_1", [], lease=lease.id, listed_at=lease.listed_at, complete=True)
@@ -58,8 +58,8 @@ def test_an_expired_listing_is_asked_for_again() -> None:
     assert leases.take_lease("user_1", seconds=60).lease is not None
 
 
-def test_a_listing_that_runs_while_it_is_expired_is_not_fresh() -> None:
-    """A create has lost its reply meanwhile: what the listing was told may be from before."""
+def test_expire_while_a_listing_runs_leaves_it_stale() -> None:
+    """A create lost its reply meanwhile: the data of the listing may be stale."""
     running = leases.take_lease("user_1", seconds=60).lease
     assert running is not None
     leases.expire("user_1")
@@ -69,7 +69,7 @@ def test_a_listing_that_runs_while_it_is_expired_is_not_fresh() -> None:
     assert leases.take_lease("user_1", seconds=60).lease is not None
 
 
-def test_a_list_waits_for_the_lister_up_to_the_timeout_and_is_then_stale(
+def test_list_while_another_process_lists_waits_until_the_timeout_and_is_stale(
     sandbox: SandboxControl, ada: Caller, settings: Any
 ) -> None:
     settings.CLERK_TIMEOUT_SECONDS = 1

@@ -1,4 +1,4 @@
-"""The write rule: what the mirror does with facts that come late, twice, in any order."""
+"""The write rule: records that come late, twice and in any order."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ def versions(table: str) -> list[str]:
         return [row[0] for row in cursor.fetchall()]
 
 
-def test_an_organization_seen_first_is_inserted() -> None:
+def test_write_organizations_new_is_inserted() -> None:
     assert writer.write_organizations([ACME]) == writer.Written(created=1)
 
     tenant = Tenant.objects.get()
@@ -55,14 +55,14 @@ def test_an_organization_seen_first_is_inserted() -> None:
     assert tenant.last_synced_at is not None
 
 
-def test_an_older_fact_changes_nothing() -> None:
+def test_write_organizations_older_record_changes_nothing() -> None:
     writer.write_organizations([replace(ACME, name="New", updated_at=2000)])
 
     assert writer.write_organizations([ACME]) == writer.Written()
     assert mirrored()[0] == "New"
 
 
-def test_an_equal_stamp_heals() -> None:
+def test_write_organizations_equal_stamp_heals() -> None:
     writer.write_organizations([ACME])
     Tenant.objects.update(name="damaged")
 
@@ -70,7 +70,7 @@ def test_an_equal_stamp_heals() -> None:
     assert mirrored()[0] == "Acme"
 
 
-def test_unchanged_rows_are_not_written() -> None:
+def test_write_memberships_unchanged_rows_are_not_written() -> None:
     writer.write_memberships([ADA])
     before = versions("tenants"), versions("memberships")
 
@@ -79,7 +79,7 @@ def test_unchanged_rows_are_not_written() -> None:
     assert (versions("tenants"), versions("memberships")) == before
 
 
-def test_own_columns_are_spared() -> None:
+def test_write_organizations_leaves_own_columns_alone() -> None:
     writer.write_organizations([ACME])
     Tenant.objects.update(status="suspended", suspension_reason="unpaid")
 
@@ -89,7 +89,7 @@ def test_own_columns_are_spared() -> None:
     assert Tenant.objects.get().suspension_reason == "unpaid"
 
 
-def test_a_slug_swap_arrives_in_any_order() -> None:
+def test_write_organizations_swapped_slugs_arrive_in_any_order() -> None:
     other = ClerkOrganization(id="org_beta", name="Beta", slug="beta", created_at=1, updated_at=1)
     writer.write_organizations([ACME, other])
 
@@ -99,7 +99,7 @@ def test_a_slug_swap_arrives_in_any_order() -> None:
     assert (mirrored("org_acme")[1], mirrored("org_beta")[1]) == ("beta", "acme")
 
 
-def test_a_page_that_names_an_organization_twice_keeps_the_newest() -> None:
+def test_write_organizations_twice_in_a_page_keeps_the_newest() -> None:
     newer = replace(ACME, name="New", updated_at=2000)
 
     writer.write_organizations([newer, ACME])
@@ -107,7 +107,7 @@ def test_a_page_that_names_an_organization_twice_keeps_the_newest() -> None:
     assert mirrored()[0] == "New"
 
 
-def test_a_buried_organization_never_comes_back() -> None:
+def test_write_organizations_deleted_organization_stays_deleted() -> None:
     writer.write_memberships([ADA])
     writer.record_organization_deleted(ACME.id)
 
@@ -118,7 +118,7 @@ def test_a_buried_organization_never_comes_back() -> None:
     assert membership() == ("orgmem_1", "org:admin", False)
 
 
-def test_an_organization_buried_before_it_was_seen_is_never_inserted() -> None:
+def test_write_organizations_deleted_before_it_was_seen_is_not_inserted() -> None:
     writer.record_organization_deleted(ACME.id)
 
     writer.write_memberships([ADA])
@@ -127,7 +127,7 @@ def test_an_organization_buried_before_it_was_seen_is_never_inserted() -> None:
     assert Tombstone.objects.filter(kind="organization", clerk_id=ACME.id).exists()
 
 
-def test_a_user_buried_first_never_becomes_a_member() -> None:
+def test_write_memberships_of_a_deleted_user_inserts_nothing() -> None:
     writer.record_user_deleted(ADA.user_id)
 
     writer.write_memberships([ADA])
@@ -135,7 +135,7 @@ def test_a_user_buried_first_never_becomes_a_member() -> None:
     assert not Membership.objects.exists()
 
 
-def test_burying_a_user_spares_legacy_memberships(legacy: Callable[..., Tenant]) -> None:
+def test_record_user_deleted_leaves_legacy_memberships_alone(legacy: Callable[..., Tenant]) -> None:
     writer.write_memberships([ADA])
     old = legacy(members={ADA.user_id: "owner"})
 
@@ -156,7 +156,7 @@ FACTS: list[tuple[str, Callable[[], Any]]] = [
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(len(FACTS)))))
-def test_leaving_and_rejoining_end_the_same_in_any_order(order: tuple[int, ...]) -> None:
+def test_membership_left_and_rejoined_ends_the_same_in_any_order(order: tuple[int, ...]) -> None:
     for index in (*order, order[0]):
         FACTS[index][1]()
 
@@ -164,14 +164,14 @@ def test_leaving_and_rejoining_end_the_same_in_any_order(order: tuple[int, ...])
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_leaving_ends_the_membership_in_any_order(order: tuple[int, ...]) -> None:
+def test_membership_left_ends_in_any_order(order: tuple[int, ...]) -> None:
     for index in (*order, order[0]):
         FACTS[index][1]()
 
     assert not Membership.objects.filter(is_active=True).exists()
 
 
-def test_a_late_end_of_an_old_membership_spares_the_new_one() -> None:
+def test_record_membership_deleted_leaves_a_newer_membership_alone() -> None:
     writer.write_memberships([REJOINED])
 
     writer.record_membership_deleted(ADA)
@@ -179,7 +179,7 @@ def test_a_late_end_of_an_old_membership_spares_the_new_one() -> None:
     assert membership() == ("orgmem_2", "org:member", True)
 
 
-def test_a_listing_ends_what_it_does_not_name(legacy: Callable[..., Tenant]) -> None:
+def test_organization_listing_ends_the_memberships_that_it_lacks(legacy: Callable[..., Tenant]) -> None:
     writer.write_memberships([ADA])
     listed_at = writer.clock()
 
@@ -193,7 +193,7 @@ def test_a_listing_ends_what_it_does_not_name(legacy: Callable[..., Tenant]) -> 
     [(False, timedelta(0)), (True, timedelta(hours=1))],
     ids=["incomplete", "begun before the row was written"],
 )
-def test_a_listing_that_proves_nothing_ends_nothing(complete: bool, begun_before: timedelta) -> None:
+def test_organization_listing_incomplete_or_old_ends_nothing(complete: bool, begun_before: timedelta) -> None:
     writer.write_memberships([ADA])
     listed_at = writer.clock() - begun_before
 
@@ -222,8 +222,8 @@ def list_user(clerk_user_id: str, memberships: list[ClerkMembership]) -> None:
 
 @pytest.mark.parametrize("role", ["owner", "org:admin"])
 @pytest.mark.parametrize("listing", LISTINGS)
-def test_a_listing_spares_members_of_before_clerk_whatever_their_role(listing: str, role: str) -> None:
-    """An import, and a tenant that was unlinked, leave roles as Clerk spells them."""
+def test_listing_leaves_local_members_alone_whatever_their_role(listing: str, role: str) -> None:
+    """After an import or an unlink, local members may have roles as Clerk spells them."""
     writer.write_organizations([ACME])
     Membership.objects.create(tenant=Tenant.objects.get(), clerk_user_id="user_old", role=role)
 
@@ -232,7 +232,7 @@ def test_a_listing_spares_members_of_before_clerk_whatever_their_role(listing: s
     assert Membership.objects.get().is_active
 
 
-def test_members_of_an_unlinked_tenant_stay_when_it_is_linked_to_another_organization() -> None:
+def test_link_after_unlink_keeps_the_members_of_the_first_organization() -> None:
     writer.write_memberships([ADA])
     tenant = link.unlink(Tenant.objects.get())
 
@@ -243,7 +243,7 @@ def test_members_of_an_unlinked_tenant_stay_when_it_is_linked_to_another_organiz
 
 @pytest.mark.parametrize("created_at", [1000, None], ids=["dated", "undated"])
 @pytest.mark.parametrize("listing", LISTINGS)
-def test_a_listing_ends_a_creator_whom_it_does_not_show(listing: str, created_at: int | None) -> None:
+def test_listing_ends_a_creator_whom_it_lacks(listing: str, created_at: int | None) -> None:
     organization = replace(ACME, created_at=created_at)
     adopt_organization("user_old", organization, None, "org:admin")
 
@@ -252,7 +252,7 @@ def test_a_listing_ends_a_creator_whom_it_does_not_show(listing: str, created_at
     assert not Membership.objects.get().is_active
 
 
-def test_a_creator_not_read_back_takes_on_the_membership_that_a_listing_shows() -> None:
+def test_listing_gives_a_creator_without_an_id_their_membership() -> None:
     adopt_organization(ADA.user_id, ACME, None, "org:member")
 
     list_user(ADA.user_id, [ADA])
@@ -260,7 +260,7 @@ def test_a_creator_not_read_back_takes_on_the_membership_that_a_listing_shows() 
     assert membership() == ("orgmem_1", "org:admin", True)
 
 
-def test_a_creator_who_is_deleted_has_no_membership_whatever_comes_first() -> None:
+def test_record_user_deleted_of_a_creator_ends_the_membership_in_any_order() -> None:
     adopt_organization(ADA.user_id, ACME, None, "org:admin")
     writer.record_user_deleted(ADA.user_id)
     adopt_organization(ADA.user_id, OTHER, None, "org:admin")
@@ -268,7 +268,7 @@ def test_a_creator_who_is_deleted_has_no_membership_whatever_comes_first() -> No
     assert not Membership.objects.filter(is_active=True).exists()
 
 
-def test_a_user_who_left_and_rejoined_has_the_membership_that_the_listing_shows() -> None:
+def test_listing_of_a_user_who_rejoined_shows_the_new_membership() -> None:
     writer.write_memberships([ADA])
 
     list_user(ADA.user_id, [REJOINED])
@@ -276,7 +276,7 @@ def test_a_user_who_left_and_rejoined_has_the_membership_that_the_listing_shows(
     assert membership() == ("orgmem_2", "org:member", True)
 
 
-def test_a_users_listing_without_its_lease_ends_nothing() -> None:
+def test_user_listing_without_its_lease_ends_nothing() -> None:
     writer.write_memberships([ADA])
 
     writer.write_user_listing("user_ada", [], lease=uuid4(), listed_at=writer.clock(), complete=True)
@@ -284,7 +284,7 @@ def test_a_users_listing_without_its_lease_ends_nothing() -> None:
     assert membership()[2] is True
 
 
-def test_a_listing_from_before_a_membership_was_seen_to_end_does_not_begin_it_again() -> None:
+def test_write_memberships_read_before_the_end_does_not_begin_it_again() -> None:
     writer.write_memberships([ADA])
     before = writer.clock()
     writer.write_organization_listing(ACME, [], listed_at=writer.clock(), complete=True)
@@ -297,7 +297,7 @@ def test_a_listing_from_before_a_membership_was_seen_to_end_does_not_begin_it_ag
     assert membership()[2] is True, "a later listing heals"
 
 
-def test_a_page_read_before_a_creator_was_seen_to_have_left_does_not_bring_them_back() -> None:
+def test_write_memberships_read_before_a_creator_left_does_not_begin_it_again() -> None:
     adopt_organization(ADA.user_id, ACME, None, "org:admin")
     before = writer.clock()
     list_user(ADA.user_id, [])
@@ -307,7 +307,7 @@ def test_a_page_read_before_a_creator_was_seen_to_have_left_does_not_bring_them_
     assert not membership()[2]
 
 
-def test_linking_keeps_what_the_bare_row_knows_better(legacy: Callable[..., Tenant]) -> None:
+def test_link_keeps_newer_values_of_the_absorbed_tenant(legacy: Callable[..., Tenant]) -> None:
     tenant = legacy(members={ADA.user_id: "owner"})
     ended = replace(ADA, id="orgmem_9", user_id="user_grace")
     writer.write_memberships([ADA, ended])
@@ -322,7 +322,7 @@ def test_linking_keeps_what_the_bare_row_knows_better(legacy: Callable[..., Tena
     assert list(active) == [ADA.user_id]
 
 
-def test_linking_takes_as_many_statements_for_many_members_as_for_one(legacy: Callable[..., Tenant]) -> None:
+def test_link_many_members_takes_as_many_statements_as_one(legacy: Callable[..., Tenant]) -> None:
     taken = []
     for count in (1, 40):
         organization = replace(ACME, id=f"org_{count}")
@@ -340,7 +340,7 @@ def test_linking_takes_as_many_statements_for_many_members_as_for_one(legacy: Ca
     assert taken[0] == taken[1]
 
 
-def test_linking_to_another_organization_after_unlinking_takes_its_facts(
+def test_link_after_unlink_takes_the_values_of_the_new_organization(
     legacy: Callable[..., Tenant],
 ) -> None:
     other = replace(ACME, id="org_other", name="Other", updated_at=10)
@@ -355,7 +355,7 @@ def test_linking_to_another_organization_after_unlinking_takes_its_facts(
     assert Membership.objects.filter(clerk_membership_id=ADA.id).get().tenant.clerk_org_id == ACME.id
 
 
-def test_deleting_a_tenant_leaves_a_tombstone_that_keeps_it_away() -> None:
+def test_delete_leaves_a_tombstone_of_the_organization() -> None:
     writer.write_memberships([ADA])
 
     delete.delete(Tenant.objects.get())
@@ -365,8 +365,8 @@ def test_deleting_a_tenant_leaves_a_tombstone_that_keeps_it_away() -> None:
 
 
 @pytest.fixture
-def heard() -> Iterator[list[tuple[str, dict[str, Any]]]]:
-    """What the signals say: name and arguments."""
+def received() -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """The signals that were sent: name and arguments."""
     said: list[tuple[str, dict[str, Any]]] = []
 
     def listen(name: str) -> Callable[..., None]:
@@ -382,8 +382,8 @@ def heard() -> Iterator[list[tuple[str, dict[str, Any]]]]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_changes_are_announced_after_commit_with_what_changed(
-    heard: list[tuple[str, dict[str, Any]]],
+def test_signals_are_sent_after_commit_with_the_changes(
+    received: list[tuple[str, dict[str, Any]]],
 ) -> None:
     writer.write_memberships([ADA])
     writer.write_organizations([replace(ACME, name="New", updated_at=2000)])
@@ -396,7 +396,7 @@ def test_changes_are_announced_after_commit_with_what_changed(
     tenant = Tenant.objects.get()
     about = {"tenant_id": tenant.pk, "clerk_org_id": ACME.id}
     member = {"tenant_id": tenant.pk, "clerk_user_id": ADA.user_id}
-    assert heard == [
+    assert received == [
         ("tenant_linked", about),
         (
             "membership_changed",
@@ -415,31 +415,31 @@ def test_changes_are_announced_after_commit_with_what_changed(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_linking_and_unlinking_are_announced_with_what_changed(
-    heard: list[tuple[str, dict[str, Any]]], legacy: Callable[..., Tenant]
+def test_signals_link_and_unlink_are_sent_with_the_changes(
+    received: list[tuple[str, dict[str, Any]]], legacy: Callable[..., Tenant]
 ) -> None:
     writer.write_memberships([ADA])
     tenant = legacy("Old", {"user_old": "owner"})
-    heard.clear()
+    received.clear()
 
     link.link(tenant, ACME, [ADA], listed_at=writer.clock(), complete=True)
 
     about = {"tenant_id": tenant.pk, "clerk_org_id": ACME.id}
     began = {"role": (None, "org:admin"), "is_active": (None, True)}
-    [linked, updated, joined] = heard
+    [linked, updated, joined] = received
     assert linked == ("tenant_linked", about)
     assert (updated[0], updated[1]["changes"]["name"]) == ("tenant_updated", ("Old", "Acme"))
     assert joined[1] == {"tenant_id": tenant.pk, "clerk_user_id": ADA.user_id, "changes": began}
-    heard.clear()
+    received.clear()
 
     link.unlink(tenant)
 
-    bare = Tenant.objects.get(clerk_org_id=ACME.id)
-    assert heard == [
+    mirror = Tenant.objects.get(clerk_org_id=ACME.id)
+    assert received == [
         (
             "tenant_updated",
             {"tenant_id": tenant.pk, "clerk_org_id": None, "changes": {"clerk_org_id": (ACME.id, None)}},
         ),
-        ("tenant_linked", {**about, "tenant_id": bare.pk}),
-        ("membership_changed", {"tenant_id": bare.pk, "clerk_user_id": ADA.user_id, "changes": began}),
+        ("tenant_linked", {**about, "tenant_id": mirror.pk}),
+        ("membership_changed", {"tenant_id": mirror.pk, "clerk_user_id": ADA.user_id, "changes": began}),
     ]
