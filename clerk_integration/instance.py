@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from clerk_integration.conf import clerk_settings
 from clerk_integration.exceptions import ClerkProtocolError
+from clerk_integration.models import LearnedInstance
 from clerk_integration.wire.client import read
 from clerk_integration.wire.replies import Reply
 
@@ -45,6 +47,11 @@ def get_clerk_instance() -> ClerkInstance:
         environment_type=_typed(record.get("environment_type"), str) or "",
         clock_offset_seconds=offset,
     )
+
+
+def known_instance_id() -> str | None:
+    """Return the configured instance, else the stored one, else None. One statement at most."""
+    return clerk_settings.instance_id or LearnedInstance.objects.values_list("instance_id", flat=True).first()
 
 
 def get_clerk_organization_settings() -> ClerkOrganizationSettings:

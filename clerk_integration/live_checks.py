@@ -1,22 +1,38 @@
 """Checks that ask Clerk: whether it accepts the settings, and whether its instance is set up for us.
 
-They read only: the instance, its organization settings and its signing keys, in three calls. No finding
-shows a secret.
+They read only: the instance, its organization settings and its signing keys, in three calls, and the webhooks
+that were refused. No finding shows a secret.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 from urllib.parse import urlsplit
 
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error
+from django.utils import timezone
 from jwt.algorithms import RSAAlgorithm
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS, clerk_settings, is_signing_secret
 from clerk_integration.exceptions import ClerkError, ClerkMisconfigured
 from clerk_integration.instance import ClerkInstance, get_clerk_instance, get_clerk_organization_settings
+from clerk_integration.models import WebhookRefusal
 from clerk_integration.tokens.signing_keys import load_jwt_key
 from clerk_integration.wire.client import fetch_jwks
 from clerk_integration.wire.deadlines import clerk_deadline
+
+REFUSALS_SHOWN_FOR = timedelta(hours=24)
+
+SEE_LOG = "The log of the web server has a line for each of them."
+REFUSAL_ADVICE = {
+    "invalid_signature": "If they come from Clerk, copy the signing secret of that endpoint from Clerk's "
+    "dashboard to CLERK_WEBHOOK_SIGNING_SECRET, and let no proxy change the body or the svix headers.",
+    "foreign_instance": "Point the endpoint of the other instance elsewhere in Clerk's dashboard; if that "
+    "instance is the right one, set CLERK_INSTANCE_ID to it.",
+    "webhooks_not_configured": "Set CLERK_WEBHOOK_SIGNING_SECRET; Clerk sends these webhooks again.",
+}
 
 UNKNOWN = ("Clerk's answer does not say.", "Look into Clerk's dashboard.")
 
@@ -50,6 +66,7 @@ def run_live_checks() -> Iterator[Finding]:
         yield _check_signing_keys()
     yield _check_issuer()
     yield _check_signing_secrets()
+    yield from _check_refused_webhooks()
 
 
 def _check_instance(instance: ClerkInstance) -> Finding:
@@ -153,6 +170,24 @@ def _check_signing_secrets() -> Finding:
         message = f"Malformed values in CLERK_WEBHOOK_SIGNING_SECRET: {malformed} of {len(secrets)}."
         return Finding("webhook secret", "FAIL", message, advice)
     return Finding("webhook secret", "ok", f"Well-formed webhook signing secrets: {len(secrets)}.")
+
+
+def _check_refused_webhooks() -> Iterator[Finding]:
+    since = timezone.now() - REFUSALS_SHOWN_FOR
+    try:
+        refusals = list(WebhookRefusal.objects.filter(last_at__gte=since).order_by("-last_at"))
+    except (Error, ImproperlyConfigured):
+        advice = "Start the database and run `manage.py migrate`, then run this command again."
+        yield Finding("webhooks", "warn", "The database cannot say whether webhooks were refused.", advice)
+        return
+    if not refusals:
+        yield Finding("webhooks", "ok", "No webhook was refused in the last 24 hours.")
+    for refusal in refusals:
+        message = (
+            f"Webhooks are refused: {refusal.code}, {refusal.count:,} in all, last at "
+            f"{refusal.last_at:%Y-%m-%d %H:%M:%S} UTC because {refusal.reason}."
+        )
+        yield Finding("webhooks", "warn", message, REFUSAL_ADVICE.get(refusal.code, SEE_LOG))
 
 
 def _failed(subject: str, error: ClerkError) -> Finding:

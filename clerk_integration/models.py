@@ -1,4 +1,4 @@
-"""The inbox of webhooks, the learned instance, and the shared pace of requests to Clerk."""
+"""The inbox of webhooks, refused webhooks, the learned instance, and the shared pace of requests to Clerk."""
 
 from typing import ClassVar
 
@@ -66,10 +66,25 @@ class WebhookDelivery(models.Model):
         return f"{self.event_type} {self.svix_id}"
 
 
-class LearnedInstance(models.Model):
-    """The Clerk instance that sent the first webhook while CLERK_INSTANCE_ID was unset: at most one row.
+class WebhookRefusal(models.Model):
+    """The webhooks that were refused for one reason: how many, and when the last one."""
 
-    Webhooks of other instances are refused then. A configured CLERK_INSTANCE_ID takes precedence.
+    code = models.CharField(primary_key=True, max_length=64)
+    reason = models.TextField("reason of the last refusal", default="", db_default="")
+    count = models.PositiveBigIntegerField(default=0, db_default=0)
+    last_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "webhook_refusals"
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.count}"
+
+
+class LearnedInstance(models.Model):
+    """The Clerk instance that this installation works with: at most one row.
+
+    A configured CLERK_INSTANCE_ID takes precedence.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)

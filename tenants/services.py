@@ -15,14 +15,13 @@ from typing import Any
 from clerk_integration.conf import clerk_settings
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.exceptions import ClerkError, ClerkMisconfigured, ClerkNotFound
-from clerk_integration.instance import get_clerk_instance
+from clerk_integration.instance import get_clerk_instance, known_instance_id
 from clerk_integration.organizations import (
     get_clerk_membership,
     get_clerk_org,
     get_user_clerk_orgs,
     iter_clerk_memberships,
 )
-from clerk_integration.webhooks.instances import known_instance_id
 from clerk_integration.wire.deadlines import clerk_deadline, default_deadline
 from clerk_integration.wire.ids import validate_org_id
 from tenants.creation.create import Creation, adopt_organization, create_in_clerk

@@ -13,7 +13,7 @@ from clerk_integration.entities import clean
 from clerk_integration.jobs.timeouts import set_transaction_timeouts
 from clerk_integration.models import WebhookDelivery
 from clerk_integration.webhooks.delivery_jobs import enqueue_delivery
-from clerk_integration.webhooks.instances import check_learned_instance
+from clerk_integration.webhooks.instances import check_instance
 from clerk_integration.webhooks.payload import Event
 from clerk_integration.webhooks.registry import ClerkEvent, handler_of
 
@@ -65,8 +65,7 @@ def store_delivery(svix_id: str, event: Event) -> bool:
 
     A repeat changes nothing, unless the delivery has failed: then it is enqueued again. Of an event type
     without a handler only the envelope is stored, as ignored. Two statements, three for the repeat of a
-    failed delivery; one more where the instance is not known in this process. Raises ForeignInstance,
-    database errors and ConnectorException; nothing is stored then.
+    failed delivery. Raises database errors and ConnectorException; nothing is stored then.
     """
     handled = handler_of(event.type) is not None
     with transaction.atomic(durable=True):
@@ -78,11 +77,9 @@ def store_delivery(svix_id: str, event: Event) -> bool:
             _json.encode(event.payload if handled else event.envelope),
             Status.RECEIVED if handled else Status.IGNORED,
         )
+        to_process = new_id if handled else None
         if new_id is None:
             to_process = _returned_id(_REOPEN, svix_id)
-        else:
-            check_learned_instance(event.instance_id)
-            to_process = new_id if handled else None
         if to_process is not None:
             enqueue_delivery(to_process)
     return new_id is not None
@@ -154,6 +151,9 @@ def _handle(delivery: WebhookDelivery) -> bool:
     handler = handler_of(delivery.event_type)
     if handler is None or "data" not in delivery.payload:
         return False
+    if instance_id := delivery.payload.get("instance_id"):
+        # Another instance may have been adopted since the delivery was stored.
+        check_instance(instance_id)
     handler(ClerkEvent.from_json(delivery.payload))
     return True
 

@@ -8,7 +8,7 @@ import logging
 from contextlib import suppress
 from http import HTTPStatus
 
-from django.db import Error
+from django.db import Error, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 from procrastinate.exceptions import ConnectorException
@@ -16,8 +16,9 @@ from procrastinate.exceptions import ConnectorException
 from clerk_integration.conf import clerk_settings
 from clerk_integration.webhooks.exceptions import BodyTooLarge, InvalidEvent, NoSigningSecret, WebhookRefused
 from clerk_integration.webhooks.inbox import store_delivery
-from clerk_integration.webhooks.instances import check_configured_instance
+from clerk_integration.webhooks.instances import check_instance
 from clerk_integration.webhooks.payload import read_event
+from clerk_integration.webhooks.refusals import recorder
 from clerk_integration.webhooks.signature import Verifier
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 
 
 @csrf_exempt
+@transaction.non_atomic_requests
 def receive_webhook(request: HttpRequest) -> HttpResponse:
     """Answer 204 once the event is stored, also for a repeat; store nothing otherwise.
 
@@ -46,9 +48,11 @@ def receive_webhook(request: HttpRequest) -> HttpResponse:
         _receive(request)
     except WebhookRefused as refusal:
         logger.warning("webhook refused, nothing stored: %s", refusal)
+        recorder.record(refusal)
         return _error(refusal.status, refusal.code, f"Nothing was stored: {refusal}.")
     except NoSigningSecret as error:
         logger.critical("webhook not stored: %s", error)
+        recorder.record(error)
         return _error(error.status, error.code, "This server cannot verify webhooks.")
     except (Error, ConnectorException) as error:
         logger.error("webhook not stored: %s", _without_row(error))  # noqa: TRY400  (see _without_row)
@@ -62,7 +66,7 @@ def _receive(request: HttpRequest) -> None:
     _check_declared_length(request)
     verifier = Verifier(request.headers, clerk_settings.webhook_signing_secrets)
     event = read_event(verifier.verify(_read_body(request)))
-    check_configured_instance(event.instance_id)
+    check_instance(event.instance_id)
     store_delivery(verifier.message_id, event)
 
 

@@ -1,8 +1,7 @@
 """Whether the key is of the Clerk instance that is mirrored here."""
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS, clerk_settings
-from clerk_integration.instance import get_clerk_instance
-from clerk_integration.webhooks.instances import known_instance_id
+from clerk_integration.instance import get_clerk_instance, known_instance_id
 from clerk_integration.wire.deadlines import clerk_deadline
 from tenants.exceptions import WrongInstance
 from tenants.runs import records
@@ -32,6 +31,6 @@ def _expected() -> tuple[str, str]:
         return clerk_settings.instance_id, "CLERK_INSTANCE_ID"
     learned = known_instance_id()
     if learned:
-        return learned, "that of the first webhook"
+        return learned, "the stored instance"
     last = records.last_complete()
     return (last.instance_id if last else ""), "that of the last full sync"

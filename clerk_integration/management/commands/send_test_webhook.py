@@ -11,8 +11,8 @@ from standardwebhooks import Webhook
 
 from clerk_integration.conf import clerk_settings, is_signing_secret
 from clerk_integration.exceptions import InvalidClerkId
+from clerk_integration.instance import known_instance_id
 from clerk_integration.management.base import DatabaseCommand
-from clerk_integration.webhooks.instances import known_instance_id
 from clerk_integration.webhooks.samples import SAMPLE_TYPES, sample_event
 from clerk_integration.wire.ids import validate_org_id
 
@@ -57,8 +57,8 @@ def _event(event_type: str, organization_id: str) -> dict[str, Any]:
     instance_id = known_instance_id()
     if not instance_id:
         raise CommandError(
-            "CLERK_INSTANCE_ID is not set and no webhook has arrived yet: the server would take the sample's "
-            "instance for yours. Set it (manage.py check_clerk shows it). Nothing was sent."
+            "CLERK_INSTANCE_ID is not set and the instance is not known yet. Set it (manage.py check_clerk "
+            "shows it). Nothing was sent."
         )
     return sample_event(event_type, instance_id=instance_id, organization_id=organization_id)
 

@@ -1,7 +1,9 @@
-"""`check_clerk` against a local Clerk and against servers that are none."""
+"""`check_clerk` against a local Clerk, and against servers that answer otherwise."""
 
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -13,12 +15,26 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
+from clerk_integration.models import WebhookRefusal
 from tests import hostile_server
+from tests.children import PROJECT, child_environment
 from tests.hostile_server import Behaviour, HostileServer, clerk_error, respond
 from tests.sandbox import SandboxControl
 
-SUBJECTS = ["key", "instance", "clock", "organizations", "slugs", "signing keys", "issuer", "webhook secret"]
+SUBJECTS = [
+    "key",
+    "instance",
+    "clock",
+    "organizations",
+    "slugs",
+    "signing keys",
+    "issuer",
+    "webhook secret",
+    "webhooks",
+]
 SIGNING_SECRET = f"whsec_{base64.b64encode(b'of a test, 24 bytes long').decode()}"
+
+pytestmark = pytest.mark.django_db
 
 Findings = dict[str, dict[str, str]]
 
@@ -81,7 +97,7 @@ def other_public_key() -> str:
         ("CLERK_WEBHOOK_SIGNING_SECRET", [SIGNING_SECRET, "whsec_no"], ("webhook secret", "FAIL")),
     ],
 )
-def test_check_clerk_with_a_setting_that_does_not_fit_says_so_and_goes_on(
+def test_check_clerk_with_a_setting_that_does_not_fit_reports_it_and_all_else(
     sandbox: SandboxControl, settings: Settings, name: str, value: object, expected: tuple[str, str]
 ) -> None:
     subject, status = expected
@@ -141,7 +157,7 @@ def test_check_clerk_without_an_accepted_key_fails_and_asks_nothing_more(
         findings, succeeded = run()
     assert not succeeded
     assert findings["key"]["status"] == "FAIL"
-    assert list(findings) == ["key", "issuer", "webhook secret"]
+    assert list(findings) == ["key", "issuer", "webhook secret", "webhooks"]
     assert set(server.requests) == {"GET /v1/instance"}
 
 
@@ -157,3 +173,38 @@ def test_check_clerk_compares_the_clocks(settings: Settings, minutes: int, words
         findings, _ = run()
     assert findings["clock"]["status"] == status
     assert words in findings["clock"]["message"]
+
+
+@pytest.mark.parametrize(
+    "code", ["invalid_signature", "foreign_instance", "webhooks_not_configured", "invalid_event"]
+)
+def test_check_clerk_says_that_webhooks_are_refused_and_why(sandbox: SandboxControl, code: str) -> None:
+    WebhookRefusal.objects.create(code=code, count=3, reason="of this reason")
+    old = WebhookRefusal.objects.create(code="body_too_large", count=1)
+    WebhookRefusal.objects.filter(pk=old.pk).update(last_at=datetime.now(UTC) - timedelta(hours=25))
+
+    findings, succeeded = run()
+
+    assert succeeded
+    finding = findings["webhooks"]
+    assert finding["status"] == "warn"
+    assert f"{code}, 3 in all" in finding["message"]
+    assert "because of this reason." in finding["message"]
+    assert finding["advice"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_check_clerk_without_a_database_reports_everything_else(sandbox: SandboxControl) -> None:
+    environment = {**child_environment(sandbox.description), "DATABASE_URL": "postgres://me@127.0.0.1:9/none"}
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check_clerk", "--json"],
+        cwd=PROJECT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    findings = {finding["subject"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert list(findings) == SUBJECTS
+    assert findings["webhooks"]["status"] == "warn"
+    assert "database" in findings["webhooks"]["message"]

@@ -304,7 +304,7 @@ def test_sample_that_is_not_taken_fails(clerk: WebhookSender, status: int) -> No
 
 @pytest.mark.parametrize("organization_id", ["bogus", "org_", "org_a/b", "user_1", f"org_{'a' * 252}"])
 def test_sample_of_no_organization_of_clerks_is_not_sent(clerk: WebhookSender, organization_id: str) -> None:
-    with pytest.raises(CommandError, match="is no organization id"):
+    with pytest.raises(CommandError, match="is not an organization id"):
         run("send_test_webhook", "organization.created", "--organization-id", organization_id)
 
 
@@ -325,7 +325,7 @@ def test_sample_without_a_signing_secret_is_not_sent(clerk: WebhookSender, setti
 
 
 @responses.activate
-def test_sample_carries_the_learned_instance_and_never_teaches_one(
+def test_sample_carries_the_stored_instance_and_is_not_sent_without_one(
     clerk: WebhookSender, settings: Settings
 ) -> None:
     settings.CLERK_INSTANCE_ID = ""

@@ -13,9 +13,11 @@ from django.db.models import F
 from pytest_django import Settings
 
 from clerk_integration.entities import UnreadableRecord
-from clerk_integration.models import WebhookDelivery
+from clerk_integration.models import LearnedInstance, WebhookDelivery, WebhookRefusal
 from clerk_integration.webhooks import registry
+from clerk_integration.webhooks.exceptions import ForeignInstance, InvalidSignature
 from clerk_integration.webhooks.inbox import MAX_ERROR_LENGTH, Superseded, process_delivery, requeue
+from clerk_integration.webhooks.refusals import RefusalRecorder
 from clerk_integration.webhooks.registry import ClerkEvent
 from clerk_integration.webhooks.replay import replay
 from tests.webhooks import WebhookSender, jobs_of, statements
@@ -86,13 +88,13 @@ def in_threads(action: Callable[[], None], count: int) -> None:
         thread.join()
 
 
-@pytest.fixture(params=["configured", "learned", "unknown"])
+@pytest.fixture(params=["configured", "stored", "unknown"])
 def instance(request: pytest.FixtureRequest, clerk: WebhookSender, settings: Settings) -> str:
-    """What this process knows of the sender's instance when the test begins; unknown: not even that it is."""
+    """Where the sender's instance is known from when the test begins."""
     if request.param != "configured":
         settings.CLERK_INSTANCE_ID = ""
-    if request.param == "learned":
-        assert clerk.send(clerk.event()).status_code == 204
+    if request.param == "stored":
+        LearnedInstance.objects.create(instance_id=clerk.instance_id)
     return str(request.param)
 
 
@@ -134,11 +136,33 @@ def test_repeat_of_a_failed_delivery_is_enqueued_again_in_at_most_4_statements(
     assert jobs_of(stored.id) == 2
 
 
-def test_refusals_take_no_statement(clerk: WebhookSender) -> None:
-    with statements() as taken:
+def test_refusals_take_no_statement_but_one_record_a_minute(clerk: WebhookSender) -> None:
+    def refuse() -> None:
         assert clerk.send(clerk.event(), seconds_ago=3600).status_code == 400
         assert clerk.send(b"[]").status_code == 400
+
+    refuse()
+    with statements() as taken:
+        for _ in range(20):
+            refuse()
     assert taken == []
+
+
+def test_refusals_are_counted_and_written_once_a_minute_with_the_last_reason(db: None) -> None:
+    now = 0.0
+    recorder = RefusalRecorder(clock=lambda: now)
+
+    def counts() -> dict[str, tuple[int, str]]:
+        return {row.code: (row.count, row.reason) for row in WebhookRefusal.objects.all()}
+
+    recorder.record(InvalidSignature("first"))
+    assert counts() == {"invalid_signature": (1, "first")}
+    recorder.record(InvalidSignature("second"))
+    recorder.record(ForeignInstance("other"))
+    assert counts() == {"invalid_signature": (1, "first"), "foreign_instance": (1, "other")}
+    now = 60.0
+    recorder.record(InvalidSignature("third"))
+    assert counts() == {"invalid_signature": (3, "third"), "foreign_instance": (1, "other")}
 
 
 def test_repeats_at_the_same_time_are_stored_once(clerk: WebhookSender) -> None:
@@ -211,7 +235,7 @@ def test_event_of_an_organization_with_a_malformed_id_fails_with_the_reason(cler
 
     stored.refresh_from_db()
     assert stored.status == "failed"
-    assert "UnreadableRecord: a record without a usable 'id', which starts with 'org_'" in stored.error
+    assert "UnreadableRecord: 'id' is not 'org_' followed by letters" in stored.error
 
 
 def test_delivery_processed_by_several_at_the_same_time_is_handled_once(

@@ -2,7 +2,6 @@
 
 import json
 import secrets
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -101,11 +100,11 @@ def test_event_that_nobody_handles_is_ignored_and_only_its_envelope_kept(
 
 def test_private_and_unsafe_metadata_are_stored_at_no_depth(clerk: WebhookSender) -> None:
     word = secrets.token_hex(8)
-    hidden = {"private_metadata": {"k": word}, "unsafe_metadata": word, "private\x00_metadata": word}
-    deep = {**hidden, "list": [[{**hidden, "kept": 1}]], "public_metadata": {"a": {**hidden, "kept": 2}}}
+    secret = {"private_metadata": {"k": word}, "unsafe_metadata": word, "private\x00_metadata": word}
+    deep = {**secret, "list": [[{**secret, "kept": 1}]], "public_metadata": {"a": {**secret, "kept": 2}}}
     organization = {"object": "organization", "id": "org_1", **deep}
     event = clerk.event(
-        "organizationMembership.created", data={"organization": organization, **deep}, **hidden
+        "organizationMembership.created", data={"organization": organization, **deep}, **secret
     )
 
     assert clerk.send(event).status_code == 204
@@ -247,82 +246,48 @@ def test_event_of_another_instance_than_the_configured_is_refused(clerk: Webhook
     assert not LearnedInstance.objects.exists()
 
 
-def test_first_instance_is_learned_where_none_is_configured(clerk: WebhookSender, settings: Settings) -> None:
+@pytest.mark.parametrize("instance_id", ["ins_123", "of the sender"])
+def test_event_of_any_instance_is_stored_while_none_is_known_and_teaches_nothing(
+    clerk: WebhookSender, settings: Settings, instance_id: str
+) -> None:
     settings.CLERK_INSTANCE_ID = ""
 
-    assert clerk.send(clerk.event()).status_code == 204
+    assert clerk.send(clerk.event(instance_id=instance_id)).status_code == 204
+    assert clerk.send(clerk.event(instance_id=new_instance_id())).status_code == 204
 
-    assert LearnedInstance.objects.get().instance_id == clerk.instance_id
-    assert clerk.send(clerk.event(instance_id=new_instance_id())).status_code == 400
-    assert clerk.send(clerk.event()).status_code == 204
-
-
-def test_event_of_a_foreign_instance_writes_nothing(clerk: WebhookSender, settings: Settings) -> None:
-    settings.CLERK_INSTANCE_ID = ""
-    LearnedInstance.objects.create(instance_id=new_instance_id())
-    version = "SELECT xmin, xmax, ctid FROM clerk_learned_instance"
-    with connection.cursor() as cursor:
-        cursor.execute(version)
-        before = cursor.fetchall()
-
-    assert refused(clerk.send(clerk.event())) == "foreign_instance"
-
-    with connection.cursor() as cursor:
-        cursor.execute(version)
-        assert cursor.fetchall() == before
+    assert not LearnedInstance.objects.exists()
 
 
-@pytest.mark.django_db(transaction=True)
-def test_instance_of_an_event_that_was_not_stored_is_not_learned(
+def test_event_of_another_instance_than_the_stored_is_refused(
     clerk: WebhookSender, settings: Settings
 ) -> None:
     settings.CLERK_INSTANCE_ID = ""
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE procrastinate_jobs RENAME TO not_there")
-    try:
-        assert refused(clerk.send(clerk.event()), 503) == "not_stored"
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE not_there RENAME TO procrastinate_jobs")
-    assert not LearnedInstance.objects.exists()
-
-    assert clerk.send(clerk.event()).status_code == 204
-
-    assert LearnedInstance.objects.get().instance_id == clerk.instance_id
-
-
-@pytest.mark.django_db(transaction=True)
-def test_first_events_at_the_same_time_teach_one_instance(clerk: WebhookSender, settings: Settings) -> None:
-    settings.CLERK_INSTANCE_ID = ""
-    senders = [WebhookSender(secret=clerk.secret, instance_id=new_instance_id()) for _ in range(6)]
-
-    def send(sender: WebhookSender) -> int:
-        try:
-            return int(sender.send(sender.event()).status_code)
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(len(senders)) as pool:
-        answers = list(pool.map(send, senders))
-
-    assert sorted(answers) == [204, *[400] * 5]
-    assert LearnedInstance.objects.get().instance_id == senders[answers.index(204)].instance_id
-
-
-def test_instance_is_not_learned_from_a_forged_message(clerk: WebhookSender, settings: Settings) -> None:
-    settings.CLERK_INSTANCE_ID = ""
-    body = json.dumps(clerk.event()).encode()
-    assert refused(clerk.post(body, clerk.headers(body + b" "))) == "invalid_signature"
-    assert not LearnedInstance.objects.exists()
-
-
-def test_instance_learned_by_another_process_is_respected(clerk: WebhookSender, settings: Settings) -> None:
-    settings.CLERK_INSTANCE_ID = ""
     LearnedInstance.objects.create(instance_id=new_instance_id())
     assert refused(clerk.send(clerk.event())) == "foreign_instance"
 
 
-def test_configured_instance_wins_over_the_learned(clerk: WebhookSender) -> None:
+def test_event_of_an_instance_that_was_just_adopted_is_stored(
+    clerk: WebhookSender, settings: Settings
+) -> None:
+    settings.CLERK_INSTANCE_ID = ""
+    known = LearnedInstance.objects.create(instance_id=new_instance_id())
+    assert clerk.send(clerk.event(instance_id=known.instance_id)).status_code == 204
+
+    LearnedInstance.objects.update(instance_id=clerk.instance_id)
+
+    assert clerk.send(clerk.event()).status_code == 204
+
+
+def test_receiver_in_a_project_with_atomic_requests_stores_the_event(clerk: WebhookSender) -> None:
+    connection.settings_dict["ATOMIC_REQUESTS"] = True
+    try:
+        assert clerk.send(clerk.event()).status_code == 204
+    finally:
+        connection.settings_dict["ATOMIC_REQUESTS"] = False
+    assert WebhookDelivery.objects.count() == 1
+
+
+def test_configured_instance_takes_precedence_over_the_stored(clerk: WebhookSender) -> None:
     LearnedInstance.objects.create(instance_id=new_instance_id())
     assert clerk.send(clerk.event()).status_code == 204
     assert clerk.send(clerk.event(instance_id=LearnedInstance.objects.get().instance_id)).status_code == 400
