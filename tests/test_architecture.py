@@ -2,11 +2,14 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from statistics import median, quantiles
 
 import pytest
 
@@ -27,7 +30,9 @@ MAY_OPEN_TRANSACTIONS = {
     "tenants/creation/local.py",
 }
 TOOLBOXES = {"utils.py", "helpers.py", "common.py", "misc.py"}
-MAX_FUNCTION_LINES = 60
+MAX_ROOMS = 22
+MAX_FUNCTION_LINES, MAX_FUNCTION_LINES_OF_95_PERCENT, MAX_MEDIAN_FUNCTION_LINES = 60, 35, 9
+MAX_FILE_LINES_OF_95_PERCENT = 300
 
 
 def modules() -> list[Path]:
@@ -39,17 +44,25 @@ def modules() -> list[Path]:
     ]
 
 
-def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
+@cache
+def syntax_tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def function_lengths() -> Iterator[tuple[int, str]]:
+    """Yield the number of lines and the place of every function."""
+    for path in modules():
+        for node in ast.walk(syntax_tree(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                yield length, f"{path.relative_to(PROJECT)}:{node.lineno} {node.name}"
 
 
 def test_transactions_are_opened_by_the_writers_only() -> None:
     openers = {
         str(path.relative_to(PROJECT))
         for path in modules()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(syntax_tree(path))
         if (isinstance(node, ast.Attribute) and node.attr == "atomic")
         or (isinstance(node, ast.alias) and node.name == "atomic")
     }
@@ -60,14 +73,48 @@ def test_every_module_has_a_subject() -> None:
     assert [path.name for path in modules() if path.name in TOOLBOXES] == []
 
 
-def test_functions_fit_on_a_screen() -> None:
-    long = [
-        f"{path.relative_to(PROJECT)}:{node.lineno} {node.name}"
+def test_functions_are_short() -> None:
+    lengths = list(function_lengths())
+    numbers = [length for length, _ in lengths]
+
+    assert [place for length, place in lengths if length > MAX_FUNCTION_LINES] == []
+    assert percentile_95(numbers) <= MAX_FUNCTION_LINES_OF_95_PERCENT
+    assert median(numbers) <= MAX_MEDIAN_FUNCTION_LINES
+
+
+def test_files_are_short() -> None:
+    numbers = [len(path.read_text().splitlines()) for path in modules()]
+
+    assert percentile_95(numbers) <= MAX_FILE_LINES_OF_95_PERCENT
+
+
+def percentile_95(numbers: list[int]) -> float:
+    return quantiles(numbers, n=20)[-1]
+
+
+def test_tenants_has_few_rooms() -> None:
+    rooms = {path.stem for path in (PROJECT / "tenants").iterdir() if not path.name.startswith((".", "_"))}
+
+    assert len(rooms - {"migrations"}) <= MAX_ROOMS, sorted(rooms)
+
+
+def test_every_folder_says_in_one_sentence_what_happens_there() -> None:
+    """The sentence is the first paragraph of the docstring of `__init__.py`."""
+    paragraphs = {
+        str(path.relative_to(PROJECT)): (ast.get_docstring(syntax_tree(path)) or "").split("\n\n")[0]
         for path in modules()
-        for node in functions(path)
-        if (node.end_lineno or node.lineno) - node.lineno + 1 > MAX_FUNCTION_LINES
-    ]
-    assert long == []
+        if path.name == "__init__.py"
+    }
+
+    assert [name for name, text in paragraphs.items() if not re.fullmatch(r"\S.*?\.", text, re.S)] == []
+    assert [name for name, text in paragraphs.items() if re.search(r"\.\s", text)] == []
+
+
+def test_no_lock_is_held_by_a_session() -> None:
+    """In PgBouncer's transaction mode the session of a lock may serve another client in between."""
+    session_lock = re.compile(r"pg_(try_)?advisory_(lock|unlock)")
+
+    assert [str(path) for path in modules() if session_lock.search(path.read_text())] == []
 
 
 def test_manage_py_without_a_call_to_clerk_does_not_import_the_sdk() -> None:
