@@ -144,12 +144,12 @@ def messages_about(sandbox: SandboxControl, chance: random.Random) -> list[Json]
 
 
 @contextmanager
-def web(sandbox: SandboxControl, log: Path) -> Iterator[str]:
-    """Serve the project with gunicorn on the test database; give the address of its receiver."""
+def web(sandbox: SandboxControl, log: Path, *, url: str | None = None) -> Iterator[str]:
+    """Serve the project with gunicorn on the test database, or that at `url`; give its receiver's address."""
     description = sandbox.description
     environment = {
         **os.environ,
-        "DATABASE_URL": database_url(),
+        "DATABASE_URL": url or database_url(),
         "CLERK_INSTANCE_ID": description["instanceId"],
         "CLERK_WEBHOOK_SIGNING_SECRET": description["webhookSigningSecret"],
     }

@@ -31,7 +31,7 @@ class Worker:
 
     worker_id: int
 
-    def __init__(self, log: Path, settings_module: str) -> None:
+    def __init__(self, log: Path, settings_module: str, url: str | None = None) -> None:
         self._log = log
         with log.open("w") as output:
             self.process = subprocess.Popen(
@@ -39,7 +39,7 @@ class Worker:
                 cwd=settings.BASE_DIR,
                 env={
                     **os.environ,
-                    "DATABASE_URL": database_url(),
+                    "DATABASE_URL": url or database_url(),
                     "DJANGO_SETTINGS_MODULE": settings_module,
                     "LOG_LEVEL": "INFO",
                 },
@@ -82,7 +82,8 @@ class Worker:
 class Workers:
     """Starts workers; leaving the block of `workers_on` ends them."""
 
-    def __init__(self, directory: Path, settings_module: str) -> None:
+    def __init__(self, directory: Path, settings_module: str, url: str | None) -> None:
+        self._url = url
         self._directory = directory
         self._settings_module = settings_module
         self.all: list[Worker] = []
@@ -90,7 +91,7 @@ class Workers:
     def start(self) -> Worker:
         """Start a worker and return once it takes jobs."""
         known = newest_worker_id()
-        worker = Worker(self._directory / f"worker-{next(_numbers)}.log", self._settings_module)
+        worker = Worker(self._directory / f"worker-{next(_numbers)}.log", self._settings_module, self._url)
         self.all.append(worker)
         wait_until(lambda: worker.process.poll() is not None or newest_worker_id() > known)
         assert worker.process.poll() is None, worker.log
@@ -99,10 +100,12 @@ class Workers:
 
 
 @contextmanager
-def workers_on(directory: Path, settings_module: str = "tests.worker_settings") -> Iterator[Workers]:
-    """Give a queue with nothing in it, and workers that log into `directory`."""
+def workers_on(
+    directory: Path, settings_module: str = "tests.worker_settings", *, url: str | None = None
+) -> Iterator[Workers]:
+    """Give an empty queue, and workers that log into `directory` and use the database at `url`."""
     empty_queue()
-    workers = Workers(directory, settings_module)
+    workers = Workers(directory, settings_module, url)
     with applied_events():
         try:
             yield workers
