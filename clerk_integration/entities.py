@@ -6,10 +6,11 @@ into their columns unchanged: a name may lose a NUL character, but an id or a ro
 another id or role. Every other field that is missing or malformed becomes its empty value.
 """
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from clerk_integration.wire import ids
 
@@ -24,7 +25,17 @@ MAX_KEY_LENGTH = 255
 MAX_SLUG_LENGTH = 512
 """Characters of a slug that fit into an index entry; Clerk's own limit is not known."""
 
+MAX_DEPTH = 200
+"""Levels of metadata that are kept."""
+
 LARGEST_STAMP = 2**63 - 1
+FIRST_STAMP = 946_684_800_000
+"""The year 2000 in milliseconds."""
+
+END_OF_STAMPS = 253_402_300_800_000
+"""The year 10000 in milliseconds, which no `datetime` can hold."""
+
+logger = logging.getLogger(__name__)
 
 
 class UnreadableRecord(ValueError):
@@ -50,12 +61,13 @@ class ClerkOrganization:
     def from_json(cls, data: Any) -> "ClerkOrganization":
         """Read one organization; raise UnreadableRecord if it has no id of Clerk's form."""
         record = _mapping(data)
+        org_id = _id(record.get("id"), "id", ids.ORGANIZATION)
         return cls(
-            id=_id(record.get("id"), "id", ids.ORGANIZATION),
-            name=_text(record.get("name")),
+            id=org_id,
+            name=storable_text(record.get("name")),
             slug=_slug(record.get("slug")),
-            image_url=_text(record.get("image_url")),
-            public_metadata=clean(_mapping(record.get("public_metadata"))),
+            image_url=storable_text(record.get("image_url")),
+            public_metadata=_metadata(record.get("public_metadata"), org_id),
             created_by=record["created_by"] if ids.is_id(record.get("created_by"), ids.USER) else None,
             created_at=_milliseconds(record.get("created_at")),
             updated_at=_milliseconds(record.get("updated_at")),
@@ -100,6 +112,25 @@ def normalise_role(role: str) -> str:
     return role if role.startswith(ROLE_PREFIX) else f"{ROLE_PREFIX}{role}"
 
 
+def record_id(data: Any) -> str | None:
+    """Return the id of a record that cannot be read otherwise; None if it has none of Clerk's form."""
+    value = _mapping(data).get("id")
+    return value if isinstance(value, str) and ids.is_any_id(value) else None
+
+
+def _metadata(value: Any, org_id: str) -> Mapping[str, Any]:
+    given = _mapping(value)
+    stored = clean(given)
+    if stored != given:
+        logger.warning(
+            "Public metadata of %s holds values that cannot be stored (a number of more than 4,300 digits,"
+            " more than %d levels, a NUL character or the like). They are left out; the rest is kept.",
+            org_id,
+            MAX_DEPTH,
+        )
+    return cast("Mapping[str, Any]", stored)
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
@@ -112,13 +143,13 @@ def _id(value: Any, key: str, prefix: str) -> str:
 
 
 def _key(value: Any, key: str) -> str:
-    text = _text(value)
+    text = storable_text(value)
     if text != value or not 0 < len(text) <= MAX_KEY_LENGTH:
         raise UnreadableRecord(f"{key!r} is not a text of 1 to {MAX_KEY_LENGTH} characters")
     return text
 
 
-def _text(value: Any) -> str:
+def storable_text(value: Any) -> str:
     """Return a string that PostgreSQL can store: without NUL and lone surrogates."""
     if not isinstance(value, str):
         return ""
@@ -127,31 +158,35 @@ def _text(value: Any) -> str:
 
 def _slug(value: Any) -> str | None:
     """Return a slug that fits into an index, or None; an instance may have slugs disabled."""
-    slug = _text(value)
+    slug = storable_text(value)
     return slug if 0 < len(slug) <= MAX_SLUG_LENGTH else None
 
 
 def _milliseconds(value: Any) -> int | None:
+    """Return a stamp of the years 2000 to 9999; any other one counts as unknown."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
         stamp = int(value)
     except (ValueError, OverflowError):
         return None
-    return stamp if 0 <= stamp <= LARGEST_STAMP else None
+    return stamp if FIRST_STAMP <= stamp < END_OF_STAMPS else None
 
 
-def clean(value: Any) -> Any:
+def clean(value: Any, depth: int = 0) -> Any:
     """Return JSON that PostgreSQL can store.
 
-    Strings and keys lose NUL characters and lone surrogates; NaN and infinity become None.
+    Strings and keys lose NUL characters and lone surrogates; NaN, infinity and everything below MAX_DEPTH
+    levels become None.
     """
     if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, Mapping):
-        return {_text(key): clean(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [clean(item) for item in value]
+        return storable_text(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, Mapping | list) and depth >= MAX_DEPTH:
+        return None
+    if isinstance(value, Mapping):
+        return {storable_text(key): clean(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [clean(item, depth + 1) for item in value]
     return value

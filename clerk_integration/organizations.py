@@ -11,7 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clerk_integration.conf import PAGE_SIZE
-from clerk_integration.entities import MARKER_KEY, ClerkMembership, ClerkOrganization, UnreadableRecord
+from clerk_integration.entities import (
+    MARKER_KEY,
+    ClerkMembership,
+    ClerkOrganization,
+    UnreadableRecord,
+    record_id,
+)
 from clerk_integration.exceptions import ClerkNotFound, ClerkProtocolError, ClerkRejected
 from clerk_integration.wire.client import read, write
 from clerk_integration.wire.ids import USER, is_id, validate_org_id, validate_user_id
@@ -120,7 +126,7 @@ def get_user_clerk_orgs(user_id: str) -> ClerkList[ClerkMembership]:
     """Fetch all memberships of a user, each with its role and organization.
 
     Raises ClerkNotFound for a user that Clerk does not know. A record that cannot be read is left out
-    and counted in `skipped`; the list is then not `complete`, and no row may be retired because the list
+    and named in `skipped`; the list is then not `complete`, and no row may be retired because the list
     lacks it.
     """
     validate_user_id(user_id)
@@ -242,8 +248,8 @@ def _single(reply: Reply, read_record: Callable[[Any], Record]) -> Record:
     data = reply.json()
     try:
         return read_record(data)
-    except (UnreadableRecord, RecursionError) as exc:
-        raise ClerkProtocolError(f"Clerk's reply cannot be read: {exc}.") from None
+    except UnreadableRecord as exc:
+        raise ClerkProtocolError(f"Clerk's record {record_id(data)} cannot be read: {exc}.") from None
 
 
 def _membership_reader(

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from clerk_integration.entities import LARGEST_STAMP, MARKER_KEY, MAX_KEY_LENGTH, clean
 from clerk_integration.webhooks.exceptions import InvalidEvent
+from clerk_integration.wire.decoding import integer
 
 MAX_DEPTH = 200
 """Levels of nested objects and lists: more than events of Clerk have, fewer than Python's recursion limit."""
@@ -80,7 +81,11 @@ def _remove_private_metadata(value: Any, depth: int = 0) -> None:
 
 def _decode(text: str) -> Any:
     """Return the JSON as PostgreSQL can hold it; call the slow `clean` only where the text needs it."""
-    decoded = _decoder.decode(text)
+    try:
+        decoded = _decoder.decode(text)
+    except ValueError:
+        # Not JSON, or a number of thousands of digits, which is left out.
+        return clean(_lenient_decoder.decode(text))
     return clean(decoded) if _UNSTORABLE.search(text) else decoded
 
 
@@ -95,6 +100,7 @@ def _finite(number: str) -> float | None:
 
 
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+_lenient_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=integer)
 
 # Escapes of NUL and of surrogates. Text that was UTF-8 cannot hold surrogates themselves, and the decoder
 # refuses a bare NUL.

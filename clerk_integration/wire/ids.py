@@ -14,6 +14,7 @@ MAX_ID_LENGTH = 255
 ORGANIZATION = "org_"
 USER = "user_"
 
+_ANY_PREFIX = re.compile(r"[a-z]+_", re.ASCII)
 _ID_BODY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
@@ -25,6 +26,12 @@ def is_id(value: object, prefix: str) -> bool:
         and value.startswith(prefix)
         and _ID_BODY.fullmatch(value, len(prefix)) is not None
     )
+
+
+def is_any_id(value: object) -> bool:
+    """Return whether `value` has the form of a Clerk id of any kind."""
+    prefix = _ANY_PREFIX.match(value) if isinstance(value, str) else None
+    return prefix is not None and is_id(value, prefix[0])
 
 
 def validate_org_id(value: object) -> str:

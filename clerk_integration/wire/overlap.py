@@ -97,7 +97,7 @@ class Pass(Generic[Record]):
 
     def _accept(self, page: ClerkPage[Record]) -> bool:
         """Return whether the page continues the one before it; set where the next page starts."""
-        ids = frozenset(record.id for record in page.records)
+        ids = frozenset(page.ids)
         continues = self._continues(page, ids)
         if continues:
             self._overlap = OVERLAP if self._last and page.total != self._last.total else 0

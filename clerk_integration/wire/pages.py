@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from clerk_integration.entities import ClerkMembership, ClerkOrganization, UnreadableRecord
+from clerk_integration.entities import ClerkMembership, ClerkOrganization, UnreadableRecord, record_id
 from clerk_integration.exceptions import ClerkProtocolError
 
 logger = logging.getLogger(__name__)
@@ -14,19 +14,37 @@ Record = TypeVar("Record", bound=ClerkOrganization | ClerkMembership)
 
 
 @dataclass(frozen=True, slots=True)
+class SkippedRecord:
+    """A record that could not be read, and its id if it has one."""
+
+    id: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClerkPage(Generic[Record]):
-    """The readable records of a page in Clerk's order, and how many records were unreadable."""
+    """The readable records of a page in Clerk's order, and the skipped ones."""
 
     records: list[Record]
     offset: int
     total: int
     """How many records the list had when Clerk sent the page."""
-    skipped: int = 0
+    skipped: list[SkippedRecord] = field(default_factory=list)
 
     @property
     def end(self) -> int:
         """The offset after the last record of the page."""
-        return self.offset + len(self.records) + self.skipped
+        return self.offset + len(self.records) + len(self.skipped)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all records, of skipped ones too if they have one."""
+        return [record.id for record in self.records] + [one.id for one in self.skipped if one.id]
+
+    @property
+    def nameless(self) -> int:
+        """How many skipped records have no id."""
+        return sum(one.id is None for one in self.skipped)
 
 
 FetchPage = Callable[[int], ClerkPage[Record]]
@@ -34,18 +52,19 @@ FetchPage = Callable[[int], ClerkPage[Record]]
 
 
 def read_page(page: Any, read_record: Callable[[Any], Record], *, offset: int) -> ClerkPage[Record]:
-    """Read a page as Clerk sent it; log and leave out the records that cannot be read.
+    """Read a page as Clerk sent it; log and skip the records that cannot be read.
 
     Raises ClerkProtocolError if the answer is not a page.
     """
     items, total = _contents(page)
-    records = []
+    records, skipped = [], []
     for index, item in enumerate(items, start=offset):
         try:
             records.append(read_record(item))
-        except (UnreadableRecord, RecursionError) as exc:
-            logger.warning("Record %d of Clerk's list was skipped: %s", index, exc)
-    return ClerkPage(records, offset=offset, total=total, skipped=len(items) - len(records))
+        except UnreadableRecord as exc:
+            skipped.append(SkippedRecord(record_id(item), str(exc)))
+            logger.warning("Record %d of Clerk's list (%s) was skipped: %s", index, skipped[-1].id, exc)
+    return ClerkPage(records, offset=offset, total=total, skipped=skipped)
 
 
 def _contents(page: Any) -> tuple[list[Any], int]:

@@ -12,7 +12,7 @@ requests, or if the inserted record is dated into a page already read. No row is
 because a listing lacks it (see `tenants.reconcile.missing`); the next listing shows the new record.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from time import monotonic
 from typing import Generic, Protocol
@@ -21,7 +21,7 @@ from clerk_integration.conf import JOB_TIMEOUT_SECONDS, clerk_settings
 from clerk_integration.exceptions import ListingIncomplete
 from clerk_integration.wire.deadlines import clerk_deadline, default_deadline
 from clerk_integration.wire.overlap import Pass, Position
-from clerk_integration.wire.pages import ClerkPage, FetchPage, Record
+from clerk_integration.wire.pages import ClerkPage, FetchPage, Record, SkippedRecord
 
 MAX_PASSES = 3
 
@@ -33,45 +33,57 @@ class PageHandler(Protocol[Record]):
         """Receive one page of a pass."""
 
     def count_seen(self, pass_number: int) -> int:
-        """Return how many different records the pass has met, unreadable ones included."""
+        """Return how many different records the pass has met, skipped ones included."""
 
 
 class SeenRecords:
     """Which records a listing has met, kept in memory. (A full sync keeps them in its page rows.)"""
 
     def __init__(self) -> None:
-        self.ids: set[str] = set()
-        self.skipped = 0
-        """Unreadable records of the current pass."""
+        self.skipped: list[SkippedRecord] = []
+        """The records of the current pass that could not be read."""
+        self._read_ids: set[str] = set()
         self._pass_number = 0
         self._ids_of_pass: set[str] = set()
+
+    @property
+    def ids(self) -> set[str]:
+        """The ids of all records, of skipped ones too if they have one."""
+        return self._read_ids | self._ids_of_pass
 
     def add(self, pass_number: int, page: ClerkPage[Record]) -> list[Record]:
         """Note the records of a page; return those that no earlier page has shown."""
         if pass_number != self._pass_number:
-            self._pass_number, self._ids_of_pass, self.skipped = pass_number, set(), 0
-        new = [record for record in page.records if record.id not in self.ids]
-        self.ids.update(record.id for record in new)
-        self._ids_of_pass.update(record.id for record in page.records)
-        self.skipped += page.skipped
+            self._pass_number, self._ids_of_pass, self.skipped = pass_number, set(), []
+        new = [record for record in page.records if record.id not in self._read_ids]
+        self._read_ids.update(record.id for record in new)
+        self.skipped += [one for one in page.skipped if one.id not in self._ids_of_pass]
+        self._ids_of_pass.update(page.ids)
         return new
 
     def count(self) -> int:
-        """Return how many different records the current pass has met, unreadable ones included."""
-        return len(self._ids_of_pass) + self.skipped
+        """Return how many different records the current pass has met, skipped ones included."""
+        return len(self._ids_of_pass) + sum(one.id is None for one in self.skipped)
 
 
 class ClerkList(list[Record], Generic[Record]):
-    """A whole listing in Clerk's order; `skipped` counts the records that could not be read."""
+    """A whole listing in Clerk's order; `skipped` names the records that could not be read."""
 
-    def __init__(self, records: Iterable[Record], *, skipped: int) -> None:
+    def __init__(self, records: Iterable[Record], *, skipped: Sequence[SkippedRecord]) -> None:
         super().__init__(records)
         self.skipped = skipped
 
     @property
     def complete(self) -> bool:
         """Whether a record that is missing here is missing in Clerk."""
-        return self.skipped == 0
+        return not self.skipped
+
+    def proves_missing(self, record_id: str) -> bool:
+        """Return whether the record of that id, which is not in the list, is missing in Clerk.
+
+        A skipped record without an id might be that record.
+        """
+        return all(one.id not in (None, record_id) for one in self.skipped)
 
 
 class ClerkListing(Iterator[Record], Generic[Record]):
@@ -93,8 +105,8 @@ class ClerkListing(Iterator[Record], Generic[Record]):
         return next(self._records)
 
     @property
-    def skipped(self) -> int:
-        """How many records could not be read."""
+    def skipped(self) -> list[SkippedRecord]:
+        """The records that could not be read."""
         return self._seen.skipped
 
     @property

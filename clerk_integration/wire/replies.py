@@ -15,7 +15,6 @@ Status and Clerk's error code in the raw body decide. The SDK's exception classe
 | other 4xx                               | any                             | ClerkRejected      |
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
+from clerk_integration.entities import storable_text
 from clerk_integration.exceptions import (
     ClerkError,
     ClerkMisconfigured,
@@ -32,6 +32,7 @@ from clerk_integration.exceptions import (
     ClerkRejected,
     ClerkUnavailable,
 )
+from clerk_integration.wire.decoding import decode
 
 DEFAULT_RETRY_AFTER_SECONDS = 10.0
 """Clerk counts requests over ten seconds."""
@@ -73,8 +74,8 @@ class Reply:
     def json(self) -> Any:
         """Return the body's JSON, or raise ClerkProtocolError."""
         try:
-            return _parsed(self.body)
-        except (ValueError, RecursionError):
+            return decode(self.body)
+        except ValueError:
             raise ClerkProtocolError(
                 f"Clerk answered {self.status}, but not with JSON "
                 f"(content type {self.header('content-type')!r}). Check that CLERK_API_URL names Clerk."
@@ -94,8 +95,8 @@ class _Details:
     @classmethod
     def of(cls, reply: Reply) -> "_Details":
         try:
-            body = _mapping(_parsed(reply.body))
-        except (ValueError, RecursionError):
+            body = _mapping(decode(reply.body))
+        except ValueError:
             body = {}
         errors = body.get("errors")
         error = _mapping(errors[0] if isinstance(errors, list) and errors else None)
@@ -185,13 +186,9 @@ def _http_date(value: str) -> datetime | None:
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
-def _parsed(body: bytes) -> Any:
-    return json.loads(body, parse_constant=lambda _: None)
-
-
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
 def _text(value: Any) -> str:
-    return value[:MAX_MESSAGE_LENGTH] if isinstance(value, str) else ""
+    return storable_text(value)[:MAX_MESSAGE_LENGTH]

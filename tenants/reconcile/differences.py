@@ -177,7 +177,7 @@ class _Comparer(Generic[Record]):
         """Read the whole list and report what differs, then what it lacks."""
         self._task.progress.start(None, f"{self._side.kind}s")
         read_whole(self._side.fetch, self)
-        self._comparison.skipped += self._seen.skipped
+        self._comparison.skipped += len(self._seen.skipped)
         unlisted = query(self._side.unlisted, as_of=self._task.began, seen=list(self._seen.ids))
         for clerk_id, name in unlisted:
             self._comparison.missing_there += 1

@@ -32,8 +32,12 @@ class Listing(Generic[Record]):
 
 
 def _retire_organizations(run: SyncRun, progress: Progress) -> None:
-    """Fail the creations that no organization of the list shows; retire the missing organizations."""
-    attempts.fail_creations(sent_before=run.started_at - timedelta(seconds=UNRESOLVED_SECONDS))
+    """Retire the missing organizations; fail the creations that no organization of the list shows.
+
+    An organization that could not be read may carry a creation's marker: then no creation is failed.
+    """
+    if not pages.count_skipped(run, ORGANIZATIONS.name):
+        attempts.fail_creations(sent_before=run.started_at - timedelta(seconds=UNRESOLVED_SECONDS))
     missing.retire_organizations(run, progress)
 
 
@@ -86,8 +90,8 @@ class ListingReader(Generic[Record]):
         Raise SyncInterrupted, ListingIncomplete, SyncLost, TooManyAbsent and ClerkError.
         """
         self._read_rest()
-        if self._all_readable():
-            self.listing.retire(self._run, self._progress)
+        self._note_unreadable()
+        self.listing.retire(self._run, self._progress)
 
     def handle_page(self, pass_number: int, page: ClerkPage[Record]) -> None:
         """Write a page and record it, in one transaction."""
@@ -125,15 +129,15 @@ class ListingReader(Generic[Record]):
             last, pass_number = None, 2
         read_whole(self.listing.fetch, self, pass_number=pass_number, resume_after=_position(last))
 
-    def _all_readable(self) -> bool:
-        """Return whether every record could be read; a missing record may be one that could not."""
+    def _note_unreadable(self) -> None:
+        """Report how many records could not be read and have no id by which to compare them."""
         skipped = pages.count_skipped(self._run, self.listing.name)
         if skipped:
             self._progress.note(
-                f"{skipped} {self.listing.name} in Clerk could not be read, so nothing was retired for being"
-                " missing there. The log names them."
+                f"{skipped} {self.listing.name} in Clerk could not be read and have no id. They are not"
+                " mirrored; the log says why. Rows missing from the list are retired only after Clerk has"
+                " confirmed each by its id."
             )
-        return not skipped
 
     def _count_to(self, end: int) -> None:
         """Report progress up to `end`, once: pages overlap, and a pass may be repeated."""
@@ -149,8 +153,9 @@ class ListingReader(Generic[Record]):
             slice_number=self._slice_number,
             offset=page.offset,
             total=page.total,
-            skipped=page.skipped,
-            ids=[record.id for record in page.records],
+            skipped=page.nameless,
+            unreadable=len(page.skipped),
+            ids=page.ids,
             asked_at=self._run.started_at,
         )
 

@@ -5,7 +5,7 @@ from itertools import groupby, islice
 from typing import TypeVar
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
-from clerk_integration.exceptions import ClerkNotFound, InvalidClerkId
+from clerk_integration.exceptions import ClerkNotFound, ClerkProtocolError, InvalidClerkId
 from clerk_integration.organizations import (
     MAX_IDS,
     get_clerk_memberships,
@@ -22,8 +22,8 @@ from tenants.runs import records
 from tenants.sql import query
 
 Item = TypeVar("Item")
-Member = tuple[int, str, str]
-"""Row id, organization id and user id."""
+Member = tuple[int, str, str, str]
+"""Row id, organization id, user id and membership id."""
 
 END_AT_ONCE = 500
 
@@ -53,7 +53,7 @@ WITH absent AS MATERIALIZED (
     WHERE {statements.MEMBERSHIP_CAN_BE_ENDED}
       AND memberships.clerk_membership_id IS NOT NULL AND tenants.deleted_at IS NULL
     EXCEPT SELECT unnest(ids) FROM sync_run_pages WHERE run_id = %(run)s AND listing = %(listing)s)
-SELECT memberships.id, tenants.clerk_org_id, memberships.clerk_user_id
+SELECT memberships.id, tenants.clerk_org_id, memberships.clerk_user_id, memberships.clerk_membership_id
 FROM absent JOIN memberships USING (clerk_membership_id)
 JOIN tenants ON tenants.id = memberships.tenant_id
 ORDER BY tenants.clerk_org_id, memberships.clerk_user_id
@@ -113,7 +113,7 @@ def retire_organizations(run: SyncRun, progress: Progress) -> None:
             living = get_clerk_orgs(ids)
         writer.write_organizations(living)
         for clerk_org_id in sorted(set(ids) - {organization.id for organization in living}):
-            _retire_if_gone(run, clerk_org_id)
+            _retire_if_gone(run, clerk_org_id, progress)
         progress.advance(len(ids))
 
 
@@ -124,7 +124,7 @@ def end_memberships(run: SyncRun, progress: Progress) -> None:
     an organization. Raise TooManyAbsent and ClerkError.
     """
     absent: list[Member] = [
-        (row[0], row[1], row[2])
+        (row[0], row[1], row[2], row[3])
         for row in query(ABSENT_MEMBERSHIPS, run=run.pk, listing="memberships", as_of=run.started_at)
     ]
     if not absent:
@@ -140,13 +140,16 @@ def end_memberships(run: SyncRun, progress: Progress) -> None:
         records.count(run, retired=writer.end_memberships(ids, listed_at=run.started_at))
 
 
-def _retire_if_gone(run: SyncRun, clerk_org_id: str) -> None:
+def _retire_if_gone(run: SyncRun, clerk_org_id: str, progress: Progress) -> None:
     try:
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
             organization = get_clerk_org(clerk_org_id)
     except ClerkNotFound:
         writer.record_organization_deleted(clerk_org_id)
         records.count(run, retired=1)
+    except ClerkProtocolError as error:
+        records.count(run, failed=1)
+        progress.note(f"{clerk_org_id}: left as it is: {error}")
     else:
         writer.write_organizations([organization])
 
@@ -155,16 +158,20 @@ def _gone(run: SyncRun, clerk_org_id: str, members: Sequence[Member], progress: 
     """The rows among them whose user is no member in Clerk; the others are mirrored as they are there."""
     try:
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
-            living = get_clerk_memberships(clerk_org_id, [user_id for _, _, user_id in members])
+            living = get_clerk_memberships(clerk_org_id, [member[2] for member in members])
     except ClerkNotFound:
-        return [row_id for row_id, _, _ in members]
+        return [member[0] for member in members]
     except InvalidClerkId as error:
         records.count(run, failed=len(members))
         progress.note(f"{clerk_org_id}: {len(members)} members left as they are: {error}")
         return []
     writer.write_memberships(living)
     users = {membership.user_id for membership in living}
-    return [row_id for row_id, _, user_id in members if user_id not in users and living.complete]
+    return [
+        row_id
+        for row_id, _, user_id, membership_id in members
+        if user_id not in users and living.proves_missing(membership_id)
+    ]
 
 
 def _valid(run: SyncRun, clerk_org_ids: Iterable[str], progress: Progress) -> list[str]:

@@ -21,7 +21,7 @@ RECORD_PAGE = """
 WITH moved AS (
     UPDATE sync_runs SET
         created = created + %(created)s, updated = updated + %(updated)s,
-        unchanged = unchanged + %(unchanged)s, failed = failed + %(skipped)s,
+        unchanged = unchanged + %(unchanged)s, failed = failed + %(unreadable)s,
         cursor = cursor || %(cursor)s::jsonb,
         lease_expires_at = clock_timestamp() + %(lease)s
     WHERE id = %(run)s AND state = 'running' AND holder = %(holder)s
@@ -78,10 +78,13 @@ class RunPage:
     offset: int
     total: int
     skipped: int
+    """How many records of the page could not be read and have no id."""
     ids: Sequence[str]
     asked_at: datetime
     """A moment before Clerk was asked for the page, by the database's clock."""
     slice_number: int = 0
+    unreadable: int = 0
+    """How many records of the page could not be read, those with an id included."""
 
     @property
     def end(self) -> int:
@@ -103,7 +106,8 @@ class RunPage:
             "ids": list(self.ids),
             "created": created,
             "updated": updated,
-            "unchanged": max(0, len(self.ids) - created - updated),
+            "unreadable": self.unreadable,
+            "unchanged": max(0, len(self.ids) + self.skipped - self.unreadable - created - updated),
             "cursor": json.dumps(cursor),
             "lease": LEASE,
         }
@@ -162,7 +166,7 @@ def count_read(run: SyncRun, listing: str) -> tuple[int, int]:
 
 
 def count_skipped(run: SyncRun, listing: str) -> int:
-    """Return how many records of the listing could not be read."""
+    """Return how many records of the listing could not be read and have no id."""
     pages = SyncRunPage.objects.filter(run=run, listing=listing)
     return int(pages.aggregate(skipped=Sum("skipped", default=0))["skipped"])
 

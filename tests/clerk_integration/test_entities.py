@@ -30,8 +30,8 @@ MEMBERSHIP: dict[str, Any] = {
     "role": "org:admin",
     "organization": ORGANIZATION,
     "public_user_data": {"user_id": "user_1"},
-    "created_at": 1,
-    "updated_at": 2,
+    "created_at": 1_700_000_000_002,
+    "updated_at": 1_700_000_000_003,
 }
 
 
@@ -88,14 +88,36 @@ def test_organization_without_a_usable_slug_has_none(slug: Any) -> None:
     assert organization(slug=slug).slug is None
 
 
-@pytest.mark.parametrize("stamp", [None, "soon", True, -1, 2**63, 1e400, float("nan"), {}])
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        None,
+        "soon",
+        True,
+        -1,
+        2**63,
+        1e400,
+        float("nan"),
+        {},
+        0,
+        1_700_000_000,
+        946_684_799_999,
+        253_402_300_800_000,
+        "9" * 5000,
+    ],
+)
 def test_organization_with_an_odd_time_has_none(stamp: Any) -> None:
     assert organization(updated_at=stamp).updated_at is None
 
 
-@pytest.mark.parametrize("stamp", [7, "7", 7.0])
+@pytest.mark.parametrize("stamp", [1_700_000_000_007, "1700000000007", 1_700_000_000_007.0])
 def test_organization_time_is_an_integer(stamp: Any) -> None:
-    assert organization(updated_at=stamp).updated_at == 7
+    assert organization(updated_at=stamp).updated_at == 1_700_000_000_007
+
+
+@pytest.mark.parametrize("stamp", [946_684_800_000, 253_402_300_799_999])
+def test_organization_time_at_the_edge_of_the_plausible_is_kept(stamp: int) -> None:
+    assert organization(created_at=stamp).created_at == stamp
 
 
 @pytest.mark.parametrize("metadata", [None, [], "text"])
@@ -116,7 +138,7 @@ def test_membership_of_a_whole_record_has_its_fields() -> None:
     membership = ClerkMembership.from_json(MEMBERSHIP)
     assert (membership.id, membership.user_id, membership.role) == ("orgmem_1", "user_1", "org:admin")
     assert membership.organization == organization()
-    assert (membership.created_at, membership.updated_at) == (1, 2)
+    assert (membership.created_at, membership.updated_at) == (1_700_000_000_002, 1_700_000_000_003)
 
 
 @pytest.mark.parametrize("field", ["id", "role", "organization", "public_user_data"])

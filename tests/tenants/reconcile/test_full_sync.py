@@ -384,7 +384,9 @@ def test_a_list_that_never_stands_still_fails_and_retires_nothing(sandbox: Sandb
     assert Tenant.objects.filter(status="active").count() == 3
 
 
-def test_an_unreadable_organization_keeps_absent_ones_from_being_retired(sandbox: SandboxControl) -> None:
+def test_full_sync_one_unreadable_organization_still_retires_what_clerk_confirms(
+    sandbox: SandboxControl,
+) -> None:
     sandbox.reset(organizations=20, users=3, membershipsPerOrganization=1)
     run_full_sync()
     gone, odd = Tenant.objects.all()[:2]
@@ -393,8 +395,31 @@ def test_an_unreadable_organization_keeps_absent_ones_from_being_retired(sandbox
 
     run = run_full_sync()
 
-    assert (run.retired, run.failed > 0) == (0, True)
-    assert not Tenant.objects.filter(deleted_at__isnull=False).exists()
+    assert (run.retired, run.failed > 0) == (1, True)
+    assert [tenant.pk for tenant in Tenant.objects.filter(deleted_at__isnull=False)] == [gone.pk]
+
+
+@pytest.mark.parametrize("count", [3, 5])
+@pytest.mark.parametrize("is_listed", [True, False], ids=["listed", "missing from the list"])
+def test_full_sync_one_membership_without_user_still_ends_the_missing_one(
+    sandbox: SandboxControl, count: int, is_listed: bool
+) -> None:
+    """Missing from the list, the unreadable member is asked for together with the one that is gone."""
+    organization = sandbox.organization(created_by=sandbox.user()["id"])
+    users = [str(sandbox.user()["id"]) for _ in range(count - 1)]
+    for user in users:
+        sandbox.membership(organization["id"], user)
+    run_full_sync()
+    gone, odd = (Membership.objects.get(clerk_user_id=user) for user in users[:2])
+    sandbox.api("DELETE", f"/organizations/{organization['id']}/memberships/{gone.clerk_user_id}")
+    sandbox.patch_record(str(odd.clerk_membership_id), remove=("public_user_data",))
+    if not is_listed:
+        hide(sandbox, LISTINGS[1], lambda record: record["id"] == odd.clerk_membership_id)
+
+    run = run_full_sync(max_retire_percent=100)
+
+    assert (run.retired, run.failed) == (1, 1 if is_listed else 0)
+    assert list(Membership.objects.filter(is_active=False)) == [gone]
 
 
 def test_an_outage_leaves_a_run_that_is_resumed_where_it_was(instance: SandboxControl) -> None:
