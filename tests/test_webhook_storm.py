@@ -155,7 +155,8 @@ def web(sandbox: SandboxControl, log: Path, *, url: str | None = None) -> Iterat
     }
     listener = reserve_port(0)
     port = listener.getsockname()[1]
-    command = [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"fd://{listener.fileno()}"]
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn", "config.wsgi"]
+    command += ["--workers", "1", "--bind", f"fd://{listener.fileno()}"]
     with log.open("w") as output, listener:
         process = subprocess.Popen(
             [*command, "--threads", "4", "--no-control-socket", "--log-level", "warning"],

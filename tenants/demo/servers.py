@@ -75,8 +75,16 @@ def clients_environment(clerk: Mapping[str, str], database_url: str) -> dict[str
 def start_web(processes: Processes, listener: socket.socket, environment: Mapping[str, str]) -> None:
     """Start gunicorn on the reserved socket, and close our copy of the socket."""
     module, _, application = settings.WSGI_APPLICATION.rpartition(".")
-    command = [sys.executable, "-m", "gunicorn", f"{module}:{application}"]
-    command += ["--bind", f"fd://{listener.fileno()}", "--no-control-socket", "--log-level", "warning"]
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn", f"{module}:{application}"]
+    command += [
+        "--workers",
+        "1",
+        "--bind",
+        f"fd://{listener.fileno()}",
+        "--no-control-socket",
+        "--log-level",
+        "warning",
+    ]
     command += ["--threads", str(WEB_THREADS), "--graceful-timeout", str(GRACEFUL_SECONDS)]
     with listener:
         processes.start("web", command, environment, pass_fds=[listener.fileno()])

@@ -1,0 +1,25 @@
+"""The settings of the web server: `gunicorn -c python:config.gunicorn config.wsgi`.
+
+Options on the command line, such as `--bind`, `--workers` and `--threads`, override these settings.
+"""
+
+worker_class = "config.gunicorn_worker.BufferingWorker"
+workers = 2
+threads = 8
+
+# Connections per worker. Those that are idle or send slowly occupy no thread.
+worker_connections = 500
+
+# Seconds. A worker whose event loop hangs for `timeout` is replaced.
+timeout = 30
+graceful_timeout = 20
+keepalive = 5
+
+# Session tokens with many claims need long headers.
+limit_request_line = 8190
+limit_request_field_size = 16 * 1024
+limit_request_fields = 100
+
+# Memory that leaks in a library is returned at intervals.
+max_requests = 100_000
+max_requests_jitter = 10_000
