@@ -19,37 +19,22 @@ ABORT_HEADER, ABORT_VALUE = "webhook-delivery", "abort-message"
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What came of one attempt; `started_at` is in milliseconds since 1970."""
+    """The result of one attempt; `started_at` is in milliseconds since 1970."""
 
     started_at: int
     status: int | None
     error: str | None
+    """None after a reply of 2xx in time; a redirect is a failure."""
     aborted: bool = False
     """Whether the receiver asked for no further attempts."""
 
-    @property
-    def succeeded(self) -> bool:
-        """Whether it ended in time with 2xx; a redirect is a failure."""
-        return self.error is None
-
     def as_json(self) -> dict[str, Any]:
-        """The attempt as the control API shows it."""
+        """Return the attempt as the control API shows it."""
         return {"startedAt": self.started_at, "status": self.status, "error": self.error}
 
 
-def sign(message_id: str, body: str, secrets: Sequence[str]) -> dict[str, str]:
-    """Return the headers of an attempt made now, with one signature per secret."""
-    now = datetime.now(UTC)
-    signatures = [Webhook(secret).sign(message_id, now, body) for secret in secrets]
-    return {
-        "svix-id": message_id,
-        "svix-timestamp": str(int(now.timestamp())),
-        "svix-signature": " ".join(signatures),
-    }
-
-
 def new_session() -> requests.Session:
-    """Return a session for one thread, deaf to the proxy variables of the environment."""
+    """Return a session for one thread; it ignores the proxy variables of the environment."""
     session = requests.Session()
     session.trust_env = False
     session.headers.update({"Content-Type": "application/json", "User-Agent": "Svix-Webhooks/sandbox"})
@@ -59,13 +44,13 @@ def new_session() -> requests.Session:
 def attempt(
     session: requests.Session, url: str, message_id: str, body: str, secrets: Sequence[str]
 ) -> Attempt:
-    """POST the message once; whatever goes wrong is in the result."""
+    """POST the message once; every failure is in the result."""
     started_at, start = time.time_ns() // 1_000_000, time.monotonic()
     try:
         reply = session.post(
             url,
             data=body.encode(),
-            headers=sign(message_id, body, secrets),
+            headers=_signed(message_id, body, secrets),
             timeout=DEADLINE_SECONDS,
             allow_redirects=False,
             stream=True,
@@ -74,9 +59,21 @@ def attempt(
         return Attempt(started_at, None, f"{type(error).__name__}: {error}")
     seconds = time.monotonic() - start
     with reply:
-        _drain(reply)
+        # A short reply is read to its end, which keeps the connection for the next message.
+        with suppress(HTTPError, OSError):
+            reply.raw.read(MAX_REPLY_BYTES, decode_content=False)
         aborted = reply.headers.get(ABORT_HEADER) == ABORT_VALUE
         return Attempt(started_at, reply.status_code, _objection(reply.status_code, seconds), aborted)
+
+
+def _signed(message_id: str, body: str, secrets: Sequence[str]) -> dict[str, str]:
+    """Return the headers of an attempt made now, with one signature per secret."""
+    now = datetime.now(UTC)
+    return {
+        "svix-id": message_id,
+        "svix-timestamp": str(int(now.timestamp())),
+        "svix-signature": " ".join(Webhook(secret).sign(message_id, now, body) for secret in secrets),
+    }
 
 
 def _objection(status: int, seconds: float) -> str | None:
@@ -85,9 +82,3 @@ def _objection(status: int, seconds: float) -> str | None:
     if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return f"The answer was {status}, not 2xx."
     return None
-
-
-def _drain(reply: requests.Response) -> None:
-    """Read a short answer to its end, which keeps the connection for the next message."""
-    with suppress(HTTPError, OSError):
-        reply.raw.read(MAX_REPLY_BYTES, decode_content=False)

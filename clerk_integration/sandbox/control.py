@@ -1,227 +1,280 @@
-"""The control API under /sandbox: what a test or a person does to the local Clerk from outside."""
+"""The control API under /sandbox: what a test or a person does to the local Clerk from outside.
 
-from typing import Any, cast
+| method and path                          | does                                                            |
+| ---------------------------------------- | --------------------------------------------------------------- |
+| GET `/sandbox`                           | shows a page                                                    |
+| any method, `/sandbox/v1/...`            | calls one of Clerk's paths as by hand in the dashboard          |
+| POST `/sandbox/session-tokens`           | signs a session token, see `TokenRequest`                       |
+| POST `/sandbox/users`                    | creates a user, see `NewUser`                                   |
+| GET, POST, DELETE `/sandbox/faults`      | shows, adds and clears what requests meet, see `Fault`          |
+| POST `/sandbox/outages`                  | refuses connections for so many `seconds`, and ends open ones   |
+| POST `/sandbox/records`                  | serves odd JSON for one record, see `RecordPatch`               |
+| POST `/sandbox/settings`                 | changes how the instance behaves, see `SettingsChange`          |
+| POST `/sandbox/instances`                | serves another instance at the same address, see `InstanceName` |
+| GET, DELETE `/sandbox/requests`          | shows and forgets what was called                               |
+| GET, POST `/sandbox/webhooks`            | shows and changes what befalls webhooks, see `WebhookOptions`   |
+| GET, DELETE `/sandbox/webhooks/messages` | shows and forgets the messages with their bodies                |
+| POST `/sandbox/webhooks/replay`          | sends one message again                                         |
+| POST `/sandbox/reset`                    | returns to the start, or to another population                  |
 
-from clerk_integration.sandbox import webhook_control
+For the odd things that Clerk may do:
+
+| to show                                            | use                                                   |
+| -------------------------------------------------- | ----------------------------------------------------- |
+| a hanging Clerk                                    | a fault with `timeoutSeconds`, or `latencyMs`         |
+| resets, a 429 storm, refused connections           | faults with `reset` or `rateLimit`; an outage         |
+| an HTML 403 at the edge                            | a fault with `status`, `body` and `contentType`       |
+| a list that grows or shrinks while it is read      | a fault with `then`                                   |
+| an organization that answers 404 for a while       | a fault with `status` 404 and `times`                 |
+| a wrong total, a page without `data`               | a fault with `patch`                                  |
+| a record with missing or odd fields, long ids, NUL | `set` and `remove` of a record                        |
+| a number of 4,400 digits, 1,100 nested lists       | `text` of a record                                    |
+| another instance's keys and data                   | another instance                                      |
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from clerk_integration.sandbox import local_clerk
+from clerk_integration.sandbox.deliveries import WebhookOptions
 from clerk_integration.sandbox.errors import ApiError
-from clerk_integration.sandbox.faults import Fault
-from clerk_integration.sandbox.limits import RateLimit
-from clerk_integration.sandbox.local_clerk import LocalClerk
-from clerk_integration.sandbox.messages import Reply, Request
+from clerk_integration.sandbox.faults import Fault, seconds
+from clerk_integration.sandbox.local_clerk import LocalClerk, Population
+from clerk_integration.sandbox.messages import Reply
 from clerk_integration.sandbox.page import render_page
-from clerk_integration.sandbox.parameters import Body
-from clerk_integration.sandbox.records import RawPatch, Role
-from clerk_integration.sandbox.routing import Route, Router
-from clerk_integration.sandbox.seed import Seed
-from clerk_integration.sandbox.tokens import (
-    LIFETIME_SECONDS,
-    SIGNATURES,
-    VARIANTS,
-    Signature,
-    TokenRequest,
-    Variant,
+from clerk_integration.sandbox.parameters import (
+    ControlParameters,
+    boolean,
+    filled_text,
+    integer,
+    mapping,
+    optional,
+    required,
+    text,
+    texts,
 )
+from clerk_integration.sandbox.records import Patch, Role
+from clerk_integration.sandbox.routing import Router
+from clerk_integration.sandbox.tokens import TokenRequest
 
-MAX_SECONDS = 3600
-RATE_LIMITS: tuple[RateLimit, ...] = ("dev", "live", "none")
+CONTROL = Router()
+"""Every path of the control API."""
 
 
-def show_page(clerk: LocalClerk, request: Request) -> Reply:
+def roles(value: Any) -> dict[str, Role]:
+    """Return roles by key, given as lists of permissions."""
+    return {key: Role(key, tuple(texts(permissions))) for key, permissions in mapping(value).items()}
+
+
+class NewUser(ControlParameters):
+    """A user to create."""
+
+    id: str | None = optional(text)
+    first_name: str | None = optional(text)
+    last_name: str | None = optional(text)
+    username: str | None = optional(text)
+    email_address: str | None = optional(text)
+    external_id: str | None = optional(text)
+    banned: bool = optional(boolean, False)
+    create_organizations_limit: int | None = optional(integer())
+
+
+class SettingsChange(ControlParameters):
+    """How the instance behaves; what is left out stays.
+
+    Clerk's own organization settings are changed through /sandbox/v1/instance/organization_settings.
+    """
+
+    slugs: str | None = optional(local_clerk.slugs)
+    null_slugs: bool | None = optional(boolean)
+    membership_required: bool | None = optional(boolean)
+    organization_quota: int | None = optional(integer())
+    organizations_per_user: int | None = optional(integer())
+    creator_role: str | None = optional(text)
+    custom_roles: Mapping[str, Role] | None = optional(roles)
+    """Lists of permissions by the key of the role."""
+    latency_ms: float | None = optional(local_clerk.latency)
+    rate_limit: str | None = optional(local_clerk.rate_limit)
+
+
+class RecordPatch(ControlParameters):
+    """JSON that Clerk's rules would not allow, served for one record until the next reset.
+
+    `set` and `remove` change fields; `text` is served in the record's place, to the letter.
+    """
+
+    id: str = required(filled_text)
+    set: Mapping[str, Any] | None = optional(mapping)
+    remove: Sequence[str] = optional(texts, ())
+    text: str | None = optional(text)
+
+
+class InstanceName(ControlParameters):
+    """An instance: made with keys of its own and without records when the name is new, "" for the first."""
+
+    name: str = required(text)
+
+
+class Outage(ControlParameters):
+    """How long connections are refused."""
+
+    seconds: float = required(seconds)
+
+
+class WebhookChange(WebhookOptions):
+    """What is left out stays; `rotateSecret` makes a new secret, which signs beside the one before it."""
+
+    rotate_secret: bool = optional(boolean, False)
+
+
+class MessageId(ControlParameters):
+    """The message to send again."""
+
+    id: str = required(filled_text)
+
+
+@CONTROL.route("GET", "/sandbox")
+def show_page(clerk: LocalClerk) -> Any:
     """Show the instance to a person."""
     return Reply(200, render_page(clerk).encode(), "text/html; charset=utf-8")
 
 
-def create_session_token(clerk: LocalClerk, request: Request) -> Reply:
-    """Sign a session token for a user, with an active organization when one is named.
-
-    `variant`, `signature`, `expiresIn` (seconds, may be negative), `claims` and `header` make tokens
-    that Clerk would not issue for a session; a claim of null is left out.
-    """
-    body = request.body("userId", "organizationId", "variant", "signature", "expiresIn", "claims", "header")
-    user_id, organization_id = body.required_text("userId"), body.text("organizationId")
-    lifetime = body.integer("expiresIn", least=-MAX_SECONDS)
-    token = TokenRequest(
-        user=clerk.store.user(user_id),
-        membership=clerk.store.membership(organization_id, user_id) if organization_id else None,
-        variant=cast(Variant, body.choice("variant", VARIANTS) or "session"),
-        signature=cast(Signature, body.choice("signature", SIGNATURES) or "valid"),
-        expires_in=LIFETIME_SECONDS if lifetime is None else lifetime,
-        pending=clerk.store.settings.membership_required and not organization_id,
-        claims=body.mapping("claims") or {},
-        header=body.mapping("header") or {},
-    )
-    return Reply.json({"jwt": clerk.tokens.sign(token)})
+@CONTROL.route("POST", "/sandbox/session-tokens")
+def create_session_token(clerk: LocalClerk, given: TokenRequest) -> Any:
+    """Sign a session token."""
+    store, organization_id = clerk.store, given.organization_id
+    store.user(given.user_id)
+    active = None
+    if organization_id:
+        membership = store.membership(organization_id, given.user_id)
+        active = store.organization(organization_id), membership
+    pending = store.settings.membership_required and active is None
+    return {"jwt": clerk.instance.tokens.sign(given, active, pending=pending)}
 
 
-def create_user(clerk: LocalClerk, request: Request) -> Reply:
-    """Create a user; answered in Clerk's own shape."""
-    body = request.body(
-        "id",
-        "firstName",
-        "lastName",
-        "username",
-        "emailAddress",
-        "externalId",
-        "banned",
-        "createOrganizationsLimit",
-    )
-    user = clerk.store.create_user(
-        body.text("id"),
-        first_name=body.text("firstName"),
-        last_name=body.text("lastName"),
-        username=body.text("username"),
-        email_address=body.text("emailAddress"),
-        external_id=body.text("externalId"),
-        banned=bool(body.boolean("banned")),
-        create_organizations_limit=body.integer("createOrganizationsLimit"),
-    )
-    return Reply.text(clerk.serializer.user(user))
+@CONTROL.route("POST", "/sandbox/users")
+def create_user(clerk: LocalClerk, given: NewUser) -> Any:
+    """Create a user; the reply has Clerk's own shape."""
+    return clerk.serializer.user(clerk.store.create_user(**given.given()))
 
 
-def create_fault(clerk: LocalClerk, request: Request) -> Reply:
-    """Let a fault wait for requests; see Fault for the kinds."""
-    body = request.body("match", "times", "status", "body", "rateLimit", "timeoutSeconds", "dropAfterCommit")
-    times = body.integer("times", least=1)
-    fault = Fault(
-        match=body.required_text("match"),
-        times=1 if times is None else times,
-        status=body.integer("status", least=200),
-        body=body.text("body"),
-        rate_limit=body.integer("rateLimit"),
-        timeout_seconds=body.number("timeoutSeconds"),
-        drop_after_commit=bool(body.boolean("dropAfterCommit")),
-    )
-    _require_sane(fault)
-    clerk.faults.add(fault)
-    return Reply.json(fault.as_json())
-
-
-def list_faults(clerk: LocalClerk, request: Request) -> Reply:
+@CONTROL.route("GET", "/sandbox/faults")
+def list_faults(clerk: LocalClerk) -> Any:
     """Show the faults that wait."""
-    return Reply.json([fault.as_json() for fault in clerk.faults.waiting()])
+    return [fault.as_json() for fault in clerk.faults]
 
 
-def clear_faults(clerk: LocalClerk, request: Request) -> Reply:
+@CONTROL.route("POST", "/sandbox/faults")
+def create_fault(clerk: LocalClerk, given: Fault) -> Any:
+    """Let a fault wait for requests."""
+    given.require_kind()
+    clerk.faults.append(given)
+    return given.as_json()
+
+
+@CONTROL.route("DELETE", "/sandbox/faults")
+def clear_faults(clerk: LocalClerk) -> Any:
     """Let no fault wait."""
     clerk.faults.clear()
-    return Reply.json([])
+    return []
 
 
-def list_requests(clerk: LocalClerk, request: Request) -> Reply:
+@CONTROL.route("POST", "/sandbox/outages")
+def begin_outage(clerk: LocalClerk, given: Outage) -> Any:
+    """Refuse connections for a while, once this reply is sent."""
+    return Reply(200, b"{}", after=lambda: clerk.refuse_connections(given.seconds))
+
+
+@CONTROL.route("GET", "/sandbox/requests")
+def list_requests(clerk: LocalClerk) -> Any:
     """Show what was called, oldest first."""
-    return Reply.json([entry.as_json() for entry in clerk.log.entries()])
+    return [entry.as_json() for entry in clerk.log]
 
 
-def clear_requests(clerk: LocalClerk, request: Request) -> Reply:
+@CONTROL.route("DELETE", "/sandbox/requests")
+def clear_requests(clerk: LocalClerk) -> Any:
     """Forget what was called."""
     clerk.log.clear()
-    return Reply.json([])
+    return []
 
 
-def change_settings(clerk: LocalClerk, request: Request) -> Reply:
-    """Change how the instance behaves; what is left out stays.
-
-    Clerk's own organization settings are changed through /sandbox/v1/instance/organization_settings.
-    """
-    body = request.body(
-        "slugs",
-        "nullSlugs",
-        "membershipRequired",
-        "organizationQuota",
-        "organizationsPerUser",
-        "creatorRole",
-        "customRoles",
-        "latencyMs",
-        "rateLimit",
-    )
-    slugs = body.choice("slugs", ("enabled", "disabled"))
-    roles = {**clerk.store.settings.roles, **_custom_roles(body)}
-    wanted: dict[str, Any] = {
-        "slug_disabled": None if slugs is None else slugs == "disabled",
-        "null_slugs": body.boolean("nullSlugs"),
-        "membership_required": body.boolean("membershipRequired"),
-        "organization_quota": body.integer("organizationQuota"),
-        "organizations_per_user": body.integer("organizationsPerUser"),
-        "creator_role": body.choice("creatorRole", roles),
-        "roles": roles,
-    }
-    latency, rate_limit = body.number("latencyMs"), body.choice("rateLimit", RATE_LIMITS)
-    clerk.store.change_settings({name: value for name, value in wanted.items() if value is not None})
+@CONTROL.route("POST", "/sandbox/settings")
+def change_settings(clerk: LocalClerk, given: SettingsChange) -> Any:
+    """Change how the instance behaves."""
+    changes, settings = given.given(), clerk.store.settings
+    changes["roles"] = {**settings.roles, **changes.pop("custom_roles", {})}
+    if given.creator_role is not None and given.creator_role not in changes["roles"]:
+        raise ApiError("form_param_value_invalid", "There is no such role.", param="creatorRole")
+    if (slugs := changes.pop("slugs", None)) is not None:
+        changes["slug_disabled"] = slugs == "disabled"
+    clerk.latency_ms = changes.pop("latency_ms", clerk.latency_ms)
+    clerk.limits.mode = changes.pop("rate_limit", clerk.limits.mode)
+    clerk.store.settings = replace(settings, **changes)
     clerk.serializer.forget()
-    if latency is not None:
-        clerk.latency_ms = min(latency, MAX_SECONDS * 1000.0)
-    if rate_limit is not None:
-        clerk.limits.mode = cast(RateLimit, rate_limit)
-    return Reply.json({})
+    return {}
 
 
-def patch_record(clerk: LocalClerk, request: Request) -> Reply:
-    """Serve one record's JSON with changes that Clerk's rules would not allow, until the next reset."""
-    body = request.body("id", "set", "remove")
-    patch = RawPatch(body.mapping("set") or {}, frozenset(body.texts("remove") or ()))
-    clerk.store.patch_raw(body.required_text("id"), patch)
-    return Reply.json({})
+@CONTROL.route("POST", "/sandbox/records")
+def patch_record(clerk: LocalClerk, given: RecordPatch) -> Any:
+    """Serve odd JSON for one record."""
+    clerk.store.patches[given.id] = Patch(given.set or {}, frozenset(given.remove), given.text)
+    return {}
 
 
-def reset(clerk: LocalClerk, request: Request) -> Reply:
-    """Go back to the start, or to another population when one is described; the keys stay."""
-    body = request.body("seed", "organizations", "users", "membershipsPerOrganization")
-    sizes = {
-        "seed": body.integer("seed"),
-        "organizations": body.integer("organizations"),
-        "users": body.integer("users"),
-        "memberships_per_organization": body.integer("membershipsPerOrganization"),
-    }
-    given = {name: value for name, value in sizes.items() if value is not None}
-    try:
-        seed = Seed(**given) if given else None
-    except ValueError as error:
-        raise ApiError("form_param_value_invalid", str(error)) from None
-    clerk.reset(seed)
-    return Reply.json({})
+@CONTROL.route("POST", "/sandbox/instances")
+def use_instance(clerk: LocalClerk, given: InstanceName) -> Any:
+    """Serve another instance from now on; the reply is what its clients need to know."""
+    return clerk.use_instance(given.name).description
 
 
-def _require_sane(fault: Fault) -> None:
-    kinds = (
-        fault.status,
-        fault.body,
-        fault.rate_limit,
-        fault.timeout_seconds,
-        fault.drop_after_commit or None,
-    )
-    if all(kind is None for kind in kinds):
-        raise ApiError("form_param_missing", "Say what shall happen, for example status.", param="status")
-    if fault.status is not None and fault.status > 599:  # noqa: PLR2004 - the last HTTP status
-        raise ApiError("form_param_value_invalid", "status must be 200 to 599.", param="status")
-    if (fault.timeout_seconds or 0) > MAX_SECONDS:
-        raise ApiError("form_param_value_invalid", "One hour at most.", param="timeoutSeconds")
+@CONTROL.route("POST", "/sandbox/reset")
+def reset(clerk: LocalClerk, given: Population) -> Any:
+    """Return to the start, or to another population when one is described; the keys stay."""
+    clerk.reset(given if given.given() else None)
+    return {}
 
 
-def _custom_roles(body: Body) -> dict[str, Role]:
-    """Roles by key, given as lists of permissions."""
-    roles: dict[str, Role] = {}
-    for key, permissions in (body.mapping("customRoles") or {}).items():
-        if not isinstance(permissions, list) or not all(isinstance(item, str) for item in permissions):
-            raise ApiError("form_param_format_invalid", "Lists of permissions by role.", param="customRoles")
-        name = key.removeprefix("org:")
-        roles[key] = Role(f"role_{name}", key, name.replace("_", " ").title(), tuple(permissions))
-    return roles
+@CONTROL.route("GET", "/sandbox/webhooks")
+def show_webhooks(clerk: LocalClerk) -> Any:
+    """Show the options and counts of webhooks and every message with its attempts, without its body."""
+    messages = [message.summary() for message in clerk.instance.deliveries.messages()]
+    return _webhooks(clerk) | {"messages": messages}
 
 
-CONTROL = Router(
-    [
-        Route("GET", "/sandbox", show_page),
-        Route("POST", "/sandbox/session-tokens", create_session_token),
-        Route("POST", "/sandbox/users", create_user),
-        Route("GET", "/sandbox/faults", list_faults),
-        Route("POST", "/sandbox/faults", create_fault),
-        Route("DELETE", "/sandbox/faults", clear_faults),
-        Route("GET", "/sandbox/requests", list_requests),
-        Route("DELETE", "/sandbox/requests", clear_requests),
-        Route("POST", "/sandbox/settings", change_settings),
-        Route("POST", "/sandbox/records", patch_record),
-        Route("POST", "/sandbox/reset", reset),
-        *webhook_control.ROUTES,
-    ]
-)
-"""Every path of the control API."""
+@CONTROL.route("POST", "/sandbox/webhooks")
+def change_webhooks(clerk: LocalClerk, given: WebhookChange) -> Any:
+    """Change what befalls webhooks; the reply carries a rotated secret."""
+    changes = given.given()
+    changes.pop("rotate_secret", None)
+    clerk.instance.deliveries.configure(changes)
+    if not given.rotate_secret:
+        return _webhooks(clerk)
+    return _webhooks(clerk) | {"webhookSigningSecret": clerk.instance.deliveries.rotate_secret()}
+
+
+@CONTROL.route("GET", "/sandbox/webhooks/messages")
+def list_messages(clerk: LocalClerk) -> Any:
+    """Show every message with its body, oldest first."""
+    return f"[{','.join(message.text() for message in clerk.instance.deliveries.messages())}]"
+
+
+@CONTROL.route("DELETE", "/sandbox/webhooks/messages")
+def clear_messages(clerk: LocalClerk) -> Any:
+    """Forget every message, also those that were not sent yet."""
+    clerk.instance.deliveries.clear()
+    return []
+
+
+@CONTROL.route("POST", "/sandbox/webhooks/replay")
+def replay_message(clerk: LocalClerk, given: MessageId) -> Any:
+    """Send one message again, under its own id."""
+    message = clerk.instance.deliveries.replay(given.id)
+    if message is None:
+        raise ApiError("resource_not_found", f"No message is known with id {given.id}.")
+    return message.summary()
+
+
+def _webhooks(clerk: LocalClerk) -> dict[str, Any]:
+    deliveries = clerk.instance.deliveries
+    return deliveries.options.as_json() | {"counts": deliveries.counts()}

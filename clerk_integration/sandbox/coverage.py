@@ -1,13 +1,11 @@
 """What the sandbox covers of Clerk's Backend API, as data; compared with the routes by the tests."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Coverage = Literal["supported", "partial", "missing"]
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """One endpoint of Clerk's and how far it is emulated."""
 
     method: str
@@ -17,6 +15,7 @@ class Endpoint:
 
 
 _ONE_ROLE_SET = "the only role set is role_set:default"
+_ELEVATED = "include_missing_member_with_elevated_permissions is accepted and adds nothing"
 _USER_DATA = "users have no phones, wallets, passkeys, external accounts or sign-ins"
 _NO_INVITATIONS = "invitations are not emulated"
 _NO_DOMAINS = "domains are not emulated"
@@ -29,25 +28,10 @@ COVERAGE: tuple[Endpoint, ...] = (
     Endpoint("PATCH", "/v1/instance", "missing"),
     Endpoint("GET", "/v1/instance/organization_settings", "supported"),
     Endpoint("PATCH", "/v1/instance/organization_settings", "supported", "role ids as role_admin"),
-    Endpoint(
-        "GET",
-        "/v1/organizations",
-        "partial",
-        "include_missing_member_with_elevated_permissions is accepted and adds nothing",
-    ),
+    Endpoint("GET", "/v1/organizations", "partial", _ELEVATED),
     Endpoint("POST", "/v1/organizations", "supported", _ONE_ROLE_SET),
-    Endpoint(
-        "GET",
-        "/v1/organizations/{organization_id}",
-        "partial",
-        "include_missing_member_with_elevated_permissions is accepted and adds nothing",
-    ),
-    Endpoint(
-        "PATCH",
-        "/v1/organizations/{organization_id}",
-        "supported",
-        f"{_ONE_ROLE_SET}; metadata is refused, as since API version 2026-05-12",
-    ),
+    Endpoint("GET", "/v1/organizations/{organization_id}", "partial", _ELEVATED),
+    Endpoint("PATCH", "/v1/organizations/{organization_id}", "supported", "metadata is refused: 2026-05-12"),
     Endpoint("DELETE", "/v1/organizations/{organization_id}", "supported"),
     Endpoint("PATCH", "/v1/organizations/{organization_id}/metadata", "supported"),
     Endpoint("PUT", "/v1/organizations/{organization_id}/metadata", "supported"),

@@ -1,6 +1,7 @@
-"""The webhooks on their way: queued, sent by a few threads, retried, and disturbed on request.
+"""The webhooks of an instance: queued, sent by a few threads, retried, and disturbed on request.
 
-What Svix does for Clerk: at least once, in no certain order, the same id for every attempt of a message.
+As Svix does it for Clerk: at least once, in no certain order, with the same id for every attempt of a
+message.
 """
 
 import heapq
@@ -11,14 +12,22 @@ import threading
 import time
 from base64 import b64encode
 from collections import Counter, deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from clerk_integration.sandbox.attempts import Attempt, attempt, new_session
-from clerk_integration.sandbox.identifiers import random_id
+from clerk_integration.sandbox.parameters import (
+    ControlParameters,
+    Unacceptable,
+    boolean,
+    choice,
+    number,
+    optional,
+    text,
+)
+from clerk_integration.sandbox.records import random_id
 from clerk_integration.sandbox.shapes import dump
-from clerk_integration.sandbox.webhook_options import WebhookOptions
 
 RETRY_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 36_000)
 """Svix's waits after the first failed attempt, the second, ...; after the last it gives up."""
@@ -26,7 +35,7 @@ RETRY_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 36_000)
 WORKERS = 8
 STOP_SECONDS = 2.0
 SHUFFLE_SECONDS = 0.5
-"""Over how long shuffled messages are strewn."""
+"""The time over which shuffled messages are spread."""
 
 MAX_QUEUED = 50_000
 MAX_FINISHED = 10_000
@@ -36,8 +45,49 @@ Status = Literal["pending", "delivered", "failed", "dropped"]
 _COUNTED = ("pending", "delivered", "failed", "dropped", "discarded")
 
 
+def http_url(value: Any) -> str | None:
+    """Return the URL, None for an empty one; refuse others than http and https."""
+    try:
+        parts = urlsplit(text(value))
+        is_http = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_http = False
+    if value and not is_http:
+        raise Unacceptable("must be an http or https URL", "form_param_value_invalid")
+    return value or None
+
+
+def probability(value: Any) -> float:
+    """Return a number of 0 to 1; false and true stand for 0 and 1."""
+    return float(value) if isinstance(value, bool) else number(1)(value)
+
+
+class WebhookOptions(ControlParameters):
+    """Where webhooks go and what befalls them.
+
+    Probabilities are 0 to 1, or booleans. `duplicate` and `drop` meet a message when it is first sent,
+    `shuffle` sends in random order.
+    """
+
+    url: str | None = optional(http_url)
+    """None (or empty): the instance has no endpoint, and a change makes a message only when `paused`."""
+    retry_scale: float = optional(number(), 1.0)
+    """Factor of Svix's waits."""
+    paused: bool = optional(boolean, False)
+    """Whether messages are made and wait."""
+    duplicate: float = optional(probability, 0.0)
+    drop: float = optional(probability, 0.0)
+    shuffle: bool = optional(boolean, False)
+    cascades: bool = optional(boolean, True)
+    """Whether memberships that end with their organization or user are reported one by one.
+
+    Nothing shows whether Clerk does; receivers must cope with both.
+    """
+    timestamp_unit: str = optional(choice("ms", "s"), "ms")
+
+
 def new_signing_secret() -> str:
-    """A new secret as Svix spells it."""
+    """Return a new secret as Svix spells it."""
     return f"whsec_{b64encode(secrets.token_bytes(24)).decode()}"
 
 
@@ -54,12 +104,12 @@ class Message:
     """How many deliveries of it have not ended."""
 
     def summary(self) -> dict[str, Any]:
-        """The message without its body."""
+        """Return the message without its body."""
         attempts = [item.as_json() for item in self.attempts]
         return {"id": self.id, "type": self.type, "status": self.status, "attempts": attempts}
 
     def text(self) -> str:
-        """The message with its body, as JSON text."""
+        """Return the message with its body, as JSON text."""
         head = dump({"id": self.id, "type": self.type, "status": self.status})
         return f'{head[:-1]},"body":{self.body}}}'
 
@@ -75,7 +125,7 @@ class _Delivery:
 
 
 class Deliveries:
-    """The messages of an instance. Nothing here waits for the network but the threads that send."""
+    """The messages of an instance. Only the threads that send wait for the network."""
 
     def __init__(self, signing_secret: str, options: WebhookOptions) -> None:
         self.options = options
@@ -89,12 +139,17 @@ class Deliveries:
         self._order = itertools.count()
         self._workers: list[threading.Thread] = []
         self._stopped = False
-        self._random = random.Random()  # noqa: S311 - misfortune, not a secret
+        self._random = random.Random()  # noqa: S311 - chance, not a secret
 
     # --- what happens in the instance ------------------------------------------------------------
 
+    @property
+    def makes_messages(self) -> bool:
+        """Whether a change makes a message."""
+        return self.options.url is not None or self.options.paused
+
     def add(self, event_type: str, body: str) -> None:
-        """Queue a new message; discard it, counted, when the queue is full."""
+        """Queue a new message; discard and count it when the queue is full."""
         message = Message(random_id("msg_"), event_type, body)
         with self._changed:
             if len(self._queue) >= MAX_QUEUED:
@@ -105,14 +160,14 @@ class Deliveries:
             self._begin(_Delivery(message, is_first=True))
 
     def reset(self) -> None:
-        """Forget every message and go back to the first options and the first secret."""
+        """Forget every message and return to the first options and the first secret."""
         with self._changed:
             self._signing_secrets, self.options = self._start
             self._forget()
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Send nothing more; wait a moment for what is being sent."""
+        """Send nothing more; wait a short time for what is being sent."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -122,12 +177,10 @@ class Deliveries:
 
     # --- control ---------------------------------------------------------------------------------
 
-    def configure(self, changes: Mapping[str, Any]) -> None:
-        """Change some options; what waits is planned anew, in order. Raises ValueError for what cannot be."""
-        if not changes:
-            return
+    def configure(self, changes: dict[str, Any]) -> None:
+        """Change some options; messages that wait are planned anew, in their order."""
         with self._changed:
-            self.options = replace(self.options, **changes)
+            self.options = self.options.changed(**changes)
             waiting = [entry[-1] for entry in sorted(self._queue)]
             self._queue.clear()
             for delivery in waiting:
@@ -136,13 +189,13 @@ class Deliveries:
             self._changed.notify_all()
 
     def rotate_secret(self) -> str:
-        """Make a new secret and return it; from now on it and the one before it sign together."""
+        """Return a new secret; from now on it and the one before it sign together."""
         with self._changed:
             self._signing_secrets = (new_signing_secret(), self._signing_secrets[0])
             return self._signing_secrets[0]
 
     def replay(self, message_id: str) -> Message | None:
-        """Deliver a message once more, under its own id; None when there is no such message."""
+        """Deliver a message once more, under its own id; return None when there is no such message."""
         with self._changed:
             message = self._messages.get(message_id)
             if message is not None:
@@ -151,7 +204,7 @@ class Deliveries:
             return message
 
     def messages(self) -> list[Message]:
-        """Return what is known of, the oldest first: what is pending and the latest that are not."""
+        """Return the messages, oldest first: those that are pending and the latest that are not."""
         with self._changed:
             return list(self._messages.values())
 
@@ -188,7 +241,8 @@ class Deliveries:
         message.underway -= 1
         if message.underway or self._messages.get(message.id) is not message:
             return
-        self._mark(message, "delivered" if any(item.succeeded for item in message.attempts) else status)
+        succeeded = any(item.error is None for item in message.attempts)
+        self._mark(message, "delivered" if succeeded else status)
         self._finished.append(message)
         if len(self._finished) > MAX_FINISHED:
             oldest = self._finished.popleft()
@@ -227,10 +281,11 @@ class Deliveries:
                 self._note(delivery, attempt(session, url, message.id, message.body, signing_secrets))
 
     def _take(self) -> tuple[_Delivery, str, tuple[str, ...]] | None:
-        """Wait for a delivery that is due; None at the end of the server."""
+        """Wait for a delivery that is due; return None at the end of the server."""
         with self._changed:
             while not self._stopped:
-                url, wait = self.options.url, self._wait()
+                url = self.options.url
+                wait = self._queue[0][0] - time.monotonic() if self._queue else None
                 if url is None or self.options.paused or wait is None:
                     self._changed.wait()
                 elif wait > 0:
@@ -239,12 +294,8 @@ class Deliveries:
                     return delivery, url, self._signing_secrets
             return None
 
-    def _wait(self) -> float | None:
-        """Return the seconds until the next delivery is due; None when there is none."""
-        return self._queue[0][0] - time.monotonic() if self._queue else None
-
     def _pop(self) -> _Delivery | None:
-        """Take the next delivery; None when it was dropped. On a first one, misfortune may strike."""
+        """Take the next delivery, perhaps duplicate a first one; return None when it was dropped."""
         delivery = heapq.heappop(self._queue)[-1]
         # Another thread may be waiting for a later time than the next delivery needs.
         self._changed.notify()
@@ -258,9 +309,10 @@ class Deliveries:
         return delivery
 
     def _note(self, delivery: _Delivery, result: Attempt) -> None:
+        """Record the result of an attempt, and plan the next one if it failed."""
         with self._changed:
             delivery.message.attempts.append(result)
-            if result.succeeded:
+            if result.error is None:
                 self._end(delivery, "delivered")
             elif result.aborted or delivery.failures == len(RETRY_SECONDS):
                 self._end(delivery, "failed")

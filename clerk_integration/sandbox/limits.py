@@ -1,14 +1,12 @@
 """Clerk's documented rate limits: sliding windows of ten seconds."""
 
 import math
-import threading
 import time
 from collections import deque
-from typing import Literal
 
 from clerk_integration.sandbox.errors import ApiError
 
-RateLimit = Literal["dev", "live", "none"]
+MODES = ("dev", "live", "none")
 
 WINDOW_SECONDS = 10.0
 REQUESTS_PER_WINDOW = {"dev": 100, "live": 1000}
@@ -17,11 +15,10 @@ CHANGES_PER_WINDOW = 10
 
 
 class RateLimiter:
-    """Counts requests per instance and changes per object."""
+    """Counts requests per instance and changes per object. Not thread-safe."""
 
-    def __init__(self, mode: RateLimit) -> None:
+    def __init__(self, mode: str) -> None:
         self.mode = mode
-        self._lock = threading.Lock()
         self._windows: dict[tuple[str, ...], deque[float]] = {}
 
     def admit(self, *, changed: tuple[str, ...] = ()) -> None:
@@ -29,17 +26,10 @@ class RateLimiter:
 
         Raise `too_many_requests` with Retry-After in seconds.
         """
-        if self.mode == "none":
-            return
-        with self._lock:
+        if self.mode != "none":
             self._count(("instance",), REQUESTS_PER_WINDOW[self.mode])
             if changed:
                 self._count(changed, CHANGES_PER_WINDOW)
-
-    def reset(self) -> None:
-        """Forget what was counted."""
-        with self._lock:
-            self._windows.clear()
 
     def _count(self, key: tuple[str, ...], limit: int) -> None:
         now = time.monotonic()
@@ -52,7 +42,7 @@ class RateLimiter:
 
 
 def too_many_requests(seconds: float) -> ApiError:
-    """A 429 whose Retry-After is the next whole number of seconds, at least 1."""
+    """Return a 429 whose Retry-After is the next whole number of seconds, at least 1."""
     retry_after = max(1, math.ceil(seconds))
     return ApiError(
         "too_many_requests", meta={"resets_in": retry_after}, headers={"Retry-After": str(retry_after)}

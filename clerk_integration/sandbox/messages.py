@@ -1,12 +1,11 @@
 """A request and a reply, as the routes see them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from clerk_integration.sandbox.errors import ApiError
-from clerk_integration.sandbox.parameters import Body, Query, parse_object
 from clerk_integration.sandbox.shapes import dump
 
 VERSION_PARAMETER = "__clerk_api_version"
@@ -15,13 +14,13 @@ MAX_PARAMETERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request; `path` is percent-encoded, `segments` is not; header names are lower case."""
+    """One HTTP request; `path` is percent-encoded, header names are in lower case."""
 
     method: str
     path: str
-    query: Mapping[str, list[str]]
-    headers: Mapping[str, str]
-    raw_body: bytes
+    query: Mapping[str, list[str]] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    raw_body: bytes = b""
 
     @classmethod
     def build(
@@ -35,19 +34,6 @@ class Request:
             raise ApiError("bad_request", "The request target cannot be read.") from None
         return cls(method, parts.path, query, {name.lower(): value for name, value in headers}, raw_body)
 
-    @property
-    def segments(self) -> tuple[str, ...]:
-        """The decoded parts of the path; an empty part stays, because it matches no route."""
-        return tuple(unquote(part) for part in self.path.split("/")[1:])
-
-    def parameters(self, *allowed: str) -> Query:
-        """The query string, in which only these parameters may appear."""
-        return Query(self.query, (*allowed, VERSION_PARAMETER))
-
-    def body(self, *allowed: str) -> Body:
-        """The JSON body, in which only these members may appear."""
-        return Body(parse_object(self.raw_body), allowed)
-
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -57,13 +43,20 @@ class Reply:
     body: bytes
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
+    after: Callable[[], None] | None = None
+    """Called once the reply is sent."""
 
     @classmethod
-    def text(cls, text: str, status: int = 200) -> "Reply":
-        """A reply of JSON that is text already."""
-        return cls(status, text.encode())
+    def of(cls, result: Any) -> "Reply":
+        """Return the reply for what a handler returns: a reply, JSON text, or a JSON value."""
+        if isinstance(result, Reply):
+            return result
+        return cls(200, (result if isinstance(result, str) else dump(result)).encode())
 
-    @classmethod
-    def json(cls, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> "Reply":
-        """A reply of a JSON value."""
-        return cls(status, dump(value).encode(), headers=headers or {})
+
+class NoReply(Exception):
+    """The connection is to be closed without a reply, by a reset if `reset` is true."""
+
+    def __init__(self, *, reset: bool = False) -> None:
+        super().__init__()
+        self.reset = reset

@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import islice
+from typing import TypeVar
 
 from clerk_integration.sandbox.coverage import COVERAGE
 from clerk_integration.sandbox.local_clerk import LocalClerk
+
+T = TypeVar("T")
 
 SHOWN = 50
 """Rows per table; the API lists them all."""
@@ -19,45 +23,47 @@ _STYLE = (
 
 def render_page(clerk: LocalClerk) -> str:
     """Return the page: organizations, users, latest calls and webhooks, waiting faults and the coverage."""
-    with clerk.store.lock:
-        tables = clerk.store.tables
-        organizations = [
-            (row.id, row.name, row.slug or "-", str(len(tables.members.get(row.id, ()))))
-            for row in list(tables.organizations.values())[-SHOWN:]
-        ]
-        users = [
-            (row.id, row.email_address or row.username or "-", str(len(tables.memberships.get(row.id, ()))))
-            for row in list(tables.users.values())[-SHOWN:]
-        ]
-        sizes = f"{len(tables.organizations)} organizations, {len(tables.users)} users"
+    store = clerk.store
+    organizations = [
+        (row.id, row.name, row.slug or "-", store.members_count(row.id))
+        for row in _latest(store.organizations.values())
+    ]
+    users = [
+        (row.id, row.email_address or row.username or "-", len(store.memberships.get(row.id, ())))
+        for row in _latest(store.users.values())
+    ]
     calls = [
-        (entry.request.method, entry.request.path, str(entry.status or "no answer"))
-        for entry in clerk.log.entries()[-SHOWN:]
+        (entry.request.method, entry.request.path, entry.status or "no answer")
+        for entry in _latest(clerk.log)
     ]
     webhooks = [
-        (message.id, message.type, message.status, str(len(message.attempts)))
-        for message in clerk.deliveries.messages()[-SHOWN:]
+        (message.id, message.type, message.status, len(message.attempts))
+        for message in _latest(clerk.instance.deliveries.messages())
     ]
-    faults = [(fault.match, str(fault.times)) for fault in clerk.faults.waiting()]
-    coverage = [(row.method, row.path, row.coverage, row.notes) for row in COVERAGE]
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Clerk sandbox</title>"
         f"<style>{_STYLE}</style><h1>Clerk sandbox</h1>"
-        f"<p>Instance <code>{escape(clerk.instance_id)}</code>: {sizes}. "
-        f"The latest {SHOWN} of each are shown.</p>"
-        + _table("Organizations", ("id", "name", "slug", "members"), organizations)
-        + _table("Users", ("id", "identifier", "organizations"), users)
-        + _table("Calls", ("method", "path", "status"), calls)
-        + _table("Webhooks", ("id", "type", "status", "attempts"), webhooks)
-        + _table("Waiting faults", ("match", "times"), faults)
-        + _table("Coverage", ("method", "path", "coverage", "notes"), coverage)
+        f"<p>Instance <code>{escape(clerk.instance.keys.instance_id)}</code>: "
+        f"{len(store.organizations)} organizations, {len(store.users)} users. "
+        f"The latest {SHOWN} of each are shown, newest first.</p>"
+        + _table("Organizations", "id, name, slug, members", organizations)
+        + _table("Users", "id, identifier, organizations", users)
+        + _table("Calls", "method, path, status", calls)
+        + _table("Webhooks", "id, type, status, attempts", webhooks)
+        + _table("Waiting faults", "match, times", [(fault.match, fault.times) for fault in clerk.faults])
+        + _table("Coverage", "method, path, coverage, notes", COVERAGE)
     )
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(column)}" for column in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell.encode('utf-8', 'replace').decode())}" for cell in row)
-        for row in rows
-    )
-    return f"<h2>{escape(title)}</h2><table><tr>{head}{body}</table>"
+def _latest(rows: Iterable[T]) -> Iterable[T]:
+    return islice(reversed(list(rows)), SHOWN)
+
+
+def _table(title: str, columns: str, rows: Iterable[Sequence[object]]) -> str:
+    head = "".join(f"<th>{column}" for column in columns.split(", "))
+    body = "".join("<tr>" + "".join(f"<td>{_text(cell)}" for cell in row) for row in rows)
+    return f"<h2>{title}</h2><table><tr>{head}{body}</table>"
+
+
+def _text(cell: object) -> str:
+    return escape(str(cell).encode("utf-8", "replace").decode())

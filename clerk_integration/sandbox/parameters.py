@@ -1,257 +1,233 @@
-"""Strict reading of query strings and JSON bodies, with Clerk's refusals."""
+"""Strict reading of JSON bodies, with Clerk's refusals.
+
+A route declares its parameters as a class whose fields say how each value is read:
+
+    class RoleChange(Parameters):
+        role: str = required(filled_text)
+"""
 
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn, Self
 
 from clerk_integration.sandbox.errors import ApiError
+from clerk_integration.sandbox.messages import Request
 
-MAX_PAGE = 500
-DEFAULT_PAGE = 10
-MAX_VALUES = 100
 MAX_NAME = 256
 MAX_METADATA_BYTES = 8 * 1024
 MAX_INT64 = 2**63 - 1
 
-_INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 _SLUG = re.compile(r"(?=.*[a-z0-9])[a-z0-9-]+", re.ASCII)
 _URL_OR_HTML = re.compile(r"https?://|www\.|<[^>]*>", re.IGNORECASE)
 
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A validated `order_by`."""
-
-    field: str
-    descending: bool
+Read = Callable[[Any], Any]
+"""Returns what a value stands for; raises Unacceptable."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """Values of a parameter whose items may be prefixed with + or -."""
+class Unacceptable(Exception):
+    """A value that Clerk refuses with this code."""
 
-    included: frozenset[str]
-    excluded: frozenset[str]
-
-    def admits(self, value: str) -> bool:
-        """Whether a record with this value belongs to the result."""
-        return value not in self.excluded and (not self.included or value in self.included)
-
-    def __bool__(self) -> bool:
-        return bool(self.included or self.excluded)
+    def __init__(self, reason: str, code: str = "form_param_format_invalid") -> None:
+        super().__init__(reason)
+        self.code = code
 
 
-class Query:
-    """A query string of which only the named parameters are allowed."""
+def required(read: Read) -> Any:
+    """Declare a parameter that must be sent."""
+    return field(metadata={"read": read})
 
-    def __init__(self, values: Mapping[str, list[str]], allowed: Collection[str]) -> None:
-        refuse_unknown(values, allowed)
-        self._values = values
 
-    def text(self, name: str) -> str | None:
-        """Return the first value; None when it is absent or empty."""
-        return (self._values.get(name) or [""])[0] or None
+def optional(read: Read, default: Any = None) -> Any:
+    """Declare a parameter that may be left out."""
+    return field(default=default, metadata={"read": read})
 
-    def integer(self, name: str) -> int | None:
-        """Return a decimal integer; `10.0` is none."""
-        value = self._values.get(name, [None])[0]
+
+class Parameters:
+    """Named parameters; any other name is refused, and null counts as absent."""
+
+    camel_case: ClassVar[bool] = False
+    keeps_null: ClassVar[bool] = False
+    """Whether null is a value of its own."""
+    not_kept: ClassVar[Mapping[str, Read]] = {}
+    """Further parameters, about data that the sandbox does not keep."""
+    asks_for_what_is_not_kept: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, kw_only=True)(cls)
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Self:
+        """Return the parameters; raise ApiError for the first that is wrong, unknown names first."""
+        declared = {cls.sent_name(item.name): item for item in fields(cls)}  # type: ignore[arg-type]
+        for name in data:
+            if name not in declared and name not in cls.not_kept:
+                raise ApiError("form_param_unknown", f"{name} is not a valid parameter here.", param=name)
+        given: dict[str, Any] = {}
+        for name, item in declared.items():
+            if data.get(name) is not None:
+                given[item.name] = _read(name, item.metadata["read"], data[name])
+            elif cls.keeps_null and name in data:
+                given[item.name] = None
+            elif item.default is MISSING:
+                raise ApiError("form_param_missing", f"{name} must be given.", param=name)
+        not_kept = [name for name in data if name in cls.not_kept]
+        for name in not_kept:
+            _read(name, cls.not_kept[name], data[name])
+        parsed = cls(**given)
+        parsed.__dict__.update(_given=given, asks_for_what_is_not_kept=bool(not_kept))
+        return parsed
+
+    @classmethod
+    def read(cls, request: Request) -> Self:
+        """Return the parameters of a request: the members of its JSON body."""
+        return cls.parse(parse_object(request.raw_body))
+
+    def given(self) -> dict[str, Any]:
+        """Return the parameters that were sent, by the names of the fields."""
+        return dict(self.__dict__["_given"])
+
+    def changed(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)  # type: ignore[type-var]
+
+    @classmethod
+    def sent_name(cls, name: str) -> str:
+        """Return the name under which a field is sent."""
+        first, *others = name.split("_")
+        return first + "".join(map(str.title, others)) if cls.camel_case else name
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all parameters by the names under which they are sent."""
+        return {self.sent_name(item.name): getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
+
+
+class ControlParameters(Parameters):
+    """The body of a request to the control API, whose names are in camelCase."""
+
+    camel_case = True
+
+
+def _read(name: str, read: Read, value: Any) -> Any:
+    try:
+        return read(value)
+    except Unacceptable as error:
+        raise ApiError(error.code, f"{name} {error}.", param=name) from None
+
+
+# --- values of a JSON body -------------------------------------------------------------------------
+
+
+def is_a(kind: type[Any], description: str) -> Read:
+    """Return a reader of values of one type."""
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise Unacceptable(f"must be {description}")
+        return value
+
+    return read
+
+
+text = is_a(str, "a string")
+boolean = is_a(bool, "true or false")
+mapping = is_a(dict, "an object")
+
+
+def filled_text(value: Any) -> Any:
+    """Return a string that is not blank."""
+    if not text(value).strip():
+        raise Unacceptable("must not be blank", "form_param_missing")
+    return value
+
+
+def texts(value: Any) -> Any:
+    """Return a list of strings."""
+    return [text(item) for item in is_a(list, "a list of strings")(value)]
+
+
+def choice(*choices: str) -> Read:
+    """Return a reader of one of these strings."""
+
+    def read(value: Any) -> Any:
+        if text(value) not in choices:
+            raise Unacceptable(f"must be one of {', '.join(choices)}", "form_param_value_invalid")
+        return value
+
+    return read
+
+
+def bounded(value: Any, least: float, most: float) -> Any:
+    """Return a number within these bounds."""
+    if not least <= value <= most:
+        limits = f"{least:g} or more" if most == MAX_INT64 else f"{least:g} to {most:g}"
+        raise Unacceptable(f"must be {limits}", "form_param_value_invalid")
+    return value
+
+
+def integer(least: int = 0, most: int = MAX_INT64) -> Read:
+    """Return a reader of integers."""
+    return lambda value: bounded(is_a(int, "an integer")(value), least, most)
+
+
+def number(most: float = MAX_INT64) -> Read:
+    """Return a reader of numbers that are not negative."""
+    return lambda value: float(bounded(is_a((int, float), "a number")(value), 0, most))  # type: ignore[arg-type]
+
+
+def organization_name(value: Any) -> Any:
+    """Return a name as Clerk admits it: 1 to 256 characters, no URL, no HTML."""
+    if len(filled_text(value)) > MAX_NAME:
+        raise Unacceptable(f"may have {MAX_NAME} characters", "form_param_max_length_exceeded")
+    if _URL_OR_HTML.search(value):
+        raise Unacceptable("may not contain URLs or HTML", "form_param_value_invalid")
+    return value
+
+
+def slug(value: Any) -> Any:
+    """Return a slug as Clerk admits it."""
+    if not _SLUG.fullmatch(text(value)):
+        raise Unacceptable("may contain lower-case letters, digits and dashes only")
+    return value
+
+
+def metadata(value: Any) -> Any:
+    """Return a JSON object of at most 8 KB of UTF-8."""
+    content = json.dumps(mapping(value), separators=(",", ":"), ensure_ascii=False)
+    if len(content.encode("utf-8", "surrogatepass")) > MAX_METADATA_BYTES:
+        raise Unacceptable("may have 8 KB", "form_param_exceeds_allowed_size")
+    return value
+
+
+def milliseconds(value: Any) -> int:
+    """Return an RFC 3339 time as milliseconds since 1970."""
+    try:
+        time = datetime.fromisoformat(text(value))
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise Unacceptable("must be an RFC 3339 time")
+    return int(time.timestamp() * 1000)
+
+
+def merged(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `stored` with `changes` merged in at every level, as Clerk merges; null removes a key."""
+    result = dict(stored)
+    for key, value in changes.items():
         if value is None:
-            return None
-        if not _INTEGER.fullmatch(value):
-            raise ApiError("form_param_format_invalid", f"{name} must be an integer.", param=name)
-        return int(value)
-
-    def boolean(self, name: str) -> bool | None:
-        """Return true or false."""
-        value = self._values.get(name, [None])[0]
-        if value not in {None, "true", "false"}:
-            raise ApiError("form_param_format_invalid", f"{name} must be true or false.", param=name)
-        return None if value is None else value == "true"
-
-    def values(self, name: str) -> list[str]:
-        """Return all values, at most 100."""
-        values = self._values.get(name, [])
-        if len(values) > MAX_VALUES:
-            raise ApiError("form_param_value_invalid", f"{name} takes up to {MAX_VALUES} values.", param=name)
-        return values
-
-    def signed(self, name: str) -> Signed:
-        """Return all values, sorted by their + or - prefix; + is implied."""
-        values = self.values(name)
-        return Signed(
-            frozenset(value.removeprefix("+") for value in values if not value.startswith("-")),
-            frozenset(value[1:] for value in values if value.startswith("-")),
-        )
-
-    def order(self, fields: Collection[str], default: str = "-created_at") -> Order:
-        """Return `order_by`; a name without + or - is ascending."""
-        value = self.text("order_by") or default
-        name = value[1:] if value[0] in "+-" else value
-        if name not in fields:
-            raise ApiError(
-                "form_param_value_invalid", f"order_by must be one of {sorted(fields)}.", param="order_by"
-            )
-        return Order(name, value.startswith("-"))
-
-    def page(self) -> slice:
-        """Return the records that `limit` (1 to 500, default 10) and `offset` ask for."""
-        limit = self._bounded("limit", DEFAULT_PAGE, 1, MAX_PAGE)
-        offset = self._bounded("offset", 0, 0, MAX_INT64)
-        return slice(offset, offset + limit)
-
-    def _bounded(self, name: str, default: int, least: int, most: int) -> int:
-        value = self.integer(name)
-        if value is None:
-            return default
-        if not least <= value <= most:
-            raise ApiError("form_param_value_invalid", f"{name} must be {least} to {most}.", param=name)
-        return value
+            result.pop(key, None)
+        elif isinstance(value, Mapping):
+            below = result.get(key)
+            result[key] = merged(below if isinstance(below, Mapping) else {}, value)
+        else:
+            result[key] = value
+    return result
 
 
-class Body:
-    """A JSON object of which only the named members are allowed; null counts as absent."""
-
-    def __init__(self, data: Mapping[str, Any], allowed: Collection[str]) -> None:
-        refuse_unknown(data, allowed)
-        self._data = data
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._data
-
-    def given(self, name: str) -> bool:
-        """Whether the member is there and not null."""
-        return self._data.get(name) is not None
-
-    def text(self, name: str) -> str | None:
-        """Return a string."""
-        value: str | None = self._typed(name, str, "a string")
-        return value
-
-    def required_text(self, name: str) -> str:
-        """Return a string that must be there and not blank."""
-        value = self.text(name)
-        if value is None or not value.strip():
-            raise ApiError("form_param_missing", f"{name} must be given.", param=name)
-        return value
-
-    def integer(self, name: str, least: int = 0) -> int | None:
-        """Return an integer of at least `least` that fits 64 bits."""
-        value: int | None = self._typed(name, int, "an integer")
-        if isinstance(value, bool):
-            _refuse_type(name, "an integer")
-        if value is not None and not least <= value <= MAX_INT64:
-            raise ApiError("form_param_value_invalid", f"{name} must be at least {least}.", param=name)
-        return value
-
-    def number(self, name: str) -> float | None:
-        """Return a number that is not negative."""
-        value = self._data.get(name)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            _refuse_type(name, "a number")
-        if not 0 <= value <= MAX_INT64:
-            raise ApiError("form_param_value_invalid", f"{name} must not be negative.", param=name)
-        return float(value)
-
-    def probability(self, name: str) -> float | None:
-        """Return a number of 0 to 1; false and true stand for 0 and 1."""
-        value = self._data.get(name)
-        probability = float(value) if isinstance(value, bool) else self.number(name)
-        if probability is not None and probability > 1:
-            raise ApiError("form_param_value_invalid", f"{name} must be 0 to 1.", param=name)
-        return probability
-
-    def boolean(self, name: str) -> bool | None:
-        """Return true or false."""
-        value: bool | None = self._typed(name, bool, "a boolean")
-        return value
-
-    def mapping(self, name: str) -> dict[str, Any] | None:
-        """Return a JSON object."""
-        value: dict[str, Any] | None = self._typed(name, dict, "an object")
-        return value
-
-    def texts(self, name: str) -> list[str] | None:
-        """Return a list of strings."""
-        values: list[Any] | None = self._typed(name, list, "a list")
-        if values is not None and not all(isinstance(value, str) for value in values):
-            _refuse_type(name, "a list of strings")
-        return values
-
-    def choice(self, name: str, choices: Collection[str]) -> str | None:
-        """Return one of the given strings."""
-        value = self.text(name)
-        if value is not None and value not in choices:
-            raise ApiError(
-                "form_param_value_invalid", f"{name} must be one of {sorted(choices)}.", param=name
-            )
-        return value
-
-    def metadata(self, name: str) -> dict[str, Any] | None:
-        """Return a JSON object of at most 8 KB."""
-        value = self.mapping(name)
-        require_metadata_size(name, value)
-        return value
-
-    def milliseconds(self, name: str) -> int | None:
-        """Return an RFC 3339 time as milliseconds since 1970."""
-        value = self.text(name)
-        if value is None:
-            return None
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            moment = None
-        if moment is None or moment.tzinfo is None:
-            raise ApiError("form_param_format_invalid", f"{name} must be an RFC 3339 time.", param=name)
-        return int(moment.timestamp() * 1000)
-
-    def organization_name(self) -> str:
-        """Return `name` as Clerk admits it: 1 to 256 characters, no URL, no HTML."""
-        name = self.required_text("name")
-        if len(name) > MAX_NAME:
-            raise ApiError(
-                "form_param_max_length_exceeded", f"name may have {MAX_NAME} characters.", param="name"
-            )
-        if _URL_OR_HTML.search(name):
-            raise ApiError("form_param_value_invalid", "name may not contain URLs or HTML.", param="name")
-        return name
-
-    def slug(self) -> str | None:
-        """Return `slug` as Clerk admits it: lower-case letters, digits and dashes."""
-        slug = self.text("slug")
-        if slug is not None and not _SLUG.fullmatch(slug):
-            raise ApiError(
-                "form_param_format_invalid",
-                "slug may contain lower-case letters, digits and dashes only.",
-                param="slug",
-            )
-        return slug
-
-    def _typed(self, name: str, kind: type[Any], description: str) -> Any:
-        value = self._data.get(name)
-        if value is not None and not isinstance(value, kind):
-            _refuse_type(name, description)
-        return value
-
-
-def refuse_unknown(names: Collection[str], allowed: Collection[str]) -> None:
-    """Raise `form_param_unknown` for the first name that is not allowed."""
-    for name in names:
-        if name not in allowed:
-            raise ApiError("form_param_unknown", f"{name} is not a valid parameter here.", param=name)
-
-
-def require_metadata_size(name: str, value: Mapping[str, Any] | None) -> None:
-    """Raise `form_param_exceeds_allowed_size` over 8 KB of UTF-8."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_METADATA_BYTES:
-        raise ApiError("form_param_exceeds_allowed_size", f"{name} may have 8 KB.", param=name)
+# --- JSON ------------------------------------------------------------------------------------------
 
 
 def parse_json(raw: bytes) -> Any:
@@ -279,7 +255,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text} is too large")
     return value
-
-
-def _refuse_type(name: str, description: str) -> NoReturn:
-    raise ApiError("form_param_format_invalid", f"{name} must be {description}.", param=name)

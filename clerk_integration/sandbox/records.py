@@ -1,8 +1,13 @@
-"""What the sandbox stores: immutable records, replaced as a whole when they change."""
+"""What an instance stores: immutable records, replaced as a whole when they change; their ids and times."""
 
-from collections.abc import Mapping
+import re
+import secrets
+import string
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from random import Random
+from typing import Any, TypeVar
 
 Metadata = Mapping[str, Any]
 
@@ -14,12 +19,46 @@ ADMIN_PERMISSIONS = (
     "org:sys_domains:read",
     "org:sys_domains:manage",
 )
-MEMBER_PERMISSIONS = ("org:sys_memberships:read",)
-
 MINIMUM_PERMISSIONS = frozenset(
     {"org:sys_memberships:manage", "org:sys_memberships:read", "org:sys_profile:delete"}
 )
 """What at least one member of an organization must be allowed; Clerk demands them of a creator role."""
+
+_LENGTH = 27
+_ALPHABET = (string.ascii_letters + string.digits) * 5
+_CHARACTERS = _ALPHABET[:256].encode()
+"""The character of an id for every byte."""
+
+
+def random_id(prefix: str) -> str:
+    """Return a new id such as `org_2b...`."""
+    return prefix + secrets.token_bytes(_LENGTH).translate(_CHARACTERS).decode()
+
+
+def seeded_ids(seed: int) -> Callable[[str], str]:
+    """Return a factory of ids that are the same for the same seed."""
+    random = Random(seed)  # noqa: S311 - reproducible ids, not secrets
+    return lambda prefix: prefix + random.randbytes(_LENGTH).translate(_CHARACTERS).decode()
+
+
+def slugify(name: str) -> str:
+    """Return a slug for a name: lower-case letters, digits and dashes; `org` for a name without any."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "org"
+
+
+class MillisecondClock:
+    """Milliseconds since 1970, each call at least one more than the call before.
+
+    Stamps are never equal, so that a test can always tell which change came later. Not thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def next(self) -> int:
+        """Return the current time, or the last stamp plus one when that is later."""
+        self._last = max(self._last + 1, time.time_ns() // 1_000_000)
+        return self._last
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,23 +109,26 @@ class Membership:
     private_metadata: Metadata = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class MembershipView:
-    """A membership with the two records that Clerk nests in it."""
-
-    membership: Membership
-    organization: Organization
-    user: User
+Record = User | Organization | Membership
+AnyRecord = TypeVar("AnyRecord", User, Organization, Membership)
 
 
 @dataclass(frozen=True)
 class Role:
-    """A role of the instance: `key` as in `org:admin`."""
+    """A role of the instance; its key is such as `org:admin`."""
 
-    id: str
     key: str
-    name: str
     permissions: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """The id, as Clerk's organization settings take it."""
+        return f"role_{self.key.removeprefix('org:')}"
+
+    @property
+    def name(self) -> str:
+        """The name to show."""
+        return self.key.removeprefix("org:").replace("_", " ").title()
 
     @property
     def is_elevated(self) -> bool:
@@ -95,14 +137,14 @@ class Role:
 
 
 DEFAULT_ROLES: Mapping[str, Role] = {
-    "org:admin": Role("role_admin", "org:admin", "Admin", ADMIN_PERMISSIONS),
-    "org:member": Role("role_member", "org:member", "Member", MEMBER_PERMISSIONS),
+    "org:admin": Role("org:admin", ADMIN_PERMISSIONS),
+    "org:member": Role("org:member", ("org:sys_memberships:read",)),
 }
 
 
 @dataclass(frozen=True)
 class InstanceSettings:
-    """What the owner of the instance chooses; caps of 0 mean unlimited.
+    """What the owner of the instance chooses; limits of 0 mean unlimited.
 
     Clerk allows 100 organizations per creator by default, but nothing shows that the Backend API
     applies it; here it is off until it is set.
@@ -126,11 +168,13 @@ class InstanceSettings:
 
 
 @dataclass(frozen=True)
-class RawPatch:
+class Patch:
     """A change to one record's JSON that Clerk's own rules would not allow."""
 
     changed: Mapping[str, Any]
-    removed: frozenset[str]
+    removed: frozenset[str] = frozenset()
+    text: str | None = None
+    """What is served in the record's place, to the letter."""
 
 
 @dataclass(frozen=True)
@@ -138,16 +182,13 @@ class Change:
     """One committed change, named as Clerk names its event (`organization.updated`)."""
 
     event_type: str
-    subject: User | Organization | MembershipView
-    timestamp: int = 0
-    """When it happened, in milliseconds; of a record that was created or changed its `updated_at`."""
+    record: Record
+    timestamp: int
+    """When it happened, in milliseconds; for a record that was created or changed its `updated_at`."""
     cascaded: bool = False
     """Whether it came with the deletion of an organization or a user."""
 
     @property
     def is_deletion(self) -> bool:
-        """Whether the subject is gone."""
+        """Whether the record is gone."""
         return self.event_type.endswith(".deleted")
-
-
-SlugMode = Literal["enabled", "disabled"]

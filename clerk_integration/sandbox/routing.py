@@ -1,66 +1,77 @@
 """Finding the handler of a request."""
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar, get_type_hints
+from urllib.parse import unquote
 
 from clerk_integration.sandbox.errors import ApiError
-from clerk_integration.sandbox.local_clerk import LocalClerk
 from clerk_integration.sandbox.messages import Reply, Request
+from clerk_integration.sandbox.parameters import Parameters
+from clerk_integration.sandbox.queries import Query
 
-Handler = Callable[..., Reply]
-"""Called with the LocalClerk, the Request and the path's variables by name."""
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method and a path such as `/v1/users/{user_id}`, and what answers it."""
+    """A method and a path such as `/v1/users/{user_id}`, and what answers it.
+
+    The handler is called with the LocalClerk, with its parameters as `given` if it declares them, and with
+    the variables of the path by name. It returns a JSON value, JSON text or a Reply.
+    """
 
     method: str
     path: str
-    handler: Handler
-    public: bool = False
-    """Whether it is served without the secret key."""
-    unlimited: bool = False
+    pattern: re.Pattern[str]
+    handler: Callable[..., Any]
+    parameters: type[Parameters] | None
+    unlimited: bool
     """Whether Clerk counts no rate limit for it."""
-    limited_per: tuple[str, ...] = ()
-    """The path's variables that name an object of which Clerk allows so many changes only."""
+    limited_per: tuple[str, ...]
+    """The variables of the path that name an object of which Clerk limits the changes."""
 
-    @property
-    def segments(self) -> tuple[str, ...]:
-        """The parts of the path."""
-        return tuple(self.path.split("/")[1:])
-
-    def variables(self, segments: tuple[str, ...]) -> dict[str, str] | None:
-        """Return the path's variables when it matches; an empty part never does."""
-        found: dict[str, str] = {}
-        for pattern, value in zip(self.segments, segments, strict=True):
-            if pattern.startswith("{"):
-                if not value:
-                    return None
-                found[pattern[1:-1]] = value
-            elif pattern != value:
-                return None
-        return found
+    def call(self, clerk: Any, request: Request, variables: dict[str, str]) -> Reply:
+        """Read the parameters and call the handler; it refuses a query when it declares none."""
+        if self.parameters is None:
+            Query.read(request)
+            return Reply.of(self.handler(clerk, **variables))
+        return Reply.of(self.handler(clerk, given=self.parameters.read(request), **variables))
 
 
 class Router:
-    """Routes by method and number of parts."""
+    """The routes of one API."""
 
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self.routes = tuple(routes)
-        self._by_size: dict[tuple[str, int], list[Route]] = {}
+    def __init__(self) -> None:
+        self.routes: list[Route] = []
+
+    def route(
+        self,
+        method: str,
+        path: str,
+        *,
+        unlimited: bool = False,
+        limited_per: tuple[str, ...] = (),
+    ) -> Callable[[Handler], Handler]:
+        """Return a decorator that makes a function the handler of a method and a path."""
+        pattern = re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path.replace(".", r"\.")))
+
+        def register(handler: Handler) -> Handler:
+            parameters = get_type_hints(handler).get("given")
+            self.routes.append(Route(method, path, pattern, handler, parameters, unlimited, limited_per))
+            return handler
+
+        return register
+
+    def find(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
+        """Return the route with the variables of its path; raise `resource_not_found` as Clerk does."""
         for route in self.routes:
-            self._by_size.setdefault((route.method, len(route.segments)), []).append(route)
+            if route.method == method and (match := route.pattern.fullmatch(path)):
+                return route, {name: unquote(value) for name, value in match.groupdict().items()}
+        raise ApiError("resource_not_found", f"There is no route {method} {path}.")
 
-    def find(self, method: str, segments: tuple[str, ...]) -> tuple[Route, dict[str, str]]:
-        """Return the route with its path variables; raise `resource_not_found` as Clerk does."""
-        for route in self._by_size.get((method, len(segments)), ()):
-            variables = route.variables(segments)
-            if variables is not None:
-                return route, variables
-        raise ApiError("resource_not_found", f"There is no route {method} /{'/'.join(segments)}.")
-
-    def dispatch(self, clerk: LocalClerk, request: Request, segments: tuple[str, ...]) -> Reply:
-        """Call the handler of the request, no questions asked."""
-        route, variables = self.find(request.method, segments)
-        return route.handler(clerk, request, **variables)
+    def dispatch(self, clerk: Any, request: Request, path: str) -> Reply:
+        """Call the handler of a path without a look at key, version and limits."""
+        route, variables = self.find(request.method, path)
+        return route.call(clerk, request, variables)

@@ -1,27 +1,26 @@
 """The HTTP server around a local Clerk: one thread per connection, on 127.0.0.1 only."""
 
 import logging
+import os
 import re
 import socket
 import socketserver
+import struct
 import threading
-from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from clerk_integration.sandbox.application import answer, error_reply
+from clerk_integration.sandbox.application import answer
 from clerk_integration.sandbox.errors import ApiError
-from clerk_integration.sandbox.limits import RateLimit
-from clerk_integration.sandbox.local_clerk import LocalClerk
-from clerk_integration.sandbox.messages import Reply, Request
-from clerk_integration.sandbox.records import SlugMode
-from clerk_integration.sandbox.seed import Seed
-from clerk_integration.sandbox.webhook_options import WebhookOptions
+from clerk_integration.sandbox.faults import error_reply
+from clerk_integration.sandbox.local_clerk import Keys, LocalClerk, Options
+from clerk_integration.sandbox.messages import NoReply, Reply, Request
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 1024 * 1024
 IDLE_SECONDS = 60.0
 STOP_SECONDS = 5.0
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 _DIGITS = re.compile(r"\d{1,12}", re.ASCII)
 
@@ -29,80 +28,86 @@ logger = logging.getLogger(__name__)
 
 
 class SandboxServer:
-    """A local Clerk that listens on 127.0.0.1; port 0 means any free port.
+    """A local Clerk that listens on 127.0.0.1; port 0 means any free port, `options` are those of Options.
 
-    `organizations`, `users` and `memberships_per_organization` describe what it starts with;
-    `latency_ms` delays every call of Clerk's API; `rate_limit` is the limit of a development or a live
-    instance, or none; every change is told to `webhook_url`, retries scaled by `webhook_retry_scale`.
-    Raises ValueError for an impossible population or URL and OSError for a port in use.
+    Without `keys`, they are made anew. Raise ApiError for impossible options, OSError for a port in use.
     """
 
-    def __init__(
-        self,
-        port: int = 0,
-        *,
-        seed: int = 0,
-        organizations: int = 0,
-        users: int = 0,
-        memberships_per_organization: int = 0,
-        latency_ms: float = 0,
-        rate_limit: RateLimit = "none",
-        slugs: SlugMode = "enabled",
-        webhook_url: str | None = None,
-        webhook_retry_scale: float = 1.0,
-    ) -> None:
-        self._clerk = LocalClerk(
-            Seed(seed, organizations, users, memberships_per_organization),
-            slug_disabled=slugs == "disabled",
-            rate_limit=rate_limit,
-            latency_ms=latency_ms,
-            webhooks=WebhookOptions(url=webhook_url, retry_scale=webhook_retry_scale),
-        )
-        self._server = _Server(port, self._clerk)
+    def __init__(self, port: int = 0, *, keys: Keys | None = None, **options: Any) -> None:
+        parsed = Options.parse(options)
+        self._server = _Server(port)
         self.url = f"http://{HOST}:{self._server.server_port}"
-        self._clerk.tokens.issuer = self.url
-        self._thread = threading.Thread(
-            target=self._server.serve_forever,
-            kwargs={"poll_interval": 0.05},
-            name="clerk-sandbox",
-            daemon=True,
-        )
+        self._clerk = self._server.clerk = LocalClerk(self.url, parsed, keys)
+        self._clerk.refuse_connections = self._refuse_connections
+        self._stopping = threading.Event()
+        self._outage: threading.Thread | None = None
 
     @property
     def description(self) -> dict[str, str]:
-        """What a client needs to know; the keys are made anew for every server."""
-        return {
-            "apiUrl": f"{self.url}/v1",
-            "secretKey": self._clerk.secret_key,
-            "jwtKey": self._clerk.tokens.public_pem,
-            "issuer": self.url,
-            "instanceId": self._clerk.instance_id,
-            "webhookSigningSecret": self._clerk.webhook_signing_secret,
-        }
+        """What a client of the first instance needs to know."""
+        return self._clerk.first.description
+
+    @property
+    def private_pem(self) -> str:
+        """The private key of the first instance, with which its keys can be used again."""
+        return self._clerk.first.tokens.private_pem
 
     def start(self) -> None:
         """Serve in a background thread."""
-        self._thread.start()
+        self._server.start()
 
     def stop(self) -> None:
         """Stop serving, close every connection and free the port."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
-        self._server.server_close()
+        self._stopping.set()
+        if self._outage is not None:
+            self._outage.join()
         self._clerk.stop()
-        self._server.close_connections()
+        self._server.stop()
+
+    def _refuse_connections(self, seconds: float) -> None:
+        """Close the port and every connection for so many seconds; do nothing during another outage."""
+
+        def refuse() -> None:
+            self._server.stop()
+            self._stopping.wait(seconds)
+            self._server = _Server(self._server.server_port)
+            self._server.clerk = self._clerk
+            if not self._stopping.is_set():
+                self._server.start()
+
+        if self._outage is None or not self._outage.is_alive():
+            self._outage = threading.Thread(target=refuse, name="clerk-sandbox-outage", daemon=True)
+            self._outage.start()
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port: int, clerk: LocalClerk) -> None:
-        self.clerk = clerk
+    clerk: LocalClerk
+
+    def __init__(self, port: int) -> None:
         self._connections: set[socket.socket] = set()
         self._changed = threading.Condition()
         super().__init__((HOST, port), _Handler)
+        self._thread = threading.Thread(
+            target=self.serve_forever, args=(0.05,), name="clerk-sandbox", daemon=True
+        )
+
+    def start(self) -> None:
+        """Serve in a background thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving, free the port, close every connection and wait for its thread."""
+        if self._thread.is_alive():
+            self.shutdown()
+            self._thread.join()
+        self.server_close()
+        with self._changed:
+            for connection in self._connections:
+                _shut(connection)
+            self._changed.wait_for(lambda: not self._connections, timeout=STOP_SECONDS)
 
     def server_bind(self) -> None:
         """Bind without looking up the host's name, which may take seconds."""
@@ -121,34 +126,34 @@ class _Server(ThreadingHTTPServer):
             self._changed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep quiet: a client that went away is no news, and our own errors are answered with 500."""
-
-    def close_connections(self) -> None:
-        """Close what is open and wait until its threads have let go."""
-        with self._changed:
-            for connection in self._connections:
-                _shut(connection)
-            self._changed.wait_for(lambda: not self._connections, timeout=STOP_SECONDS)
+        """Say nothing about clients that went away; our own errors are answered with 500."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    protocol_version = "HTTP/1.1"
+    protocol_version = default_request_version = "HTTP/1.1"
+    server_version, sys_version = "ClerkSandbox", ""
     disable_nagle_algorithm = True
     timeout = IDLE_SECONDS
-    server_version = "ClerkSandbox"
-    sys_version = ""
+    wbufsize = -1
+    """Replies are buffered, so that head and body leave together."""
 
     def _handle(self) -> None:
-        reply = self._reply()
-        if reply is None:
+        try:
+            reply = self._reply()
+        except NoReply as none:
             self.close_connection = True
-        else:
-            self._send(reply)
+            if none.reset:
+                self._reset()
+            return
+        self._send(reply)
+        if reply.after is not None:
+            self.wfile.flush()
+            reply.after()
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _handle  # noqa: N815
 
-    def _reply(self) -> Reply | None:
+    def _reply(self) -> Reply:
         try:
             request = Request.build(self.command, self.path, self.headers.items(), self._read_body())
         except ApiError as error:
@@ -156,6 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
             return error_reply(error)
         try:
             return answer(self.server.clerk, request)
+        except NoReply:
+            raise
         except Exception:
             logger.exception("%s %s could not be answered", request.method, request.path)
             return error_reply(ApiError("internal_clerk_error"))
@@ -174,32 +181,29 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def _send(self, reply: Reply) -> None:
-        head = [
-            f"HTTP/1.1 {reply.status} {_phrase(reply.status)}",
-            f"Date: {self.date_time_string()}",
-            f"Content-Type: {reply.content_type}",
-            f"Content-Length: {len(reply.body)}",
-            *(f"{name}: {value}" for name, value in reply.headers.items()),
-            f"Connection: {'close' if self.close_connection else 'keep-alive'}",
-        ]
-        body = b"" if self.command == "HEAD" else reply.body
-        self.wfile.write("\r\n".join([*head, "", ""]).encode("latin-1") + body)
+        self.send_response(reply.status)
+        self.send_header("Content-Type", reply.content_type)
+        self.send_header("Content-Length", str(len(reply.body)))
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(reply.body)
+
+    def _reset(self) -> None:
+        """Close the connection so that the client sees a reset."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        os.close(self.connection.detach())
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer what is no HTTP in Clerk's error shape, then hang up."""
+        """Answer a request that is no HTTP in Clerk's shape."""
         self.close_connection = True
-        self.command = getattr(self, "command", None) or "GET"
         self._send(error_reply(ApiError("bad_request", message)))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
-        """Say nothing; GET /sandbox/requests tells what was called."""
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Unknown"
+        """Say nothing; GET /sandbox/requests shows what was called."""
 
 
 def _shut(connection: socket.socket) -> None:

@@ -1,30 +1,31 @@
 """The signing key of an instance and the tokens that Clerk would sign with it."""
 
-import base64
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
 
-from clerk_integration.sandbox.identifiers import random_id
-from clerk_integration.sandbox.records import MembershipView, User
+from clerk_integration.sandbox.parameters import (
+    ControlParameters,
+    choice,
+    filled_text,
+    integer,
+    mapping,
+    optional,
+    required,
+    text,
+)
+from clerk_integration.sandbox.records import Membership, Organization, random_id
 
-Variant = Literal["session", "v1", "template", "oauth", "machine"]
-Signature = Literal["valid", "forged", "none"]
-
-VARIANTS: tuple[Variant, ...] = ("session", "v1", "template", "oauth", "machine")
-SIGNATURES: tuple[Signature, ...] = ("valid", "forged", "none")
-
-LIFETIME_SECONDS = 60
-"""How long Clerk's session tokens live."""
+MAX_LIFETIME_SECONDS = 3600
 
 _SESSION_HEADER = {"typ": "JWT", "cat": "cl_B7d4PD111AAA"}
-_HEADERS: Mapping[Variant, Mapping[str, str]] = {
+_HEADERS: Mapping[str, Mapping[str, str]] = {
     "session": _SESSION_HEADER,
     "v1": _SESSION_HEADER,
     "template": {"typ": "JWT", "cat": "cl_B7d4PD222AAA"},
@@ -33,28 +34,40 @@ _HEADERS: Mapping[Variant, Mapping[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class TokenRequest:
-    """What a token shall say; `claims` and `header` are laid over the rest, null removes."""
+class TokenRequest(ControlParameters):
+    """What a token shall say: a session of a user, with an active organization when one is named.
 
-    user: User
-    membership: MembershipView | None = None
-    variant: Variant = "session"
-    signature: Signature = "valid"
-    expires_in: int = LIFETIME_SECONDS
-    pending: bool = False
-    claims: Mapping[str, Any] = field(default_factory=dict)
-    header: Mapping[str, Any] = field(default_factory=dict)
+    The other variants, signatures and lifetimes (in seconds, may be negative) make tokens that Clerk would
+    not issue for a session. `claims` and `header` are laid over the rest, null removes.
+    """
+
+    user_id: str = required(filled_text)
+    organization_id: str | None = optional(text)
+    variant: str = optional(choice(*_HEADERS), "session")
+    signature: str = optional(choice("valid", "forged", "none"), "valid")
+    expires_in: int = optional(integer(-MAX_LIFETIME_SECONDS, 2**31), 60)
+    claims: Mapping[str, Any] | None = optional(mapping)
+    header: Mapping[str, Any] | None = optional(mapping)
+
+
+Active = tuple[Organization, Membership]
+"""The active organization of a session and the user's membership of it."""
 
 
 class TokenIssuer:
-    """Signs tokens as the instance `kid`, with a key made at start."""
+    """Signs tokens as the instance `kid`, with a private key in PEM or one that is made at start."""
 
-    def __init__(self, kid: str) -> None:
+    def __init__(self, kid: str, issuer: str, private_pem: str | None) -> None:
         self.kid = kid
-        self.issuer = ""
-        """The Frontend API's address; known once the server has its port."""
-        self._key = _new_key()
+        self.issuer = issuer
+        self._key = _load_key(private_pem) if private_pem else _new_key()
+
+    @property
+    def private_pem(self) -> str:
+        """The private key as PEM."""
+        return self._key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode()
 
     @property
     def public_pem(self) -> str:
@@ -66,35 +79,25 @@ class TokenIssuer:
         )
 
     def jwks(self) -> dict[str, Any]:
-        """The public key as a JSON Web Key Set."""
-        numbers = self._key.public_key().public_numbers()
-        return {
-            "keys": [
-                {
-                    "use": "sig",
-                    "kty": "RSA",
-                    "kid": self.kid,
-                    "alg": "RS256",
-                    "n": _base64_integer(numbers.n),
-                    "e": _base64_integer(numbers.e),
-                }
-            ]
-        }
+        """Return the public key as a JSON Web Key Set."""
+        numbers = RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
+        key = {"use": "sig", "kty": "RSA", "kid": self.kid, "alg": "RS256"}
+        return {"keys": [key | {"n": numbers["n"], "e": numbers["e"]}]}
 
-    def sign(self, request: TokenRequest) -> str:
-        """Make the token; a forged one carries our kid and a stranger's signature."""
-        claims = _overlay(self._claims(request), request.claims)
-        header = _overlay({"kid": self.kid, **_HEADERS[request.variant]}, request.header)
+    def sign(self, request: TokenRequest, active: Active | None, *, pending: bool) -> str:
+        """Return the token; a forged one carries our kid and a signature by another key."""
+        claims = _overlay(self._claims(request, active, pending), request.claims or {})
+        header = _overlay({"kid": self.kid, **_HEADERS[request.variant]}, request.header or {})
         if request.signature == "none":
             return jwt.encode(claims, "", algorithm="none", headers=header)
         key = self._key if request.signature == "valid" else _new_key()
         return jwt.encode(claims, key, algorithm="RS256", headers=header)
 
-    def _claims(self, request: TokenRequest) -> dict[str, Any]:
+    def _claims(self, request: TokenRequest, active: Active | None, pending: bool) -> dict[str, Any]:
         now = int(time.time())
         claims: dict[str, Any] = {
             "iss": self.issuer,
-            "sub": request.user.id,
+            "sub": request.user_id,
             "iat": now,
             "nbf": now - 10,
             "exp": now + request.expires_in,
@@ -102,9 +105,9 @@ class TokenIssuer:
         }
         match request.variant:
             case "session":
-                return claims | _session_claims(request)
+                return claims | _session_claims(active, pending)
             case "v1":
-                return claims | _v1_claims(request)
+                return claims | _v1_claims(active)
             case "oauth":
                 return claims | {"client_id": "sandbox", "scope": "profile"}
             case "machine":
@@ -113,34 +116,23 @@ class TokenIssuer:
                 return claims
 
 
-def _session_claims(request: TokenRequest) -> dict[str, Any]:
+def _session_claims(active: Active | None, pending: bool) -> dict[str, Any]:
     """Version 2: `o` only with an active organization, its role without the `org:` prefix."""
-    claims: dict[str, Any] = {
-        "sid": random_id("sess_"),
-        "v": 2,
-        "fva": [0, -1],
-        "sts": "pending" if request.pending else "active",
-    }
-    view = request.membership
-    if view is not None:
-        claims["o"] = {
-            "id": view.organization.id,
-            "rol": view.membership.role.removeprefix("org:"),
-            **({"slg": view.organization.slug} if view.organization.slug else {}),
-        }
+    status = "pending" if pending else "active"
+    claims: dict[str, Any] = {"sid": random_id("sess_"), "v": 2, "fva": [0, -1], "sts": status}
+    if active is not None:
+        organization, membership = active
+        role = membership.role.removeprefix("org:")
+        claims["o"] = _overlay({"id": organization.id, "rol": role}, {"slg": organization.slug})
     return claims
 
 
-def _v1_claims(request: TokenRequest) -> dict[str, Any]:
+def _v1_claims(active: Active | None) -> dict[str, Any]:
     claims: dict[str, Any] = {"sid": random_id("sess_"), "fva": [0, -1]}
-    view = request.membership
-    if view is not None:
-        claims |= {
-            "org_id": view.organization.id,
-            "org_role": view.membership.role,
-            "org_permissions": [],
-            **({"org_slug": view.organization.slug} if view.organization.slug else {}),
-        }
+    if active is not None:
+        organization, membership = active
+        claims |= {"org_id": organization.id, "org_role": membership.role, "org_permissions": []}
+        claims = _overlay(claims, {"org_slug": organization.slug})
     return claims
 
 
@@ -152,6 +144,8 @@ def _new_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
-def _base64_integer(value: int) -> str:
-    raw = value.to_bytes((value.bit_length() + 7) // 8, "big")
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+def _load_key(private_pem: str) -> rsa.RSAPrivateKey:
+    key = serialization.load_pem_private_key(private_pem.encode(), password=None)
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise TypeError("The key is no RSA key.")
+    return key

@@ -4,11 +4,26 @@ import json
 import signal
 import threading
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from clerk_integration.sandbox.env_file import EnvFileError, read_keys, write_settings
+from clerk_integration.sandbox.errors import ApiError
 from clerk_integration.sandbox.server import SandboxServer
+
+OPTIONS = (
+    "seed",
+    "organizations",
+    "users",
+    "memberships_per_organization",
+    "latency_ms",
+    "rate_limit",
+    "slugs",
+    "webhook_url",
+    "webhook_retry_scale",
+)
 
 
 class Command(BaseCommand):
@@ -21,7 +36,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []  # noqa: RUF012 - as in the base class
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare the options; see SandboxServer for their meaning."""
+        """Declare the options."""
         parser.add_argument("--port", type=int, default=0, help="Port to listen on (default: any free one).")
         parser.add_argument("--organizations", type=int, default=0, metavar="N")
         parser.add_argument("--users", type=int, default=0, metavar="U")
@@ -35,14 +50,19 @@ class Command(BaseCommand):
             help="Limits of a development or live instance.",
         )
         parser.add_argument("--slugs", choices=("enabled", "disabled"), default="enabled")
-
-        parser.add_argument("--webhook-url", metavar="URL", help="Where every change is told, signed.")
+        parser.add_argument("--webhook-url", metavar="URL", help="Where every change is reported, signed.")
         parser.add_argument(
             "--webhook-retry-scale",
             type=float,
             default=1.0,
             metavar="F",
             help="Factor of the waits between attempts (default: 1, which is 5 s to 10 h).",
+        )
+        parser.add_argument(
+            "--env-file",
+            type=Path,
+            metavar="FILE",
+            help="Write the settings to FILE, and take the keys from there if an earlier start wrote them.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -53,32 +73,30 @@ class Command(BaseCommand):
         server = self._server(options)
         server.start()
         try:
+            if options["env_file"]:
+                write_settings(options["env_file"], server.description, server.private_pem)
             self.stdout.write(json.dumps(server.description))
             self.stdout.flush()
             stopped.wait()
+        except OSError as error:
+            raise CommandError(f"{options['env_file']} cannot be written: {error.strerror}.") from None
         finally:
             server.stop()
 
     def _server(self, options: dict[str, Any]) -> SandboxServer:
+        port = options["port"]
         try:
-            return SandboxServer(
-                options["port"],
-                seed=options["seed"],
-                organizations=options["organizations"],
-                users=options["users"],
-                memberships_per_organization=options["memberships_per_organization"],
-                latency_ms=options["latency_ms"],
-                rate_limit=options["rate_limit"],
-                slugs=options["slugs"],
-                webhook_url=options["webhook_url"],
-                webhook_retry_scale=options["webhook_retry_scale"],
-            )
+            keys = read_keys(options["env_file"]) if options["env_file"] else None
+            return SandboxServer(port, keys=keys, **{name: options[name] for name in OPTIONS})
         except OverflowError:
-            raise CommandError(f"{options['port']} is no port; give 0 to 65535.") from None
-        except ValueError as error:
+            raise CommandError(f"{port} is no port; give 0 to 65535.") from None
+        except ApiError as error:
+            option = (error.param or "").replace("_", "-")
+            raise CommandError(f"{option and f'--{option}: '}{error} Nothing was started.") from None
+        except EnvFileError as error:
             raise CommandError(str(error)) from None
         except OSError as error:
             raise CommandError(
-                f"Port {options['port']} cannot be used ({error.strerror}). "
+                f"Port {port} cannot be used ({error.strerror}). "
                 "Stop what listens there, or choose another with --port; 0 takes any free one."
             ) from None

@@ -1,7 +1,6 @@
 """Clerk's paths."""
 
 from clerk_integration.sandbox.routes import instance, memberships, organizations, users
-from clerk_integration.sandbox.routing import Router
+from clerk_integration.sandbox.routes.api import API
 
-API = Router([*instance.ROUTES, *organizations.ROUTES, *memberships.ROUTES, *users.ROUTES])
-"""Every path of Clerk's that the sandbox answers."""
+__all__ = ["API", "instance", "memberships", "organizations", "users"]

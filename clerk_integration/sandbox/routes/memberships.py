@@ -1,124 +1,112 @@
 """Memberships: of one organization, of one user, of the whole instance."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
+from clerk_integration.sandbox import parameters, queries
 from clerk_integration.sandbox.local_clerk import LocalClerk
-from clerk_integration.sandbox.messages import Reply, Request
-from clerk_integration.sandbox.metadata import merged
-from clerk_integration.sandbox.parameters import Order, require_metadata_size
-from clerk_integration.sandbox.records import MembershipView
-from clerk_integration.sandbox.routing import Route
-from clerk_integration.sandbox.user_filter import SHARED, user_filter
+from clerk_integration.sandbox.parameters import Parameters, optional, required
+from clerk_integration.sandbox.queries import OrderedPage, Page
+from clerk_integration.sandbox.records import Membership
+from clerk_integration.sandbox.routes.api import API
+from clerk_integration.sandbox.routes.organizations import MetadataChange, merge
+from clerk_integration.sandbox.routes.user_filter import MemberFilter
+from clerk_integration.sandbox.store import Store
 
-ORDER_FIELDS = frozenset(
-    {"phone_number", "email_address", "created_at", "first_name", "last_name", "username"}
-)
-METADATA = ("public_metadata", "private_metadata")
 PER_MEMBERSHIP = ("organization_id", "user_id")
+OF_ORGANIZATION = "/v1/organizations/{organization_id}/memberships"
+ONE = f"{OF_ORGANIZATION}/{{user_id}}"
 
 
-def list_of_organization(clerk: LocalClerk, request: Request, organization_id: str) -> Reply:
-    """Serve a page of one organization's memberships."""
-    query = request.parameters(*SHARED, "role", "order_by", "limit", "offset")
-    order, page, admits = query.order(ORDER_FIELDS), query.page(), user_filter(query)
-    roles = query.values("role")
-    rows = _sorted(clerk.store.memberships_of_organization(organization_id), order)
-    if admits is not None or roles:
-        rows = [
-            row
-            for row in rows
-            if (admits is None or admits(row.user)) and (not roles or row.membership.role in roles)
-        ]
-    return Reply.text(clerk.serializer.memberships(rows[page], len(rows)))
+class MembershipPage(OrderedPage):
+    """The parameters of the instance's list."""
 
-
-def list_of_user(clerk: LocalClerk, request: Request, user_id: str) -> Reply:
-    """Serve a page of one user's memberships, the newest first."""
-    page = request.parameters("limit", "offset").page()
-    rows = _sorted(clerk.store.memberships_of_user(user_id), Order("created_at", descending=True))
-    return Reply.text(clerk.serializer.memberships(rows[page], len(rows)))
-
-
-def list_of_instance(clerk: LocalClerk, request: Request) -> Reply:
-    """Serve a page of all memberships."""
-    query = request.parameters("order_by", "limit", "offset")
-    order, page = query.order(ORDER_FIELDS), query.page()
-    with clerk.store.lock:
-        rows = clerk.derived(f"memberships by {order}", lambda: _sorted(clerk.store.all_memberships(), order))
-    return Reply.text(clerk.serializer.memberships(rows[page], len(rows)))
-
-
-def create_membership(clerk: LocalClerk, request: Request, organization_id: str) -> Reply:
-    """Make a user a member."""
-    body = request.body("user_id", "role", *METADATA)
-    view = clerk.store.create_membership(
-        organization_id,
-        body.required_text("user_id"),
-        body.required_text("role"),
-        body.metadata("public_metadata") or {},
-        body.metadata("private_metadata") or {},
+    orders: ClassVar = frozenset(
+        {"phone_number", "email_address", "created_at", "first_name", "last_name", "username"}
     )
-    return Reply.text(clerk.serializer.membership(view))
 
 
-def update_membership(clerk: LocalClerk, request: Request, organization_id: str, user_id: str) -> Reply:
+class MemberPage(MembershipPage, MemberFilter):
+    """The parameters of an organization's list."""
+
+    role: Sequence[str] = optional(queries.values, ())
+
+
+class RoleChange(Parameters):
+    """The role to give."""
+
+    role: str = required(parameters.filled_text)
+
+
+class NewMembership(RoleChange, MetadataChange):
+    """The user who becomes a member."""
+
+    user_id: str = required(parameters.filled_text)
+
+
+@API.route("GET", OF_ORGANIZATION)
+def list_of_organization(clerk: LocalClerk, given: MemberPage, organization_id: str) -> Any:
+    """Serve a page of one organization's memberships."""
+    store, tests = clerk.store, given.tests()
+    store.organization(organization_id)
+    rows = _sorted(store, store.members.get(organization_id, {}).values(), given.order)
+    if given.role:
+        rows = [row for row in rows if row.role in given.role]
+    for test in tests:
+        rows = [row for row in rows if test(store.users[row.user_id])]
+    return clerk.serializer.memberships(rows[given.page], len(rows))
+
+
+@API.route("GET", "/v1/users/{user_id}/organization_memberships")
+def list_of_user(clerk: LocalClerk, given: Page, user_id: str) -> Any:
+    """Serve a page of one user's memberships, the newest first."""
+    store = clerk.store
+    store.require_organizations_enabled()
+    store.user(user_id)
+    rows = _sorted(store, store.memberships.get(user_id, {}).values(), ("created_at", True))
+    return clerk.serializer.memberships(rows[given.page], len(rows))
+
+
+@API.route("GET", "/v1/organization_memberships")
+def list_of_instance(clerk: LocalClerk, given: MembershipPage) -> Any:
+    """Serve a page of all memberships."""
+    store, order = clerk.store, given.order
+    store.require_organizations_enabled()
+    rows = store.derived(f"memberships by {order}", lambda: _sorted(store, store.all_memberships(), order))
+    return clerk.serializer.memberships(rows[given.page], len(rows))
+
+
+@API.route("POST", OF_ORGANIZATION)
+def create_membership(clerk: LocalClerk, given: NewMembership, organization_id: str) -> Any:
+    """Make a user a member."""
+    return clerk.serializer.membership(clerk.store.create_membership(organization_id, **given.given()))
+
+
+@API.route("PATCH", ONE, limited_per=PER_MEMBERSHIP)
+def update_membership(clerk: LocalClerk, given: RoleChange, organization_id: str, user_id: str) -> Any:
     """Change a member's role."""
-    role = request.body("role").required_text("role")
-    view = clerk.store.update_membership(organization_id, user_id, {"role": role})
-    return Reply.text(clerk.serializer.membership(view))
+    membership = clerk.store.update_membership(organization_id, user_id, given.given())
+    return clerk.serializer.membership(membership)
 
 
-def delete_membership(clerk: LocalClerk, request: Request, organization_id: str, user_id: str) -> Reply:
-    """Remove a member; the answer is the membership, not a deleted object."""
-    request.parameters()
-    view = clerk.store.delete_membership(organization_id, user_id)
-    return Reply.text(clerk.serializer.membership(view))
+@API.route("DELETE", ONE)
+def delete_membership(clerk: LocalClerk, organization_id: str, user_id: str) -> Any:
+    """Remove a member; the reply is the membership, not a deleted object."""
+    return clerk.serializer.membership(clerk.store.delete_membership(organization_id, user_id))
 
 
-def merge_metadata(clerk: LocalClerk, request: Request, organization_id: str, user_id: str) -> Reply:
+@API.route("PATCH", f"{ONE}/metadata", limited_per=PER_MEMBERSHIP)
+def merge_metadata(clerk: LocalClerk, given: MetadataChange, organization_id: str, user_id: str) -> Any:
     """Merge a membership's metadata deeply; null removes a key."""
-    body = request.body(*METADATA)
-    with clerk.store.lock:
-        stored = clerk.store.membership(organization_id, user_id).membership
-        changes = {
-            name: merged(getattr(stored, name), body.metadata(name) or {})
-            for name in METADATA
-            if body.given(name)
-        }
-        for name, value in changes.items():
-            require_metadata_size(name, value)
-        view = clerk.store.update_membership(organization_id, user_id, changes)
-    return Reply.text(clerk.serializer.membership(view))
+    changes = merge(clerk.store.membership(organization_id, user_id), given)
+    return clerk.serializer.membership(clerk.store.update_membership(organization_id, user_id, changes))
 
 
-def _sorted(rows: list[MembershipView], order: Order) -> list[MembershipView]:
-    rows.sort(key=_sort_key(order.field), reverse=order.descending)
-    return rows
+def _sorted(store: Store, rows: Iterable[Membership], order: tuple[str, bool]) -> list[Membership]:
+    name, descending = order
 
+    def key(row: Membership) -> tuple[Any, str]:
+        value = row.created_at if name == "created_at" else getattr(store.users[row.user_id], name, None)
+        return value or "", row.id
 
-def _sort_key(field: str) -> Callable[[MembershipView], tuple[Any, str]]:
-    if field == "created_at":
-        return lambda row: (row.membership.created_at, row.membership.id)
-    return lambda row: (getattr(row.user, field, None) or "", row.membership.id)
-
-
-ROUTES = (
-    Route("GET", "/v1/organizations/{organization_id}/memberships", list_of_organization),
-    Route("POST", "/v1/organizations/{organization_id}/memberships", create_membership),
-    Route(
-        "PATCH",
-        "/v1/organizations/{organization_id}/memberships/{user_id}",
-        update_membership,
-        limited_per=PER_MEMBERSHIP,
-    ),
-    Route("DELETE", "/v1/organizations/{organization_id}/memberships/{user_id}", delete_membership),
-    Route(
-        "PATCH",
-        "/v1/organizations/{organization_id}/memberships/{user_id}/metadata",
-        merge_metadata,
-        limited_per=PER_MEMBERSHIP,
-    ),
-    Route("GET", "/v1/users/{user_id}/organization_memberships", list_of_user),
-    Route("GET", "/v1/organization_memberships", list_of_instance),
-)
+    return sorted(rows, key=key, reverse=descending)

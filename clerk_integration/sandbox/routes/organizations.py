@@ -1,178 +1,163 @@
 """Organizations and their metadata."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
+from clerk_integration.sandbox import parameters, queries
 from clerk_integration.sandbox.errors import ApiError
 from clerk_integration.sandbox.local_clerk import LocalClerk
-from clerk_integration.sandbox.messages import Reply, Request
-from clerk_integration.sandbox.metadata import merged
-from clerk_integration.sandbox.parameters import Body, Order, Signed, require_metadata_size
-from clerk_integration.sandbox.records import Organization
-from clerk_integration.sandbox.routing import Route
-from clerk_integration.sandbox.shapes import deleted_organization_json
+from clerk_integration.sandbox.parameters import Parameters, merged, optional, required
+from clerk_integration.sandbox.queries import OrderedPage, Query, Signed
+from clerk_integration.sandbox.records import Metadata, Organization
+from clerk_integration.sandbox.routes.api import API
+from clerk_integration.sandbox.shapes import ROLE_SET, deleted_json
+from clerk_integration.sandbox.store import Store
 
-FLAGS = ("include_members_count", "include_missing_member_with_elevated_permissions")
-DEFAULT_ROLE_SET = "role_set:default"
 PER_ORGANIZATION = ("organization_id",)
 
 
-def list_organizations(clerk: LocalClerk, request: Request) -> Reply:
+class Flags(Query):
+    """What a reply may show beyond the organization."""
+
+    include_members_count: bool = optional(queries.boolean, False)
+    include_missing_member_with_elevated_permissions: bool = optional(queries.boolean, False)
+
+
+class OrganizationPage(OrderedPage, Flags):
+    """The parameters of the list."""
+
+    orders: ClassVar = frozenset({"name", "created_at", "members_count"})
+
+    query: str | None = optional(queries.text)
+    user_id: Sequence[str] = optional(queries.values, ())
+    organization_id: Sequence[str] = optional(queries.values, ())
+
+
+class OrganizationFields(Parameters):
+    """What can be set and changed."""
+
+    slug: str | None = optional(parameters.slug)
+    max_allowed_memberships: int | None = optional(parameters.integer())
+    created_at: int | None = optional(parameters.milliseconds)
+    role_set_key: str | None = optional(parameters.text)
+
+    def fields(self) -> dict[str, Any]:
+        """Return what was sent; raise `form_resource_not_found` for an unknown role set."""
+        fields = self.given()
+        if fields.pop("role_set_key", ROLE_SET) != ROLE_SET:
+            detail = "There is no such role set."
+            raise ApiError("form_resource_not_found", detail, param="role_set_key")
+        return fields
+
+
+class OrganizationChange(OrganizationFields):
+    """What can be changed."""
+
+    name: str | None = optional(parameters.organization_name)
+    admin_delete_enabled: bool | None = optional(parameters.boolean)
+
+
+class MetadataChange(Parameters):
+    """Metadata to merge."""
+
+    public_metadata: Metadata | None = optional(parameters.metadata)
+    private_metadata: Metadata | None = optional(parameters.metadata)
+
+
+class NewOrganization(OrganizationFields, MetadataChange):
+    """What can be set of a new organization."""
+
+    name: str = required(parameters.organization_name)
+    created_by: str | None = optional(parameters.text)
+
+
+class MetadataReplacement(MetadataChange):
+    """Metadata to store in the place of the present; Clerk stores a null as null."""
+
+    keeps_null = True
+
+
+@API.route("GET", "/v1/organizations")
+def list_organizations(clerk: LocalClerk, given: OrganizationPage) -> Any:
     """Serve a page of organizations."""
-    query = request.parameters(*FLAGS, "query", "user_id", "organization_id", "order_by", "limit", "offset")
-    order = query.order({"name", "created_at", "members_count"})
-    admits = _filter(clerk, query.signed("organization_id"), query.signed("user_id"), query.text("query"))
-    page = query.page()
-    with_count = bool(query.boolean(FLAGS[0]))
-    query.boolean(FLAGS[1])
-    with clerk.store.lock:
-        rows = _sorted(clerk, order)
-        if admits is not None:
-            rows = [row for row in rows if admits(row)]
-        text = clerk.serializer.organizations(rows[page], len(rows), members_count=with_count)
-    return Reply.text(text)
+    order, store = given.order, clerk.store
+    store.require_organizations_enabled()
+    rows = store.derived(f"organizations by {order}", lambda: _sorted(store, order))
+    admits = _filter(clerk, given)
+    if admits is not None:
+        rows = [row for row in rows if admits(row)]
+    page = rows[given.page]
+    return clerk.serializer.organizations(page, len(rows), members_count=given.include_members_count)
 
 
-def create_organization(clerk: LocalClerk, request: Request) -> Reply:
+@API.route("POST", "/v1/organizations")
+def create_organization(clerk: LocalClerk, given: NewOrganization) -> Any:
     """Create an organization; its creator becomes a member in the creator role."""
-    body = request.body(
-        "name",
-        "slug",
-        "created_by",
-        "private_metadata",
-        "public_metadata",
-        "max_allowed_memberships",
-        "created_at",
-        "role_set_key",
-    )
-    _require_known_role_set(body)
-    organization = clerk.store.create_organization(
-        name=body.organization_name(),
-        slug=body.slug(),
-        created_by=body.text("created_by"),
-        max_allowed_memberships=body.integer("max_allowed_memberships"),
-        created_at=body.milliseconds("created_at"),
-        public_metadata=body.metadata("public_metadata"),
-        private_metadata=body.metadata("private_metadata"),
-    )
-    return Reply.text(clerk.serializer.organization(organization))
+    return clerk.serializer.organization(clerk.store.create_organization(**given.fields()))
 
 
-def get_organization(clerk: LocalClerk, request: Request, organization_id: str) -> Reply:
+@API.route("GET", "/v1/organizations/{organization_id}")
+def get_organization(clerk: LocalClerk, given: Flags, organization_id: str) -> Any:
     """Serve one organization by id or slug."""
-    query = request.parameters(*FLAGS)
-    with_count = bool(query.boolean(FLAGS[0]))
-    query.boolean(FLAGS[1])
-    organization = clerk.store.organization_by_id_or_slug(organization_id)
-    return Reply.text(clerk.serializer.organization(organization, members_count=with_count))
+    store = clerk.store
+    organization = store.organization(store.id_by_slug.get(organization_id, organization_id))
+    return clerk.serializer.organization(organization, members_count=given.include_members_count)
 
 
-def update_organization(clerk: LocalClerk, request: Request, organization_id: str) -> Reply:
+@API.route("PATCH", "/v1/organizations/{organization_id}", limited_per=PER_ORGANIZATION)
+def update_organization(clerk: LocalClerk, given: OrganizationChange, organization_id: str) -> Any:
     """Change an organization; null leaves a field as it is."""
-    body = request.body(
-        "name", "slug", "max_allowed_memberships", "admin_delete_enabled", "created_at", "role_set_key"
-    )
-    _require_known_role_set(body)
-    wanted: dict[str, Any] = {
-        "name": body.organization_name() if body.given("name") else None,
-        "slug": body.slug(),
-        "max_allowed_memberships": body.integer("max_allowed_memberships"),
-        "admin_delete_enabled": body.boolean("admin_delete_enabled"),
-        "created_at": body.milliseconds("created_at"),
-    }
-    changes = {name: value for name, value in wanted.items() if value is not None}
-    return Reply.text(
-        clerk.serializer.organization(clerk.store.update_organization(organization_id, changes))
-    )
+    return _updated(clerk, organization_id, given.fields())
 
 
-def delete_organization(clerk: LocalClerk, request: Request, organization_id: str) -> Reply:
+@API.route("DELETE", "/v1/organizations/{organization_id}")
+def delete_organization(clerk: LocalClerk, organization_id: str) -> Any:
     """Delete an organization and its memberships."""
-    request.parameters()
-    return Reply.json(deleted_organization_json(clerk.store.delete_organization(organization_id)))
+    return deleted_json(clerk.store.delete_organization(organization_id))
 
 
-def merge_metadata(clerk: LocalClerk, request: Request, organization_id: str) -> Reply:
+@API.route("PATCH", "/v1/organizations/{organization_id}/metadata", limited_per=PER_ORGANIZATION)
+def merge_metadata(clerk: LocalClerk, given: MetadataChange, organization_id: str) -> Any:
     """Merge metadata deeply; null removes a key."""
-    body = request.body("public_metadata", "private_metadata")
-    with clerk.store.lock:
-        stored = clerk.store.organization(organization_id)
-        changes = {
-            name: merged(getattr(stored, name) or {}, body.metadata(name) or {})
-            for name in ("public_metadata", "private_metadata")
-            if body.given(name)
-        }
-        for name, value in changes.items():
-            require_metadata_size(name, value)
-        organization = clerk.store.update_organization(organization_id, changes)
-    return Reply.text(clerk.serializer.organization(organization))
+    return _updated(clerk, organization_id, merge(clerk.store.organization(organization_id), given))
 
 
-def replace_metadata(clerk: LocalClerk, request: Request, organization_id: str) -> Reply:
-    """Replace the metadata that is sent; Clerk stores a null as null."""
-    body = request.body("public_metadata", "private_metadata")
-    changes = {name: body.metadata(name) for name in ("public_metadata", "private_metadata") if name in body}
-    return Reply.text(
-        clerk.serializer.organization(clerk.store.update_organization(organization_id, changes))
-    )
+@API.route("PUT", "/v1/organizations/{organization_id}/metadata", limited_per=PER_ORGANIZATION)
+def replace_metadata(clerk: LocalClerk, given: MetadataReplacement, organization_id: str) -> Any:
+    """Replace the metadata that is sent."""
+    return _updated(clerk, organization_id, given.given())
 
 
-def _require_known_role_set(body: Body) -> None:
-    if body.text("role_set_key") not in {None, DEFAULT_ROLE_SET}:
-        raise ApiError("form_resource_not_found", "There is no such role set.", param="role_set_key")
+def merge(stored: Any, given: MetadataChange) -> dict[str, Any]:
+    """Return the metadata of a record with the changes; refuse more than 8 KB in sum."""
+    changes = {name: merged(getattr(stored, name) or {}, value) for name, value in given.given().items()}
+    return MetadataChange.parse(changes).given()
 
 
-def _sorted(clerk: LocalClerk, order: Order) -> list[Organization]:
-    def compute() -> list[Organization]:
-        rows = clerk.store.all_organizations()
-        rows.sort(key=_sort_key(clerk, order.field), reverse=order.descending)
-        return rows
-
-    return clerk.derived(f"organizations by {order}", compute)
+def _updated(clerk: LocalClerk, organization_id: str, changes: dict[str, Any]) -> str:
+    return clerk.serializer.organization(clerk.store.update_organization(organization_id, changes))
 
 
-def _sort_key(clerk: LocalClerk, field: str) -> Callable[[Organization], tuple[Any, str]]:
-    if field == "members_count":
-        return lambda row: (clerk.store.members_count(row.id), row.id)
-    return lambda row: (getattr(row, field), row.id)
+def _sorted(store: Store, order: tuple[str, bool]) -> list[Organization]:
+    name, descending = order
+
+    def key(row: Organization) -> tuple[Any, str]:
+        return store.members_count(row.id) if name == "members_count" else getattr(row, name), row.id
+
+    return sorted(store.organizations.values(), key=key, reverse=descending)
 
 
-def _filter(
-    clerk: LocalClerk, ids: Signed, users: Signed, text: str | None
-) -> Callable[[Organization], bool] | None:
+def _filter(clerk: LocalClerk, given: OrganizationPage) -> Callable[[Organization], bool] | None:
+    ids, users, text = Signed(given.organization_id), Signed(given.user_id), given.query
     if not (ids or users or text):
         return None
-    needle = (text or "").lower()
-    included = clerk.store.organization_ids_of(users.included) if users.included else None
-    excluded = clerk.store.organization_ids_of(users.excluded)
+    needle, members = (text or "").lower(), clerk.store.members
 
     def admits(row: Organization) -> bool:
         return (
             ids.admits(row.id)
-            and (included is None or row.id in included)
-            and row.id not in excluded
+            and users.admits(*members.get(row.id, ()))
             and (row.id == text or needle in row.name.lower() or needle in (row.slug or ""))
         )
 
     return admits
-
-
-ROUTES = (
-    Route("GET", "/v1/organizations", list_organizations),
-    Route("POST", "/v1/organizations", create_organization),
-    Route("GET", "/v1/organizations/{organization_id}", get_organization),
-    Route("PATCH", "/v1/organizations/{organization_id}", update_organization, limited_per=PER_ORGANIZATION),
-    Route("DELETE", "/v1/organizations/{organization_id}", delete_organization),
-    Route(
-        "PATCH",
-        "/v1/organizations/{organization_id}/metadata",
-        merge_metadata,
-        limited_per=PER_ORGANIZATION,
-    ),
-    Route(
-        "PUT",
-        "/v1/organizations/{organization_id}/metadata",
-        replace_metadata,
-        limited_per=PER_ORGANIZATION,
-    ),
-)

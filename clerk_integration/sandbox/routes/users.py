@@ -1,97 +1,93 @@
 """Users; they are made through the control API."""
 
+from typing import Any, ClassVar
+
+from clerk_integration.sandbox import parameters, queries
 from clerk_integration.sandbox.errors import ApiError
 from clerk_integration.sandbox.local_clerk import LocalClerk
-from clerk_integration.sandbox.messages import Reply, Request
-from clerk_integration.sandbox.parameters import Order, Query
+from clerk_integration.sandbox.parameters import Parameters, optional
+from clerk_integration.sandbox.queries import OrderedPage, Signed
 from clerk_integration.sandbox.records import User
-from clerk_integration.sandbox.routing import Route
-from clerk_integration.sandbox.shapes import deleted_user_json, total_count_json
-from clerk_integration.sandbox.user_filter import SHARED, USERS_ONLY, user_filter
+from clerk_integration.sandbox.routes.api import API
+from clerk_integration.sandbox.routes.memberships import MembershipPage
+from clerk_integration.sandbox.routes.user_filter import UserFilter
+from clerk_integration.sandbox.shapes import deleted_json
 
-ORDER_FIELDS = frozenset(
-    {
-        "created_at",
+
+class UserPage(OrderedPage, UserFilter):
+    """The parameters of the list."""
+
+    orders: ClassVar = MembershipPage.orders | {
         "updated_at",
-        "email_address",
         "web3wallet",
-        "first_name",
-        "last_name",
-        "phone_number",
-        "username",
         "last_active_at",
         "last_sign_in_at",
     }
-)
+    starting_after: str | None = optional(queries.text)
 
 
-def list_users(clerk: LocalClerk, request: Request) -> Reply:
+class UserChange(Parameters):
+    """What can be changed."""
+
+    first_name: str | None = optional(parameters.text)
+    last_name: str | None = optional(parameters.text)
+    username: str | None = optional(parameters.text)
+    external_id: str | None = optional(parameters.text)
+    notify_primary_email_address_changed: bool = optional(parameters.boolean, False)
+
+
+@API.route("GET", "/v1/users")
+def list_users(clerk: LocalClerk, given: UserPage) -> Any:
     """Serve a page of users, a bare list; by offset or by the cursor `starting_after`."""
-    query = request.parameters(*SHARED, *USERS_ONLY, "order_by", "limit", "offset", "starting_after")
-    order, page, cursor = query.order(ORDER_FIELDS), query.page(), query.text("starting_after")
-    rows = _matching(clerk, query)
-    rows.sort(key=lambda row: (getattr(row, order.field, None) or "", row.id), reverse=order.descending)
-    if cursor is not None:
-        rows = _after(rows, cursor, order, page)
-    return Reply.text(clerk.serializer.users(rows[page]))
+    name, descending = given.order
+    rows = _matching(clerk, given)
+    rows.sort(key=lambda row: (getattr(row, name, None) or "", row.id), reverse=descending)
+    if given.starting_after is not None:
+        rows = _after(rows, given)
+    return clerk.serializer.users(rows[given.page])
 
 
-def count_users(clerk: LocalClerk, request: Request) -> Reply:
+@API.route("GET", "/v1/users/count")
+def count_users(clerk: LocalClerk, given: UserFilter) -> Any:
     """Serve the number of users that match."""
-    query = request.parameters(*SHARED, *USERS_ONLY)
-    return Reply.json(total_count_json(len(_matching(clerk, query))))
+    return {"object": "total_count", "total_count": len(_matching(clerk, given))}
 
 
-def get_user(clerk: LocalClerk, request: Request, user_id: str) -> Reply:
+@API.route("GET", "/v1/users/{user_id}")
+def get_user(clerk: LocalClerk, user_id: str) -> Any:
     """Serve one user."""
-    request.parameters()
-    return Reply.text(clerk.serializer.user(clerk.store.user(user_id)))
+    return clerk.serializer.user(clerk.store.user(user_id))
 
 
-def update_user(clerk: LocalClerk, request: Request, user_id: str) -> Reply:
+@API.route("PATCH", "/v1/users/{user_id}", limited_per=("user_id",))
+def update_user(clerk: LocalClerk, given: UserChange, user_id: str) -> Any:
     """Change a user's names and external id; null leaves a field as it is."""
-    names = ("first_name", "last_name", "username", "external_id")
-    body = request.body(*names, "notify_primary_email_address_changed")
-    body.boolean("notify_primary_email_address_changed")
-    changes = {name: body.text(name) for name in names if body.given(name)}
-    return Reply.text(clerk.serializer.user(clerk.store.update_user(user_id, changes)))
+    changes = given.given()
+    changes.pop("notify_primary_email_address_changed", None)
+    return clerk.serializer.user(clerk.store.update_user(user_id, changes))
 
 
-def delete_user(clerk: LocalClerk, request: Request, user_id: str) -> Reply:
+@API.route("DELETE", "/v1/users/{user_id}")
+def delete_user(clerk: LocalClerk, user_id: str) -> Any:
     """Delete a user and their memberships."""
-    request.parameters()
-    return Reply.json(deleted_user_json(clerk.store.delete_user(user_id)))
+    return deleted_json(clerk.store.delete_user(user_id))
 
 
-def _matching(clerk: LocalClerk, query: Query) -> list[User]:
-    admits = user_filter(query)
-    organizations = query.signed("organization_id")
-    rows = clerk.store.all_users()
-    if admits is not None:
-        rows = [row for row in rows if admits(row)]
-    if organizations.included:
-        members = clerk.store.user_ids_of(organizations.included)
-        rows = [row for row in rows if row.id in members]
-    if organizations.excluded:
-        members = clerk.store.user_ids_of(organizations.excluded)
-        rows = [row for row in rows if row.id not in members]
+def _matching(clerk: LocalClerk, given: UserFilter) -> list[User]:
+    organizations, memberships = Signed(given.organization_id), clerk.store.memberships
+    rows = list(clerk.store.users.values())
+    for test in given.tests():
+        rows = [row for row in rows if test(row)]
+    if organizations:
+        rows = [row for row in rows if organizations.admits(*memberships.get(row.id, ()))]
     return rows
 
 
-def _after(rows: list[User], cursor: str, order: Order, page: slice) -> list[User]:
-    """The rows behind the cursor; Clerk takes it with a created_at order and without an offset only."""
-    if order.field != "created_at" or page.start:
+def _after(rows: list[User], given: UserPage) -> list[User]:
+    """Return the rows behind the cursor, which Clerk takes with a created_at order and no offset only."""
+    if given.order[0] != "created_at" or given.offset:
         raise ApiError("form_param_value_invalid", param="starting_after")
     for position, row in enumerate(rows):
-        if row.id == cursor:
+        if row.id == given.starting_after:
             return rows[position + 1 :]
     raise ApiError("form_param_value_invalid", "The cursor names no user.", param="starting_after")
-
-
-ROUTES = (
-    Route("GET", "/v1/users", list_users),
-    Route("GET", "/v1/users/count", count_users),
-    Route("GET", "/v1/users/{user_id}", get_user),
-    Route("PATCH", "/v1/users/{user_id}", update_user, limited_per=("user_id",)),
-    Route("DELETE", "/v1/users/{user_id}", delete_user),
-)

@@ -76,9 +76,9 @@ def test_command_port_in_use_says_so_in_one_line_and_exits_one() -> None:
     ("options", "reason"),
     [
         (("--port", "70000"), "70000 is no port"),
-        (("--webhook-url", "example.com"), "no http or https URL"),
-        (("--webhook-retry-scale", "-1"), "0 or more"),
-        (("--organizations", "-1"), "may not be negative"),
+        (("--webhook-url", "example.com"), "--webhook-url: webhook_url must be an http or https URL"),
+        (("--webhook-retry-scale", "-1"), "webhook_retry_scale must be 0 or more"),
+        (("--organizations", "-1"), "organizations must be 0 or more"),
         (("--memberships-per-organization", "2", "--users", "1"), "need as many users"),
     ],
 )

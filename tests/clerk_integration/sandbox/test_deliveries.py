@@ -19,9 +19,16 @@ from django.conf import settings as django_settings
 from jsonschema import Draft202012Validator
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from clerk_integration.sandbox.deliveries import MAX_FINISHED, MAX_QUEUED, RETRY_SECONDS, WORKERS, Deliveries
+from clerk_integration.sandbox.deliveries import (
+    MAX_FINISHED,
+    MAX_QUEUED,
+    RETRY_SECONDS,
+    WORKERS,
+    Deliveries,
+    WebhookOptions,
+)
+from clerk_integration.sandbox.errors import ApiError
 from clerk_integration.sandbox.server import SandboxServer
-from clerk_integration.sandbox.webhook_options import WebhookOptions
 from tests.sandbox import Json, SandboxControl
 
 SPECIFICATION = django_settings.BASE_DIR.parent / "shared" / "clerk-openapi" / "webhooks-2025-04-15.yml"
@@ -609,7 +616,7 @@ def test_receiver_that_hangs_holds_up_neither_the_api_nor_other_messages(
 
 
 def test_queue_that_is_full_discards_and_counts() -> None:
-    deliveries = Deliveries("whsec_c2VjcmV0", WebhookOptions(paused=True))
+    deliveries = Deliveries("whsec_c2VjcmV0", WebhookOptions.parse({"paused": True}))
 
     for _ in range(MAX_QUEUED + 2):
         deliveries.add("user.created", "{}")
@@ -620,7 +627,7 @@ def test_queue_that_is_full_discards_and_counts() -> None:
 
 
 def test_finished_messages_are_kept_up_to_a_number(receiver: Receiver) -> None:
-    deliveries = Deliveries("whsec_c2VjcmV0", WebhookOptions(url=receiver.url, drop=1.0))
+    deliveries = Deliveries("whsec_c2VjcmV0", WebhookOptions.parse({"url": receiver.url, "drop": True}))
     last = MAX_FINISHED + 5
     for number in range(last + 1):
         deliveries.add("user.created", json.dumps(number))
@@ -674,7 +681,7 @@ def test_command_sends_webhooks_to_its_option(receiver: Receiver) -> None:
 
 
 def test_server_with_an_impossible_url_is_not_made() -> None:
-    with pytest.raises(ValueError, match="no http or https URL"):
+    with pytest.raises(ApiError, match="must be an http or https URL"):
         SandboxServer(webhook_url="example.com/webhooks")
 
 

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from clerk_integration.sandbox.clock import MillisecondClock
-from clerk_integration.sandbox.errors import ApiError
-from clerk_integration.sandbox.records import InstanceSettings
-from clerk_integration.sandbox.store import Store
+from clerk_integration.sandbox.application import answer
+from clerk_integration.sandbox.local_clerk import LocalClerk, Options
+from clerk_integration.sandbox.messages import Request
+from clerk_integration.sandbox.records import MillisecondClock
 from tests.sandbox import Json, SandboxControl
 
 
@@ -91,20 +91,18 @@ def test_creates_of_the_same_slug_at_once_leave_one(sandbox: SandboxControl, htt
     assert sandbox.api("GET", "/organizations")["total_count"] == 1
 
 
-def test_store_checks_and_changes_in_one_step() -> None:
-    store = Store(InstanceSettings(), SlowClock())
-
-    def create(number: int) -> str | None:
-        try:
-            return store.create_organization(name=f"Acme {number}", slug="acme", created_by=None).id
-        except ApiError:
-            return None
+def test_create_of_one_slug_between_check_and_change_is_refused() -> None:
+    clerk = LocalClerk("http://127.0.0.1", Options.parse({}))
+    clerk.store.clock = SlowClock()
+    body = b'{"name": "Acme", "slug": "acme"}'
+    headers = {"authorization": f"Bearer {clerk.instance.keys.secret_key}"}
+    request = Request("POST", "/v1/organizations", headers=headers, raw_body=body)
 
     with ThreadPoolExecutor(8) as pool:
-        created = [organization_id for organization_id in pool.map(create, range(8)) if organization_id]
+        statuses = list(pool.map(lambda _: answer(clerk, request).status, range(8)))
 
-    assert created == [row.id for row in store.all_organizations()]
-    assert len(created) == 1
+    assert sorted(statuses) == [200] + [422] * 7
+    assert len(clerk.store.organizations) == 1
 
 
 @pytest.mark.parametrize(
