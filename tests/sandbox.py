@@ -1,4 +1,4 @@
-"""Control of the local Clerk from the tests' side, over HTTP like every other client."""
+"""Control of the local Clerk by the tests, over HTTP as by any other client."""
 
 import json
 import time
@@ -41,7 +41,7 @@ def official_sdk(
 
 
 class SandboxControl:
-    """What a test may do to the local Clerk.
+    """Calls of the sandbox's control API; `clerk_integration/sandbox/control.py` lists them all.
 
     `organization`, `membership` and `api` act like a person in Clerk's dashboard: they obey Clerk's
     rules, but are not in `requests()`, need no key and meet no fault, delay or rate limit.
@@ -91,14 +91,32 @@ class SandboxControl:
         return str(self._call("POST", "session-tokens", body)["jwt"])
 
     def fault(self, match: str, *, times: int = 1, **kind: Any) -> None:
-        """Let the next requests that match (`POST /v1/organizations`, * as wildcard) meet a fault.
+        """Let the next requests that match (`POST /v1/organizations`, * is a wildcard) meet a fault.
 
-        Kinds: `status`, `body`, `rateLimit`, `timeoutSeconds`, `dropAfterCommit`.
+        Kinds: `status`, `body` (with `contentType`), `rateLimit`, `reset`, `timeoutSeconds`,
+        `dropAfterCommit`, `patch`, `then`; see `clerk_integration.sandbox.faults.Fault`.
         """
         self._call("POST", "faults", {"match": match, "times": times, **kind})
 
+    def after_each(
+        self, match: str, method: str, path: str, body: Json | None = None, *, times: int = 1
+    ) -> None:
+        """Make a call, as by hand in the dashboard, after each of the next replies that match."""
+        self.fault(match, times=times, then={"method": method, "path": f"/v1{path}", "body": body or {}})
+
+    def outage(self, seconds: float) -> None:
+        """Refuse connections for so many seconds, and end the open ones."""
+        self._call("POST", "outages", {"seconds": seconds})
+
+    def use_instance(self, name: str = "") -> Json:
+        """Serve another instance at the same address and return its description; "" is the first.
+
+        It is made, empty and with keys of its own, when the name is new. `reset` returns to the first.
+        """
+        return dict(self._call("POST", "instances", {"name": name}))
+
     def clear_faults(self) -> None:
-        """Let no fault wait."""
+        """Remove all faults that wait."""
         self._call("DELETE", "faults")
 
     def requests(self, method: str | None = None, path: str | None = None) -> list[Json]:
@@ -121,6 +139,10 @@ class SandboxControl:
     def patch_record(self, record_id: str, *, remove: tuple[str, ...] = (), **changes: Any) -> None:
         """Serve a record with JSON that Clerk's rules would not allow: `slug=None`, fields removed."""
         self._call("POST", "records", {"id": record_id, "set": changes, "remove": list(remove)})
+
+    def replace_record(self, record_id: str, text: str) -> None:
+        """Serve this JSON text in a record's place, to the letter."""
+        self._call("POST", "records", {"id": record_id, "text": text})
 
     def delete_user(self, user_id: str) -> None:
         """Delete a user with all their memberships."""

@@ -68,6 +68,10 @@ class Fault(ControlParameters):
     patch: Mapping[str, Any] | None = optional(mapping)
     then: Call | None = optional(lambda value: Call.parse(mapping(value)))
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the fault as the control API shows it."""
+        return super().as_json() | {"then": self.then.as_json() if self.then else None}
+
     def require_kind(self) -> None:
         """Raise `form_param_missing` when nothing is to happen."""
         if self.given().keys().isdisjoint(KINDS):

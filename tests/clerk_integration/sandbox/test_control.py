@@ -1,5 +1,7 @@
 """The sandbox's control API and the fixtures on it."""
 
+from collections.abc import Mapping
+
 import httpx
 import jwt
 import pytest
@@ -167,6 +169,54 @@ def test_reset_to_an_impossible_population_is_refused(sandbox: SandboxControl) -
     reply = httpx.post(f"{sandbox.url}/sandbox/reset", json={"users": 1, "membershipsPerOrganization": 2})
 
     assert reply.status_code == 422
+
+
+@pytest.mark.parametrize("odd", ["9" * 4400, "[" * 1100 + "]" * 1100])
+def test_replaced_record_is_served_to_the_letter(sandbox: SandboxControl, odd: str) -> None:
+    organization = sandbox.organization("Acme", sandbox.user()["id"])["id"]
+    text = f'{{"object":"organization","id":"{organization}","public_metadata":{{"odd":{odd}}}}}'
+
+    sandbox.replace_record(organization, text)
+
+    with sandbox.backend_client() as http:
+        assert http.get(f"/v1/organizations/{organization}").text == text
+        assert f'"organization":{text},' in http.get("/v1/organization_memberships").text
+        assert f'{text[:-1]},"members_count":1}}' in (
+            http.get("/v1/organizations", params={"include_members_count": True}).text
+        )
+
+
+def test_use_instance_serves_other_keys_and_records_until_the_first_is_back(sandbox: SandboxControl) -> None:
+    sandbox.organization("First")
+
+    other = sandbox.use_instance("other")
+    unknown = httpx.get(f"{sandbox.url}/v1/instance", headers=_authorization(sandbox.description))
+    served = httpx.get(f"{sandbox.url}/v1/instance", headers=_authorization(other)).json()
+    token = sandbox.token(sandbox.user()["id"])
+    records = sandbox.api("GET", "/organizations")["total_count"]
+    again = sandbox.use_instance("other")
+    first = sandbox.use_instance()
+
+    assert other.keys() == sandbox.description.keys()
+    assert (other["apiUrl"], other["issuer"]) == (sandbox.description["apiUrl"], sandbox.url)
+    assert (unknown.status_code, served["id"]) == (401, other["instanceId"])
+    assert jwt.decode(token, other["jwtKey"], algorithms=["RS256"])["iss"] == sandbox.url
+    with pytest.raises(jwt.InvalidSignatureError):
+        _claims(sandbox, token)
+    assert (records, sandbox.api("GET", "/organizations")["total_count"]) == (0, 1)
+    assert (again, first) == (other, sandbox.description)
+
+
+def test_reset_returns_to_the_first_instance_and_forgets_the_others(sandbox: SandboxControl) -> None:
+    other = sandbox.use_instance("other")
+
+    sandbox.reset()
+
+    assert sandbox.use_instance("other")["instanceId"] != other["instanceId"]
+
+
+def _authorization(description: Mapping[str, str]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {description['secretKey']}"}
 
 
 def _claims(sandbox: SandboxControl, token: str) -> Json:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from clerk_integration.sandbox.server import SandboxServer
 from tests.sandbox import SandboxControl
 
 
@@ -190,3 +191,82 @@ def test_latency_delays_the_change_itself(sandbox: SandboxControl, http: httpx.C
         http.post("/v1/organizations", json={"name": "Acme"}, timeout=0.2)
 
     assert _names(sandbox) == []
+
+
+def test_fault_reset_does_nothing_and_resets_the_connection(
+    sandbox: SandboxControl, http: httpx.Client
+) -> None:
+    sandbox.fault("POST /v1/organizations", reset=True)
+
+    with pytest.raises(httpx.ReadError, match="reset by peer"):
+        http.post("/v1/organizations", json={"name": "Acme"})
+
+    assert _names(sandbox) == []
+
+
+def test_fault_body_of_html_has_its_content_type(sandbox: SandboxControl, http: httpx.Client) -> None:
+    sandbox.fault("GET *", status=403, body="<h1>Forbidden</h1>", contentType="text/html")
+
+    reply = http.get("/v1/organizations")
+
+    assert (reply.status_code, reply.headers["Content-Type"]) == (403, "text/html")
+
+
+def test_fault_patch_changes_the_reply_and_no_record(sandbox: SandboxControl, http: httpx.Client) -> None:
+    sandbox.organization("Acme")
+    sandbox.fault("GET /v1/organizations", patch={"total_count": 7, "data": None})
+
+    assert http.get("/v1/organizations").json() == {"total_count": 7}
+    assert http.get("/v1/organizations").json()["total_count"] == 1
+
+
+def test_fault_then_lets_a_list_grow_and_shrink_while_it_is_read(
+    sandbox: SandboxControl, http: httpx.Client
+) -> None:
+    first = sandbox.organization("First")["id"]
+    sandbox.after_each("GET /v1/organizations", "POST", "/organizations", {"name": "Grown"}, times=2)
+    sandbox.after_each("GET /v1/organizations", "DELETE", f"/organizations/{first}")
+
+    counts = [http.get("/v1/organizations").json()["total_count"] for _ in range(4)]
+
+    assert counts == [1, 2, 3, 2]
+
+
+def test_outage_refuses_connections_until_the_server_stops() -> None:
+    server = SandboxServer()
+    server.start()
+    control = SandboxControl(server.description)
+    control.outage(30)
+
+    def refused() -> bool:
+        try:
+            httpx.get(f"{server.url}/sandbox/requests", timeout=5, trust_env=False)
+        except httpx.ConnectError:
+            return True
+        except httpx.TransportError:
+            pass
+        return False
+
+    while not refused():
+        pass
+    control.close()
+    server.stop()
+
+
+def test_outage_that_ended_leaves_the_server_as_it_was() -> None:
+    server = SandboxServer(organizations=3)
+    server.start()
+    control = SandboxControl(server.description)
+    control.outage(0)
+
+    def count() -> int | None:
+        try:
+            return int(control.api("GET", "/organizations")["total_count"])
+        except httpx.TransportError:
+            return None
+
+    while (found := count()) is None:
+        pass
+    assert found == 3
+    control.close()
+    server.stop()
