@@ -126,15 +126,28 @@ class Membership(models.Model):
 
 
 class Tombstone(models.Model):
-    """An id that was deleted in Clerk. It outlives the tenant's row, and nothing brings the id back."""
+    """An id that was deleted in Clerk, and how that is known. It outlives the tenant's row.
+
+    No event and no list brings the id back. An organization returns if Clerk answers a GET of its id that was
+    sent at least 60 s after `created_at`; its tenant then gets `status_before` back.
+    """
 
     class Kind(models.TextChoices):
         ORGANIZATION = "organization"
         MEMBERSHIP = "membership"
         USER = "user"
 
+    class Source(models.TextChoices):
+        EVENT = "event", "an event said so"
+        NOT_FOUND = "not_found", "Clerk answered 404 for the id"
+        REQUEST = "request", "deleted from here"
+
     kind = models.CharField(max_length=16, choices=Kind)
     clerk_id = models.CharField(max_length=255)
+    source = models.CharField(max_length=16, choices=Source, default=Source.EVENT, db_default=Source.EVENT)
+    status_before = models.CharField(
+        "status of the tenant before", max_length=16, choices=Tenant.Status, null=True, blank=True
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

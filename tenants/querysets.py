@@ -24,6 +24,9 @@ from django.db.models.functions import Coalesce
 if TYPE_CHECKING:
     from tenants.models import Membership, Tenant  # noqa: F401  (the type parameters below)
 
+LATEST_STAMP = 253_402_300_799_999
+"""The last millisecond of the year 9999, which is the last that Python can hold."""
+
 CLERK_ADMIN_ROLE = "org:admin"
 LEGACY_ADMIN_ROLES = ("owner", "admin")
 
@@ -77,7 +80,9 @@ def is_admin(membership: str, tenant: str) -> Q:
 def _joined_at(prefix: str) -> Coalesce:
     """When a membership began: in Clerk if Clerk knows it, else when the row was made."""
     seconds = ExpressionWrapper(F(f"{prefix}clerk_created_at") / Value(1000.0), output_field=IntegerField())
-    in_clerk = Func(seconds, function="to_timestamp", output_field=DateTimeField())
+    # What is stored from older versions may be later.
+    plausible = Case(When(**{f"{prefix}clerk_created_at__lte": LATEST_STAMP}, then=seconds))
+    in_clerk = Func(plausible, function="to_timestamp", output_field=DateTimeField())
     return Coalesce(in_clerk, F(f"{prefix}created_at"))
 
 

@@ -27,9 +27,9 @@ from clerk_integration.wire.ids import validate_org_id
 from tenants.creation.create import Creation, adopt_organization, create_in_clerk
 from tenants.creation.local import create_local_tenant
 from tenants.exceptions import AlreadyLinked, NotAMember, UnknownOrganization
-from tenants.lifecycle import link
+from tenants.lifecycle import link, restore
 from tenants.mirror import leases, writer
-from tenants.models import Tenant
+from tenants.models import Tenant, Tombstone
 
 logger = logging.getLogger(__name__)
 
@@ -128,16 +128,14 @@ class TenantService:
 
     @staticmethod
     def refresh_from_clerk(tenant: Tenant) -> Tenant:
-        """Fetch the tenant's organization and all its memberships now, and mirror them.
+        """Fetch the tenant's organization and all its memberships now, as `sync_organization` does.
 
-        A 404 from Clerk makes the tenant a tombstone. Members that Clerk no longer lists end; legacy
-        members stay. Raise UnknownOrganization for a legacy tenant, ClerkError when Clerk fails
-        (then nothing is written).
+        Raise UnknownOrganization for a legacy tenant, and what `sync_organization` raises.
         """
         if tenant.clerk_org_id is None:
             raise UnknownOrganization("This tenant is not linked to an organization in Clerk.")
         with default_deadline():
-            _mirror_with_members(tenant.clerk_org_id)
+            sync_organization(tenant.clerk_org_id)
         tenant.refresh_from_db()
         return tenant
 
@@ -181,6 +179,33 @@ def sync_clerk_org_to_db(
     return Tenant.objects.filter(clerk_org_id=clerk_org_id, deleted_at=None).first()
 
 
+def sync_organization(clerk_org_id: str) -> Tenant | None:
+    """Fetch an organization and all its memberships, mirror them, and return the tenant.
+
+    Members that Clerk no longer lists end; legacy members stay. An organization that is recorded as deleted
+    and lives in Clerk is restored: status as it was before, members from Clerk. None if Clerk answers 404,
+    which makes an existing tenant a tombstone. Raise OrganizationDeleted if the organization was recorded
+    as deleted less than 60 s ago and Clerk has it, ClerkMisconfigured for a key of another instance, and
+    ClerkError; then nothing is written.
+    """
+    asked_at = writer.clock()
+    try:
+        organization = get_clerk_org(clerk_org_id)
+    except ClerkNotFound:
+        _record_deleted_if_known(clerk_org_id, asked_at)
+        return None
+    memberships = iter_clerk_memberships(clerk_org_id).to_list()
+    if Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id=clerk_org_id).exists():
+        _require_known_instance(clerk_org_id)
+        restore.restore(organization, memberships, asked_at=asked_at, complete=memberships.complete)
+        logger.info("%s is in Clerk after all; its tenant is restored", clerk_org_id)
+    else:
+        writer.write_organization_listing(
+            organization, memberships, listed_at=asked_at, complete=memberships.complete
+        )
+    return Tenant.objects.get(clerk_org_id=clerk_org_id)
+
+
 def list_user(clerk_user_id: str, lease: leases.Lease) -> int:
     """List all memberships of the user in Clerk, mirror them, and return their number.
 
@@ -220,19 +245,6 @@ def _adopt(clerk_user_id: str, clerk_org_id: str) -> Tenant:
     return adopt_organization(clerk_user_id, organization, membership)
 
 
-def _mirror_with_members(clerk_org_id: str) -> None:
-    listed_at = writer.clock()
-    try:
-        organization = get_clerk_org(clerk_org_id)
-    except ClerkNotFound:
-        _record_deleted_if_known(clerk_org_id, listed_at)
-        return
-    memberships = iter_clerk_memberships(clerk_org_id).to_list()
-    writer.write_organization_listing(
-        organization, memberships, listed_at=listed_at, complete=memberships.complete
-    )
-
-
 def _fetch(clerk_org_id: str) -> ClerkOrganization:
     try:
         return get_clerk_org(clerk_org_id)
@@ -259,13 +271,21 @@ def _record_deleted_if_known(clerk_org_id: str, asked_at: datetime) -> None:
     known = Tenant.objects.filter(clerk_org_id=clerk_org_id, deleted_at=None)
     if not known.exclude(last_synced_at__gte=asked_at).exists():
         return
+    _require_known_instance(clerk_org_id)
+    writer.record_organization_deleted(clerk_org_id, source=Tombstone.Source.NOT_FOUND)
+
+
+def _require_known_instance(clerk_org_id: str) -> None:
+    """Ask Clerk whose key CLERK_SECRET_KEY is; raise ClerkMisconfigured unless it is the known instance's."""
     expected = known_instance_id()
     if not expected:
         raise ClerkMisconfigured(
-            f"Clerk does not know {clerk_org_id}. Set CLERK_INSTANCE_ID (`manage.py check_clerk` prints"
-            " it), so that a deleted organization is not confused with a key of another instance."
-            " Nothing was changed."
+            f"It is not known which Clerk instance {clerk_org_id} belongs to. Nothing was changed. Set"
+            " CLERK_INSTANCE_ID (`manage.py check_clerk` prints it), so that a deleted organization is not"
+            " confused with a key of another instance."
         )
     if get_clerk_instance().id != expected:
-        raise ClerkMisconfigured(f"CLERK_SECRET_KEY is not of the instance {expected}; nothing was changed.")
-    writer.record_organization_deleted(clerk_org_id)
+        raise ClerkMisconfigured(
+            f"CLERK_SECRET_KEY is not of the Clerk instance {expected}. Nothing was changed. Use that"
+            " instance's key."
+        )

@@ -12,6 +12,8 @@ to compare from time to time.
   when the tenant was unlinked, which then is None.
 * tenant_deactivated(tenant_id, clerk_org_id, changes): its organization was deleted in Clerk;
   `changes` holds `status` and `deleted_at`.
+* tenant_restored(tenant_id, clerk_org_id, changes): its organization lives in Clerk after all; `changes`
+  holds `status` and `deleted_at`.
 * membership_changed(tenant_id, clerk_user_id, changes): began (old values None), ended or changed
   its role; `changes` holds `role` and `is_active`.
 """
@@ -26,6 +28,7 @@ from django.dispatch import Signal
 tenant_linked = Signal()
 tenant_updated = Signal()
 tenant_deactivated = Signal()
+tenant_restored = Signal()
 membership_changed = Signal()
 
 
@@ -56,6 +59,11 @@ def announce_unlink(tenant_id: int, clerk_org_id: str) -> None:
 def announce_deactivation(tenant_id: int, clerk_org_id: str, changes: Mapping[str, Any]) -> None:
     """Announce that a tenant's organization was deleted in Clerk."""
     _send(tenant_deactivated, tenant_id=tenant_id, clerk_org_id=clerk_org_id, changes=changes)
+
+
+def announce_restore(tenant_id: int, clerk_org_id: str, changes: Mapping[str, Any]) -> None:
+    """Announce that a tenant's organization lives in Clerk after all."""
+    _send(tenant_restored, tenant_id=tenant_id, clerk_org_id=clerk_org_id, changes=changes)
 
 
 def announce_memberships(rows: Rows) -> None:

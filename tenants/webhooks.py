@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization, UnreadableRecord
 from clerk_integration.webhooks.registry import ClerkEvent, register
+from clerk_integration.wire.ids import MAX_ID_LENGTH
 from tenants.mirror import writer
+from tenants.models import Tombstone
 
 MAX_CLOCK_OFFSET = timedelta(seconds=60)
 """How far Clerk's clock may be ahead of the database's."""
@@ -22,7 +24,7 @@ def organization_written(event: ClerkEvent) -> None:
 
 def organization_deleted(event: ClerkEvent) -> None:
     """Record the organization as deleted, even if it has no row here: organization.deleted."""
-    writer.record_organization_deleted(_id_of(event))
+    writer.record_organization_deleted(_id_of(event), source=Tombstone.Source.EVENT)
 
 
 def membership_written(event: ClerkEvent) -> None:
@@ -32,7 +34,11 @@ def membership_written(event: ClerkEvent) -> None:
 
 def membership_deleted(event: ClerkEvent) -> None:
     """End the membership: organizationMembership.deleted."""
-    writer.record_membership_deleted(ClerkMembership.from_json(event.data))
+    try:
+        membership = ClerkMembership.from_json(event.data)
+    except UnreadableRecord:
+        membership = None  # The id alone is enough.
+    writer.record_membership_deleted(_id_of(event), membership)
 
 
 def user_deleted(event: ClerkEvent) -> None:
@@ -60,6 +66,6 @@ def _happened_at(event: ClerkEvent) -> datetime | None:
 
 def _id_of(event: ClerkEvent) -> str:
     clerk_id = event.data.get("id")
-    if not isinstance(clerk_id, str) or not clerk_id:
-        raise UnreadableRecord(f"{event.type} without an id")
+    if not isinstance(clerk_id, str) or not 0 < len(clerk_id) <= MAX_ID_LENGTH:
+        raise UnreadableRecord(f"{event.type} without an id of 1 to {MAX_ID_LENGTH} characters")
     return clerk_id

@@ -26,6 +26,7 @@ MAY_OPEN_TRANSACTIONS = {
     "tenants/lifecycle/delete.py",
     "tenants/lifecycle/link.py",
     "tenants/lifecycle/primary.py",
+    "tenants/lifecycle/restore.py",
     "tenants/creation/create.py",
     "tenants/creation/local.py",
 }

@@ -4,7 +4,7 @@ from django.db import transaction
 
 from tenants.lifecycle.link import lock_with_organization
 from tenants.mirror import writer
-from tenants.models import Tenant
+from tenants.models import Tenant, Tombstone
 
 
 def delete(tenant: Tenant) -> None:
@@ -16,5 +16,5 @@ def delete(tenant: Tenant) -> None:
     with transaction.atomic():
         locked = lock_with_organization(tenant)
         if locked.clerk_org_id is not None:
-            writer.record_organization_deleted(locked.clerk_org_id)
+            writer.record_organization_deleted(locked.clerk_org_id, source=Tombstone.Source.REQUEST)
         locked.delete()

@@ -7,6 +7,7 @@ from uuid import UUID
 from django.db.models import Model
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
+from tenants.querysets import LATEST_STAMP
 
 LARGEST_TENANT_ID = 2**63 - 1
 
@@ -41,8 +42,8 @@ def organization_rows(organizations: Iterable[ClerkOrganization]) -> list[dict[s
             "slug": record.slug,
             "logo_url": record.image_url,
             "clerk_metadata": record.public_metadata,
-            "clerk_created_at": record.created_at,
-            "clerk_updated_at": record.updated_at,
+            "clerk_created_at": _plausible(record.created_at),
+            "clerk_updated_at": _plausible(record.updated_at),
             "attempt": None if marker is None else str(marker),
         }
         for record in newest
@@ -63,8 +64,8 @@ def membership_rows(memberships: Iterable[ClerkMembership]) -> list[dict[str, An
             "clerk_user_id": record.user_id,
             "clerk_org_id": record.organization.id,
             "role": record.role,
-            "clerk_created_at": record.created_at,
-            "clerk_updated_at": record.updated_at,
+            "clerk_created_at": _plausible(record.created_at),
+            "clerk_updated_at": _plausible(record.updated_at),
         }
         for record in newest
     ]
@@ -86,6 +87,11 @@ def tenant_markers(organizations: Iterable[ClerkOrganization]) -> list[dict[str,
         for tenant_id, installation in [_tenant_in_marker(organization.marker or {})]
         if tenant_id is not None
     ]
+
+
+def _plausible(stamp: int | None) -> int | None:
+    """Return Clerk's stamp; None, for unknown, if it is later than the year 9999."""
+    return stamp if stamp is None or stamp <= LATEST_STAMP else None
 
 
 def _tenant_in_marker(marker: Mapping[str, Any]) -> tuple[int | None, str]:

@@ -16,7 +16,7 @@ from clerk_integration.wire.deadlines import clerk_deadline
 from clerk_integration.wire.ids import validate_org_id
 from tenants.exceptions import TooManyAbsent
 from tenants.mirror import statements, writer
-from tenants.models import SyncRun
+from tenants.models import SyncRun, Tombstone
 from tenants.reconcile.progress import Progress
 from tenants.runs import records
 from tenants.sql import query
@@ -145,7 +145,7 @@ def _retire_if_gone(run: SyncRun, clerk_org_id: str, progress: Progress) -> None
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
             organization = get_clerk_org(clerk_org_id)
     except ClerkNotFound:
-        writer.record_organization_deleted(clerk_org_id)
+        writer.record_organization_deleted(clerk_org_id, source=Tombstone.Source.NOT_FOUND)
         records.count(run, retired=1)
     except ClerkProtocolError as error:
         records.count(run, failed=1)

@@ -8,24 +8,25 @@ from tenants.exceptions import NotAMember, SyncAlreadyRunning, UnknownOrganizati
 from tenants.mirror import leases
 from tenants.models import Tenant
 from tenants.reconcile.instances import right_instance
-from tenants.services import TenantService, list_user
+from tenants.services import list_user, sync_organization
 
 LEASE_SECONDS = JOB_TIMEOUT_SECONDS + 5.0
 
 
 def sync_one_organization(clerk_org_id: str) -> Tenant:
-    """Mirror one organization with all its members, as `TenantService.refresh_from_clerk` does.
+    """Mirror one organization with all its members, as `services.sync_organization` does.
 
-    Raise InvalidClerkId, UnknownOrganization when neither Clerk nor the mirror knows it, WrongInstance
-    and ClerkError.
+    Raise InvalidClerkId, UnknownOrganization if neither Clerk nor the mirror knows it, OrganizationDeleted,
+    WrongInstance and ClerkError.
     """
     validate_org_id(clerk_org_id)
     right_instance()
     with clerk_deadline(JOB_TIMEOUT_SECONDS):
-        tenant = TenantService.get_or_sync_from_clerk(clerk_org_id)
-        if tenant is None:
-            raise UnknownOrganization(f"Clerk has no organization {clerk_org_id}.")
-        return TenantService.refresh_from_clerk(tenant)
+        tenant = sync_organization(clerk_org_id)
+    tenant = tenant or Tenant.objects.filter(clerk_org_id=clerk_org_id).first()
+    if tenant is None:
+        raise UnknownOrganization(f"Clerk has no organization {clerk_org_id}.")
+    return tenant
 
 
 def sync_one_user(clerk_user_id: str) -> int:

@@ -109,7 +109,7 @@ def test_write_organizations_twice_in_a_page_keeps_the_newest() -> None:
 
 def test_write_organizations_deleted_organization_stays_deleted() -> None:
     writer.write_memberships([ADA])
-    writer.record_organization_deleted(ACME.id)
+    writer.record_organization_deleted(ACME.id, source=Tombstone.Source.EVENT)
 
     writer.write_memberships([replace(ADA, organization=replace(ACME, name="Zombie", updated_at=9000))])
 
@@ -119,7 +119,7 @@ def test_write_organizations_deleted_organization_stays_deleted() -> None:
 
 
 def test_write_organizations_deleted_before_it_was_seen_is_not_inserted() -> None:
-    writer.record_organization_deleted(ACME.id)
+    writer.record_organization_deleted(ACME.id, source=Tombstone.Source.EVENT)
 
     writer.write_memberships([ADA])
 
@@ -150,7 +150,10 @@ REJOINED = replace(ADA, id="orgmem_2", role="org:member", created_at=5000, updat
 FACTS: list[tuple[str, Callable[[], Any]]] = [
     ("created", lambda: writer.write_memberships([ADA])),
     ("role changed", lambda: writer.write_memberships([replace(ADA, role="org:member", updated_at=2000)])),
-    ("left", lambda: writer.record_membership_deleted(replace(ADA, role="org:member", updated_at=2000))),
+    (
+        "left",
+        lambda: writer.record_membership_deleted(ADA.id, replace(ADA, role="org:member", updated_at=2000)),
+    ),
     ("rejoined", lambda: writer.write_memberships([REJOINED])),
 ]
 
@@ -174,7 +177,7 @@ def test_membership_left_ends_in_any_order(order: tuple[int, ...]) -> None:
 def test_record_membership_deleted_leaves_a_newer_membership_alone() -> None:
     writer.write_memberships([REJOINED])
 
-    writer.record_membership_deleted(ADA)
+    writer.record_membership_deleted(ADA.id, ADA)
 
     assert membership() == ("orgmem_2", "org:member", True)
 
@@ -388,7 +391,7 @@ def test_signals_are_sent_after_commit_with_the_changes(
     writer.write_memberships([ADA])
     writer.write_organizations([replace(ACME, name="New", updated_at=2000)])
     writer.write_organizations([replace(ACME, name="New", updated_at=2000)])
-    writer.record_organization_deleted(ACME.id)
+    writer.record_organization_deleted(ACME.id, source=Tombstone.Source.EVENT)
     with transaction.atomic():
         writer.write_organizations([replace(ACME, id="org_undone")])
         transaction.set_rollback(True)

@@ -1,0 +1,27 @@
+"""Restore a tenant whose organization is recorded as deleted and lives in Clerk after all."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.db import transaction
+
+from clerk_integration.entities import ClerkMembership, ClerkOrganization
+from tenants.mirror import writer
+
+
+def restore(
+    organization: ClerkOrganization,
+    memberships: Sequence[ClerkMembership],
+    *,
+    asked_at: datetime,
+    complete: bool,
+) -> None:
+    """Remove the organization's tombstone, and mirror the organization and all its memberships.
+
+    The tenant gets the status that it had before it was recorded as deleted, and its members from Clerk; an
+    organization without a tenant gets a new one. `asked_at` is the database's clock before Clerk was asked
+    for this very id. Raise OrganizationDeleted if the tombstone is younger than 60 s by then.
+    """
+    with transaction.atomic():
+        writer.remove_tombstone(organization.id, asked_at=asked_at)
+        writer.write_organization_listing(organization, memberships, listed_at=asked_at, complete=complete)
