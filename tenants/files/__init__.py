@@ -1,1 +1,1 @@
-"""Files that operators hand in: parse them, import tenants, link tenants."""
+"""Read the files that operators hand in: import tenants, link tenants to organizations."""

@@ -1,48 +1,70 @@
-"""Tenants and members of an older system, whole or not at all.
+"""Import tenants and members of an older system from a file.
 
-A file is staged in a temporary table, checked, and merged in one transaction, so that memory stays
-bounded and a mistake in its last line leaves nothing behind. The key is `external_id`, the tenant's
-key in the older system. An import adds what is missing and changes nothing that is there: a tenant
-that was renamed, suspended or linked since stays as it is.
+The whole file is checked before the first row is written. Then it is written in batches, each in a
+transaction of its own, so that no lock is held for longer than a batch takes. The key of a tenant is
+`external_id`, its key in the older system. An import adds the missing tenants and members and changes
+nothing else: a tenant that was renamed, suspended or linked since stays as it is. Running an import
+that was stopped again completes it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from threading import Event
+from typing import IO, Any, NamedTuple
 
 from django.db import connection, transaction
+from django.db.models import F
 from django.db.models.functions import Now
 
 from clerk_integration.exceptions import InvalidClerkId
 from clerk_integration.wire.ids import validate_user_id
 from tenants.exceptions import InvalidFile
-from tenants.files.parsing import SHOWN, Problems, Row, counting, csv_rows, json_rows, opened
+from tenants.files.parsing import MAX_SHOWN, Problems, Row, counting, csv_rows, json_rows, opened
 from tenants.models import SyncRun, Tenant
 from tenants.querysets import LEGACY_ADMIN_ROLES
+from tenants.runs.leases import held_runs
+from tenants.runs.records import recorded_run
 from tenants.sql import execute, query
 
 REQUIRED = {"external_id", "name"}
 OPTIONAL = {"slug", "status", "user_id", "role"}
 MEMBERS = "members"
-"""Key of a JSON line under which a tenant's members stand, as objects of `user_id` and `role`."""
+"""Key in a JSON line of the tenant's members, a list of objects with `user_id` and `role`."""
 
+STATUSES = tuple(Tenant.Status.values)
 LEGACY_ROLES = (*LEGACY_ADMIN_ROLES, "member")
 CLERK_ROLE_PREFIX = "org:"
 MAX_KEY_LENGTH = 255
 MAX_NAME_LENGTH = 256
 
-Staged = tuple[int, str, str, str | None, str, str | None, str | None]
-"""line, external_id, name, slug, status, user_id, role"""
+BATCH = 1000
+"""Lines that are written in one transaction."""
 
-_STAGE = """
+
+class Line(NamedTuple):
+    """One line of the file: a tenant, and a member of it if `user_id` is given."""
+
+    line: int
+    external_id: str
+    name: str
+    slug: str | None
+    status: str
+    user_id: str | None = None
+    role: str | None = None
+
+
+COLUMNS = ", ".join(Line._fields)
+
+STAGE = """
 CREATE TEMPORARY TABLE staged_lines (
     line bigint NOT NULL, external_id text NOT NULL, name text NOT NULL, slug text, status text NOT NULL,
     user_id text, role text) ON COMMIT DROP
 """
-_COPY = "COPY staged_lines (line, external_id, name, slug, status, user_id, role) FROM STDIN"
 
-_REPEATED = """
+REPEATED = """
 SELECT line, first, count(*) OVER ()
 FROM (SELECT line, user_id,
              first_value(line) OVER (PARTITION BY external_id, user_id ORDER BY line) AS first,
@@ -51,63 +73,72 @@ FROM (SELECT line, user_id,
 WHERE place > 1 ORDER BY line LIMIT %(shown)s
 """
 
-_CONTRADICTING = """
+CONTRADICTING = """
 SELECT line, first, count(*) OVER ()
-FROM (SELECT line, (name, slug, status) AS said,
-             first_value((name, slug, status)) OVER tenant AS said_first,
+FROM (SELECT line, (name, slug, status) AS given,
+             first_value((name, slug, status)) OVER tenant AS given_first,
              first_value(line) OVER tenant AS first
       FROM staged_lines WINDOW tenant AS (PARTITION BY external_id ORDER BY line)) AS numbered
-WHERE said IS DISTINCT FROM said_first ORDER BY line LIMIT %(shown)s
+WHERE given IS DISTINCT FROM given_first ORDER BY line LIMIT %(shown)s
 """
 
-_LOCK_TENANTS = """
-WITH locked AS MATERIALIZED (
-    SELECT id FROM tenants
-    WHERE clerk_org_id IS NULL AND external_id IN (SELECT external_id FROM staged_lines)
-    ORDER BY id FOR SHARE)
-SELECT count(*) FROM locked
+COUNT = """
+WITH given AS (
+    SELECT DISTINCT ON (external_id) external_id, name, slug, status FROM staged_lines
+    ORDER BY external_id, line)
+SELECT
+    (SELECT count(*) FROM given),
+    (SELECT count(user_id) FROM staged_lines),
+    (SELECT count(*) FROM given WHERE NOT EXISTS (
+        SELECT FROM tenants WHERE tenants.external_id = given.external_id)),
+    (SELECT count(*) FROM staged_lines LEFT JOIN tenants USING (external_id)
+        WHERE user_id IS NOT NULL AND clerk_org_id IS NULL AND NOT EXISTS (
+            SELECT FROM memberships WHERE tenant_id = tenants.id AND clerk_user_id = user_id)),
+    (SELECT count(*) FROM given JOIN tenants USING (external_id)
+        WHERE (tenants.name, tenants.slug, tenants.status)
+            IS DISTINCT FROM (given.name, given.slug, given.status))
 """
 
-_INSERT_TENANTS = """
-WITH inserted AS (
+
+GIVEN = """
+WITH given AS (
+    SELECT * FROM jsonb_to_recordset(%(lines)s::jsonb) AS line(
+        line bigint, external_id text, name text, slug text, status text, user_id text, role text)),
+"""
+
+INSERT_TENANTS = f"""
+{GIVEN}
+inserted AS (
     INSERT INTO tenants (external_id, name, slug, status)
-    SELECT DISTINCT ON (external_id) external_id, name, slug, status
-    FROM staged_lines ORDER BY external_id, line
+    SELECT DISTINCT ON (external_id) external_id, name, slug, status FROM given ORDER BY external_id, line
     ON CONFLICT (external_id) DO NOTHING
     RETURNING id)
 SELECT count(*) FROM inserted
 """
 
-_INSERT_MEMBERS = """
-WITH inserted AS (
+# The lock keeps the tenants from being linked, which would make their members Clerk's.
+INSERT_MEMBERS = f"""
+{GIVEN}
+legacy AS (
+    SELECT id, external_id FROM tenants
+    WHERE clerk_org_id IS NULL AND external_id IN (SELECT external_id FROM given)
+    ORDER BY id FOR SHARE),
+inserted AS (
     INSERT INTO memberships (tenant_id, clerk_user_id, role)
-    SELECT tenants.id, staged_lines.user_id, staged_lines.role
-    FROM staged_lines JOIN tenants ON tenants.external_id = staged_lines.external_id
-    WHERE staged_lines.user_id IS NOT NULL AND tenants.clerk_org_id IS NULL
-    ORDER BY tenants.id, staged_lines.user_id
+    SELECT legacy.id, given.user_id, given.role FROM given JOIN legacy USING (external_id)
+    WHERE given.user_id IS NOT NULL ORDER BY legacy.id, given.user_id
     ON CONFLICT (tenant_id, clerk_user_id) DO NOTHING
     RETURNING id)
 SELECT count(*) FROM inserted
 """
 
-_COUNT_DIFFERING = """
-SELECT count(*)
-FROM (SELECT DISTINCT ON (external_id) external_id, name, slug, status
-      FROM staged_lines ORDER BY external_id, line) AS said
-JOIN tenants ON tenants.external_id = said.external_id
-WHERE (tenants.name, tenants.slug, tenants.status) IS DISTINCT FROM (said.name, said.slug, said.status)
-"""
 
-_COUNT = """
-SELECT count(DISTINCT external_id), count(user_id) FROM staged_lines
-"""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Imported:
-    """How many tenants and members the file holds, and how many of them were new.
+    """How many tenants and members the file has, and how many of them are new.
 
-    `differs_left_alone` counts the tenants that are there with another name, slug or status.
+    `differs_left_alone` counts the tenants that exist with another name, slug or status. `complete` is
+    false if the import was stopped.
     """
 
     tenants: int
@@ -115,111 +146,133 @@ class Imported:
     tenants_created: int
     members_created: int
     differs_left_alone: int
+    complete: bool = True
 
 
-def import_tenants(path: Path, *, dry_run: bool, advance: Callable[[int], None]) -> Imported:
-    """Import a `.csv` or `.jsonl` file, in one transaction.
+def check_file(path: Path, *, advance: Callable[[int], None]) -> Imported:
+    """Check a `.csv` or `.jsonl` file and count what importing it would create; write nothing.
 
-    CSV has a line for each member, with the columns external_id and name, and optionally slug,
-    status, user_id and role; a tenant without members has one line. JSONL has a line for each tenant
-    with the same keys and `members`, a list of objects of user_id and role. Writes `tenants` and
-    `memberships`, only what is not there, and a row in `sync_runs`; members of linked tenants are
-    Clerk's and left alone. `advance` hears of the lines that were read. With `dry_run` all is rolled
-    back. Raise InvalidFile, which names the lines that are wrong; then nothing is written.
+    CSV has one line for each member, with the columns external_id and name, and optionally slug,
+    status, user_id and role; a tenant without members has one line. JSONL has one line for each tenant
+    with the same keys and `members`, a list of objects with user_id and role. `advance` is called with
+    the number of lines read. Raise InvalidFile, which names the wrong lines.
     """
     problems = Problems()
     with transaction.atomic():
-        execute(_STAGE)
-        with opened(path) as file, connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-            for row in _lines(file, path, problems, advance):
-                copy.write_row(row)
+        execute(STAGE)
+        with (
+            connection.cursor() as cursor,
+            cursor.copy(f"COPY staged_lines ({COLUMNS}) FROM STDIN") as copy,
+        ):
+            for line in _lines(path, problems, advance):
+                copy.write_row(line)
         execute("ANALYZE staged_lines")
         _compare_lines(problems)
         problems.raise_any()
-        imported = _merge()
-        execute("DROP TABLE staged_lines")
-        _record(imported)
-        transaction.set_rollback(dry_run)
-    return imported
+        [counts] = query(COUNT)
+        transaction.set_rollback(True)
+    return Imported(*counts)
 
 
-def _merge() -> Imported:
-    # From here to the end none of these tenants is linked, so none gets members that only Clerk decides
-    # about. Not earlier, because reading the file may take long.
-    query(_LOCK_TENANTS)
-    [(tenants, members)] = query(_COUNT)
-    [(tenants_created,)] = query(_INSERT_TENANTS)
-    [(members_created,)] = query(_INSERT_MEMBERS)
-    [(differing,)] = query(_COUNT_DIFFERING)
-    return Imported(tenants, members, tenants_created, members_created, differing)
+def import_tenants(path: Path, *, stopping: Event, advance: Callable[[int], None]) -> Imported:
+    """Check a file as `check_file` does, then import it in batches.
+
+    Write the missing `tenants` and `memberships`, and a row in `sync_runs`. Members of linked tenants
+    belong to Clerk and are not written. When `stopping` is set, finish the current batch and record the
+    run as interrupted. Raise InvalidFile, before anything is written.
+    """
+    counts = check_file(path, advance=lambda lines: None)
+    counts.tenants_created = counts.members_created = 0
+    with recorded_run(SyncRun.Kind.IMPORT) as lease:
+        run = held_runs(lease.run)
+        problems = Problems()
+        lines = _lines(path, problems, advance)
+        while (batch := list(islice(lines, BATCH))) and not stopping.is_set():
+            lease.check()
+            tenants, members = _write(batch)
+            counts.tenants_created += tenants
+            counts.members_created += members
+            run.update(created=F("created") + tenants)
+        if problems.count:
+            raise InvalidFile(f"{path} changed during the import. What was imported is kept; run it again.")
+        state = SyncRun.State.INTERRUPTED if batch else SyncRun.State.COMPLETED
+        unchanged = 0 if batch else counts.tenants - counts.tenants_created
+        run.update(state=state, unchanged=unchanged, finished_at=Now(), lease_expires_at=None)
+    counts.complete = not batch
+    return counts
 
 
-def _record(imported: Imported) -> None:
-    SyncRun.objects.create(
-        kind=SyncRun.Kind.IMPORT,
-        state=SyncRun.State.COMPLETED,
-        created=imported.tenants_created,
-        unchanged=imported.tenants - imported.tenants_created,
-        finished_at=Now(),
-    )
+def _write(lines: Sequence[Line]) -> tuple[int, int]:
+    """Write the missing tenants and members of some lines; return how many there were of each."""
+    batch = json.dumps([line._asdict() for line in lines])
+    with transaction.atomic():
+        [(tenants,)] = query(INSERT_TENANTS, lines=batch)
+        [(members,)] = query(INSERT_MEMBERS, lines=batch)
+    return tenants, members
 
 
 def _compare_lines(problems: Problems) -> None:
-    """Note what no line shows alone."""
-    for statement, what in (
-        (_REPEATED, "repeats line {first}"),
-        (_CONTRADICTING, "has another name, slug or status than line {first}, which is of the same tenant"),
+    """Add the problems that only two lines together show."""
+    for statement, problem in (
+        (REPEATED, "repeats line {first}"),
+        (CONTRADICTING, "has another name, slug or status than line {first} of the same tenant"),
     ):
-        found = query(statement, shown=SHOWN)
+        found = query(statement, shown=MAX_SHOWN)
         for line, first, _ in found:
-            problems.add(line, what.format(first=first))
+            problems.add(line, problem.format(first=first))
         problems.count += found[0][2] - len(found) if found else 0
 
 
-def _lines(file: IO[str], path: Path, problems: Problems, advance: Callable[[int], None]) -> Iterator[Staged]:
-    if path.suffix.lower() == ".csv":
-        rows = csv_rows(file, required=REQUIRED, optional=OPTIONAL, problems=problems)
-        read: Callable[[Row], Iterator[Staged]] = _read_csv
-    elif path.suffix.lower() == ".jsonl":
-        rows, read = json_rows(file, problems), _read_json
-    else:
-        raise InvalidFile(f"{path} is neither .csv nor .jsonl. Nothing was changed.")
-    for row in counting(rows, advance):
-        try:
-            yield from list(read(row))
-        except ValueError as error:
-            problems.add(row[0], str(error))
+def _lines(path: Path, problems: Problems, advance: Callable[[int], None]) -> Iterator[Line]:
+    with opened(path) as file:
+        rows, read = _reader(path, file, problems)
+        for row in counting(rows, advance):
+            try:
+                yield from list(read(row))
+            except ValueError as error:
+                problems.add(row[0], str(error))
 
 
-def _read_csv(row: Row) -> Iterator[Staged]:
+def _reader(
+    path: Path, file: IO[str], problems: Problems
+) -> tuple[Iterator[Row], Callable[[Row], Iterator[Line]]]:
+    match path.suffix.lower():
+        case ".csv":
+            return csv_rows(file, required=REQUIRED, optional=OPTIONAL, problems=problems), _read_csv
+        case ".jsonl":
+            return json_rows(file, problems), _read_json
+        case _:
+            raise InvalidFile(f"{path} is neither .csv nor .jsonl. Nothing was changed.")
+
+
+def _read_csv(row: Row) -> Iterator[Line]:
     line, values = row
     given = {name: value.strip() for name, value in values.items()}
-    tenant = _tenant(given)
     if given.get("user_id") or given.get("role"):
-        yield line, *tenant, *_member(given)
+        yield Line(line, *_tenant(given), *_member(given))
     else:
-        yield line, *tenant, None, None
+        yield Line(line, *_tenant(given))
 
 
-def _read_json(row: Row) -> Iterator[Staged]:
+def _read_json(row: Row) -> Iterator[Line]:
     line, values = row
-    unknown = sorted(set(values) - REQUIRED - OPTIONAL - {MEMBERS} | (set(values) & {"user_id", "role"}))
+    unknown = sorted(set(values) - REQUIRED - {"slug", "status", MEMBERS})
     if unknown:
         raise ValueError(f"unknown keys: {', '.join(unknown)}")
     members = values.get(MEMBERS, [])
     if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
-        raise ValueError("members is no list of objects")
+        raise ValueError("members is not a list of objects")
     tenant = _tenant(values)
-    # A line of its own for the tenant: two lines of one tenant are a repetition.
-    yield line, *tenant, None, None
+    # One line for the tenant itself, so that a second line of the same tenant is found as a repetition.
+    yield Line(line, *tenant)
     for member in members:
-        yield line, *tenant, *_member(member)
+        yield Line(line, *tenant, *_member(member))
 
 
 def _tenant(given: Mapping[str, Any]) -> tuple[str, str, str | None, str]:
     status = _text(given, "status", MAX_KEY_LENGTH) or Tenant.Status.ACTIVE.value
-    if status not in Tenant.Status.values:
-        raise ValueError(f"status {status!r} is none of {', '.join(Tenant.Status.values)}")
+    if status not in STATUSES:
+        raise ValueError(f"status {status!r} is not one of {', '.join(STATUSES)}")
     return (
         _required(given, "external_id", MAX_KEY_LENGTH),
         _required(given, "name", MAX_NAME_LENGTH),
@@ -231,12 +284,12 @@ def _tenant(given: Mapping[str, Any]) -> tuple[str, str, str | None, str]:
 def _member(given: Mapping[str, Any]) -> tuple[str, str]:
     role = _required(given, "role", MAX_KEY_LENGTH)
     if role not in LEGACY_ROLES and not role.startswith(CLERK_ROLE_PREFIX):
-        raise ValueError(f"role {role!r} is none of {', '.join(LEGACY_ROLES)}, nor a Clerk role (org:…)")
+        raise ValueError(f"role {role!r} is not one of {', '.join(LEGACY_ROLES)} or a Clerk role (org:...)")
     user_id = _required(given, "user_id", MAX_KEY_LENGTH)
     try:
         return validate_user_id(user_id), role
     except InvalidClerkId:
-        raise ValueError(f"user_id {user_id!r} is no id of a Clerk user (user_…)") from None
+        raise ValueError(f"user_id {user_id!r} is not the id of a Clerk user (user_...)") from None
 
 
 def _required(given: Mapping[str, Any], name: str, length: int) -> str:
@@ -247,14 +300,14 @@ def _required(given: Mapping[str, Any], name: str, length: int) -> str:
 
 
 def _text(given: Mapping[str, Any], name: str, length: int) -> str:
-    """A string that fits its column; empty when it is not given."""
+    """Return a string that fits its column; empty if it is not given. Raise ValueError for anything else."""
     value = given.get(name)
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ValueError(f"{name} is no text")  # noqa: TRY004  (a fault of the file)
+        raise ValueError(f"{name} is not a string")  # noqa: TRY004  (an error in the file)
     if len(value) > length:
-        raise ValueError(f"{name} has {len(value)} characters, {length} are allowed")
+        raise ValueError(f"{name} has {len(value)} characters; at most {length} are allowed")
     if not value.isprintable():
-        raise ValueError(f"{name} holds characters that cannot be printed")
+        raise ValueError(f"{name} contains characters that cannot be printed")
     return value.strip()

@@ -1,4 +1,4 @@
-"""Files that operators hand in: read line by line, with every problem named by its line."""
+"""Read CSV and JSONL files line by line; name the line of every problem."""
 
 import csv
 import json
@@ -9,41 +9,42 @@ from typing import IO, Any
 
 from tenants.exceptions import InvalidFile
 
-SHOWN = 20
-"""Problems that are spelled out; the rest are counted."""
+MAX_SHOWN = 20
+"""Problems that a message lists; the others are counted."""
 
 Row = tuple[int, Mapping[str, Any]]
-"""A line's number, counted from 1 as editors do, and what it holds."""
+"""The number of a line, counted from 1 as in editors, and its values."""
 
 
 class Problems:
-    """Collects what is wrong with a file, in bounded memory."""
+    """The problems of a file, in bounded memory: the first ones by line, and how many there are."""
 
     def __init__(self) -> None:
         self._shown: list[tuple[int, str]] = []
         self.count = 0
 
     def add(self, line: int, problem: str) -> None:
-        """Note a problem of a line."""
+        """Add a problem of a line."""
         self.count += 1
         self._shown.append((line, problem))
-        if len(self._shown) > SHOWN:
+        if len(self._shown) > MAX_SHOWN:
             self._shown.sort()
             self._shown.pop()
 
     def raise_any(self) -> None:
-        """Raise InvalidFile when there was one; nothing of the file may have been used by then."""
+        """Raise InvalidFile if there is a problem. Call this before anything in the file is used."""
         if not self.count:
             return
         lines = [f"line {line}: {problem}" for line, problem in sorted(self._shown)]
         if self.count > len(lines):
-            lines.append(f"and {self.count - len(lines):,} more problems")
+            left = self.count - len(lines)
+            lines.append(f"and {left:,} more {'problem' if left == 1 else 'problems'}")
         raise InvalidFile("\n".join([*lines, "Nothing was changed."]))
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[str]]:
-    """Open a UTF-8 file, with or without a byte order mark; raise InvalidFile when it cannot be read."""
+    """Open a UTF-8 file, with or without a byte order mark. Raise InvalidFile if it cannot be read."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             yield file
@@ -54,10 +55,10 @@ def opened(path: Path) -> Iterator[IO[str]]:
 
 
 def csv_rows(file: IO[str], *, required: set[str], optional: set[str], problems: Problems) -> Iterator[Row]:
-    """Yield the lines of a CSV file by the names of its header; note those with too few or many values.
+    """Yield each line of a CSV file as a mapping from column to value.
 
-    Raise InvalidFile when the header lacks a required column, names a column twice, or has one that
-    nobody knows.
+    Add a problem for a line with too few or too many values. Raise InvalidFile if the header lacks a
+    required column, repeats a column, or has an unknown one.
     """
     reader = csv.reader(file, strict=True)
     try:
@@ -68,30 +69,30 @@ def csv_rows(file: IO[str], *, required: set[str], optional: set[str], problems:
             if len(values) == len(header):
                 yield line, dict(zip(header, values, strict=True))
             elif values:
-                problems.add(line, f"{len(values)} values for {len(header)} columns")
+                problems.add(line, f"expected {len(header)} values, found {len(values)}")
             line = reader.line_num + 1
     except csv.Error as error:
         raise InvalidFile(f"line {reader.line_num}: {error}. Nothing was changed.") from error
 
 
 def json_rows(file: IO[str], problems: Problems) -> Iterator[Row]:
-    """Yield the objects of a JSONL file, one per line; note the lines that hold none."""
+    """Yield the object on each line of a JSONL file. Add a problem for a line without one."""
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
-            problems.add(number, "no JSON")
+            problems.add(number, "not valid JSON")
             continue
         if isinstance(value, dict):
             yield number, value
         else:
-            problems.add(number, "no JSON object")
+            problems.add(number, "not a JSON object")
 
 
 def counting(rows: Iterator[Row], advance: Callable[[int], None], every: int = 1000) -> Iterator[Row]:
-    """Pass rows on and tell now and then how many there were."""
+    """Yield the rows and report progress every `every` rows."""
     done = 0
     for done, row in enumerate(rows, start=1):
         yield row
@@ -103,14 +104,14 @@ def counting(rows: Iterator[Row], advance: Callable[[int], None], every: int = 1
 def _check_header(header: list[str], required: set[str], optional: set[str]) -> None:
     missing = sorted(required - set(header))
     unknown = sorted(set(header) - required - optional)
-    twice = sorted({name for name in header if header.count(name) > 1})
+    repeated = sorted({name for name in header if header.count(name) > 1})
     wrong = [
         f"{what}: {', '.join(map(repr, names))}"
-        for what, names in (("missing", missing), ("unknown", unknown), ("twice", twice))
+        for what, names in (("missing", missing), ("unknown", unknown), ("repeated", repeated))
         if names
     ]
     if wrong:
         expected = ", ".join(sorted(required)) + "".join(f", [{name}]" for name in sorted(optional))
         raise InvalidFile(
-            f"line 1: the columns are not as expected ({expected}); {'; '.join(wrong)}. Nothing was changed."
+            f"line 1: expected the columns {expected}; {'; '.join(wrong)}. Nothing was changed."
         )

@@ -1,4 +1,4 @@
-"""`manage.py import_tenants`: tenants and members of an older system become legacy tenants."""
+"""`manage.py import_tenants`: import tenants and members of an older system as legacy tenants."""
 
 from argparse import ArgumentParser
 from dataclasses import asdict
@@ -10,30 +10,43 @@ from django.core.management.base import CommandError
 from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.management.progress import CommandProgress
 from tenants.exceptions import TenantError
-from tenants.files.imports import import_tenants
+from tenants.files.imports import check_file, import_tenants
+from tenants.management.interrupts import stop_on_signals
 
 
 class Command(DatabaseCommand):
-    """Imports a file whole or not at all; exit code 1 when a line is wrong."""
+    """Check the whole file, then import it; exit with code 1 if a line is wrong or the import was stopped."""
 
     help = (
         "Import tenants and members from FILE.csv (a line for each member: external_id, name, [slug], "
-        "[status], [user_id], [role]) or FILE.jsonl (a line for each tenant, with members). Adds what is "
-        "missing and changes nothing that is there. user_id is the id of a user in Clerk."
+        "[status], [user_id], [role]) or FILE.jsonl (a line for each tenant, with members). The whole file "
+        "is checked first. Adds missing tenants and members and changes nothing else. user_id is the id of "
+        "a user in Clerk."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
         parser.add_argument("file", type=Path, metavar="FILE")
-        parser.add_argument("--dry-run", action="store_true", help="check the file and count, keep nothing")
+        parser.add_argument("--dry-run", action="store_true", help="check the file, count, and write nothing")
         parser.add_argument("--json", action="store_true", help="print a JSON summary as the last line")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Import the file."""
+        """Check or import the file."""
         progress = CommandProgress(self.stdout, as_json=options["json"])
         progress.start(None, "lines")
+        path, dry_run = options["file"], options["dry_run"]
         try:
-            imported = import_tenants(options["file"], dry_run=options["dry_run"], advance=progress.advance)
+            with stop_on_signals() as stopping:
+                imported = (
+                    check_file(path, advance=progress.advance)
+                    if dry_run
+                    else import_tenants(path, stopping=stopping, advance=progress.advance)
+                )
         except TenantError as error:
             raise CommandError(str(error)) from error
-        progress.finish({"dry_run": options["dry_run"], **asdict(imported)})
+        progress.finish({"dry_run": dry_run, **asdict(imported)})
+        if not imported.complete:
+            raise CommandError(
+                "The import was stopped. What was imported is kept; run it again with the same file to"
+                " resume."
+            )

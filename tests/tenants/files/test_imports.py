@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 
 from tenants.models import Membership, SyncRun, Tenant
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(transaction=True)
 
 CSV = """\
 external_id,name,slug,status,user_id,role
@@ -113,15 +113,15 @@ def test_import_dry_run_keeps_nothing(load: Import) -> None:
     [
         (",Acme,,,,", "external_id is missing"),
         ("x,,,,,", "name is missing"),
-        ("x,X,,closed,,", "status 'closed' is none of"),
+        ("x,X,,closed,,", "status 'closed' is not one of"),
         ("x,X,,,user_1,", "role is missing"),
         ("x,X,,,,owner", "user_id is missing"),
-        ("x,X,,,not a user,owner", "user_id 'not a user' is no id of a Clerk user"),
-        ("x,X,,,org_1,owner", "user_id 'org_1' is no id of a Clerk user"),
-        ("x,X,,,user_1,boss", "role 'boss' is none of"),
-        ("x,X,,", "4 values for 6 columns"),
-        (f"x,{'X' * 257},,,,", "name has 257 characters, 256 are allowed"),
-        ("x,X\x00,,,,", "name holds characters that cannot be printed"),
+        ("x,X,,,not a user,owner", "user_id 'not a user' is not the id of a Clerk user"),
+        ("x,X,,,org_1,owner", "user_id 'org_1' is not the id of a Clerk user"),
+        ("x,X,,,user_1,boss", "role 'boss' is not one of"),
+        ("x,X,,", "expected 6 values, found 4"),
+        (f"x,{'X' * 257},,,,", "name has 257 characters; at most 256 are allowed"),
+        ("x,X\x00,,,,", "name contains characters that cannot be printed"),
         ("a1,Acme,acme,active,user_1,owner", "repeats line 2"),
         ("a1,Other,acme,active,user_3,owner", "has another name, slug or status than line 2"),
     ],
@@ -133,14 +133,14 @@ def test_import_of_a_wrong_line_names_it_and_writes_nothing(load: Import, line: 
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("{", "no JSON"),
-        ("[]", "no JSON object"),
-        ('{"external_id": 1, "name": "X"}', "external_id is no text"),
-        ('{"external_id": "x", "name": "\\ud800"}', "name holds characters"),
-        ('{"external_id": "x", "name": "X", "members": [1]}', "members is no list of objects"),
+        ("{", "not valid JSON"),
+        ("[]", "not a JSON object"),
+        ('{"external_id": 1, "name": "X"}', "external_id is not a string"),
+        ('{"external_id": "x", "name": "\\ud800"}', "name contains characters"),
+        ('{"external_id": "x", "name": "X", "members": [1]}', "members is not a list of objects"),
         (
             '{"external_id": "x", "name": "X", "members": [{"user_id": "7", "role": "owner"}]}',
-            "user_id '7' is no id of a Clerk user",
+            "user_id '7' is not the id of a Clerk user",
         ),
         ('{"external_id": "x", "name": "X", "role": "owner"}', "unknown keys: role"),
         ('{"external_id": "a1", "name": "Acme", "slug": "acme"}', "repeats line 1"),
@@ -162,7 +162,7 @@ def test_import_names_the_first_twenty_lines_and_counts_the_rest(load: Import) -
     [
         ("", ".csv", "missing: 'external_id', 'name'"),
         ("external_id,nom\n", ".csv", "missing: 'name'; unknown: 'nom'"),
-        ("external_id,name,name\n", ".csv", "twice: 'name'"),
+        ("external_id,name,name\n", ".csv", "repeated: 'name'"),
         ('external_id,name\nx,"unclosed\n', ".csv", "unexpected end of data"),
         (b"external_id,name\nx,\xff\n", ".csv", "not UTF-8"),
         (CSV, ".xlsx", "neither .csv nor .jsonl"),

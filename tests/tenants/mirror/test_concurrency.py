@@ -298,7 +298,8 @@ def test_link_import_adding_members_to_its_tenant_waits_for_the_import(
         with transaction.atomic():  # The import meets this member first, and waits with its snapshot taken.
             Membership.objects.create(tenant=first, clerk_user_id="user_1", role="owner")
             importing = pool.submit(
-                in_own_connection, lambda: import_tenants(path, dry_run=False, advance=lambda lines: None)
+                in_own_connection,
+                lambda: import_tenants(path, stopping=Event(), advance=lambda lines: None),
             )
             wait_until(lambda: count_waiting() == 1)
             linking = pool.submit(in_own_connection, link_tenant)
