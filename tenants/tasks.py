@@ -12,7 +12,7 @@ from procrastinate.exceptions import AlreadyEnqueued
 from clerk_integration.jobs.queue import MAINTENANCE, queue
 from clerk_integration.signals import nightly
 from clerk_integration.wire.pace import paced
-from tenants.backfill import queueing as migrating
+from tenants.backfill import run as migrating
 from tenants.backfill.abandoned import finish_abandoned
 from tenants.exceptions import SyncAlreadyRunning
 from tenants.reconcile import full_sync as syncing
@@ -34,7 +34,7 @@ LATER = RetryStrategy(max_attempts=5, exponential_wait=4, retry_exceptions=recor
     name=migrating.MIGRATE_SLICE, queue=slices.BULK, retry=RetryStrategy(max_attempts=8, exponential_wait=4)
 )
 def migrate_slice(run_id: int, part: str, number: int) -> None:
-    """Migrate some tenants of a run, tried again while Clerk is down; see `backfill.queueing`."""
+    """Migrate some tenants of a run, tried again while Clerk is down; see `backfill.run`."""
     migrating.migrate_slice(run_id, part, number)
 
 

@@ -1,14 +1,13 @@
 """Finish tenants whose migration was interrupted and not repeated."""
 
 import logging
-import threading
 from datetime import timedelta
 
 from clerk_integration.wire.pace import paced
 from tenants.backfill.attempts import tenant_of, unfinished_attempts
 from tenants.backfill.plan import make_plan
-from tenants.backfill.run import carry_out
-from tenants.backfill.step import Outcome
+from tenants.backfill.snapshot import LazySnapshot
+from tenants.backfill.step import Outcome, migrate
 from tenants.creation.search import UNRESOLVED_SECONDS
 from tenants.mirror import writer
 from tenants.models import Tenant
@@ -34,9 +33,10 @@ def finish_abandoned() -> int:
     ]
     ids = list(Tenant.objects.filter(pk__in=ids).values_list("pk", flat=True))
     if ids:
+        snapshot = LazySnapshot(ids)
         with paced():
-            plan = make_plan(tenant_ids=ids)
-        carry_out(plan, concurrency=1, stopping=threading.Event(), report=_log, note=logger.info)
+            for row in make_plan(tenant_ids=ids).rows:
+                _log(migrate(row, snapshot))
     return len(ids)
 
 

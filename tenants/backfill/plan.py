@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from itertools import count
+from typing import Any
 
 from django.db.models import Count, Q, QuerySet
 
@@ -56,6 +57,16 @@ class PlanRow:
     reason: str
     draft: Draft | None = None
     organization_id: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as it is stored in a slice."""
+        return {**asdict(self), "action": self.action.value}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "PlanRow":
+        """Return the row that `as_json` has stored."""
+        draft = None if data["draft"] is None else Draft(**data["draft"])
+        return cls(**{**data, "action": Action(data["action"]), "draft": draft})
 
 
 @dataclass(frozen=True)

@@ -1,141 +1,239 @@
-"""Carry out a plan: several tenants at a time, each committed separately, none twice."""
+"""Run a migration: a plan in slices, which the command or any number of workers carry out.
 
-import queue
+The outcome of each tenant is stored with its slice. A slice may be carried out twice; then each tenant
+still counts once, and an organization that was created stays recorded as created.
+"""
+
+import logging
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
-from django.db import connection
+from django.db.models import F, Value
+from django.db.models.functions import Concat, Now
+from procrastinate.types import JSONDict
 
+from clerk_integration.exceptions import ClerkError
 from clerk_integration.wire.pace import paced
 from tenants.backfill.plan import Plan, PlanRow
-from tenants.backfill.snapshot import SharedSnapshot
+from tenants.backfill.snapshot import LazySnapshot
 from tenants.backfill.step import Outcome, Result, migrate
+from tenants.exceptions import SyncInterrupted, SyncLost
+from tenants.models import SyncRun, SyncRunSlice
+from tenants.runs import slices
+from tenants.runs.leases import held_runs
+from tenants.runs.records import recorded_run
 
-MAX_ROUNDS = 3
-"""How often a tenant is tried whose outcome is not known yet: at once, and when it can be known."""
+logger = logging.getLogger(__name__)
 
-MAX_FAILURES_IN_A_ROW = 20
-"""A run stops after this many tenants in a row that Clerk could not serve."""
+DECIDED, TENANTS = "decided", "tenants"
+"""The two parts of a run: the tenants that need no call to Clerk, and all others."""
 
-STOP_POLL_SECONDS = 0.5
+MIGRATE_SLICE = "tenants.tasks.migrate_slice"
+
+SLICE = 5
+"""Tenants in one slice: two or three seconds of work at the rate limit of a test key."""
+
+MAX_TRIES = 3
+"""How often a tenant is tried whose earlier outcome is not known yet: at once, and when it can be known."""
+
+MAX_ALIKE = 5
+"""A carrier stops after this many tenants in a row that failed alike."""
+
+COLUMNS = {
+    Result.CREATED: "created",
+    Result.ADOPTED: "updated",
+    Result.SKIPPED: "unchanged",
+    Result.CONFLICT: "failed",
+    Result.FAILED: "failed",
+}
+"""The column of `SyncRun` that counts each result."""
+
+DONE = (Result.CREATED, Result.ADOPTED)
+"""Results that a repetition of the slice, which finds the tenant linked, does not replace."""
 
 Report = Callable[[Outcome], None]
-Note = Callable[[str], None]
 
 
-class ClerkIsDown(Exception):
-    """Clerk failed for so many tenants in a row that the run stopped; what is done is kept."""
+class FailedAlike(Exception):
+    """Several tenants in a row failed for the same reason, so the run stopped. What is done is kept."""
 
 
-def carry_out(plan: Plan, *, concurrency: int, stopping: threading.Event, report: Report, note: Note) -> None:
-    """Migrate the plan's tenants in `concurrency` threads; call `report` with each outcome, in this thread.
+def run_migration(
+    plan: Plan, *, concurrency: int, stopping: threading.Event, report: Report
+) -> tuple[SyncRun, str]:
+    """Carry out the plan in this process; return the run, and the error that stopped it or an empty string.
 
-    Call Clerk at the shared pace. When `stopping` is set, finish what is in flight and return. A tenant
-    whose earlier outcome is unknown is tried again when it can be known, after a minute at most. Raise
-    ClerkMisconfigured and ClerkIsDown when what was in flight is finished.
+    Migrate `concurrency` tenants at a time, at the shared pace. `report` is called with each outcome, by
+    one thread at a time; an OSError that it raises stops the run. When `stopping` is set, finish the
+    tenants in flight and record the run as interrupted. Write `sync_runs` and `sync_run_slices`.
     """
-    rows = plan.rows
-    snapshot = SharedSnapshot({row.tenant_id for row in rows})
-    for remaining_rounds in reversed(range(MAX_ROUNDS)):
-        waiting = []
-        for row, outcome in _WorkerPool(rows, snapshot, concurrency, stopping).outcomes():
-            if outcome.result is Result.WAITING and remaining_rounds and not stopping.is_set():
-                waiting.append((row, outcome))
-            else:
-                report(_final(outcome))
-        if not waiting:
-            return
-        _wait(max(outcome.retry_after for _, outcome in waiting), len(waiting), stopping, note)
-        rows = [row for row, _ in waiting]
-        if stopping.is_set():
-            for _, outcome in waiting:
-                report(_final(outcome))
-            return
+    error = ""
+    with _begin(plan, report, stopping) as (run, carrier):
+        try:
+            slices.carry(run, TENANTS, carrier, concurrency=concurrency, stopping=stopping)
+        except SyncInterrupted:
+            logger.info("Migration %s was interrupted", run.pk)
+        except (ClerkError, FailedAlike, OSError, SyncLost) as failure:
+            error = str(failure)
+        return _conclude(run, interrupted=stopping.is_set(), error=error), error
 
 
-def _wait(seconds: float, tenants: int, stopping: threading.Event, note: Note) -> None:
-    note(f"Waiting {seconds:.0f} s to know what Clerk created for {tenants} tenants in an earlier run.")
-    deadline = time.monotonic() + seconds
-    while not stopping.is_set() and time.monotonic() < deadline:
-        stopping.wait(min(STOP_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+def enqueue_migration(plan: Plan, *, report: Report) -> SyncRun:
+    """Leave the plan to the workers; return its run.
+
+    Tenants that need no call to Clerk are recorded and reported at once. Write `sync_runs`,
+    `sync_run_slices` and the jobs.
+    """
+    with _begin(plan, report, threading.Event()) as (run, _):
+        if not run.slices.filter(part=TENANTS).exists():
+            return _conclude(run)
+        slices.hand_out(run, TENANTS, MIGRATE_SLICE)
+    return run
 
 
-def _final(outcome: Outcome) -> Outcome:
-    """Return WAITING as FAILED: the run ends before the outcome is known."""
-    return replace(outcome, result=Result.FAILED) if outcome.result is Result.WAITING else outcome
+def migrate_slice(run_id: int, part: str, number: int) -> None:
+    """Do the job of one slice; when it is repeated, do what is left of it.
+
+    Write the slice, `sync_runs` and what the migration of a tenant writes. Raise ClerkError and
+    FailedAlike, after which the job is tried again.
+    """
+    run = SyncRun.objects.get(pk=run_id)
+    if run.state == SyncRun.State.RUNNING and slices.carry_one(run, part, number, Carrier()):
+        _conclude(run)
 
 
-class _WorkerPool:
-    """Threads that take rows one after the other, each with a database connection of its own."""
+def counts_of(run: SyncRun) -> Mapping[str, int]:
+    """Return how many tenants have each result so far, and how many members Clerk refused."""
+    outcomes = [outcome for piece in run.slices.all() for outcome in piece.outcomes.values()]
+    results = Counter(outcome["result"] for outcome in outcomes)
+    return {
+        **{result.value: results[result.value] for result in COLUMNS},
+        "members_refused": sum(outcome["members_refused"] for outcome in outcomes),
+    }
+
+
+class Carrier:
+    """Carries out slices, in one or more threads: migrate each tenant, then record and report its outcome.
+
+    `check` is called before each tenant and raises if the run must not continue.
+    """
 
     def __init__(
-        self, rows: Sequence[PlanRow], snapshot: SharedSnapshot, concurrency: int, stopping: threading.Event
+        self,
+        *,
+        check: Callable[[], None] = lambda: None,
+        report: Report = lambda outcome: None,
+        stopping: threading.Event | None = None,
     ) -> None:
-        self._rows: Iterator[PlanRow] = iter(rows)
-        self._snapshot = snapshot
-        self._stopping = stopping
-        self._given_up = threading.Event()
+        self._check = check
+        self._report = report
+        self._stopping = stopping or threading.Event()
         self._lock = threading.Lock()
-        self._results: queue.Queue[tuple[PlanRow, Outcome | BaseException] | None] = queue.Queue()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"migration-{number}")
-            for number in range(min(concurrency, max(1, len(rows))))
-        ]
+        self._alike: list[Outcome] = []
 
-    def outcomes(self) -> Iterator[tuple[PlanRow, Outcome]]:
-        """Start the threads and yield their outcomes; when all have stopped, raise what ended them."""
-        for thread in self._threads:
-            thread.start()
-        failure: BaseException | None = None
-        in_a_row = 0
-        try:
-            for row, result in self._collect():
-                if isinstance(result, BaseException):
-                    failure = failure or result
-                    self._given_up.set()
-                    continue
-                in_a_row = in_a_row + 1 if result.clerk_is_down else 0
-                if in_a_row >= MAX_FAILURES_IN_A_ROW:
-                    failure = failure or ClerkIsDown(
-                        f"Clerk failed {in_a_row} times in a row: {result.error}"
-                    )
-                    self._given_up.set()
-                yield row, result
-        finally:
-            self._given_up.set()
-            for thread in self._threads:
-                thread.join()
-        if failure is not None:
-            raise failure
+    def __call__(self, piece: SyncRunSlice) -> None:
+        """Carry out one slice. Raise SyncInterrupted, FailedAlike and ClerkMisconfigured."""
+        rows = [PlanRow.from_json(row) for row in piece.arguments["rows"]]
+        rows = [row for row in rows if not _is_done(piece, row.tenant_id)]
+        snapshot = LazySnapshot([row.tenant_id for row in rows])
+        with paced():
+            for tries_left in reversed(range(MAX_TRIES)):
+                waiting = list(self._try(rows, piece, snapshot, may_wait=tries_left > 0))
+                if not waiting:
+                    return
+                self._stopping.wait(max(outcome.retry_after for _, outcome in waiting))
+                rows = [row for row, _ in waiting]
 
-    def _collect(self) -> Iterator[tuple[PlanRow, Outcome | BaseException]]:
-        running = len(self._threads)
-        while running:
-            item = self._results.get()
-            if item is None:
-                running -= 1
+    def _try(
+        self, rows: list[PlanRow], piece: SyncRunSlice, snapshot: LazySnapshot, *, may_wait: bool
+    ) -> Iterator[tuple[PlanRow, Outcome]]:
+        """Migrate the tenants; yield those to be tried again because an earlier outcome is not known yet."""
+        for row in rows:
+            self._check()
+            if self._stopping.is_set():
+                raise SyncInterrupted(f"Stopped before tenant {row.tenant_id}.")
+            outcome = migrate(row, snapshot)
+            if outcome.result is Result.WAITING and may_wait:
+                yield row, outcome
             else:
-                yield item
+                self._finish(piece, outcome)
+            self._refuse_failures_alike(outcome)
 
-    def _work(self) -> None:
-        try:
-            with paced():
-                while (row := self._next()) is not None:
-                    self._results.put((row, self._attempt(row)))
-        finally:
-            connection.close()
-            self._results.put(None)
-
-    def _attempt(self, row: PlanRow) -> Outcome | BaseException:
-        try:
-            return migrate(row, self._snapshot)
-        except BaseException as failure:
-            return failure
-
-    def _next(self) -> PlanRow | None:
+    def _finish(self, piece: SyncRunSlice, outcome: Outcome) -> None:
+        if outcome.result is Result.WAITING:
+            outcome = replace(outcome, result=Result.FAILED)
+        _record(piece, outcome)
         with self._lock:
-            if self._stopping.is_set() or self._given_up.is_set():
-                return None
-            return next(self._rows, None)
+            self._report(outcome)
+
+    def _refuse_failures_alike(self, outcome: Outcome) -> None:
+        """Raise FailedAlike if this is the last of `MAX_ALIKE` tenants in a row that failed alike."""
+        with self._lock:
+            if not outcome.failure or any(other.failure != outcome.failure for other in self._alike):
+                self._alike.clear()
+            if outcome.failure:
+                self._alike.append(outcome)
+            if len(self._alike) >= MAX_ALIKE:
+                tenants = ", ".join(str(failed.tenant_id) for failed in self._alike)
+                raise FailedAlike(f"Tenants {tenants} failed one after the other alike: {outcome.error}")
+
+
+@contextmanager
+def _begin(plan: Plan, report: Report, stopping: threading.Event) -> Iterator[tuple[SyncRun, Carrier]]:
+    """Record a run, store the plan in slices, and carry out the part that needs no call to Clerk."""
+    with recorded_run(SyncRun.Kind.MIGRATION, tenants=len(plan.rows)) as lease:
+        carrier = Carrier(check=lease.check, report=report, stopping=stopping)
+        for part in (DECIDED, TENANTS):
+            rows: list[Any] = [row.as_json() for row in plan.rows if (row.draft is None) == (part == DECIDED)]
+            cut: list[JSONDict] = [
+                {"rows": rows[start : start + SLICE]} for start in range(0, len(rows), SLICE)
+            ]
+            slices.plan(lease.run, part, cut)
+        slices.carry(lease.run, DECIDED, carrier)
+        yield lease.run, carrier
+
+
+def _is_done(piece: SyncRunSlice, tenant_id: int) -> bool:
+    outcome = piece.outcomes.get(str(tenant_id))
+    return outcome is not None and outcome["result"] in DONE
+
+
+def _record(piece: SyncRunSlice, outcome: Outcome) -> None:
+    """Store the outcome with its slice, if that is still open, and count it in the run."""
+    with slices.locked_if_open(piece.run_id, piece.part, piece.number) as locked:
+        if locked is None or _is_done(locked, outcome.tenant_id):
+            return
+        earlier = locked.outcomes.get(str(outcome.tenant_id))
+        locked.outcomes[str(outcome.tenant_id)] = {
+            "result": outcome.result.value,
+            "members_refused": len(outcome.member_problems),
+            "problem": f"tenant {outcome.tenant_id}: {outcome.message}" if outcome.failed else "",
+        }
+        locked.save(update_fields=["outcomes"])
+        counts = Counter([COLUMNS[outcome.result]])
+        counts.subtract([] if earlier is None else [COLUMNS[Result(earlier["result"])]])
+        SyncRun.objects.filter(pk=locked.run_id).update(
+            **{column: F(column) + count for column, count in counts.items()}
+        )
+
+
+def _conclude(run: SyncRun, *, interrupted: bool = False, error: str = "") -> SyncRun:
+    """End the run: failed if `error` stopped it or if a person must look at a tenant. Write `sync_runs`."""
+    problems = slices.problems_of(run.pk)
+    state = SyncRun.State.COMPLETED
+    if interrupted and not error:
+        state = SyncRun.State.INTERRUPTED
+    elif error or problems:
+        state = SyncRun.State.FAILED
+    held_runs(run).update(
+        state=state,
+        error=Concat("error", Value(problems + error)),
+        finished_at=Now(),
+        lease_expires_at=None,
+    )
+    run.refresh_from_db()
+    return run

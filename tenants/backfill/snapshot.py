@@ -1,7 +1,6 @@
 """Take a snapshot of Clerk: one complete listing of its organizations, searched for our markers and slugs."""
 
 import re
-import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -64,20 +63,18 @@ class ClerkSnapshot:
                 self._by_tenant.setdefault(marker["tenant_id"], []).append(organization)
 
 
-class SharedSnapshot:
-    """A snapshot for several tenants and threads, taken when the first of them needs it."""
+class LazySnapshot:
+    """A snapshot for several tenants, taken when the first of them needs it."""
 
     def __init__(self, tenant_ids: Collection[int]) -> None:
         self._tenant_ids = tenant_ids
-        self._lock = threading.Lock()
         self._snapshot: ClerkSnapshot | None = None
 
     def __call__(self, attempt: CreationAttempt) -> ClerkSnapshot:
         """Return a snapshot that is late enough for the attempt. Raise ClerkError."""
-        with self._lock:
-            if self._snapshot is None or not self._snapshot.is_late_enough(attempt):
-                self._snapshot = take_snapshot(self._tenant_ids)
-            return self._snapshot
+        if self._snapshot is None or not self._snapshot.is_late_enough(attempt):
+            self._snapshot = take_snapshot(self._tenant_ids)
+        return self._snapshot
 
 
 def take_snapshot(tenant_ids: Collection[int], *, slugs: Iterable[str] = ()) -> ClerkSnapshot:

@@ -4,6 +4,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
+
+from django.db import DatabaseError, InterfaceError, connection
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
@@ -14,6 +17,7 @@ from clerk_integration.exceptions import (
     ClerkRejected,
     ClerkUnavailable,
 )
+from clerk_integration.instance import get_clerk_organization_settings
 from clerk_integration.organizations import iter_clerk_memberships
 from clerk_integration.wire.deadlines import clerk_deadline
 from tenants.backfill.attempts import attempt_for, is_unfinished
@@ -30,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 RATE_LIMIT_TRIES = 5
 """How often a POST is sent at most that Clerk answers with 429 and therefore does not carry out."""
+
+REFUSED_TO_EVERYBODY = (HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN)
+"""Statuses of refusals for a plan, a quota or a setting: other tenants meet them, too."""
 
 
 class Result(StrEnum):
@@ -54,12 +61,14 @@ class Outcome:
     error: str = ""
     member_problems: Sequence[str] = ()
     retry_after: float = 0.0
-    clerk_is_down: bool = False
+    failure: str = ""
+    """Kind of an error that other tenants may meet, too; failures of one kind are alike."""
 
     @property
     def message(self) -> str:
-        """Return what went wrong with the tenant and its members; empty if nothing did."""
-        return "; ".join(part for part in (self.error, *self.member_problems) if part)
+        """Return what went wrong with the tenant and its members, in one line; empty if nothing did."""
+        parts = (" ".join(part.split()) for part in (self.error, *self.member_problems))
+        return "; ".join(filter(None, parts))
 
     @property
     def failed(self) -> bool:
@@ -72,8 +81,8 @@ def migrate(row: PlanRow, find_snapshot: FindSnapshot) -> Outcome:
 
     Write the tenant's attempt, then tenant and members in one transaction. Call Clerk: a POST for the
     organization unless it exists, a POST for each further member, a listing of the members;
-    `find_snapshot` is called if the outcome of an earlier POST is unknown. Raise ClerkMisconfigured,
-    which every other tenant would meet too; any other failure is the tenant's outcome.
+    `find_snapshot` is called if the outcome of an earlier POST is unknown. Any failure is the tenant's own
+    outcome, unless every other tenant would meet it too: then raise ClerkMisconfigured.
     """
     if row.draft is None:
         conflict = row.action is Action.CONFLICT
@@ -82,14 +91,12 @@ def migrate(row: PlanRow, find_snapshot: FindSnapshot) -> Outcome:
         return _migrate(row, row.draft, find_snapshot)
     except IdempotencyKeyInUse as wait:
         return Outcome(row.tenant_id, Result.WAITING, error=str(wait), retry_after=wait.retry_after)
-    except ClerkMisconfigured:
-        raise
-    except ClerkUnavailable as failure:
-        return _unavailable(row, failure)
-    except (ClerkRejected, TenantError) as refusal:
+    except TenantError as refusal:
         return Outcome(row.tenant_id, Result.CONFLICT, error=str(refusal))
     except ClerkError as failure:
-        return Outcome(row.tenant_id, Result.FAILED, error=str(failure))
+        return _clerk_failure(row.tenant_id, failure)
+    except Exception as failure:
+        return _unexpected_failure(row.tenant_id, failure)
 
 
 def _migrate(row: PlanRow, draft: Draft, find_snapshot: FindSnapshot) -> Outcome:
@@ -144,13 +151,41 @@ def _members_of(
     return [*listed, *(new for new in created if new.id not in known)], listed.complete
 
 
-def _unavailable(row: PlanRow, failure: ClerkUnavailable) -> Outcome:
-    """Return WAITING if Clerk may have carried out the request (a later snapshot tells), else FAILED."""
-    waiting = failure.outcome_unknown
-    return Outcome(
-        row.tenant_id,
-        Result.WAITING if waiting else Result.FAILED,
-        error=str(failure),
-        retry_after=search.UNRESOLVED_SECONDS if waiting else 0.0,
-        clerk_is_down=True,
-    )
+def _clerk_failure(tenant_id: int, error: ClerkError) -> Outcome:
+    """Return the outcome of an error of Clerk's.
+
+    | error                                     | outcome                                                 |
+    | ----------------------------------------- | ------------------------------------------------------- |
+    | ClerkRejected, by the tenant's own data   | CONFLICT                                                |
+    | ClerkUnavailable that may be carried out  | WAITING: a later snapshot tells                         |
+    | ClerkMisconfigured                        | raised if Clerk answers another request in the same way |
+    | any other                                 | FAILED                                                  |
+    """
+    if isinstance(error, ClerkRejected) and error.code and error.status_code not in REFUSED_TO_EVERYBODY:
+        return Outcome(tenant_id, Result.CONFLICT, error=str(error))
+    if isinstance(error, ClerkMisconfigured):
+        _raise_if_all_requests_fail()
+    failure = f"{type(error).__name__} {getattr(error, 'code', '')}"
+    if isinstance(error, ClerkUnavailable) and error.outcome_unknown:
+        wait = search.UNRESOLVED_SECONDS
+        return Outcome(tenant_id, Result.WAITING, error=str(error), retry_after=wait, failure=failure)
+    return Outcome(tenant_id, Result.FAILED, error=str(error), failure=failure)
+
+
+def _raise_if_all_requests_fail() -> None:
+    """Send a request that a good key may send; raise ClerkMisconfigured if Clerk refuses that, too."""
+    try:
+        with clerk_deadline(JOB_TIMEOUT_SECONDS):
+            get_clerk_organization_settings()
+    except ClerkMisconfigured:
+        raise
+    except ClerkError as error:
+        logger.info("Cannot tell whether Clerk refuses all requests: %s", error)
+
+
+def _unexpected_failure(tenant_id: int, error: Exception) -> Outcome:
+    name = type(error).__name__
+    expected = isinstance(error, DatabaseError | InterfaceError)
+    logger.warning("Migration of tenant %s failed: %s", tenant_id, error, exc_info=not expected)
+    connection.close_if_unusable_or_obsolete()
+    return Outcome(tenant_id, Result.FAILED, error=f"{name}: {error}", failure=name)

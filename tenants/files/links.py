@@ -1,4 +1,4 @@
-"""A file of links, from legacy tenants to organizations that exist; checked whole before the first."""
+"""Link legacy tenants to existing organizations from a file, which is checked before the first link."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from tenants.services import TenantService
 COLUMNS = {"tenant_id", "clerk_org_id"}
 
 CHUNK = 100
-"""Lines that are checked together: as many ids as Clerk takes in one call."""
+"""Lines that are checked together: Clerk returns up to 100 organizations by id in one call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """What became of a link; `error` is empty when it stands."""
+    """The result of one line; `error` is empty if the tenant is linked."""
 
     link: Link
     error: str = ""
@@ -45,9 +45,8 @@ class Linked:
 def read_links(path: Path) -> tuple[list[Link], int]:
     """Read and check a file with the columns tenant_id and clerk_org_id.
 
-    Return what is left to link, and how many links stand already: they are left out, so that the same
-    file can be given again. Reads Clerk, one call for each 100 lines. Raise InvalidFile, which names
-    every line that cannot be, and ClerkError.
+    Return the links to make, and how many exist already, so that the same file can be used again. Call
+    Clerk once for each 100 lines. Raise InvalidFile, which names the wrong lines, and ClerkError.
     """
     problems = Problems()
     with opened(path) as file:
@@ -61,10 +60,10 @@ def read_links(path: Path) -> tuple[list[Link], int]:
 
 
 def link_all(links: Sequence[Link], *, stopping: Event, report: Callable[[Linked], None]) -> None:
-    """Link one after the other, each committed for itself; `report` hears of each.
+    """Make the links one by one, each in a transaction of its own; call `report` with each result.
 
-    Writes and calls Clerk as `TenantService.link_to_clerk_org`, and a row in `sync_runs`, which ends
-    as failed with whatever is raised. Ends early when `stopping` is set.
+    Write and call Clerk as `TenantService.link_to_clerk_org`, and write a row in `sync_runs`, which an
+    exception ends as failed. Stop after the current link when `stopping` is set.
     """
     failed = made = 0
     with records.recorded_run(SyncRun.Kind.LINK) as lease, paced():
@@ -88,7 +87,7 @@ def _link(link: Link) -> Linked:
         tenant = Tenant.objects.get(pk=link.tenant_id)
         TenantService.link_to_clerk_org(tenant, link.clerk_org_id, acting_user=None)
     except Tenant.DoesNotExist:
-        return Linked(link, "the tenant was deleted meanwhile")
+        return Linked(link, "the tenant was deleted since the file was checked")
     except (ClerkError, TenantError) as error:
         return Linked(link, str(error))
     return Linked(link)
@@ -100,38 +99,38 @@ def _parsed(rows: Iterator[tuple[int, Mapping[str, str]]], problems: Problems) -
         link = _parse(line, values, problems)
         if link is None:
             continue
-        for what, key in (("tenant", link.tenant_id), ("organization", link.clerk_org_id)):
+        for kind, key in (("tenant", link.tenant_id), ("organization", link.clerk_org_id)):
             first = seen.setdefault(key, line)
             if first != line:
-                problems.add(line, f"{what} {key} stands in line {first} already")
+                problems.add(line, f"{kind} {key} is already in line {first}")
         yield link
 
 
 def _parse(line: int, values: Mapping[str, str], problems: Problems) -> Link | None:
     tenant_id = values["tenant_id"].strip()
     if not (tenant_id.isascii() and tenant_id.isdecimal() and len(tenant_id) < 19):  # noqa: PLR2004  (bigint)
-        problems.add(line, f"{tenant_id!r} is no tenant id")
+        problems.add(line, f"{tenant_id!r} is not a tenant id")
         return None
     try:
         return Link(line, int(tenant_id), validate_org_id(values["clerk_org_id"].strip()))
     except InvalidClerkId:
-        problems.add(line, f"{values['clerk_org_id']!r} is no organization id")
+        problems.add(line, f"{values['clerk_org_id']!r} is not an organization id")
         return None
 
 
 def _possible(links: Sequence[Link], problems: Problems) -> Iterator[Link]:
-    """Those links that are still to be made; problems are noted."""
+    """Yield the links to make; add a problem for each that cannot be made."""
     ids = [link.clerk_org_id for link in links]
     tenants = Tenant.objects.in_bulk([link.tenant_id for link in links])
     mirrors = {str(tenant.clerk_org_id): tenant for tenant in Tenant.objects.filter(clerk_org_id__in=ids)}
-    dead = Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id__in=ids)
+    deleted = Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id__in=ids)
     known = {organization.id for organization in get_clerk_orgs(ids)}
-    facts = _Facts(tenants, mirrors, set(dead.values_list("clerk_id", flat=True)), known)
+    known_here = _Known(tenants, mirrors, set(deleted.values_list("clerk_id", flat=True)), known)
     for link in links:
         tenant = tenants.get(link.tenant_id)
         if tenant is not None and tenant.clerk_org_id == link.clerk_org_id:
             continue
-        problem = facts.problem_of(link)
+        problem = known_here.problem_of(link)
         if problem is None:
             yield link
         else:
@@ -139,22 +138,22 @@ def _possible(links: Sequence[Link], problems: Problems) -> Iterator[Link]:
 
 
 @dataclass(frozen=True)
-class _Facts:
-    """What is known of the tenants and organizations of some lines."""
+class _Known:
+    """What the database and Clerk know about the tenants and organizations of some lines."""
 
     tenants: Mapping[int, Tenant]
     mirrors: Mapping[str, Tenant]
-    dead: Collection[str]
+    deleted: Collection[str]
     known: Collection[str]
 
     def problem_of(self, link: Link) -> str | None:
-        """Why the link cannot be made; None when it can."""
+        """Return why the link cannot be made; None if it can."""
         tenant = self.tenants.get(link.tenant_id)
         if tenant is None:
             return f"there is no tenant {link.tenant_id}"
         if tenant.clerk_org_id is not None:
-            return f"tenant {tenant.pk} is linked to {tenant.clerk_org_id}; unlink it first"
-        if link.clerk_org_id in self.dead:
+            return f"tenant {tenant.pk} is already linked to {tenant.clerk_org_id}"
+        if link.clerk_org_id in self.deleted:
             return f"{link.clerk_org_id} was deleted in Clerk"
         if link.clerk_org_id not in self.known:
             return f"Clerk has no organization {link.clerk_org_id}"

@@ -1,4 +1,4 @@
-"""`manage.py link_tenants`: legacy tenants are linked to organizations that exist."""
+"""`manage.py link_tenants`: link legacy tenants to existing organizations."""
 
 from argparse import ArgumentParser
 from pathlib import Path
@@ -15,7 +15,7 @@ from tenants.management.interrupts import stop_on_signals
 
 
 class Command(DatabaseCommand):
-    """Checks the whole file, then links line by line; exit code 1 when any line failed."""
+    """Check the whole file, then link line by line; exit with code 1 if any line failed."""
 
     help = (
         "Link legacy tenants to organizations that exist in Clerk, from a CSV file with the columns "
@@ -32,11 +32,11 @@ class Command(DatabaseCommand):
         """Check, then link."""
         progress = CommandProgress(self.stdout, as_json=options["json"])
         try:
-            links, standing = read_links(options["file"])
+            links, existing = read_links(options["file"])
         except (ClerkError, TenantError) as error:
             raise CommandError(str(error)) from error
         if options["dry_run"]:
-            progress.finish({"dry_run": True, "to_link": len(links), "already_linked": standing})
+            progress.finish({"dry_run": True, "to_link": len(links), "already_linked": existing})
             return
         outcomes: list[Linked] = []
 
@@ -54,7 +54,7 @@ class Command(DatabaseCommand):
             raise CommandError(str(error)) from error
         failed = sum(bool(outcome.error) for outcome in outcomes)
         left = len(links) - len(outcomes)
-        made = {"linked": len(outcomes) - failed, "already_linked": standing}
+        made = {"linked": len(outcomes) - failed, "already_linked": existing}
         progress.finish({**made, "failed": failed, "not_tried": left})
         if failed or left:
             raise CommandError(

@@ -1,6 +1,7 @@
-"""`manage.py migrate_tenants_to_clerk`: an organization in Clerk for every legacy tenant, with members."""
+"""`manage.py migrate_tenants_to_clerk`: create an organization in Clerk for every legacy tenant."""
 
 import csv
+import os
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,11 +17,9 @@ from clerk_integration.management.progress import CommandProgress
 from clerk_integration.wire.ids import validate_user_id
 from clerk_integration.wire.pace import paced
 from tenants.backfill.plan import Action, Plan, make_plan
-from tenants.backfill.queueing import enqueue
-from tenants.backfill.record import MigrationRecord, counts_of
-from tenants.backfill.run import ClerkIsDown, carry_out
+from tenants.backfill.run import counts_of, enqueue_migration, run_migration
 from tenants.backfill.step import Outcome
-from tenants.exceptions import SyncLost, TenantError
+from tenants.exceptions import TenantError
 from tenants.management.following import Reading, follow
 from tenants.management.interrupts import stop_on_signals
 from tenants.management.workers import tell_who_works
@@ -28,11 +27,11 @@ from tenants.models import SyncRun
 
 CONCURRENCY = 8
 COLUMNS = ("tenant_id", "action", "organization_id", "error")
-GO_ON = "Run the same command again to go on: what is done stays done, and nothing is created twice."
+RESUME = "Run the same command again to resume: what is done is kept, and nothing is created twice."
 
 
 class Command(DatabaseCommand):
-    """Plans, then creates or adopts one organization per legacy tenant; exit code 1 when anything failed."""
+    """Plan, then create or adopt one organization for each legacy tenant; exit with code 1 if any failed."""
 
     help = (
         "Create an organization in Clerk for every legacy tenant, with its owner as creator and its other "
@@ -46,11 +45,11 @@ class Command(DatabaseCommand):
         parser.add_argument("--limit", type=positive, metavar="N", help="only the first N tenants")
         parser.add_argument("--concurrency", type=positive, metavar="N", help=f"default: {CONCURRENCY}")
         parser.add_argument(
-            "--owner", metavar="USER_ID", help="first member where nobody of the tenant can be"
+            "--owner", metavar="USER_ID", help="first member of a tenant without a suitable one"
         )
         parser.add_argument("--report", type=Path, metavar="FILE.csv", help="one line for each tenant")
-        parser.add_argument("--enqueue", action="store_true", help="leave the work to the workers")
-        parser.add_argument("--follow", type=positive, metavar="RUN", help="watch what workers do for a run")
+        parser.add_argument("--enqueue", action="store_true", help="let the workers carry out the plan")
+        parser.add_argument("--follow", type=positive, metavar="RUN", help="show the progress of a run")
         parser.add_argument("--json", action="store_true", help="print a JSON summary as the last line")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -92,58 +91,46 @@ class Command(DatabaseCommand):
                 lines.writerow([row.tenant_id, row.action.value, row.organization_id or "", conflict])
         progress.finish({"dry_run": True, "tenants": len(plan.rows), **plan.counts})
         if plan.counts[Action.CONFLICT]:
-            raise CommandError(f"{plan.counts[Action.CONFLICT]} conflicts; nothing was changed.")
+            conflicts = plan.counts[Action.CONFLICT]
+            raise CommandError(
+                f"{conflicts} {'conflict' if conflicts == 1 else 'conflicts'}; nothing was changed."
+            )
 
     def _enqueue(self, plan: Plan, progress: CommandProgress) -> None:
-        run = enqueue(plan, report=lambda outcome: _tell(outcome, progress))
+        run = enqueue_migration(plan, report=lambda outcome: _show(outcome, progress))
         waits = run.state == SyncRun.State.RUNNING
         if waits:
             tell_who_works(run, progress)
         progress.finish(_summary(run))
         if run.failed:
             rest = " Workers do the rest." if waits else ""
-            raise CommandError(f"{run.failed} tenants need a look; see the lines above.{rest}")
+            raise CommandError(f"{_need_a_look(run.failed)}{rest}")
 
     def _carry_out(self, plan: Plan, progress: CommandProgress, options: dict[str, Any]) -> None:
-        ending = ""
-        # The report first: what is on record as running must have somebody who ends it.
-        with (
-            _report_to(options["report"]) as lines,
-            stop_on_signals() as stopping,
-            MigrationRecord.begin(len(plan.rows)) as record,
-        ):
+        with _report_to(options["report"]) as lines, stop_on_signals() as stopping:
             progress.start(len(plan.rows), "tenants")
 
             def report(outcome: Outcome) -> None:
-                record.add(outcome)
-                _tell(outcome, progress)
-                lines.writerow(
-                    [outcome.tenant_id, outcome.result.value, outcome.organization_id, outcome.message]
-                )
+                _show(outcome, progress)
+                values = (outcome.tenant_id, outcome.result, outcome.organization_id, outcome.message)
+                try:
+                    lines.writerow(values)
+                except OSError as error:
+                    raise OSError(f"The report cannot be written: {error}") from error
 
-            try:
-                carry_out(
-                    plan,
-                    concurrency=options["concurrency"] or CONCURRENCY,
-                    stopping=stopping,
-                    report=report,
-                    note=progress.note,
-                )
-            except (ClerkError, ClerkIsDown, SyncLost) as error:
-                ending = str(error)
-            except OSError as error:
-                ending = f"The report cannot be written: {error}"
-            run = record.finish(interrupted=stopping.is_set(), error=ending)
+            run, error = run_migration(
+                plan,
+                concurrency=options["concurrency"] or CONCURRENCY,
+                stopping=stopping,
+                report=report,
+            )
         progress.finish(_summary(run))
-        self._conclude(record, run, ending=ending)
-
-    def _conclude(self, record: MigrationRecord, run: SyncRun, *, ending: str) -> None:
-        if ending:
-            raise CommandError(f"Stopped: {sentence(ending)} {GO_ON}")
+        if error:
+            raise CommandError(f"Stopped: {sentence(error)} {RESUME}")
         if run.state == SyncRun.State.INTERRUPTED:
-            raise CommandError(f"Interrupted; what was in flight is finished. {GO_ON}")
-        if record.failed:
-            raise CommandError(f"{record.failed} tenants need a look; see the lines above. {GO_ON}")
+            raise CommandError(f"Interrupted; the tenants in flight were finished. {RESUME}")
+        if run.error:
+            raise CommandError(f"{_need_a_look(len(run.error.splitlines()))} {RESUME}")
 
 
 def _read_tenants(run: SyncRun) -> Reading:
@@ -151,22 +138,25 @@ def _read_tenants(run: SyncRun) -> Reading:
 
 
 def _summary(run: SyncRun) -> dict[str, Any]:
-    """In the same words whether this command does the work or workers."""
     return {"run": run.pk, "state": run.state, "tenants": run.cursor["tenants"], **counts_of(run)}
 
 
-def _tell(outcome: Outcome, progress: CommandProgress) -> None:
+def _show(outcome: Outcome, progress: CommandProgress) -> None:
     if outcome.failed:
         progress.note(f"{outcome.result:<9}tenant {outcome.tenant_id}: {outcome.message}")
     progress.advance()
 
 
+def _need_a_look(tenants: int) -> str:
+    return f"{tenants} {'tenant needs' if tenants == 1 else 'tenants need'} a look; see the lines above."
+
+
 @contextmanager
 def _report_to(path: Path | None) -> Iterator[Any]:
-    """A CSV writer whose lines are in the file at once, so that a run that is killed leaves what it knew."""
+    """Open the report as a CSV writer; each line is written at once, in case the process is killed."""
     with ExitStack() as stack:
         try:
-            file = open(path or "/dev/null", "w", newline="", encoding="utf-8", buffering=1)  # noqa: SIM115  (below)
+            file = open(path or os.devnull, "w", newline="", encoding="utf-8", buffering=1)  # noqa: SIM115
             stack.callback(_close, file)
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
@@ -176,6 +166,6 @@ def _report_to(path: Path | None) -> Iterator[Any]:
 
 
 def _close(file: IO[str]) -> None:
-    # Every line was flushed: what cannot be written now has failed before, and was told.
+    # Each line was flushed, so an error has already been reported.
     with suppress(OSError):
         file.close()

@@ -17,8 +17,9 @@ from django.db.models import F
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from clerk_integration.exceptions import ClerkMisconfigured
-from tenants.backfill import queueing
+from tenants.backfill import run as migration
 from tenants.backfill.attempts import tenant_of
+from tenants.backfill.run import counts_of
 from tenants.lifecycle import link
 from tenants.mirror import writer
 from tenants.models import CreationAttempt, Installation, Membership, SyncRun, Tenant, Tombstone
@@ -33,7 +34,7 @@ Json = dict[str, Any]
 
 @pytest.fixture
 def migrate(capsys: pytest.CaptureFixture[str]) -> Callable[..., Json]:
-    """Run the command; return its summary, with `code` and what it said in `said`."""
+    """Run the command; return its summary, with `code`, `error` and `output`."""
 
     def run(*arguments: str) -> Json:
         try:
@@ -41,9 +42,9 @@ def migrate(capsys: pytest.CaptureFixture[str]) -> Callable[..., Json]:
             error = None
         except CommandError as failure:
             error = str(failure)
-        said = capsys.readouterr().out
-        summary = json.loads(said.splitlines()[-1]) if said.strip() else {}
-        return {**summary, "code": 0 if error is None else 1, "error": error, "said": said}
+        output = capsys.readouterr().out
+        summary = json.loads(output.splitlines()[-1]) if output.strip() else {}
+        return {**summary, "code": 0 if error is None else 1, "error": error, "output": output}
 
     return run
 
@@ -93,7 +94,7 @@ def test_migration_creates_an_organization_with_all_members_for_every_tenant(
         assert not Membership.objects.filter(tenant=tenant, clerk_membership_id=None).exists()
 
 
-def test_migration_marks_organizations_with_tenant_and_installation(
+def test_migration_organizations_carry_tenant_and_installation(
     sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
 ) -> None:
     migrate()
@@ -125,9 +126,9 @@ def test_dry_run_prints_the_plan_and_writes_nothing_anywhere(
     summary = migrate("--dry-run")
 
     assert (summary["create"], summary["conflict"], summary["code"]) == (1, 2, 1)
-    assert "the slug tenant-1 is taken in Clerk" in summary["said"]
-    assert "tenant-1-2 is free" in summary["said"]
-    assert "no active owner or admin" in summary["said"]
+    assert "the slug tenant-1 is taken in Clerk" in summary["output"]
+    assert "tenant-1-2 is free" in summary["output"]
+    assert "no active owner or admin" in summary["output"]
     assert writes(sandbox) == []
     assert not CreationAttempt.objects.exists()
     assert not SyncRun.objects.exists()
@@ -171,7 +172,7 @@ def test_migration_where_slugs_are_disabled_sends_none(
     assert all("slug" not in call["body"] for call in writes(sandbox))
 
 
-def test_migration_reports_a_member_unknown_to_clerk_and_goes_on(
+def test_migration_member_unknown_to_clerk_is_reported_and_others_are_added(
     sandbox: SandboxControl, legacy: Callable[..., Tenant], owner: str, migrate: Callable[..., Json]
 ) -> None:
     known = sandbox.user()["id"]
@@ -180,7 +181,7 @@ def test_migration_reports_a_member_unknown_to_clerk_and_goes_on(
     summary = migrate()
 
     assert (summary["code"], summary["created"], summary["members_refused"]) == (1, 1, 2)
-    assert "user_ghost" in summary["said"]
+    assert "user_ghost" in summary["output"]
     assert {row["public_user_data"]["user_id"] for row in memberships(sandbox)} == {owner, known}
     assert Membership.objects.get(tenant=tenant, clerk_user_id="user_ghost").clerk_membership_id is None
     assert migrate()["code"] == 0
@@ -231,8 +232,8 @@ def test_owner_unknown_to_clerk_is_a_conflict_for_those_who_need_one(
 
     summary = migrate("--owner", "user_nobody")
 
-    assert (summary["conflict"], "user_nobody is unknown to Clerk" in summary["said"]) == (1, True)
-    assert "no user id" in migrate("--owner", "nobody")["error"]
+    assert (summary["conflict"], "user_nobody is unknown to Clerk" in summary["output"]) == (1, True)
+    assert "is not a user id" in migrate("--owner", "nobody")["error"]
 
 
 def test_tenant_and_limit_options_choose(
@@ -295,7 +296,7 @@ def test_migration_restored_to_a_refused_attempt_adopts_what_was_created_after_t
     assert not CreationAttempt.objects.exclude(answer__backfilled=True).exists()
 
 
-def test_migration_restored_to_a_dead_organization_adopts_its_successor(
+def test_migration_restored_to_a_deleted_organization_adopts_its_successor(
     sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
 ) -> None:
     migrate("--limit", "1")
@@ -338,7 +339,7 @@ def test_enqueued_migration_counts_a_tenant_that_succeeds_in_the_repeat_as_that_
 ) -> None:
     run_id = cut_off_after_a_refusal(sandbox, migrate)
     run = SyncRun.objects.get(pk=run_id)
-    assert (run.state, run.failed, run.cursor["conflict"], run.error) == ("running", 1, 1, "")
+    assert (run.state, run.failed, counts_of(run)["conflict"], run.error) == ("running", 1, 1, "")
 
     do_jobs({"run": run_id})
 
@@ -357,8 +358,8 @@ def test_enqueued_migration_counts_a_slice_once_that_was_done_and_not_closed(
 
     twice = do_jobs({"run": once.pk})["run"]
 
-    assert (once.created, once.unchanged, once.cursor["members_refused"]) == (3, 0, 1)
-    assert (twice.created, twice.unchanged, twice.cursor["members_refused"]) == (3, 0, 1)
+    assert (once.created, once.unchanged, counts_of(once)["members_refused"]) == (3, 0, 1)
+    assert (twice.created, twice.unchanged, counts_of(twice)["members_refused"]) == (3, 0, 1)
     assert (twice.state, twice.error) == ("failed", once.error)
     assert len(once.error.splitlines()) == 1
 
@@ -379,9 +380,10 @@ def test_enqueued_migration_that_workers_gave_up_names_the_tenants_that_failed(
 
 def cut_off_after_a_refusal(sandbox: SandboxControl, migrate: Callable[..., Json]) -> int:
     """Begin a slice of which Clerk refuses one tenant, and then our key; return the run."""
+    run_id = int(migrate("--enqueue")["run"])
     sandbox.fault("POST /v1/organizations", status=422)
     sandbox.fault("POST /v1/organizations", status=401)
-    run_id = int(migrate("--enqueue")["run"])
+    sandbox.fault("GET /v1/instance/organization_settings", status=401)
     with pytest.raises(ClerkMisconfigured):
         do_jobs({"run": run_id})
     return run_id
@@ -406,12 +408,12 @@ def restore(attempt: CreationAttempt) -> None:
 
 def do_jobs(summary: Json) -> Json:
     """Do what the command has left to workers; return its summary, with its run as it is then."""
-    for job in ProcrastinateJob.objects.filter(task_name=queueing.MIGRATE_SLICE):
-        queueing.migrate_slice(**job.args)
+    for job in ProcrastinateJob.objects.filter(task_name=migration.MIGRATE_SLICE):
+        migration.migrate_slice(**job.args)
     return {**summary, "run": SyncRun.objects.get(pk=summary["run"])}
 
 
-def test_migration_goes_on_with_a_tenant_that_a_webhook_has_linked_already(
+def test_migration_tenant_linked_by_a_webhook_is_finished(
     sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
 ) -> None:
     """The run died after the POST; the organization's webhook came; its members are not in Clerk yet."""
@@ -478,11 +480,11 @@ def test_enqueued_migration_is_watched_and_ends_as_if_the_command_had_done_it(
     enqueued = migrate("--enqueue")
 
     conflict = f"conflict tenant {three[1].pk}: the slug tenant-1 is taken"
-    assert (enqueued["code"], conflict in enqueued["said"]) == (1, True)
+    assert (enqueued["code"], conflict in enqueued["output"]) == (1, True)
     assert (enqueued["state"], enqueued["created"], enqueued["conflict"]) == ("running", 0, 1)
-    [job] = ProcrastinateJob.objects.filter(task_name=queueing.MIGRATE_SLICE)
+    [job] = ProcrastinateJob.objects.filter(task_name=migration.MIGRATE_SLICE)
     for _ in range(2):  # A worker that crashed may have done it before.
-        queueing.migrate_slice(**job.args)
+        migration.migrate_slice(**job.args)
     watched = migrate("--follow", str(enqueued["run"]))
     assert (watched["state"], watched["created"], watched["conflict"]) == ("failed", 2, 1)
     assert (watched["code"], watched["error"].startswith(conflict.removeprefix("conflict "))) == (1, True)
@@ -493,8 +495,8 @@ def test_migration_is_summed_up_in_the_same_words_by_command_queue_and_watcher(
     sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
 ) -> None:
     enqueued = migrate("--enqueue", "--limit", "1")
-    [job] = ProcrastinateJob.objects.filter(task_name=queueing.MIGRATE_SLICE)
-    queueing.migrate_slice(**job.args)
+    [job] = ProcrastinateJob.objects.filter(task_name=migration.MIGRATE_SLICE)
+    migration.migrate_slice(**job.args)
     watched = migrate("--follow", str(enqueued["run"]))
     direct = migrate()
 
@@ -512,7 +514,7 @@ def test_enqueued_migration_of_nothing_but_conflicts_has_ended(
 
     run = SyncRun.objects.get()
     assert (summary["state"], run.state, summary["conflict"]) == ("failed", "failed", 1)
-    assert "Workers do" not in summary["said"]
+    assert "Workers do" not in summary["output"]
     assert run.error.startswith(f"tenant {tenant.pk}: it has no active owner or admin")
 
 
@@ -565,9 +567,9 @@ def test_migration_whose_report_breaks_off_ends_and_says_why(
             "leave out --tenant, --limit.",
         ),
         (["--follow", "1", "--enqueue"], "--follow only watches; leave out --enqueue."),
-        (["--limit", "0"], "argument --limit: '0' is no whole number from 1 to"),
-        (["--concurrency", "-1"], "argument --concurrency: '-1' is no whole number from 1 to"),
-        (["--follow", "many"], "argument --follow: 'many' is no whole number from 1 to"),
+        (["--limit", "0"], "argument --limit: '0' is not a whole number from 1 to"),
+        (["--concurrency", "-1"], "argument --concurrency: '-1' is not a whole number from 1 to"),
+        (["--follow", "many"], "argument --follow: 'many' is not a whole number from 1 to"),
     ],
 )
 def test_migration_with_options_that_mean_nothing_is_refused_in_one_message(
@@ -581,7 +583,7 @@ def test_enqueued_migration_says_whether_a_worker_is_there(
     sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
 ) -> None:
     register_worker(heartbeat_seconds_ago=60)
-    assert "No worker is running: start `manage.py procrastinate worker`." in migrate("--enqueue")["said"]
+    assert "No worker is running: start `manage.py procrastinate worker`." in migrate("--enqueue")["output"]
     empty_queue()
     register_worker(heartbeat_seconds_ago=1)
-    assert "No worker is running" not in migrate("--enqueue")["said"]
+    assert "No worker is running" not in migrate("--enqueue")["output"]

@@ -1,4 +1,4 @@
-"""A migration that is killed at its worst moments, and run again: one organization per tenant, every time.
+"""A migration that is killed in its critical sections and run again makes one organization per tenant.
 
 The child process is held inside the critical section, seen to be there, and killed with SIGKILL.
 """
@@ -118,7 +118,7 @@ def hold_record_of_reply(sandbox: SandboxControl, start: Callable[[], Child]) ->
 
 
 def hold_link(sandbox: SandboxControl, start: Callable[[], Child]) -> Child:
-    """Clerk has everything and has said so; the transaction that links the tenant waits for its lock."""
+    """Clerk has answered every request; the transaction that links the tenant waits for its lock."""
     with writers_locked_out():
         child = start()
         wait_for(lambda: count_waiting("advisory") > 0)
@@ -165,7 +165,7 @@ HOLDS: tuple[Hold, ...] = (
     [pytest.param(OLD_TENANTS, marks=pytest.mark.slow), pytest.param(2000, marks=pytest.mark.manual)],
     indirect=True,
 )
-def test_migration_killed_at_twenty_moments_makes_one_organization_per_tenant(
+def test_migration_killed_twenty_times_makes_one_organization_per_tenant(
     sandbox: SandboxControl, start: Callable[[], Child], old_tenants: list[Tenant]
 ) -> None:
     for hold in islice(cycle(HOLDS), KILLS):
@@ -228,7 +228,7 @@ def test_migration_that_was_killed_is_recorded_as_interrupted_by_the_next_and_no
 
 
 @pytest.mark.slow
-def test_migration_interrupted_finishes_what_is_in_flight_and_goes_on_when_run_again(
+def test_migration_interrupted_finishes_what_is_in_flight_and_resumes_when_run_again(
     sandbox: SandboxControl, start: Callable[[], Child], old_tenants: list[Tenant]
 ) -> None:
     sandbox.settings(latencyMs=100)

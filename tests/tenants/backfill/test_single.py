@@ -193,7 +193,9 @@ def restore_backup() -> None:
     Tenant.objects.update(clerk_org_id=None)
 
 
-def test_sync_after_a_lost_reply_links_the_marked_tenant(sandbox: SandboxControl, old_sons: Tenant) -> None:
+def test_sync_after_a_lost_reply_links_the_tenant_that_the_marker_names(
+    sandbox: SandboxControl, old_sons: Tenant
+) -> None:
     lose_the_reply(sandbox, old_sons)
     [organization] = organizations(sandbox)
 
@@ -212,10 +214,10 @@ def test_sync_of_an_organization_with_a_marker_that_is_not_ours_links_nothing(
     [organization] = organizations(sandbox)
     organization["private_metadata"]["django_clerk_tenants"] |= marker
 
-    bare = sync_clerk_org_to_db(organization["id"], organization)
+    mirror = sync_clerk_org_to_db(organization["id"], organization)
 
-    assert bare is not None
-    assert bare.pk != old_sons.pk
+    assert mirror is not None
+    assert mirror.pk != old_sons.pk
     old_sons.refresh_from_db()
     assert old_sons.clerk_org_id is None
 
@@ -228,13 +230,13 @@ def test_sync_of_the_organization_of_an_unlinked_tenant_does_not_link_it_again(
     assert clerk_org_id is not None
     link.unlink(linked)
 
-    bare = sync_clerk_org_to_db(clerk_org_id)
+    mirror = sync_clerk_org_to_db(clerk_org_id)
 
-    assert bare is not None
-    assert bare.pk != old_sons.pk
+    assert mirror is not None
+    assert mirror.pk != old_sons.pk
 
 
-def make_bare_row(organization: dict[str, Any]) -> None:
+def make_mirror_only_tenant(organization: dict[str, Any]) -> None:
     """Mirror an organization from a payload without private metadata, so that nobody sees the marker."""
     assert sync_clerk_org_to_db(organization["id"], organization | {"private_metadata": None}) is not None
 
@@ -243,7 +245,7 @@ def test_create_after_a_lost_reply_absorbs_the_row_that_a_sync_has_made(
     sandbox: SandboxControl, old_sons: Tenant
 ) -> None:
     lose_the_reply(sandbox, old_sons)
-    make_bare_row(organizations(sandbox)[0])
+    make_mirror_only_tenant(organizations(sandbox)[0])
 
     create(old_sons)
 
@@ -254,13 +256,13 @@ def test_create_whose_row_is_in_use_is_refused_and_linked_when_that_is_settled(
     sandbox: SandboxControl, old_sons: Tenant
 ) -> None:
     lose_the_reply(sandbox, old_sons)
-    make_bare_row(organizations(sandbox)[0])
-    bare = Tenant.objects.exclude(pk=old_sons.pk)
-    bare.update(status="suspended")
+    make_mirror_only_tenant(organizations(sandbox)[0])
+    mirror = Tenant.objects.exclude(pk=old_sons.pk)
+    mirror.update(status="suspended")
     with pytest.raises(AbsorbRefused):
         create(old_sons)
 
-    bare.update(status="active")
+    mirror.update(status="active")
     linked = create(old_sons)
 
     assert linked.clerk_org_id == organizations(sandbox)[0]["id"]

@@ -151,10 +151,10 @@ def test_import_of_a_wrong_json_line_names_it(load: Import, line: str, problem: 
 
 
 def test_import_names_the_first_twenty_lines_and_counts_the_rest(load: Import) -> None:
-    said = refusal(load, CSV + "x,,,,,\n" * 50).splitlines()
+    lines = refusal(load, CSV + "x,,,,,\n" * 50).splitlines()
 
-    assert said[:2] == ["line 5: name is missing", "line 6: name is missing"]
-    assert said[19:] == ["line 24: name is missing", "and 30 more problems", "Nothing was changed."]
+    assert lines[:2] == ["line 5: name is missing", "line 6: name is missing"]
+    assert lines[19:] == ["line 24: name is missing", "and 30 more problems", "Nothing was changed."]
 
 
 @pytest.mark.parametrize(

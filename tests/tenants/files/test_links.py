@@ -102,12 +102,12 @@ def test_link_with_wrong_lines_names_them_and_links_none(
     (good, org), (other, other_org) = pair(), pair()
     link((other.pk, other_org))
     taken, taken_org = pair()
-    bare = sync_clerk_org_to_db(taken_org)
-    assert bare is not None
-    Tenant.objects.filter(pk=bare.pk).update(status="suspended")
+    mirror = sync_clerk_org_to_db(taken_org)
+    assert mirror is not None
+    Tenant.objects.filter(pk=mirror.pk).update(status="suspended")
     free, _ = pair()
 
-    said = refusal(
+    message = refusal(
         link,
         (good.pk, org),
         (987654, "org_unknown1"),
@@ -120,21 +120,21 @@ def test_link_with_wrong_lines_names_them_and_links_none(
         "1",
     )
 
-    assert said.splitlines() == [
+    assert message.splitlines() == [
         "line 3: there is no tenant 987654",
-        f"line 4: tenant {other.pk} is linked to {other_org}; unlink it first",
-        f"line 5: {taken_org} is linked to tenant {bare.pk}: its status is suspended",
+        f"line 4: tenant {other.pk} is already linked to {other_org}",
+        f"line 5: {taken_org} is linked to tenant {mirror.pk}: its status is suspended",
         "line 6: Clerk has no organization org_unknown3",
         "line 7: Clerk has no organization org_unknown4",
-        f"line 7: tenant {good.pk} stands in line 2 already",
-        "line 8: 'x' is no tenant id",
-        "line 9: 'acme' is no organization id",
-        "line 10: 1 values for 2 columns",
+        f"line 7: tenant {good.pk} is already in line 2",
+        "line 8: 'x' is not a tenant id",
+        "line 9: 'acme' is not an organization id",
+        "line 10: expected 2 values, found 1",
         "Nothing was changed.",
     ]
 
 
-def test_link_that_fails_when_it_is_made_is_told_and_the_rest_stand(
+def test_link_that_fails_when_it_is_made_is_reported_and_the_others_are_linked(
     sandbox: SandboxControl, link: Link, pair: Callable[[], tuple[Tenant, str]], capsys: Any
 ) -> None:
     (first, org), (second, other) = pair(), pair()
