@@ -110,6 +110,17 @@ def respond(
     return behave
 
 
+def respond_and_close(status: int, body: object) -> Behaviour:
+    """Answer whole, and let the client open another connection for its next request."""
+    answer = respond(status, body, headers={"Connection": "close"})
+
+    def behave(connection: socket.socket, stopping: threading.Event) -> None:
+        answer(connection, stopping)
+        connection.close()
+
+    return behave
+
+
 def respond_by(answer: Callable[[], object]) -> Behaviour:
     """Answer 200 with the JSON that `answer` returns at the time of the request."""
 

@@ -8,7 +8,8 @@ Status and Clerk's error code in the raw body decide. The SDK's exception classe
 | 429                                     | any                             | ClerkRateLimited   |
 | 408, 425, 5xx                           | any                             | ClerkUnavailable   |
 | 1xx, 3xx, 401                           | any                             | ClerkMisconfigured |
-| 403                                     | none of a slug, quota or limit  | ClerkMisconfigured |
+| 403                                     | not of a slug, quota or limit   | ClerkMisconfigured |
+| 403                                     | none: refused at Clerk's edge   | ClerkRejected      |
 | other 4xx                               | none: the sender is not Clerk   | ClerkProtocolError |
 | 404                                     | any                             | ClerkNotFound      |
 | 409                                     | resource_locked                 | ClerkUnavailable   |
@@ -120,6 +121,11 @@ def _error(reply: Reply, details: _Details) -> ClerkError:
         return _rate_limited(reply)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_4XX:
         return ClerkUnavailable(details.sentence("Clerk cannot serve the request"))
+    if status == HTTPStatus.FORBIDDEN and not details.code:
+        # A firewall before Clerk refuses single requests, for instance for a URL in a name.
+        return ClerkRejected(
+            "Clerk's edge refused the request (403). Nothing was done.", code="forbidden", status_code=status
+        )
     misconfigured = _misconfigured(details)
     if misconfigured:
         return ClerkMisconfigured(details.sentence(misconfigured))

@@ -6,9 +6,10 @@ models drop fields and refuse whole pages. Import this module lazily; httpx take
 
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
+from itertools import zip_longest
 from ssl import SSLContext
 
 import httpcore
@@ -18,8 +19,15 @@ from clerk_integration.exceptions import ClerkMisconfigured, ClerkProtocolError,
 from clerk_integration.wire.deadlines import remaining_seconds
 from clerk_integration.wire.replies import Reply
 
-MAX_BODY_BYTES = 64 * 1024 * 1024
-"""A full page of 500 organizations has about half a megabyte."""
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""Largest body that is read. A page of 500 organizations has about half a megabyte, and 9 MB if each has the
+most metadata that Clerk stores (8 KB public, 8 KB private)."""
+
+DECOMPRESSED_BYTES = 4096
+"""Compressed bytes that are decompressed at once, to at most about 4 MB."""
+
+CONNECT_SECONDS = 1.0
+"""How long to wait for an address of Clerk's when there is another one to try."""
 
 MAX_CONNECTIONS = 100
 KEEPALIVE_SECONDS = 5.0
@@ -91,6 +99,9 @@ class DeadlineTransport(httpx.BaseTransport):
 class DeadlineBackend(httpcore.SyncBackend):
     """Opens connections on which no wait outlives the deadline."""
 
+    def __init__(self) -> None:
+        self._reachable: dict[str, str] = {}
+
     def connect_tcp(
         self,
         host: str,
@@ -99,18 +110,25 @@ class DeadlineBackend(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Try the addresses of `host` in turn, all of them together within the deadline."""
-        failure: httpcore.ConnectError | None = None
-        for address in _resolve(host, port):
+        """Try the addresses of `host` in turn, first the one that was reached last.
+
+        All but the last address get CONNECT_SECONDS at most, so that one that never answers (broken IPv6)
+        does not use up the deadline.
+        """
+        addresses = sorted(_resolve(host, port), key=lambda one: one != self._reachable.get(host))
+        failure: Exception = httpcore.ConnectError(f"{host} has no address")
+        for number, address in enumerate(addresses, start=1):
+            seconds = _time_left(httpcore.ConnectTimeout)
+            if number < len(addresses):
+                seconds = min(CONNECT_SECONDS, seconds or CONNECT_SECONDS)
             try:
-                stream = super().connect_tcp(
-                    address, port, _time_left(httpcore.ConnectTimeout), local_address, socket_options
-                )
-            except httpcore.ConnectError as exc:
+                stream = super().connect_tcp(address, port, seconds, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
                 failure = exc
             else:
+                self._reachable[host] = address
                 return DeadlineStream(stream)
-        raise failure or httpcore.ConnectError(f"{host} has no address")
+        raise failure
 
 
 class DeadlineStream(httpcore.NetworkStream):
@@ -150,7 +168,10 @@ class _Body(httpx.SyncByteStream):
         self._chunks = chunks
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._chunks)
+        """Yield small parts: a body of a few kilobytes may decompress to gigabytes."""
+        for chunk in self._chunks:
+            for start in range(0, len(chunk), DECOMPRESSED_BYTES):
+                yield chunk[start : start + DECOMPRESSED_BYTES]
 
 
 def _core_request(request: httpx.Request) -> httpcore.Request:
@@ -215,4 +236,12 @@ def _resolve(host: str, port: int) -> list[str]:
         raise httpcore.ConnectTimeout(f"the name {host} could not be resolved in time")
     if failures:
         raise httpcore.ConnectError(str(failures[0])) from failures[0]
-    return found
+    return list(_alternating(found))
+
+
+def _alternating(addresses: Sequence[str]) -> Iterator[str]:
+    """Yield IPv6 and IPv4 addresses in turn, in the resolver's order (RFC 8305)."""
+    first = [one for one in addresses if (":" in one) == (":" in addresses[0])]
+    second = [one for one in addresses if one not in first]
+    for pair in zip_longest(first, second):
+        yield from filter(None, pair)

@@ -1,10 +1,15 @@
 """What becomes of every answer that can come over the wire, and of every one that does not come."""
 
+import contextlib
 import gzip
 import logging
+import socket
 import traceback
+import tracemalloc
 from collections.abc import Callable, Iterator
 from time import monotonic
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from pytest_django import Settings
@@ -13,6 +18,7 @@ from clerk_integration import exceptions
 from clerk_integration.organizations import create_clerk_org, get_clerk_org, iter_clerk_orgs
 from clerk_integration.wire.client import fetch_jwks
 from clerk_integration.wire.deadlines import clerk_deadline
+from clerk_integration.wire.transport import MAX_BODY_BYTES
 from tests import hostile_server
 from tests.hostile_server import Behaviour, HostileServer, clerk_error, respond
 
@@ -171,7 +177,7 @@ def test_call_with_an_endless_body_stops_reading(
     server.script(hostile_server.endless_body)
     failure = failure_of(call)
     assert type(failure) is exceptions.ClerkProtocolError
-    assert "larger than 64 MiB" in failure.message
+    assert "larger than 16 MiB" in failure.message
     assert len(server.requests) == 1
 
 
@@ -181,7 +187,75 @@ def test_read_of_a_gzip_bomb_stops_reading(server: HostileServer, settings: Sett
     server.script(respond(200, bomb, headers={"Content-Encoding": "gzip"}))
     failure = failure_of(read)
     assert type(failure) is exceptions.ClerkProtocolError
-    assert "larger than 64 MiB" in failure.message
+    assert "larger than 16 MiB" in failure.message
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        hostile_server.endless_body,
+        respond(200, gzip.compress(bytes(200 * 1024**2)), headers={"Content-Encoding": "gzip"}),
+    ],
+    ids=["endless", "gzip bomb"],
+)
+def test_read_of_a_body_that_is_too_large_takes_little_memory(
+    server: HostileServer, settings: Settings, behaviour: Behaviour
+) -> None:
+    settings.CLERK_TIMEOUT_SECONDS = 30.0
+    server.script(behaviour)
+    tracemalloc.start()
+    try:
+        assert type(failure_of(read)) is exceptions.ClerkProtocolError
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * MAX_BODY_BYTES
+
+
+def test_call_refused_at_the_edge_is_rejected_for_itself_alone(server: HostileServer) -> None:
+    server.script(respond(403, b"<html>", content_type="text/html"))
+    for call in (read, create):
+        failure = failure_of(call)
+        assert isinstance(failure, exceptions.ClerkRejected)
+        assert (failure.code, failure.outcome_unknown) == ("forbidden", False)
+
+
+@pytest.fixture
+def blackhole(server: HostileServer) -> Iterator[str]:
+    """The address 127.0.0.2, at the server's port, where no connection is ever accepted."""
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.2", urlsplit(server.api_url).port))
+        listener.listen(0)
+        for _ in range(4):
+            full = waiting.enter_context(socket.socket())
+            full.setblocking(False)
+            full.connect_ex(listener.getsockname())
+        yield "127.0.0.2"
+
+
+@pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2"])
+def test_read_from_a_host_whose_first_address_is_a_blackhole_takes_the_second(
+    server: HostileServer, settings: Settings, blackhole: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = socket.getaddrinfo
+
+    def resolve_to_both(host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
+        addresses = [blackhole, "127.0.0.1"] if host == "localhost" else [host]
+        return [found for one in addresses for found in resolve(one, port, *args, **kwargs)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_to_both)
+    settings.CLERK_API_URL = server.api_url.replace("127.0.0.1", "localhost")
+    settings.CLERK_TIMEOUT_SECONDS = 5.0
+    server.script(hostile_server.respond_and_close(200, ORGANIZATION))
+
+    started = monotonic()
+    read()
+    first = monotonic() - started
+    read()
+    second = monotonic() - started - first
+
+    assert 0.9 <= first < 3.0
+    assert second < 0.9, "the address that answered comes first"
 
 
 def test_read_of_a_compressed_answer_returns_it(server: HostileServer) -> None:
