@@ -66,7 +66,12 @@ def write_settings(path: Path, description: Mapping[str, str], private_pem: str)
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8-sig").splitlines() if path.exists() else []
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise EnvFileError(f"{path} cannot be read ({error}). It was not changed.") from None
 
 
 def _assignment(line: str) -> tuple[str, str]:

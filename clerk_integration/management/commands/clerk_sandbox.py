@@ -4,6 +4,7 @@ import json
 import signal
 import threading
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,23 +68,27 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Serve until a signal arrives; raise CommandError when it cannot start."""
-        stopped = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stopped.set())
-        server = self._server(options)
-        server.start()
+        server, env_file = self._server(options), options["env_file"]
         try:
-            if options["env_file"]:
-                write_settings(options["env_file"], server.description, server.private_pem)
-            self.stdout.write(json.dumps(server.description))
-            self.stdout.flush()
-            stopped.wait()
+            if env_file:
+                write_settings(env_file, server.description, server.private_pem)
+            server.start()
+            self._serve_until_stopped(server.description)
         except OSError as error:
-            raise CommandError(f"{options['env_file']} cannot be written: {error.strerror}.") from None
+            raise CommandError(f"{env_file} cannot be written: {error.strerror}.") from None
         finally:
             server.stop()
 
+    def _serve_until_stopped(self, description: Mapping[str, str]) -> None:
+        stopped = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.set())
+        self.stdout.write(json.dumps(description))
+        self.stdout.flush()
+        stopped.wait()
+
     def _server(self, options: dict[str, Any]) -> SandboxServer:
+        """Return the server; raise CommandError when it cannot be made."""
         port = options["port"]
         try:
             keys = read_keys(options["env_file"]) if options["env_file"] else None

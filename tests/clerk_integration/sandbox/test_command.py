@@ -1,4 +1,4 @@
-"""`manage.py clerk_sandbox` as a process: what it prints, how it ends."""
+"""`manage.py clerk_sandbox`: its output, its environment file, its end."""
 
 import json
 import signal
@@ -7,24 +7,24 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 from django.conf import settings as django_settings
+from django.core.management import CommandError, call_command
 
-from tests.commands import manage
+from clerk_integration.sandbox.env_file import EnvFileError, read_keys, write_settings
+from clerk_integration.sandbox.server import SandboxServer
 from tests.sandbox import Json
 
 DEADLINE = 30
 
 
-def _command(*options: str) -> list[str]:
-    return [sys.executable, str(django_settings.BASE_DIR / "manage.py"), "clerk_sandbox", *options]
-
-
 @contextmanager
 def _running(*options: str) -> Iterator[tuple[subprocess.Popen[str], Json]]:
-    with subprocess.Popen(_command(*options), stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, str(django_settings.BASE_DIR / "manage.py"), "clerk_sandbox", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield process, json.loads(process.stdout.readline())
@@ -32,12 +32,17 @@ def _running(*options: str) -> Iterator[tuple[subprocess.Popen[str], Json]]:
             process.kill()
 
 
-def test_command_serves_what_its_first_line_describes() -> None:
+def test_command_first_line_describes_the_server_and_sigterm_ends_it_with_zero() -> None:
     options = ("--organizations", "3", "--users", "2", "--memberships-per-organization", "2", "--slugs")
-    with _running(*options, "disabled", "--rate-limit", "live", "--latency-ms", "1") as (_, described):
-        headers = {"Authorization": f"Bearer {described['secretKey']}"}
-        memberships = httpx.get(f"{described['apiUrl']}/organization_memberships", headers=headers).json()
-        settings = httpx.get(f"{described['apiUrl']}/instance/organization_settings", headers=headers).json()
+    with (
+        _running(*options, "disabled", "--rate-limit", "live", "--latency-ms", "1") as (process, described),
+        httpx.Client(headers={"Authorization": f"Bearer {described['secretKey']}"}, verify=False) as http,
+    ):
+        memberships = http.get(f"{described['apiUrl']}/organization_memberships").json()
+        settings = http.get(f"{described['apiUrl']}/instance/organization_settings").json()
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(DEADLINE) == 0
 
     assert list(described) == [
         "apiUrl",
@@ -52,24 +57,73 @@ def test_command_serves_what_its_first_line_describes() -> None:
     assert described["secretKey"].startswith("sk_live_")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_command_signalled_ends_with_exit_code_zero(number: signal.Signals) -> None:
-    with _running() as (process, described), httpx.Client(verify=False) as open_connection:
-        open_connection.get(f"{described['issuer']}/sandbox/requests")
+def test_command_with_env_file_keeps_its_keys_and_sigint_ends_it_with_zero(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    first = SandboxServer()
+    write_settings(file, first.description, first.private_pem)
+    first.stop()
 
-        process.send_signal(number)
+    with _running("--env-file", str(file)) as (process, described):
+        process.send_signal(signal.SIGINT)
 
         assert process.wait(DEADLINE) == 0
 
+    kept = ("secretKey", "jwtKey", "instanceId", "webhookSigningSecret")
+    assert {name: described[name] for name in kept} == {name: first.description[name] for name in kept}
+    assert f"CLERK_API_URL={described['apiUrl']}\n" in file.read_text()
 
-def test_command_port_in_use_says_so_in_one_line_and_exits_one() -> None:
+
+def test_env_file_written_into_other_settings_keeps_them(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    file.write_text("# mine\nLOG_LEVEL=DEBUG\nCLERK_API_URL=http://127.0.0.1:1/v1\n")
+    server = SandboxServer()
+    server.stop()
+
+    write_settings(file, server.description, server.private_pem)
+
+    lines = file.read_text().splitlines()
+    assert lines[:2] == ["# mine", "LOG_LEVEL=DEBUG"]
+    assert [line for line in lines if line.startswith("CLERK_API_URL")] == [f"CLERK_API_URL={server.url}/v1"]
+    assert len(lines) == 2 + 7
+    again = SandboxServer(keys=read_keys(file))
+    again.stop()
+    assert again.description["jwtKey"] == server.description["jwtKey"]
+
+
+def test_env_file_that_is_new_is_private_and_turns_debug_on(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    assert read_keys(file) is None
+    server = SandboxServer()
+    server.stop()
+
+    write_settings(file, server.description, server.private_pem)
+
+    assert file.read_text().startswith("DEBUG=true\nCLERK_")
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["CLERK_SECRET_KEY=sk_test_of_a_real_instance\n", "CLERK_SANDBOX_PRIVATE_KEY=x\nCLERK_SECRET_KEY=y\n"],
+)
+def test_env_file_with_other_keys_is_refused_and_kept(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "env"
+    file.write_text(content)
+
+    with pytest.raises(EnvFileError, match="It was not changed"):
+        read_keys(file)
+    with pytest.raises(CommandError, match="It was not changed"):
+        call_command("clerk_sandbox", "--env-file", str(file))
+
+    assert file.read_text() == content
+
+
+def test_command_with_a_port_in_use_names_the_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = manage("clerk_sandbox", "--port", str(port))
 
-    assert (ended.code, ended.output) == (1, "")
-    assert ended.errors.count("\n") == 1
-    assert f"Port {port} cannot be used" in ended.errors
+        with pytest.raises(CommandError, match=f"Port {port} cannot be used"):
+            call_command("clerk_sandbox", "--port", str(port))
 
 
 @pytest.mark.parametrize(
@@ -78,13 +132,13 @@ def test_command_port_in_use_says_so_in_one_line_and_exits_one() -> None:
         (("--port", "70000"), "70000 is no port"),
         (("--webhook-url", "example.com"), "--webhook-url: webhook_url must be an http or https URL"),
         (("--webhook-retry-scale", "-1"), "webhook_retry_scale must be 0 or more"),
-        (("--organizations", "-1"), "organizations must be 0 or more"),
+        (("--organizations", "-1"), "--organizations: organizations must be 0 or more"),
         (("--memberships-per-organization", "2", "--users", "1"), "need as many users"),
+        (("--env-file", "/proc/none/env"), "/proc/none/env cannot be written"),
     ],
 )
-def test_command_impossible_options_are_refused_in_one_line(options: tuple[str, ...], reason: str) -> None:
-    ended = manage("clerk_sandbox", *options)
+def test_command_with_impossible_options_names_them(options: tuple[str, ...], reason: str) -> None:
+    with pytest.raises(CommandError, match=reason) as caught:
+        call_command("clerk_sandbox", *options)
 
-    assert (ended.code, ended.output) == (1, "")
-    assert ended.errors.count("\n") == 1
-    assert reason in ended.errors
+    assert "\n" not in str(caught.value)
