@@ -321,6 +321,11 @@ class SyncRunPage(models.Model):
     def __str__(self) -> str:
         return f"{self.listing} from {self.offset} of run {self.run_id}"
 
+    @property
+    def end(self) -> int:
+        """The offset behind the page."""
+        return self.offset + len(self.ids) + self.skipped
+
 
 class SyncRunSlice(models.Model):
     """A slice of a run's plan: `arguments` says what to do, `closed_at` that it is done.

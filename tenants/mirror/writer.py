@@ -32,7 +32,7 @@ from tenants.mirror.rows import (
     tenant_markers,
     values_of,
 )
-from tenants.models import Membership, Tenant, Tombstone
+from tenants.models import Membership, SyncRunPage, Tenant, Tombstone
 from tenants.runs import pages
 from tenants.sql import ClockTimestamp, query
 
@@ -156,7 +156,7 @@ def write_organization_listing(
         _touch(organization.id)
 
 
-def write_organization_page(page: pages.RunPage, organizations: Sequence[ClerkOrganization]) -> Written:
+def write_organization_page(page: SyncRunPage, organizations: Sequence[ClerkOrganization]) -> Written:
     """Mirror a page of a full sync's organizations, and record the page.
 
     Writes what `write_organizations` does, `sync_runs` and `sync_run_pages`: three statements. Raise SyncLost
@@ -164,11 +164,11 @@ def write_organization_page(page: pages.RunPage, organizations: Sequence[ClerkOr
     """
     with transaction.atomic():
         written = _write_organizations(organizations)
-        pages.record(page, created=written.created, updated=written.updated)
+        pages.record(page, readable=len(organizations), created=written.created, updated=written.updated)
     return written
 
 
-def write_membership_page(page: pages.RunPage, memberships: Sequence[ClerkMembership]) -> Written:
+def write_membership_page(page: SyncRunPage, memberships: Sequence[ClerkMembership]) -> Written:
     """Mirror a page of a full sync's memberships, and record the page.
 
     Writes `memberships`, `sync_runs` and `sync_run_pages`: three statements. The run has mirrored the
@@ -182,8 +182,8 @@ def write_membership_page(page: pages.RunPage, memberships: Sequence[ClerkMember
         )
         if unknown:
             _write_organizations([nested[clerk_org_id] for clerk_org_id in unknown])
-        written = _upsert_memberships(memberships, as_of=page.asked_at)
-        pages.record(page, created=written.created, updated=written.updated)
+        written = _upsert_memberships(memberships, as_of=page.run.started_at)
+        pages.record(page, readable=len(memberships), created=written.created, updated=written.updated)
     return written
 
 

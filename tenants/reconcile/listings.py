@@ -15,7 +15,7 @@ from tenants.creation import attempts
 from tenants.creation.search import UNRESOLVED_SECONDS
 from tenants.exceptions import SyncInterrupted
 from tenants.mirror import writer
-from tenants.models import SyncRun, SyncRunSlice
+from tenants.models import SyncRun, SyncRunPage, SyncRunSlice
 from tenants.reconcile import missing
 from tenants.reconcile.progress import Progress
 from tenants.runs import pages
@@ -27,7 +27,7 @@ class Listing(Generic[Record]):
 
     name: str
     fetch: FetchPage[Record]
-    write: Callable[[pages.RunPage, Sequence[Record]], writer.Written]
+    write: Callable[[SyncRunPage, Sequence[Record]], writer.Written]
     retire: Callable[[SyncRun, Progress], None]
 
 
@@ -144,21 +144,18 @@ class ListingReader(Generic[Record]):
         self._progress.advance(max(0, end - self._counted))
         self._counted = max(self._counted, end)
 
-    def _run_page(self, pass_number: int, page: ClerkPage[Record]) -> pages.RunPage:
-        return pages.RunPage(
-            run_id=self._run.pk,
-            holder=self._run.holder,
+    def _run_page(self, pass_number: int, page: ClerkPage[Record]) -> SyncRunPage:
+        return SyncRunPage(
+            run=self._run,
             listing=self.listing.name,
             pass_number=pass_number,
             slice_number=self._slice_number,
             offset=page.offset,
             total=page.total,
             skipped=page.nameless,
-            unreadable=len(page.skipped),
-            ids=page.ids,
-            asked_at=self._run.started_at,
+            ids=list(page.ids),
         )
 
 
-def _position(page: pages.RunPage | None) -> Position | None:
+def _position(page: SyncRunPage | None) -> Position | None:
     return None if page is None else Position(page.end, page.total, frozenset(page.ids))

@@ -41,10 +41,15 @@ def held_runs(run: SyncRun) -> QuerySet[SyncRun]:
 def renew(run: SyncRun) -> None:
     """Extend the lease of the run. Write `sync_runs`; raise SyncLost when another process holds it."""
     if not held_runs(run).update(lease_expires_at=Now() + LEASE):
-        raise SyncLost(
-            f"Run {run.pk} has ended or was taken over by another process, so this one has stopped."
-            " What it wrote is kept."
-        )
+        raise lost(run)
+
+
+def lost(run: SyncRun) -> SyncLost:
+    """Return the exception of a process that does not hold the run any more."""
+    return SyncLost(
+        f"Run {run.pk} has ended or was taken over by another process, so this one has stopped."
+        " What it wrote is kept."
+    )
 
 
 class Lease:

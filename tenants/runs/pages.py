@@ -1,20 +1,12 @@
-"""The pages of full syncs on record: which ids they showed, and what follows from that for their list.
+"""The pages that full syncs have read: the ids on each, and whether a list was read without a gap.
 
-A page goes on record in the transaction that writes it, on the condition that the run is still its
-holder's.
+A page is recorded in the transaction that writes it, on the condition that the run is still its holder's.
 """
-
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 from django.db.models import Func, IntegerField, Max, Sum
 
-from tenants.exceptions import SyncLost
 from tenants.models import SyncRun, SyncRunPage
-from tenants.runs.leases import LEASE
+from tenants.runs.leases import LEASE, lost
 from tenants.sql import query
 
 RECORD_PAGE = """
@@ -22,7 +14,6 @@ WITH moved AS (
     UPDATE sync_runs SET
         created = created + %(created)s, updated = updated + %(updated)s,
         unchanged = unchanged + %(unchanged)s, failed = failed + %(unreadable)s,
-        cursor = cursor || %(cursor)s::jsonb,
         lease_expires_at = clock_timestamp() + %(lease)s
     WHERE id = %(run)s AND state = 'running' AND holder = %(holder)s
     RETURNING id),
@@ -33,13 +24,6 @@ page AS (
     ON CONFLICT (run_id, listing, pass_number, slice_number, "offset") DO UPDATE
     SET total = excluded.total, skipped = excluded.skipped, ids = excluded.ids)
 SELECT id FROM moved
-"""
-
-LAST_PAGE = """
-SELECT pass_number, slice_number, "offset", total, skipped, ids FROM sync_run_pages
-WHERE run_id = %(run)s AND listing = %(listing)s
-  AND slice_number = coalesce(%(slice_number)s, slice_number)
-ORDER BY pass_number DESC, slice_number DESC, id DESC LIMIT 1
 """
 
 COUNT_SEEN = """
@@ -67,69 +51,38 @@ JOIN listed AS later ON later.id = earlier.id AND later.slice_number = earlier.s
 """
 
 
-@dataclass(frozen=True, slots=True)
-class RunPage:
-    """A page of a run's listing, as it goes on record."""
+def record(page: SyncRunPage, *, readable: int, created: int, updated: int) -> None:
+    """Record a page and add to the counts of its run; one statement, which also renews the lease.
 
-    run_id: int
-    holder: str
-    listing: str
-    pass_number: int
-    offset: int
-    total: int
-    skipped: int
-    """How many records of the page could not be read and have no id."""
-    ids: Sequence[str]
-    asked_at: datetime
-    """A moment before Clerk was asked for the page, by the database's clock."""
-    slice_number: int = 0
-    unreadable: int = 0
-    """How many records of the page could not be read, those with an id included."""
-
-    @property
-    def end(self) -> int:
-        """The offset behind the page."""
-        return self.offset + len(self.ids) + self.skipped
-
-    def parameters(self, *, created: int, updated: int) -> dict[str, Any]:
-        """Return what RECORD_PAGE takes, given what writing the page has changed."""
-        cursor = {self.listing: {"pass": self.pass_number, "read": self.end, "of": self.total}}
-        return {
-            "run": self.run_id,
-            "holder": self.holder,
-            "listing": self.listing,
-            "pass_number": self.pass_number,
-            "slice_number": self.slice_number,
-            "offset": self.offset,
-            "total": self.total,
-            "skipped": self.skipped,
-            "ids": list(self.ids),
-            "created": created,
-            "updated": updated,
-            "unreadable": self.unreadable,
-            "unchanged": max(0, len(self.ids) + self.skipped - self.unreadable - created - updated),
-            "cursor": json.dumps(cursor),
-            "lease": LEASE,
-        }
-
-
-def record(page: RunPage, *, created: int, updated: int) -> None:
-    """Record a page; one statement.
+    `readable` is how many records of the page could be read.
 
     Call it in the transaction that writes the page. Raise SyncLost if another process has taken the run over.
     """
-    if not query(RECORD_PAGE, **page.parameters(created=created, updated=updated)):
-        raise SyncLost(_lost(page))
+    recorded = query(
+        RECORD_PAGE,
+        run=page.run_id,
+        holder=page.run.holder,
+        listing=page.listing,
+        pass_number=page.pass_number,
+        slice_number=page.slice_number,
+        offset=page.offset,
+        total=page.total,
+        skipped=page.skipped,
+        ids=page.ids,
+        created=created,
+        updated=updated,
+        unchanged=max(0, readable - created - updated),
+        unreadable=len(page.ids) + page.skipped - readable,
+        lease=LEASE,
+    )
+    if not recorded:
+        raise lost(page.run)
 
 
-def last_page(run: SyncRun, listing: str, *, slice_number: int | None = None) -> RunPage | None:
-    """Return the page that was recorded last, of one slice or (None) of the last one; None before it."""
-    for row in query(LAST_PAGE, run=run.pk, listing=listing, slice_number=slice_number):
-        pass_number, number, offset, total, skipped, ids = row
-        return RunPage(
-            run.pk, run.holder, listing, pass_number, offset, total, skipped, ids, run.started_at, number
-        )
-    return None
+def last_page(run: SyncRun, listing: str, **of: int) -> SyncRunPage | None:
+    """Return the page behind which a listing, or a slice (`slice_number=...`), resumes, if there is one."""
+    pages = run.pages.filter(listing=listing, **of)
+    return pages.order_by("-pass_number", "-slice_number", "-id").first()
 
 
 def is_one_slice_whole(run: SyncRun, listing: str) -> bool:
@@ -169,10 +122,3 @@ def count_skipped(run: SyncRun, listing: str) -> int:
     """Return how many records of the listing could not be read and have no id."""
     pages = SyncRunPage.objects.filter(run=run, listing=listing)
     return int(pages.aggregate(skipped=Sum("skipped", default=0))["skipped"])
-
-
-def _lost(page: RunPage) -> str:
-    return (
-        f"Full sync {page.run_id} was taken over by another process, so this one has stopped. The pages that"
-        " it wrote are kept."
-    )

@@ -18,9 +18,9 @@ from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Concat, Now
 
 from clerk_integration.exceptions import ClerkError, ClerkUnavailable
-from tenants.exceptions import SyncAlreadyRunning, SyncError, SyncLost
+from tenants.exceptions import SyncAlreadyRunning, SyncError
 from tenants.models import SyncRun, SyncRunPage
-from tenants.runs.leases import LEASE, Lease, held_runs, kept_alive
+from tenants.runs.leases import LEASE, Lease, held_runs, kept_alive, lost
 from tenants.sql import execute
 
 TRANSIENT = (ClerkUnavailable, DatabaseError, InterfaceError)
@@ -118,7 +118,7 @@ def take_over(run: SyncRun, holder: str, *, expected: str) -> None:
     """
     waiting = SyncRun.objects.filter(pk=run.pk, state=SyncRun.State.RUNNING, holder__startswith=expected)
     if not waiting.update(holder=holder, lease_expires_at=Now() + LEASE):
-        raise SyncLost(f"Full sync {run.pk} has ended or gone on without this process, which has stopped.")
+        raise lost(run)
     run.refresh_from_db()
 
 

@@ -27,9 +27,8 @@ from procrastinate.jobs import Job
 from procrastinate.types import JSONDict, JSONValue
 
 from clerk_integration.jobs.queue import queue
-from tenants.exceptions import SyncLost
 from tenants.models import SyncRun, SyncRunSlice
-from tenants.runs.leases import held_runs
+from tenants.runs.leases import held_runs, lost
 from tenants.runs.records import WORKERS
 from tenants.sql import query
 
@@ -128,7 +127,7 @@ def hand_out(run: SyncRun, part: str, task_name: str, *, holder: str = WORKERS) 
     """
     with transaction.atomic():
         if not held_runs(run).update(holder=holder, lease_expires_at=None):
-            raise SyncLost(f"Run {run.pk} was taken over by another process, so this one has stopped.")
+            raise lost(run)
         numbers = (
             run.slices.filter(part=part, closed_at=None).order_by("number").values_list("number", flat=True)
         )

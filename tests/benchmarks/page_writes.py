@@ -11,8 +11,7 @@ from django.db import connection, transaction
 
 from clerk_integration.entities import ClerkOrganization
 from tenants.mirror import writer
-from tenants.models import SyncRun, Tenant
-from tenants.runs.pages import RunPage
+from tenants.models import SyncRun, SyncRunPage, Tenant
 from tests.benchmarks._report import Report
 
 PAGE = 500
@@ -87,21 +86,18 @@ def _pages(count: int, *, version: int) -> Pages:
 
 def _write_ours(pages: Pages) -> None:
     """What a full sync does with its pages, the record of the pages included."""
-    began = writer.clock()
     run_of_pages = SyncRun.objects.create(kind=SyncRun.Kind.FULL_SYNC, holder="benchmark")
     for number, page in enumerate(pages):
         ids = [organization.id for organization in page]
         total = len(pages) * PAGE
-        on_record = RunPage(
-            run_id=run_of_pages.pk,
-            holder="benchmark",
+        on_record = SyncRunPage(
+            run=run_of_pages,
             listing="organizations",
             pass_number=1,
             offset=number * PAGE,
             total=total,
             skipped=0,
             ids=ids,
-            asked_at=began,
         )
         writer.write_organization_page(on_record, page)
 

@@ -17,8 +17,7 @@ from tenants import signals
 from tenants.files.imports import import_tenants
 from tenants.lifecycle import link, primary
 from tenants.mirror import leases, locks, writer
-from tenants.models import CreationAttempt, Membership, SyncRun, Tenant, Tombstone
-from tenants.runs.pages import RunPage
+from tenants.models import CreationAttempt, Membership, SyncRun, SyncRunPage, Tenant, Tombstone
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
 from tests.workers import wait_until
@@ -188,7 +187,8 @@ def test_membership_page_new_organization_is_written_before_any_member_is_locked
     """Otherwise it could deadlock with the writer that inserts the organization and needs that member."""
     writer.write_memberships([membership_of(0)])
     run = SyncRun.objects.create(kind=SyncRun.Kind.FULL_SYNC, holder="us")
-    page = RunPage(run.pk, "us", "memberships", 1, 0, 2, 0, ["orgmem_0", "orgmem_9"], writer.clock())
+    page = SyncRunPage(run=run, listing="memberships", pass_number=1, offset=0, total=2, skipped=0)
+    page.ids = ["orgmem_0", "orgmem_9"]
     shown = [replace(membership_of(0), role="org:member", updated_at=2), membership_of(9)]
 
     with ThreadPoolExecutor(1) as pool:
