@@ -39,7 +39,10 @@ def logging_settings(*, level: str, fmt: str) -> dict[str, Any]:
                 "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
             }
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structlog"}},
+        "filters": {"jobs": {"()": "clerk_integration.jobs.logs.JobLogFilter"}},
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "formatter": "structlog", "filters": ["jobs"]}
+        },
         "root": {"handlers": ["stderr"], "level": level.upper() if level.upper() in LEVELS else "INFO"},
         "loggers": {
             # Without this, Django's own handlers write every record a second time.
@@ -51,5 +54,7 @@ def logging_settings(*, level: str, fmt: str) -> dict[str, Any]:
             # Procrastinate logs a line about its tasks whenever a process starts.
             "procrastinate.blueprints": {"level": "WARNING"},
             "procrastinate.periodic": {"level": "WARNING"},
+            # One line per attempt to connect; the worker's connector reports the outage once.
+            "psycopg.pool": {"level": "ERROR"},
         },
     }

@@ -88,11 +88,16 @@ class Workers:
         self._settings_module = settings_module
         self.all: list[Worker] = []
 
+    def launch(self) -> Worker:
+        """Start a worker."""
+        worker = Worker(self._directory / f"worker-{next(_numbers)}.log", self._settings_module, self._url)
+        self.all.append(worker)
+        return worker
+
     def start(self) -> Worker:
         """Start a worker and return once it takes jobs."""
         known = newest_worker_id()
-        worker = Worker(self._directory / f"worker-{next(_numbers)}.log", self._settings_module, self._url)
-        self.all.append(worker)
+        worker = self.launch()
         wait_until(lambda: worker.process.poll() is not None or newest_worker_id() > known)
         assert worker.process.poll() is None, worker.log
         worker.worker_id = newest_worker_id()

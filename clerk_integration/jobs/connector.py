@@ -1,36 +1,115 @@
-"""Procrastinate's connection to the queue, made to survive a restart of the database."""
+"""Procrastinate's connections to the queue, made to outlive an outage of the database."""
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
+from django.core.management.base import CommandError
 from procrastinate import App
 from procrastinate.connector import Notify
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.contrib.django.utils import connector_params
 from procrastinate.exceptions import ConnectorException
 from procrastinate.psycopg_connector import PsycopgConnector
+from procrastinate.worker import Worker
+from psycopg import InterfaceError, OperationalError
+from psycopg.errors import ReadOnlySqlTransaction
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 logger = logging.getLogger(__name__)
 
-RECONNECT_SECONDS = 1.0
+RETRY_SECONDS = 1.0
+POOL_TIMEOUT_SECONDS = 3.0
+"""The time that a query waits for a connection before it counts as failed."""
+
+RECONNECT_SECONDS = 10.0
+"""The time after which the pool starts over with short pauses between its attempts to connect."""
+
+QUERIES = "The database is down or read-only, and the worker waits for it"
+LISTENER = "The worker cannot listen for new jobs, so it polls"
+
+SIDE_TASKS = ("update_heartbeats", "deferrer", "poll_jobs_to_abort", "listener")
+"""Names of Procrastinate's tasks that a worker cancels when it stops."""
+
+OUTAGES = (OperationalError, InterfaceError, ReadOnlySqlTransaction)
+
+Result = TypeVar("Result")
 
 
 class WorkerConnector(PsycopgConnector):
-    """A connection pool whose listener tries again while the database is down.
+    """A connection pool whose queries are repeated while the database is down or read-only.
 
-    Procrastinate's own listener gives up at the first refused connection, and the worker ends with exit
-    status 0, which no supervisor takes for a failure.
+    Procrastinate's own worker ends when one of its queries fails, often with exit status 0, which no
+    supervisor takes for a failure.
     """
 
-    async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
-        """Wake the worker when jobs arrive; while the database is down, try again every second."""
+    def __init__(self, **pool_arguments: Any) -> None:
+        super().__init__(timeout=POOL_TIMEOUT_SECONDS, reconnect_timeout=RECONNECT_SECONDS, **pool_arguments)
+        self.is_stopping = False
+        self._outages: set[str] = set()
+
+    async def open_async(self, pool: AsyncConnectionPool | None = None) -> None:
+        """Open the pool; wait for the database."""
         while True:
             try:
-                await super().listen_notify(on_notification=on_notification, channels=channels)
+                await super().open_async(pool)
+            except PoolTimeout as error:
+                self._async_pool = None  # the failed one is closed
+                await self._wait(error, QUERIES)
+            else:
+                return
+
+    async def execute_query_async(self, query: Any, **arguments: Any) -> None:
+        """Execute a query; repeat it during an outage."""
+        await self._repeat(lambda: super(WorkerConnector, self).execute_query_async(query, **arguments))
+
+    async def execute_query_one_async(self, query: Any, **arguments: Any) -> dict[str, Any]:
+        """Return the row of a query; repeat it during an outage."""
+        return await self._repeat(
+            lambda: super(WorkerConnector, self).execute_query_one_async(query, **arguments)
+        )
+
+    async def execute_query_all_async(self, query: Any, **arguments: Any) -> list[dict[str, Any]]:
+        """Return the rows of a query; repeat it during an outage."""
+        return await self._repeat(
+            lambda: super(WorkerConnector, self).execute_query_all_async(query, **arguments)
+        )
+
+    async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
+        """Wake the worker when jobs arrive; listen again after an outage."""
+        await self._repeat(
+            lambda: super(WorkerConnector, self).listen_notify(
+                on_notification=on_notification, channels=channels
+            ),
+            reports=LISTENER,
+        )
+
+    async def _repeat(self, call: Callable[[], Awaitable[Result]], reports: str = QUERIES) -> Result:
+        while True:
+            try:
+                result = await call()
             except ConnectorException as error:
-                logger.warning("The worker cannot listen for new jobs, so it polls: %s", error.__cause__)
-                await asyncio.sleep(RECONNECT_SECONDS)
+                if not isinstance(error.__cause__, OUTAGES):
+                    raise
+                await self._wait(error.__cause__, reports)
+            else:
+                if reports in self._outages:
+                    self._outages.clear()
+                    logger.warning("The database works again")
+                return result
+
+    async def _wait(self, error: BaseException, reports: str) -> None:
+        """Report an outage once, and wait for the next attempt."""
+        task = asyncio.current_task()
+        if self.is_stopping and not (task and task.get_name() in SIDE_TASKS):
+            raise CommandError(
+                "The worker stopped while the database was down; other workers take over its jobs."
+            ) from error
+        if reports not in self._outages:
+            self._outages.add(reports)
+            logger.error("%s: %s", reports, " ".join(str(error).split()))
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 class Connector(DjangoConnector):
@@ -41,7 +120,22 @@ class Connector(DjangoConnector):
         return WorkerConnector(kwargs=connector_params(self.alias))
 
 
+class StoppableWorker(Worker):
+    """A worker that does not wait for the database once it is asked to stop."""
+
+    def stop(self) -> None:
+        """Stop after the running jobs."""
+        if isinstance(self.app.connector, WorkerConnector):
+            self.app.connector.is_stopping = True
+        super().stop()  # type: ignore[no-untyped-call]
+
+
 def install_connector(app: App) -> None:
-    """Give the app our connector; called through PROCRASTINATE_ON_APP_READY."""
+    """Give the app our connector and worker; called through PROCRASTINATE_ON_APP_READY."""
     # `app.replace_connector` does the same, for the duration of a block.
     app.connector = app.job_manager.connector = Connector()
+
+    def new_worker(**options: Any) -> Worker:
+        return StoppableWorker(app=app, **{**app.worker_defaults, **options})
+
+    app._worker = new_worker  # type: ignore[method-assign]

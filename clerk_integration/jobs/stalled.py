@@ -21,12 +21,15 @@ from procrastinate.exceptions import UniqueViolation
 from procrastinate.jobs import Status as JobStatus
 
 from clerk_integration.jobs.queue import queue
-from clerk_integration.jobs.timeouts import set_transaction_timeouts
+from clerk_integration.jobs.timeouts import set_timeouts_and_lock
 
 logger = logging.getLogger(__name__)
 
 CRASH_LIMIT = 3
 """Workers that one job may crash before it is given up."""
+
+BATCH = 500
+"""Jobs that one rescue handles; the next one is 10 seconds later."""
 
 Replace = Callable[[ProcrastinateJob, str], bool]
 """Closes a stalled job and adds another with the given lock; returns False to leave it for later."""
@@ -37,14 +40,15 @@ def rescue_stalled_jobs(replace: Mapping[str, Replace]) -> int:
 
     A worker counts as dead when its heartbeat is older than `stalled_worker_timeout`. `replace` maps the
     names of tasks to a function that handles their jobs. The jobs of other tasks go back into their queue;
-    each is tried CRASH_LIMIT times, beside the retries of its own task. A job that another rescue or its
-    worker has locked is skipped.
+    each is tried CRASH_LIMIT times, beside the retries of its own task. At most BATCH jobs; none while
+    another rescue is running. A job that its worker has locked is skipped.
     """
     # Nothing says which of a worker's jobs crashed it. The jobs of one rescue share a lock, so that they
     # run one at a time and the harmless ones do not crash again together with the culprit.
     lock = f"rescue {uuid4()}"
     with transaction.atomic():
-        set_transaction_timeouts()
+        if not set_timeouts_and_lock("rescue_stalled_jobs"):
+            return 0
         rescued = [
             job.pk
             for job in lock_running_jobs(Q(worker=None) | Q(worker__last_heartbeat__lt=oldest_heartbeat()))
@@ -62,9 +66,9 @@ def oldest_heartbeat() -> Combinable:
 
 
 def lock_running_jobs(condition: Q) -> list[ProcrastinateJob]:
-    """Return the running jobs that meet the condition, locked until the end of the transaction."""
+    """Return up to BATCH running jobs that meet the condition, locked until the end of the transaction."""
     jobs = ProcrastinateJob.objects.select_for_update(skip_locked=True, of=("self",))
-    return list(jobs.filter(condition, status="doing").order_by("pk"))
+    return list(jobs.filter(condition, status="doing").order_by("pk")[:BATCH])
 
 
 def close_job(job: ProcrastinateJob, status: JobStatus) -> None:

@@ -15,6 +15,16 @@ SET_TIMEOUTS = (
 """For the select list of a statement that takes locks until the end of its transaction."""
 
 
+def set_timeouts_and_lock(name: str) -> bool:
+    """Limit the current transaction and take the lock `name` until its end; must be its first statement.
+
+    Return False if another transaction holds the lock.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT pg_try_advisory_xact_lock(hashtext(%s)), {SET_TIMEOUTS}", [name])
+        return bool(cursor.fetchone()[0])
+
+
 def set_transaction_timeouts() -> None:
     """Limit the current transaction; must be its first statement.
 

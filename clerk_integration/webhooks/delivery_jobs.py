@@ -1,7 +1,9 @@
 """The jobs that process deliveries: how they are added, and when they are tried again after a failure."""
 
+from collections.abc import Sequence
 from typing import cast
 
+from django.db import connection
 from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 
@@ -50,3 +52,17 @@ def enqueue_delivery(delivery_id: int, *, failures: int = 0, lock: str | None = 
         queueing_lock=None,
     )
     queue.defer_job(job)
+
+
+_RUN_NOW = """
+UPDATE procrastinate_jobs SET scheduled_at = NULL
+WHERE status = 'todo' AND task_name = %s AND args->>'delivery_id' = ANY (%s)
+RETURNING args->>'delivery_id'
+"""
+
+
+def run_waiting_jobs_now(delivery_ids: Sequence[int]) -> set[int]:
+    """Start the jobs that wait for their next try; return the deliveries that have a waiting job."""
+    with connection.cursor() as cursor:
+        cursor.execute(_RUN_NOW, [PROCESS_DELIVERY, [str(delivery_id) for delivery_id in delivery_ids]])
+        return {int(delivery_id) for (delivery_id,) in cursor.fetchall()}

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from clerk_integration.entities import clean
 from clerk_integration.jobs.timeouts import set_transaction_timeouts
 from clerk_integration.models import WebhookDelivery
-from clerk_integration.webhooks.delivery_jobs import enqueue_delivery
+from clerk_integration.webhooks.delivery_jobs import PROCESS_DELIVERY, enqueue_delivery, run_waiting_jobs_now
 from clerk_integration.webhooks.instances import check_instance
 from clerk_integration.webhooks.payload import Event
 from clerk_integration.webhooks.registry import ClerkEvent, handler_of
@@ -39,10 +39,18 @@ ON CONFLICT (svix_id) DO NOTHING
 RETURNING id
 """
 
+# Returns the delivery only if it has no waiting job; a job that waits for its next try runs at once.
 _REOPEN = """
-UPDATE webhook_deliveries SET status = 'received', crashes = 0
-WHERE svix_id = %s AND status = 'failed'
-RETURNING id
+WITH reopened AS (
+    UPDATE webhook_deliveries SET status = 'received', crashes = 0
+    WHERE svix_id = %s AND status = 'failed'
+    RETURNING id
+), waiting AS (
+    UPDATE procrastinate_jobs SET scheduled_at = NULL FROM reopened
+    WHERE status = 'todo' AND task_name = %s AND args->>'delivery_id' = reopened.id::text
+    RETURNING reopened.id
+)
+SELECT id FROM reopened WHERE NOT EXISTS (SELECT FROM waiting)
 """
 
 _BEGIN_ATTEMPT = """
@@ -79,23 +87,23 @@ def store_delivery(svix_id: str, event: Event) -> bool:
         )
         to_process = new_id if handled else None
         if new_id is None:
-            to_process = _returned_id(_REOPEN, svix_id)
+            to_process = _returned_id(_REOPEN, svix_id, PROCESS_DELIVERY)
         if to_process is not None:
             enqueue_delivery(to_process)
     return new_id is not None
 
 
 def requeue(delivery_ids: Iterable[int]) -> int:
-    """Enqueue deliveries again, processed ones too, and return how many. One transaction.
+    """Let workers process deliveries again, processed ones too; return how many. One transaction.
 
-    A handler may be called again for the same event at any time. Skips deliveries of which only the
-    envelope is stored.
+    A delivery that has a waiting job gets no second one. Skips deliveries of which only the envelope is
+    stored.
     """
-    with transaction.atomic(durable=True):
+    with transaction.atomic():
         deliveries = WebhookDelivery.objects.filter(pk__in=list(delivery_ids), payload__has_key="data")
         found = list(deliveries.select_for_update().order_by("pk").values_list("pk", flat=True))
         WebhookDelivery.objects.filter(pk__in=found).update(status=Status.RECEIVED, crashes=0)
-        for delivery_id in found:
+        for delivery_id in set(found) - run_waiting_jobs_now(found):
             enqueue_delivery(delivery_id)
     return len(found)
 

@@ -11,8 +11,8 @@ from django.db.models.functions import Cast, Now
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 from procrastinate.jobs import Status as JobStatus
 
-from clerk_integration.jobs.stalled import CRASH_LIMIT, close_job, lock_running_jobs, oldest_heartbeat
-from clerk_integration.jobs.timeouts import set_transaction_timeouts
+from clerk_integration.jobs.stalled import BATCH, CRASH_LIMIT, close_job, lock_running_jobs, oldest_heartbeat
+from clerk_integration.jobs.timeouts import set_timeouts_and_lock
 from clerk_integration.models import WebhookDelivery
 from clerk_integration.webhooks.delivery_jobs import PROCESS_DELIVERY, enqueue_delivery
 
@@ -24,9 +24,6 @@ OVERDUE_AFTER = timedelta(minutes=5)
 """Processing takes milliseconds: a job that runs longer has ended, and its worker could not record it."""
 
 WITHOUT_JOB_AFTER = timedelta(minutes=1)
-BATCH = 500
-"""Deliveries that get a job in one run; the next run is a minute later."""
-
 CRASHED = (
     "Processing this delivery crashed its worker {crashes} times, so it is not tried again by itself. The "
     "message is kept. Look for the cause in the logs of the workers and of the machine (memory?), then "
@@ -53,7 +50,8 @@ def replace_overdue_jobs() -> int:
     )
     on_living_worker = Q(worker__last_heartbeat__gte=oldest_heartbeat())
     with transaction.atomic():
-        set_transaction_timeouts()
+        if not set_timeouts_and_lock("replace_overdue_jobs"):
+            return 0
         jobs = lock_running_jobs(on_living_worker & ~Exists(started_lately) & Q(task_name=PROCESS_DELIVERY))
         return sum(_replace(job, crashes=0) for job in jobs)
 
@@ -70,7 +68,8 @@ def enqueue_deliveries_without_job() -> int:
         .filter(delivery_id=Cast(OuterRef("pk"), TextField()))
     )
     with transaction.atomic():
-        set_transaction_timeouts()
+        if not set_timeouts_and_lock("enqueue_deliveries_without_job"):
+            return 0
         deliveries = WebhookDelivery.objects.select_for_update(skip_locked=True).filter(
             ~Exists(jobs), status=Status.RECEIVED, received_at__lt=Now() - WITHOUT_JOB_AFTER
         )

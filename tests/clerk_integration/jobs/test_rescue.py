@@ -1,4 +1,4 @@
-"""What becomes of jobs whose worker is gone, and of deliveries whose job is gone."""
+"""Jobs whose worker died, and deliveries whose job was lost."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from clerk_integration.tasks import purge_deliveries
 from clerk_integration.tasks import rescue_stalled_jobs as rescue_task
 from clerk_integration.webhooks.rescue import enqueue_deliveries_without_job, replace_overdue_jobs
 from tests.webhooks import statements
-from tests.workers import deliver, delivery, empty_queue, jobs
+from tests.workers import deliver, delivery, empty_queue, jobs, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -260,7 +260,7 @@ def test_woken_worker_cannot_touch_the_job_that_took_its_jobs_place() -> None:
     assert [(job.pk, job.status) for job in jobs(stored)] == [(frozen, "aborted"), (replacement, "doing")]
 
 
-def test_rescues_at_the_same_moment_replace_a_job_once() -> None:
+def test_rescues_at_the_same_time_replace_a_job_once() -> None:
     stored = [deliver() for _ in range(20)]
     dead = worker(silent_for=16)
     for _ in stored:
@@ -298,16 +298,16 @@ def test_crashed_job_of_another_task_is_tried_three_times() -> None:
 
 
 def test_retries_of_its_own_do_not_count_against_a_crashed_job() -> None:
-    @app.task(name="tests.patient", retry=2)
-    def patient() -> None: ...
+    @app.task(name="tests.retried", retry=2)
+    def retried() -> None: ...
 
-    patient.defer()
+    retried.defer()
     seen = []
     for _ in range(5):
         fetch(worker(silent_for=16))
         assert rescue_stalled_jobs() == 1
         seen.append(ProcrastinateJob.objects.get().status)
-    del app.tasks["tests.patient"]
+    del app.tasks["tests.retried"]
 
     assert seen == ["todo", "todo", "todo", "todo", "failed"]
 
@@ -376,7 +376,7 @@ def test_delivery_whose_job_has_ended_without_processing_it_is_enqueued() -> Non
     assert statuses(stored) == ["failed", "todo"]
 
 
-def test_lost_deliveries_come_back_five_hundred_at_a_time() -> None:
+def test_deliveries_without_a_job_are_enqueued_500_at_a_time() -> None:
     make_old(*(delivery() for _ in range(501)))
 
     assert [enqueue_deliveries_without_job() for _ in range(3)] == [500, 1, 0]
@@ -391,6 +391,39 @@ def test_rescue_limits_its_waits_before_it_locks_anything(rescue: Callable[[], i
 
     assert "idle_in_transaction_session_timeout" in taken[0]
     assert "lock_timeout" in taken[0]
+
+
+@pytest.mark.parametrize(
+    ("rescue", "name"),
+    [
+        (rescue_stalled_jobs, "rescue_stalled_jobs"),
+        (replace_overdue_jobs, "replace_overdue_jobs"),
+        (enqueue_deliveries_without_job, "enqueue_deliveries_without_job"),
+    ],
+)
+def test_rescue_while_another_one_runs_does_nothing(rescue: Callable[[], int], name: str) -> None:
+    dead = worker(silent_for=16 if rescue is rescue_stalled_jobs else 0)
+    for _ in range(3):
+        deliver()
+        fetch(dead)
+    query("UPDATE procrastinate_events SET at = at - interval '6 minutes'")
+    make_old(delivery())
+
+    with locked_elsewhere("SELECT pg_advisory_xact_lock(hashtext(%s))", name):
+        assert rescue() == 0
+    wait_until(lambda: rescue() > 0)
+
+
+def test_rescue_of_many_jobs_takes_500_at_a_time() -> None:
+    deliver()
+    dead = worker(silent_for=16)
+    fetch(dead)
+    query(
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, args, status, worker_id)"
+        " SELECT 'other', 'tests.other', '{}', 'doing', %s FROM generate_series(1, 500)",
+        dead,
+    )
+    assert [rescue_stalled_jobs() for _ in range(3)] == [500, 1, 0]
 
 
 def make_old(*stored: WebhookDelivery) -> None:

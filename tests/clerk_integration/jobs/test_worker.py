@@ -1,19 +1,21 @@
 """`manage.py procrastinate worker`: real processes on the test database."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 import pytest
 from django.db import connection, transaction
 from django.db.models import F
+from procrastinate.contrib.django.models import ProcrastinateJob
 from psycopg import sql
 
 from clerk_integration.models import WebhookDelivery
-from clerk_integration.tasks import process_webhook_delivery
+from clerk_integration.tasks import process_webhook_delivery, rescue_stalled_jobs
 from tests.workers import (
     Gate,
     Workers,
@@ -141,25 +143,92 @@ def test_worker_asked_to_stop_finishes_what_it_has_begun(workers: Workers) -> No
 
 
 @pytest.mark.slow
-def test_worker_outlives_a_restart_of_the_database(workers: Workers) -> None:
+def test_worker_outlives_a_database_that_is_down_and_one_that_is_read_only(workers: Workers) -> None:
     worker = workers.start()
-    before = [deliver() for _ in range(8)]
-    wait_until(lambda: {status(delivery) for delivery in before} == {Status.PROCESSED})
+    deliver_and_wait()
 
-    with nobody_connects():
-        wait_until(lambda: "cannot listen for new jobs" in worker.log)
-    after = [deliver() for _ in range(8)]
+    with no_connections():
+        wait_until(lambda: "The database is down or read-only" in worker.log)
+    deliver_and_wait()
+    with read_only():
+        wait_until(lambda: worker.log.count("The database is down or read-only") == 2)
+    deliver_and_wait()
 
-    wait_until(lambda: {status(delivery) for delivery in after} == {Status.PROCESSED})
     assert worker.process.poll() is None, worker.log
+    assert "Traceback" not in worker.log
+    assert worker.log.count("The database works again") == 2
+
+
+def deliver_and_wait() -> None:
+    """Have eight deliveries processed."""
+    deliveries = [deliver() for _ in range(8)]
+    wait_until(lambda: {status(delivery) for delivery in deliveries} == {Status.PROCESSED})
+
+
+@pytest.mark.slow
+def test_worker_started_while_the_database_is_down_works_once_it_is_up(workers: Workers) -> None:
+    stored = deliver()
+    with no_connections():
+        worker = workers.launch()
+        wait_until(lambda: "The database is down or read-only" in worker.log)
+    wait_until(lambda: status(stored) == Status.PROCESSED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signals", [1, 2])
+def test_worker_stopped_while_the_database_is_down_ends_with_a_reason(workers: Workers, signals: int) -> None:
+    worker = workers.start()
+    with no_connections():
+        wait_until(lambda: "The database is down or read-only" in worker.log)
+        for _ in range(signals):
+            worker.ask_to_stop()
+        assert worker.wait() != 0
+    assert "Traceback" not in worker.log
+    if signals == 1:
+        assert "The worker stopped while the database was down" in worker.log
+
+
+def test_worker_logs_one_short_line_for_each_job_that_did_something(workers: Workers) -> None:
+    worker = workers.start()
+    deliver_and_wait()
+    rescue_stalled_jobs.configure().defer(timestamp=0)
+    wait_until(lambda: not ProcrastinateJob.objects.exists())
+
+    lines = [line for line in worker.log.splitlines() if "ended with status" in line]
+    assert len(lines) == 8
+    assert all(len(line) < 250 for line in lines)
+    assert "Starting job" not in worker.log
 
 
 @contextmanager
-def nobody_connects() -> Iterator[None]:
-    """End all connections but our own, and refuse new ones for the block."""
+def no_connections() -> Iterator[None]:
+    """Refuse connections to the database for the block, after ending those of others."""
+    with administrator() as execute:
+        execute("ALTER DATABASE {} ALLOW_CONNECTIONS false")
+        try:
+            end_other_connections()
+            yield
+        finally:
+            execute("ALTER DATABASE {} ALLOW_CONNECTIONS true")
+
+
+@contextmanager
+def read_only() -> Iterator[None]:
+    """Let others only read the database for the block."""
+    with administrator() as execute:
+        execute("ALTER DATABASE {} SET default_transaction_read_only = on")
+        try:
+            end_other_connections()
+            yield
+        finally:
+            execute("ALTER DATABASE {} RESET default_transaction_read_only")
+            end_other_connections()
+
+
+@contextmanager
+def administrator() -> Iterator[Callable[[LiteralString], object]]:
+    """Connect to another database of the server, to change ours; `{}` in a statement stands for its name."""
     found = connection.settings_dict
-    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
-    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND NOT pid = ANY(%s)"
     with psycopg.connect(
         host=found["HOST"],
         port=found["PORT"],
@@ -168,12 +237,15 @@ def nobody_connects() -> Iterator[None]:
         dbname="postgres",
         autocommit=True,
     ) as other:
-        other.execute(allow.format(sql.Identifier(found["NAME"]), sql.SQL("false")))
-        try:
-            other.execute(end, [found["NAME"], [connection.connection.info.backend_pid]])
-            yield
-        finally:
-            other.execute(allow.format(sql.Identifier(found["NAME"]), sql.SQL("true")))
+        yield lambda statement: other.execute(sql.SQL(statement).format(sql.Identifier(found["NAME"])))
+
+
+def end_other_connections() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
 
 
 def test_job_deferred_without_a_count_of_failures_is_the_first_try(workers: Workers) -> None:

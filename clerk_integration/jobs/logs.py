@@ -1,0 +1,44 @@
+"""Shortening the log of workers: one line for each job that did something."""
+
+import logging
+
+from django.db import InterfaceError, OperationalError
+
+from clerk_integration.exceptions import ClerkUnavailable
+
+STARTED = "start_job"
+SUCCEEDED = "job_success"
+DEFERRED = "periodic_task_deferred"
+
+ATTRIBUTES = ("worker", "job", "action", "start_timestamp", "end_timestamp", "duration", "result", "queues")
+
+EXPECTED = (OperationalError, InterfaceError, ClerkUnavailable)
+"""Errors of an outage, which the message explains without a traceback."""
+
+
+class JobLogFilter(logging.Filter):
+    """Drops records of Procrastinate that report no event, and shortens the others.
+
+    Dropped: the start of a job, and the success of a periodic task that returned nothing. Kept of the
+    attributes: the number of the job. A failure by an outage of the database or of Clerk gets no traceback.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is written."""
+        if not record.name.startswith("procrastinate"):
+            return True
+        attributes = record.__dict__
+        action = attributes.get("action")
+        job = attributes.get("job") or {}
+        is_periodic = "timestamp" in job.get("task_kwargs", {})
+        if action in (STARTED, DEFERRED) or (
+            action == SUCCEEDED and is_periodic and not attributes.get("result")
+        ):
+            return False
+        for name in ATTRIBUTES:
+            attributes.pop(name, None)
+        if job:
+            attributes["job"] = job["id"]
+        if record.exc_info and isinstance(record.exc_info[1], EXPECTED):
+            record.msg, record.exc_info = f"{record.msg} - {record.exc_info[1]}", None
+        return True
