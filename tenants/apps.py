@@ -1,12 +1,16 @@
 from django.apps import AppConfig
+from django.core.signals import request_finished, request_started
 
 
 class TenantsConfig(AppConfig):
-    """The domain: owns the rows, decides what Clerk's facts mean."""
+    """The domain: owns the rows, decides what Clerk's records mean."""
 
     name = "tenants"
 
     def ready(self) -> None:
-        from tenants.webhooks import register_handlers  # noqa: PLC0415  (imports models)
+        from tenants.mirror import locks  # noqa: PLC0415  (imports models)
+        from tenants.webhooks import register_handlers  # noqa: PLC0415
 
         register_handlers()
+        request_started.connect(locks.enter_request)
+        request_finished.connect(locks.leave_request)

@@ -8,9 +8,12 @@ import logging
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+from django.db import DatabaseError
 
 from clerk_integration.conf import clerk_settings
 from clerk_integration.entities import ClerkOrganization
@@ -103,28 +106,28 @@ class TenantService:
 
     @staticmethod
     def sync_user_tenants_from_clerk(clerk_user_id: str) -> SyncState:
-        """Bring the user's memberships and their tenants up to date; never raise ClerkError.
+        """Bring the user's memberships and their tenants up to date; raise nothing that only costs freshness.
 
         Does nothing while they are fresh (`CLERK_SYNC_MAX_AGE_SECONDS`); waits, up to the deadline, for
         another process that is listing them. Otherwise lists all memberships of the user, creates and
         updates tenants and memberships, and ends the memberships that Clerk no longer lists. Left alone:
-        members of legacy tenants, rows written while the listing ran, and all rows if Clerk does not know
-        the user or fails (`stale`).
+        members of legacy tenants, rows written while the listing ran, and all rows (`stale`) if Clerk does
+        not know the user or fails, a lock is not free in time, the database is read-only, or the last try
+        failed a moment ago.
         """
         deadline = time.monotonic() + clerk_settings.timeout_seconds
-        state = _await_lease(clerk_user_id, deadline)
-        if state.is_fresh:
-            return SyncState.FRESH
-        if state.lease is None:
-            return SyncState.STALE
         try:
-            with clerk_deadline(deadline - time.monotonic()):
-                list_user(clerk_user_id, state.lease)
-        except ClerkError as error:
+            state = _await_lease(clerk_user_id, deadline)
+            if state.lease is not None:
+                with clerk_deadline(deadline - time.monotonic()):
+                    list_user(clerk_user_id, state.lease)
+                return SyncState.SYNCED
+        except (ClerkError, DatabaseError) as error:
             level = logging.CRITICAL if isinstance(error, ClerkMisconfigured) else logging.WARNING
-            logger.log(level, "tenants of %s served from the mirror: %s", clerk_user_id, error)
+            reason = " ".join(str(error).split())
+            logger.log(level, "tenants of %s served from the mirror: %s", clerk_user_id, reason)
             return SyncState.STALE
-        return SyncState.SYNCED
+        return SyncState.FRESH if state.is_fresh else SyncState.STALE
 
     @staticmethod
     def refresh_from_clerk(tenant: Tenant) -> Tenant:
@@ -209,8 +212,8 @@ def sync_organization(clerk_org_id: str) -> Tenant | None:
 def list_user(clerk_user_id: str, lease: leases.Lease) -> int:
     """List all memberships of the user in Clerk, mirror them, and return their number.
 
-    Writes what `writer.write_user_listing` does, which closes the lease. Raise ClerkError, after the lease
-    was released; then nothing is written.
+    Writes what `writer.write_user_listing` does, which closes the lease. Raise ClerkError or DatabaseError,
+    after the lease was released; then nothing else is written.
     """
     try:
         memberships = get_user_clerk_orgs(clerk_user_id)
@@ -222,17 +225,22 @@ def list_user(clerk_user_id: str, lease: leases.Lease) -> int:
             complete=memberships.complete,
         )
     except Exception:
-        leases.release_lease(clerk_user_id, lease)
+        with suppress(DatabaseError):  # The lease expires without us, too.
+            leases.release_lease(clerk_user_id, lease)
         raise
     return len(memberships)
 
 
 def _await_lease(clerk_user_id: str, deadline: float) -> leases.LeaseState:
-    """Wait until the user's memberships are fresh or may be listed; neither if the deadline comes first."""
+    """Wait until the user's memberships are fresh or may be listed; neither if the deadline comes first.
+
+    Do not wait after a failed try, until `leases.BACK_OFF_SECONDS` have passed.
+    """
     lease_seconds = clerk_settings.timeout_seconds + LEASE_MARGIN_SECONDS
     while True:
         state = leases.take_lease(clerk_user_id, seconds=lease_seconds)
-        if state.is_fresh or state.lease is not None or time.monotonic() >= deadline:
+        is_decided = state.is_fresh or state.is_backing_off or state.lease is not None
+        if is_decided or time.monotonic() >= deadline:
             return state
         time.sleep(LEASE_POLL_SECONDS)
 

@@ -14,8 +14,8 @@ from clerk_integration.instance import get_clerk_organization_settings
 from clerk_integration.organizations import create_clerk_org, get_clerk_membership, iter_clerk_orgs
 from tenants.creation import attempts, search
 from tenants.exceptions import IdempotencyKeyReused, NotAMember, OrganizationDeleted, TenantInactive
-from tenants.lifecycle.primary import lock_primary, move_primary
-from tenants.mirror import leases, writer
+from tenants.lifecycle.primary import move_primary
+from tenants.mirror import leases, locks, writer
 from tenants.models import CreationAttempt, Tenant
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def adopt_organization(
     Raise OrganizationDeleted if the organization is recorded as deleted.
     """
     with transaction.atomic():
-        lock_primary(clerk_user_id)
+        locks.hold_primaries([clerk_user_id])
         tenant = writer.write_organization_with_member(organization, clerk_user_id, membership, role)
         with suppress(NotAMember, TenantInactive):
             move_primary(clerk_user_id, tenant.pk)
@@ -184,7 +184,7 @@ def _claim_primary(attempt: CreationAttempt, tenant: Tenant) -> None:
     if answer.get("primary"):
         return
     with transaction.atomic():
-        lock_primary(attempt.clerk_user_id)
+        locks.hold_primaries([attempt.clerk_user_id])
         with suppress(NotAMember, TenantInactive):
             move_primary(attempt.clerk_user_id, tenant.pk)
         CreationAttempt.objects.filter(pk=attempt.pk).update(answer={**answer, "primary": True})

@@ -9,7 +9,6 @@ from django.db.models import Q
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from tenants import signals
 from tenants.exceptions import AlreadyLinked
-from tenants.lifecycle.primary import lock_primary
 from tenants.mirror import locks, writer
 from tenants.mirror.absorb import absorb
 from tenants.models import Membership, Tenant
@@ -75,10 +74,9 @@ def lock_with_organization(tenant: Tenant) -> Tenant:
 def _lock_primaries_of(clerk_org_id: str) -> set[str]:
     """Lock the primaries of the users whose primary the organization's tenant is, and return the users."""
     flagged = Membership.objects.filter(tenant__clerk_org_id=clerk_org_id, is_primary=True)
-    users = sorted(flagged.values_list("clerk_user_id", flat=True))
-    for user in users:
-        lock_primary(user)
-    return set(users)
+    users = set(flagged.values_list("clerk_user_id", flat=True))
+    locks.hold_primaries(users)
+    return users
 
 
 def _lock_for_link(tenant: Tenant, clerk_org_id: str) -> tuple[Tenant, list[Tenant]]:

@@ -6,10 +6,6 @@ from django.db.models import Q
 from tenants.exceptions import NotAMember, TenantInactive
 from tenants.mirror import locks
 from tenants.models import Membership, Tenant
-from tenants.sql import execute
-
-PRIMARY_LOCK = 0x636C6B02
-"""First key of the advisory lock under which one user's primary moves; any constant of ours will do."""
 
 
 def set_primary(clerk_user_id: str, tenant: Tenant) -> None:
@@ -18,7 +14,7 @@ def set_primary(clerk_user_id: str, tenant: Tenant) -> None:
     Raise NotAMember without an active membership, TenantInactive when the tenant is not active.
     """
     with transaction.atomic():
-        lock_primary(clerk_user_id)
+        locks.hold_primaries([clerk_user_id])
         locks.share(organizations=[tenant.clerk_org_id], users=[clerk_user_id])
         move_primary(clerk_user_id, tenant.pk)
 
@@ -26,7 +22,7 @@ def set_primary(clerk_user_id: str, tenant: Tenant) -> None:
 def move_primary(clerk_user_id: str, tenant_id: int) -> None:
     """Move the user's flag to the tenant; raise what `set_primary` raises.
 
-    Call it behind `lock_primary`. The rows are locked in the order in which the mirror locks them.
+    Call it with the lock of the user's primary held. Rows are locked in the order of the mirror's writers.
     """
     concerned = Q(is_primary=True) | Q(tenant_id=tenant_id)
     rows = Membership.objects.filter(concerned, clerk_user_id=clerk_user_id).order_by("tenant_id")
@@ -40,8 +36,3 @@ def move_primary(clerk_user_id: str, tenant_id: int) -> None:
     flagged = Membership.objects.filter(clerk_user_id=clerk_user_id, is_primary=True)
     flagged.exclude(pk=membership.pk).update(is_primary=False)
     Membership.objects.filter(pk=membership.pk).update(is_primary=True)
-
-
-def lock_primary(clerk_user_id: str) -> None:
-    """Keep others from moving the user's primary until the end of the transaction. To be taken first."""
-    execute("SELECT pg_advisory_xact_lock(%(key)s, hashtext(%(user)s))", key=PRIMARY_LOCK, user=clerk_user_id)

@@ -5,16 +5,20 @@ single-flight across processes, and no connection waits for Clerk in an open tra
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from clerk_integration.conf import clerk_settings
+from tenants.mirror import locks
 from tenants.models import UserSync
-from tenants.sql import query
+from tenants.sql import ClockTimestamp
+
+BACK_OFF_SECONDS = 3.0
+"""After a failed try, lists are served from local rows for so long, without asking Clerk."""
 
 TAKE_LEASE = """
 WITH known AS (
-    SELECT synced_at, lease_expires_at FROM user_syncs WHERE clerk_user_id = %(user_id)s),
+    SELECT synced_at, lease, lease_expires_at FROM user_syncs WHERE clerk_user_id = %(user_id)s),
 taken AS (
     INSERT INTO user_syncs (clerk_user_id, lease, lease_expires_at)
     SELECT %(user_id)s, %(lease)s, clock_timestamp() + %(lease_seconds)s * interval '1 second'
@@ -22,6 +26,7 @@ taken AS (
         SELECT FROM known
         WHERE synced_at > clock_timestamp() - %(max_age)s * interval '1 second'
            OR lease_expires_at > clock_timestamp())
+      AND set_config('lock_timeout', %(lock_timeout)s, true) IS NOT NULL
     ON CONFLICT (clerk_user_id) DO UPDATE
         SET lease = excluded.lease, lease_expires_at = excluded.lease_expires_at
         WHERE coalesce(user_syncs.lease_expires_at, '-infinity') <= clock_timestamp()
@@ -30,6 +35,7 @@ taken AS (
     RETURNING clerk_user_id)
 SELECT EXISTS (SELECT FROM taken),
        EXISTS (SELECT FROM known WHERE synced_at > clock_timestamp() - %(max_age)s * interval '1 second'),
+       EXISTS (SELECT FROM known WHERE lease IS NULL AND lease_expires_at > clock_timestamp()),
        clock_timestamp()
 """
 
@@ -46,10 +52,11 @@ class Lease:
 class LeaseState:
     """Whether a user's memberships are fresh, and the lease if this process may list them.
 
-    Neither means that another process is listing them.
+    Neither means that another process is listing them, or, if `is_backing_off`, that a try just failed.
     """
 
     is_fresh: bool
+    is_backing_off: bool
     lease: Lease | None
 
 
@@ -57,7 +64,7 @@ def take_lease(clerk_user_id: str, *, seconds: float) -> LeaseState:
     """Return whether the user's memberships are fresh and, if not, take the lease if it is free.
 
     Fresh means listed whole within `CLERK_SYNC_MAX_AGE_SECONDS`. Writes `user_syncs` in one statement, and
-    nothing if they are fresh or another process holds an unexpired lease. The lease expires after
+    nothing if they are fresh or the lease is not free. The lease expires after
     `seconds`, so that a killed process blocks nobody for longer.
     """
     lease_id = uuid4()
@@ -67,14 +74,15 @@ def take_lease(clerk_user_id: str, *, seconds: float) -> LeaseState:
         "lease_seconds": seconds,
         "max_age": clerk_settings.sync_max_age_seconds,
     }
-    [(taken, is_fresh, now)] = query(TAKE_LEASE, **parameters)
-    return LeaseState(is_fresh=is_fresh and not taken, lease=Lease(lease_id, now) if taken else None)
+    [(taken, is_fresh, is_backing_off, now)] = locks.query_locked(TAKE_LEASE, **parameters)
+    lease = Lease(lease_id, now) if taken else None
+    return LeaseState(is_fresh and not taken, is_backing_off and not taken, lease)
 
 
 def release_lease(clerk_user_id: str, lease: Lease) -> None:
-    """Give up the lease without having listed, so that the next request may try. Writes `user_syncs`."""
+    """Give up the lease after a failed try; it is free `BACK_OFF_SECONDS` later. Writes `user_syncs`."""
     held = UserSync.objects.filter(clerk_user_id=clerk_user_id, lease=lease.id)
-    held.update(lease=None, lease_expires_at=None)
+    held.update(lease=None, lease_expires_at=ClockTimestamp() + timedelta(seconds=BACK_OFF_SECONDS))
 
 
 def expire(clerk_user_id: str) -> None:

@@ -113,7 +113,7 @@ def write_user_listing(
     organizations = _nested(memberships)
     markers = tenant_markers(organizations)
     with transaction.atomic():
-        [(_, is_any_legacy, is_ours)] = query(
+        [(_, is_any_legacy, is_ours)] = locks.query_locked(
             statements.SHARE_LOCKS_AND_CLOSE_LEASE,
             organizations=[organization.id for organization in organizations],
             users=[clerk_user_id],
@@ -177,7 +177,7 @@ def write_membership_page(page: SyncRunPage, memberships: Sequence[ClerkMembersh
     """
     nested = {organization.id: organization for organization in _nested(memberships)}
     with transaction.atomic():
-        [(_, unknown)] = query(
+        [(_, unknown)] = locks.query_locked(
             statements.SHARE_LOCKS_AND_FIND_UNKNOWN, organizations=list(nested), users=_users(memberships)
         )
         if unknown:
@@ -338,7 +338,7 @@ def _write_organizations(organizations: Iterable[ClerkOrganization], *, users: S
     """Share the locks, link tenants with a marker, upsert: two statements, or three if one is linked."""
     organizations = list(organizations)
     markers = tenant_markers(organizations)
-    [(_, is_any_legacy)] = query(
+    [(_, is_any_legacy)] = locks.query_locked(
         statements.SHARE_LOCKS,
         organizations=[organization.id for organization in organizations],
         users=list(users),

@@ -1,6 +1,7 @@
 """The lease under which one process at a time lists a user's memberships."""
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,14 +16,34 @@ from tests.tenants.conftest import Caller
 pytestmark = pytest.mark.django_db
 
 
-def test_take_lease_held_is_refused_until_it_is_released() -> None:
+NOT_FREE = leases.LeaseState(is_fresh=False, is_backing_off=False, lease=None)
+
+
+def test_take_lease_held_is_refused_until_it_is_released_and_some_seconds_have_passed() -> None:
     first = leases.take_lease("user_1", seconds=60)
     assert first.lease is not None
-    assert leases.take_lease("user_1", seconds=60) == leases.LeaseState(is_fresh=False, lease=None)
+    assert leases.take_lease("user_1", seconds=60) == NOT_FREE
 
     leases.release_lease("user_1", first.lease)
+    assert leases.take_lease("user_1", seconds=60) == replace(NOT_FREE, is_backing_off=True)
+    back_off = timedelta(seconds=leases.BACK_OFF_SECONDS)
+    UserSync.objects.update(lease_expires_at=F("lease_expires_at") - back_off)
 
     assert leases.take_lease("user_1", seconds=60).lease is not None
+
+
+def test_list_after_a_failed_list_is_stale_at_once_without_asking_clerk(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    sandbox.fault("GET /v1/users/*", status=500, times=9)
+
+    answers = [ada.tenants() for _ in range(3)]
+
+    assert [answer.headers["X-Clerk-Sync"] for answer in answers] == ["stale"] * 3
+    assert len({call["path"] for call in sandbox.requests()}) == 1
+    first_only = len(sandbox.requests())
+    ada.tenants()
+    assert len(sandbox.requests()) == first_only
 
 
 def test_take_lease_expired_is_granted_again() -> None:

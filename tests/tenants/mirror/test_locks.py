@@ -1,0 +1,185 @@
+"""Locks: unchanged rows need none, deletions wait for their own organization, requests do not wait long."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+from django.db import connection, connections, transaction
+
+from clerk_integration.entities import ClerkMembership, ClerkOrganization
+from tenants.lifecycle import link
+from tenants.mirror import leases, locks, writer
+from tenants.models import Membership, Tenant, Tombstone
+from tests.tenants.conftest import Caller
+from tests.workers import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PAGE = 500
+
+
+def membership_of(number: int, user_id: str = "user_ada") -> ClerkMembership:
+    organization = ClerkOrganization(id=f"org_{number:03}", name="a", created_at=1, updated_at=1)
+    return ClerkMembership(f"orgmem_{number}_{user_id}", user_id, "org:admin", organization, 1, 1)
+
+
+def in_own_connection(action: Callable[[], Any]) -> Any:
+    try:
+        return action()
+    finally:
+        connections.close_all()
+
+
+@contextmanager
+def elsewhere(action: Callable[[], Any]) -> Iterator["Future[Any]"]:
+    """Run the action in a thread with its own connection, and wait for it at the end of the block."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(in_own_connection, action)
+
+
+def value(sql: str, *parameters: Any) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.fetchone()[0]
+
+
+def lock_all_rows_without_waiting() -> int:
+    """Lock all rows; raise OperationalError if another transaction has locked one of them."""
+    with transaction.atomic():
+        tenants = Tenant.objects.select_for_update(nowait=True)
+        return len(tenants) + len(Membership.objects.select_for_update(nowait=True))
+
+
+def list_organization(memberships: list[ClerkMembership]) -> None:
+    writer.write_organization_listing(
+        memberships[0].organization, memberships, listed_at=writer.clock(), complete=True
+    )
+
+
+@pytest.mark.parametrize("count", [1, 3, 9, PAGE])
+def test_unchanged_page_writes_no_wal_and_locks_no_row(count: int) -> None:
+    page = [membership_of(number) for number in range(count)]
+    writer.write_memberships(page)
+    written: set[int] = set()
+
+    # Other tests write to the same server: one attempt without their WAL shows that ours writes none.
+    for _ in range(50):
+        with transaction.atomic():
+            before = value("SELECT pg_current_wal_insert_lsn()")
+            assert writer.write_memberships(page) == writer.Written()
+            written.add(value("SELECT pg_current_wal_insert_lsn() - %s::pg_lsn", before))
+            # A transaction that has locked or written a row has an id.
+            assert value("SELECT pg_current_xact_id_if_assigned()") is None
+            with elsewhere(lock_all_rows_without_waiting) as pending:
+                assert pending.result() == 2 * count
+        if 0 in written:
+            return
+    pytest.fail(f"every attempt wrote WAL: {sorted(written)}")
+
+
+def test_page_with_one_changed_row_locks_that_row_only() -> None:
+    page = [membership_of(number) for number in range(9)]
+    writer.write_memberships(page)
+
+    def free() -> int:
+        with transaction.atomic():
+            return len(Membership.objects.select_for_update(skip_locked=True))
+
+    with transaction.atomic():
+        writer.write_memberships([*page[:4], replace(page[4], role="org:x", updated_at=2), *page[5:]])
+        with elsewhere(free) as pending:
+            assert pending.result() == 8
+
+
+def number_of(clerk_id: str) -> int:
+    return int(value("SELECT hashtext(%s) & %s", clerk_id, locks.LOCKS - 1))
+
+
+DELETIONS: list[Callable[[ClerkMembership], None]] = [
+    lambda membership: writer.record_organization_deleted(
+        membership.organization.id, source=Tombstone.Source.EVENT
+    ),
+    lambda membership: writer.record_membership_deleted(membership.id, membership),
+    lambda membership: writer.record_membership_deleted(membership.id),
+]
+
+
+@pytest.mark.parametrize("deletion", DELETIONS)
+def test_deletion_waits_for_a_writer_of_its_own_organization_only(
+    deletion: Callable[[ClerkMembership], None],
+) -> None:
+    own = membership_of(0)
+    other = next(
+        candidate
+        for candidate in map(membership_of, range(1, 9))
+        if number_of(candidate.organization.id) != number_of(own.organization.id)
+    )
+    writer.write_memberships([own, other])
+
+    with transaction.atomic():
+        writer.write_memberships([replace(membership_of(0, "user_new"), role="org:member")])
+        with elsewhere(partial(deletion, other)) as free:
+            free.result(timeout=10)
+        waiting = ThreadPoolExecutor(1)
+        blocked = waiting.submit(in_own_connection, partial(deletion, own))
+        wait_until(lambda: is_waiting_for_an_advisory_lock() or blocked.done())
+        assert not blocked.done()
+    blocked.result(timeout=10)
+    waiting.shutdown()
+    assert not Membership.objects.filter(clerk_user_id="user_ada", is_active=True).exists()
+
+
+def is_waiting_for_an_advisory_lock() -> bool:
+    return bool(value("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory')"))
+
+
+def test_user_deleted_waits_for_a_writer_of_the_user_only() -> None:
+    with transaction.atomic():
+        writer.write_memberships([membership_of(0)])
+        with elsewhere(partial(writer.record_user_deleted, "user_grace")) as free:
+            free.result(timeout=10)
+        waiting = ThreadPoolExecutor(1)
+        blocked = waiting.submit(in_own_connection, partial(writer.record_user_deleted, "user_ada"))
+        wait_until(lambda: is_waiting_for_an_advisory_lock() or blocked.done())
+        assert not blocked.done()
+    blocked.result(timeout=10)
+    waiting.shutdown()
+    assert not Membership.objects.get().is_active
+
+
+@pytest.mark.parametrize("members", [1, 3, 9])
+def test_link_locks_the_primaries_of_all_members_of_the_absorbed_tenant(members: int) -> None:
+    memberships = [membership_of(0, f"user_{number}") for number in range(members)]
+    writer.write_memberships(memberships)
+    Membership.objects.update(is_primary=True)
+    tenant = Tenant.objects.create(name="Old")
+
+    organization = memberships[0].organization
+    link.link(tenant, organization, memberships, listed_at=writer.clock(), complete=True)
+
+    assert Membership.objects.filter(tenant=tenant, is_primary=True).count() == members
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [Tenant, Membership])
+def test_list_beside_an_idle_transaction_is_stale_after_2_s(ada: Caller, model: Any) -> None:
+    ada.create("Acme")
+    leases.expire(ada.id)
+    Tenant.objects.update(name="changed here")
+    Membership.objects.update(role="org:changed_here")
+
+    with transaction.atomic():
+        list(model.objects.select_for_update())
+        begun = time.monotonic()
+        with elsewhere(ada.tenants) as pending:
+            answer = pending.result()
+        seconds = time.monotonic() - begun
+
+    assert (answer.status_code, answer.headers["X-Clerk-Sync"]) == (200, "stale")
+    assert [tenant["name"] for tenant in answer.json()] == ["changed here"]
+    assert 1.9 < seconds < 5
