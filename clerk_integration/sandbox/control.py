@@ -55,11 +55,8 @@ from clerk_integration.sandbox.parameters import (
     texts,
 )
 from clerk_integration.sandbox.records import Patch, Role
-from clerk_integration.sandbox.routing import Router
+from clerk_integration.sandbox.routing import CONTROL
 from clerk_integration.sandbox.tokens import TokenRequest
-
-CONTROL = Router()
-"""Every path of the control API."""
 
 
 def roles(value: Any) -> dict[str, Role]:

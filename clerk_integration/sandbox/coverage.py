@@ -17,6 +17,8 @@ class Endpoint(NamedTuple):
 _ONE_ROLE_SET = "the only role set is role_set:default"
 _ELEVATED = "include_missing_member_with_elevated_permissions is accepted and adds nothing"
 _USER_DATA = "users have no phones, wallets, passkeys, external accounts or sign-ins"
+_MEMBER_FILTERS = "filters: user_id, email_address, username, phone_number, query, role"
+_USER_FILTERS = "filters: user_id, email_address, username, phone_number, query, external_id, organization_id"
 _NO_INVITATIONS = "invitations are not emulated"
 _NO_DOMAINS = "domains are not emulated"
 _FIXED_ROLES = "roles come from /sandbox/settings"
@@ -27,7 +29,7 @@ COVERAGE: tuple[Endpoint, ...] = (
     Endpoint("GET", "/v1/instance", "supported"),
     Endpoint("PATCH", "/v1/instance", "missing"),
     Endpoint("GET", "/v1/instance/organization_settings", "supported"),
-    Endpoint("PATCH", "/v1/instance/organization_settings", "supported", "role ids as role_admin"),
+    Endpoint("PATCH", "/v1/instance/organization_settings", "partial", "no domains; role ids as role_admin"),
     Endpoint("GET", "/v1/organizations", "partial", _ELEVATED),
     Endpoint("POST", "/v1/organizations", "supported", _ONE_ROLE_SET),
     Endpoint("GET", "/v1/organizations/{organization_id}", "partial", _ELEVATED),
@@ -37,15 +39,15 @@ COVERAGE: tuple[Endpoint, ...] = (
     Endpoint("PUT", "/v1/organizations/{organization_id}/metadata", "supported"),
     Endpoint("PUT", "/v1/organizations/{organization_id}/logo", "missing"),
     Endpoint("DELETE", "/v1/organizations/{organization_id}/logo", "missing"),
-    Endpoint("GET", "/v1/organizations/{organization_id}/memberships", "partial", _USER_DATA),
+    Endpoint("GET", "/v1/organizations/{organization_id}/memberships", "partial", _MEMBER_FILTERS),
     Endpoint("POST", "/v1/organizations/{organization_id}/memberships", "supported"),
     Endpoint("PATCH", "/v1/organizations/{organization_id}/memberships/{user_id}", "supported"),
     Endpoint("DELETE", "/v1/organizations/{organization_id}/memberships/{user_id}", "supported"),
     Endpoint("PATCH", "/v1/organizations/{organization_id}/memberships/{user_id}/metadata", "supported"),
     Endpoint("GET", "/v1/organization_memberships", "supported"),
-    Endpoint("GET", "/v1/users", "partial", _USER_DATA),
+    Endpoint("GET", "/v1/users", "partial", _USER_FILTERS),
     Endpoint("POST", "/v1/users", "missing", "users are made through /sandbox/users"),
-    Endpoint("GET", "/v1/users/count", "partial", _USER_DATA),
+    Endpoint("GET", "/v1/users/count", "partial", _USER_FILTERS),
     Endpoint("GET", "/v1/users/{user_id}", "partial", _USER_DATA),
     Endpoint("PATCH", "/v1/users/{user_id}", "partial", "names and external_id only"),
     Endpoint("DELETE", "/v1/users/{user_id}", "supported"),

@@ -84,6 +84,7 @@ class WebhookOptions(ControlParameters):
     Nothing shows whether Clerk does; receivers must cope with both.
     """
     timestamp_unit: str = optional(choice("ms", "s"), "ms")
+    """Clerk's documents say milliseconds, the examples of its specification show seconds."""
 
 
 def new_signing_secret() -> str:
@@ -142,11 +143,6 @@ class Deliveries:
         self._random = random.Random()  # noqa: S311 - chance, not a secret
 
     # --- what happens in the instance ------------------------------------------------------------
-
-    @property
-    def makes_messages(self) -> bool:
-        """Whether a change makes a message."""
-        return self.options.url is not None or self.options.paused
 
     def add(self, event_type: str, body: str) -> None:
         """Queue a new message; discard and count it when the queue is full."""

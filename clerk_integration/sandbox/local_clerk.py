@@ -22,9 +22,9 @@ from clerk_integration.sandbox.parameters import (
     parse_json,
 )
 from clerk_integration.sandbox.records import (
-    Change,
     InstanceSettings,
     MillisecondClock,
+    Record,
     random_id,
     seeded_ids,
 )
@@ -124,12 +124,13 @@ class Instance:
         self.store.on_change = self._report
         self.deliveries.reset()
 
-    def _report(self, change: Change) -> None:
+    def _report(self, event_type: str, record: Record, timestamp: int, cascaded: bool) -> None:
         options = self.deliveries.options
-        if self.deliveries.makes_messages and (options.cascades or not change.cascaded):
-            seconds = options.timestamp_unit == "s"
-            body = self.serializer.event(change, self.keys.instance_id, seconds=seconds)
-            self.deliveries.add(change.event_type, body)
+        if (options.url is None and not options.paused) or (cascaded and not options.cascades):
+            return
+        timestamp = timestamp // 1000 if options.timestamp_unit == "s" else timestamp
+        body = self.serializer.event(event_type, record, timestamp, self.keys.instance_id)
+        self.deliveries.add(event_type, body)
 
 
 @dataclass(slots=True)
@@ -141,18 +142,12 @@ class LogEntry:
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry as the control API shows it; `body` is null when it was no JSON."""
+        shown = {name: getattr(self.request, name) for name in ("method", "path", "query")}
         try:
             body = parse_json(self.request.raw_body)
         except ApiError:
             body = None
-        request = self.request
-        return {
-            "method": request.method,
-            "path": request.path,
-            "query": dict(request.query),
-            "status": self.status,
-            "body": body,
-        }
+        return shown | {"status": self.status, "body": body}
 
 
 class LocalClerk:

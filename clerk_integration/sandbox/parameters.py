@@ -52,9 +52,6 @@ class Parameters:
     camel_case: ClassVar[bool] = False
     keeps_null: ClassVar[bool] = False
     """Whether null is a value of its own."""
-    not_kept: ClassVar[Mapping[str, Read]] = {}
-    """Further parameters, about data that the sandbox does not keep."""
-    asks_for_what_is_not_kept: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         dataclass(frozen=True, kw_only=True)(cls)
@@ -64,7 +61,7 @@ class Parameters:
         """Return the parameters; raise ApiError for the first that is wrong, unknown names first."""
         declared = {cls.sent_name(item.name): item for item in fields(cls)}  # type: ignore[arg-type]
         for name in data:
-            if name not in declared and name not in cls.not_kept:
+            if name not in declared:
                 raise ApiError("form_param_unknown", f"{name} is not a valid parameter here.", param=name)
         given: dict[str, Any] = {}
         for name, item in declared.items():
@@ -74,11 +71,8 @@ class Parameters:
                 given[item.name] = None
             elif item.default is MISSING:
                 raise ApiError("form_param_missing", f"{name} must be given.", param=name)
-        not_kept = [name for name in data if name in cls.not_kept]
-        for name in not_kept:
-            _read(name, cls.not_kept[name], data[name])
         parsed = cls(**given)
-        parsed.__dict__.update(_given=given, asks_for_what_is_not_kept=bool(not_kept))
+        parsed.__dict__["_given"] = given
         return parsed
 
     @classmethod

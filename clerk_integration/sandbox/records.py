@@ -153,9 +153,6 @@ class InstanceSettings:
     enabled: bool = True
     max_allowed_memberships: int = 5
     admin_delete_enabled: bool = True
-    domains_enabled: bool = False
-    domains_enrollment_modes: tuple[str, ...] = ()
-    domains_default_role: str = "org:member"
     creator_role: str = "org:admin"
     roles: Mapping[str, Role] = field(default_factory=lambda: DEFAULT_ROLES)
     slug_disabled: bool = False
@@ -175,20 +172,3 @@ class Patch:
     removed: frozenset[str] = frozenset()
     text: str | None = None
     """What is served in the record's place, to the letter."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """One committed change, named as Clerk names its event (`organization.updated`)."""
-
-    event_type: str
-    record: Record
-    timestamp: int
-    """When it happened, in milliseconds; for a record that was created or changed its `updated_at`."""
-    cascaded: bool = False
-    """Whether it came with the deletion of an organization or a user."""
-
-    @property
-    def is_deletion(self) -> bool:
-        """Whether the record is gone."""
-        return self.event_type.endswith(".deleted")

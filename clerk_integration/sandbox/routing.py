@@ -75,3 +75,9 @@ class Router:
         """Call the handler of a path without a look at key, version and limits."""
         route, variables = self.find(request.method, path)
         return route.call(clerk, request, variables)
+
+
+API = Router()
+"""Clerk's own paths; the modules in `routes` register them."""
+CONTROL = Router()
+"""The paths under /sandbox; `control` registers them."""

@@ -7,6 +7,7 @@ import socket
 import socketserver
 import struct
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -106,7 +107,8 @@ class _Server(ThreadingHTTPServer):
         self.server_close()
         with self._changed:
             for connection in self._connections:
-                _shut(connection)
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
             self._changed.wait_for(lambda: not self._connections, timeout=STOP_SECONDS)
 
     def server_bind(self) -> None:
@@ -204,10 +206,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
         """Say nothing; GET /sandbox/requests shows what was called."""
-
-
-def _shut(connection: socket.socket) -> None:
-    try:
-        connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return

@@ -11,7 +11,6 @@ from typing import Any
 from clerk_integration.sandbox.errors import ApiError
 from clerk_integration.sandbox.records import (
     AnyRecord,
-    Change,
     InstanceSettings,
     Membership,
     Organization,
@@ -90,34 +89,31 @@ class Serializer:
         """Return a page of users: a bare list, without a total."""
         return f"[{','.join(map(self.user, page))}]"
 
-    def event(self, change: Change, instance_id: str, *, seconds: bool = False) -> str:
+    def event(self, event_type: str, record: Record, timestamp: int, instance_id: str) -> str:
         """Return the body of a webhook, in the order of members that Clerk's bodies have.
 
-        Clerk's documents say that `timestamp` is in milliseconds, the examples of its specification show
-        seconds. Call it within the change, so that the body says what was true then.
+        Call it within the change, so that the body says what was true then.
         """
-        timestamp = change.timestamp // 1000 if seconds else change.timestamp
+        deleted = event_type.endswith(".deleted")
         return (
-            f'{{"data":{self._event_data(change)},"event_attributes":{_EVENT_ATTRIBUTES},'
+            f'{{"data":{self._event_data(record, deleted)},"event_attributes":{_EVENT_ATTRIBUTES},'
             f'"instance_id":{dump(instance_id)},"object":"event",'
-            f'"timestamp":{timestamp},"type":{dump(change.event_type)}}}'
+            f'"timestamp":{timestamp},"type":{dump(event_type)}}}'
         )
 
     def forget(self) -> None:
         """Drop all kept JSON, after the instance's roles changed."""
         self._kept = {}
 
-    def _event_data(self, change: Change) -> str:
+    def _event_data(self, record: Record, deleted: bool) -> str:
         """Return what changed: only the ids of a deleted organization or user, else the whole record."""
-        match change.record:
-            case Membership() as membership:
-                return self.membership(membership)
-            case Organization() as organization:
-                if change.is_deletion:
-                    return dump(deleted_json(organization))
-                return self.organization(organization, members_count=True)
-            case User() as user:
-                return dump(deleted_json(user)) if change.is_deletion else self.user(user)
+        if isinstance(record, Membership):
+            return self.membership(record)
+        if deleted:
+            return dump(deleted_json(record))
+        if isinstance(record, Organization):
+            return self.organization(record, members_count=True)
+        return self.user(record)
 
     def _membership_json(self, record: Membership) -> dict[str, Any]:
         return membership_json(record, self._store.settings)
@@ -239,9 +235,9 @@ def organization_settings_json(settings: InstanceSettings) -> dict[str, Any]:
         "max_allowed_domains": 10,
         "creator_role": settings.creator_role,
         "admin_delete_enabled": settings.admin_delete_enabled,
-        "domains_enabled": settings.domains_enabled,
-        "domains_enrollment_modes": settings.domains_enrollment_modes,
-        "domains_default_role": settings.domains_default_role,
+        "domains_enabled": False,
+        "domains_enrollment_modes": [],
+        "domains_default_role": "org:member",
         "slug_disabled": settings.slug_disabled,
         "initial_role_set_key": ROLE_SET,
     }

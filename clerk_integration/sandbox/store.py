@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from clerk_integration.sandbox.errors import ApiError
 from clerk_integration.sandbox.records import (
     AnyRecord,
-    Change,
     InstanceSettings,
     Membership,
     MillisecondClock,
@@ -25,6 +24,10 @@ from clerk_integration.sandbox.records import (
 )
 
 T = TypeVar("T")
+
+OnChange = Callable[[str, Record, int, bool], None]
+"""Called with Clerk's name of the event, the record, the time in milliseconds, and whether the change came
+with the deletion of an organization or a user."""
 
 
 def _found(record: T | None, detail: str) -> T:
@@ -42,7 +45,7 @@ class Store:
     def __init__(self, clock: MillisecondClock) -> None:
         self.clock = clock
         self.new_id: Callable[[str], str] = random_id
-        self.on_change: Callable[[Change], None] = lambda change: None
+        self.on_change: OnChange = lambda event_type, record, timestamp, cascaded: None
         self.settings = InstanceSettings()
         self.patches: dict[str, Patch] = {}
         self.users: dict[str, User] = {}
@@ -242,11 +245,11 @@ class Store:
 
     def _commit(self, event_type: str, record: AnyRecord, *, cascaded: bool = False) -> AnyRecord:
         """Report and store one change; the only place where records change."""
-        timestamp = self.clock.next() if event_type.endswith(".deleted") else record.updated_at
-        change = Change(event_type, record, timestamp, cascaded)
-        self._apply(record, deleted=change.is_deletion)
+        deleted = event_type.endswith(".deleted")
+        timestamp = self.clock.next() if deleted else record.updated_at
+        self._apply(record, deleted=deleted)
         self._derived.clear()
-        self.on_change(change)
+        self.on_change(event_type, record, timestamp, cascaded)
         return record
 
     def _apply(self, record: Record, *, deleted: bool) -> None:

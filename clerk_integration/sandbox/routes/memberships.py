@@ -8,9 +8,9 @@ from clerk_integration.sandbox.local_clerk import LocalClerk
 from clerk_integration.sandbox.parameters import Parameters, optional, required
 from clerk_integration.sandbox.queries import OrderedPage, Page
 from clerk_integration.sandbox.records import Membership
-from clerk_integration.sandbox.routes.api import API
 from clerk_integration.sandbox.routes.organizations import MetadataChange, merge
-from clerk_integration.sandbox.routes.user_filter import MemberFilter
+from clerk_integration.sandbox.routes.user_filter import UserFilter
+from clerk_integration.sandbox.routing import API
 from clerk_integration.sandbox.store import Store
 
 PER_MEMBERSHIP = ("organization_id", "user_id")
@@ -26,7 +26,7 @@ class MembershipPage(OrderedPage):
     )
 
 
-class MemberPage(MembershipPage, MemberFilter):
+class MemberPage(MembershipPage, UserFilter):
     """The parameters of an organization's list."""
 
     role: Sequence[str] = optional(queries.values, ())

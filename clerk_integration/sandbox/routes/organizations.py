@@ -9,7 +9,7 @@ from clerk_integration.sandbox.local_clerk import LocalClerk
 from clerk_integration.sandbox.parameters import Parameters, merged, optional, required
 from clerk_integration.sandbox.queries import OrderedPage, Query, Signed
 from clerk_integration.sandbox.records import Metadata, Organization
-from clerk_integration.sandbox.routes.api import API
+from clerk_integration.sandbox.routing import API
 from clerk_integration.sandbox.shapes import ROLE_SET, deleted_json
 from clerk_integration.sandbox.store import Store
 

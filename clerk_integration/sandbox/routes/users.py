@@ -1,5 +1,6 @@
 """Users; they are made through the control API."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from clerk_integration.sandbox import parameters, queries
@@ -8,13 +9,20 @@ from clerk_integration.sandbox.local_clerk import LocalClerk
 from clerk_integration.sandbox.parameters import Parameters, optional
 from clerk_integration.sandbox.queries import OrderedPage, Signed
 from clerk_integration.sandbox.records import User
-from clerk_integration.sandbox.routes.api import API
 from clerk_integration.sandbox.routes.memberships import MembershipPage
 from clerk_integration.sandbox.routes.user_filter import UserFilter
+from clerk_integration.sandbox.routing import API
 from clerk_integration.sandbox.shapes import deleted_json
 
 
-class UserPage(OrderedPage, UserFilter):
+class Users(UserFilter):
+    """The filters of users alone."""
+
+    external_id: Sequence[str] = optional(queries.values, ())
+    organization_id: Sequence[str] = optional(queries.values, ())
+
+
+class UserPage(OrderedPage, Users):
     """The parameters of the list."""
 
     orders: ClassVar = MembershipPage.orders | {
@@ -48,7 +56,7 @@ def list_users(clerk: LocalClerk, given: UserPage) -> Any:
 
 
 @API.route("GET", "/v1/users/count")
-def count_users(clerk: LocalClerk, given: UserFilter) -> Any:
+def count_users(clerk: LocalClerk, given: Users) -> Any:
     """Serve the number of users that match."""
     return {"object": "total_count", "total_count": len(_matching(clerk, given))}
 
@@ -73,14 +81,13 @@ def delete_user(clerk: LocalClerk, user_id: str) -> Any:
     return deleted_json(clerk.store.delete_user(user_id))
 
 
-def _matching(clerk: LocalClerk, given: UserFilter) -> list[User]:
-    organizations, memberships = Signed(given.organization_id), clerk.store.memberships
-    rows = list(clerk.store.users.values())
-    for test in given.tests():
-        rows = [row for row in rows if test(row)]
-    if organizations:
-        rows = [row for row in rows if organizations.admits(*memberships.get(row.id, ()))]
-    return rows
+def _matching(clerk: LocalClerk, given: Users) -> list[User]:
+    tests, memberships = given.tests(), clerk.store.memberships
+    if external_ids := Signed(given.external_id):
+        tests.append(lambda user: external_ids.admits(user.external_id or ""))
+    if organizations := Signed(given.organization_id):
+        tests.append(lambda user: organizations.admits(*memberships.get(user.id, ())))
+    return [row for row in clerk.store.users.values() if all(test(row) for test in tests)]
 
 
 def _after(rows: list[User], given: UserPage) -> list[User]:

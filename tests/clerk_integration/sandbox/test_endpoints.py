@@ -12,7 +12,7 @@ from django.conf import settings as django_settings
 from jsonschema import Draft202012Validator
 
 from clerk_integration.sandbox.coverage import COVERAGE, Endpoint
-from clerk_integration.sandbox.routes import API
+from clerk_integration.sandbox.routing import API
 from tests.sandbox import SandboxControl, official_sdk
 
 SPECIFICATION = django_settings.BASE_DIR.parent / "shared" / "clerk-openapi" / "bapi-2026-05-12.yml"
