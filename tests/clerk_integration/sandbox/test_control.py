@@ -54,7 +54,7 @@ def test_token_variants_carry_the_claims_of_their_kind(
     assert not absent & set(claims)
 
 
-def test_token_expired_forged_and_unsigned_ones_do_not_verify(sandbox: SandboxControl) -> None:
+def test_token_expired_forged_or_unsigned_does_not_verify(sandbox: SandboxControl) -> None:
     user = sandbox.user()["id"]
 
     with pytest.raises(jwt.ExpiredSignatureError):
@@ -97,7 +97,9 @@ def test_token_without_organization_is_pending_where_membership_is_required(sand
         ({"userId": "user_1", "unknown": 1}, 422),
     ],
 )
-def test_token_for_nobody_or_nonsense_is_refused(sandbox: SandboxControl, body: Json, status: int) -> None:
+def test_token_for_an_unknown_user_or_bad_fields_is_refused(
+    sandbox: SandboxControl, body: Json, status: int
+) -> None:
     sandbox.user("user_1")
 
     reply = httpx.post(f"{sandbox.url}/sandbox/session-tokens", json=body)
@@ -106,7 +108,7 @@ def test_token_for_nobody_or_nonsense_is_refused(sandbox: SandboxControl, body: 
     assert reply.json()["errors"][0]["message"]
 
 
-def test_requests_tell_what_was_called_and_not_what_control_did(sandbox: SandboxControl) -> None:
+def test_requests_list_calls_of_the_api_and_none_of_control(sandbox: SandboxControl) -> None:
     sandbox.organization("Acme")
     headers = {"Authorization": f"Bearer {sandbox.description['secretKey']}"}
     httpx.post(f"{sandbox.url}/v1/organizations?x=1&x=2", json={"name": "Umbrella"}, headers=headers)
@@ -124,7 +126,7 @@ def test_requests_tell_what_was_called_and_not_what_control_did(sandbox: Sandbox
     assert sandbox.requests() == []
 
 
-def test_patch_record_serves_json_that_clerks_rules_would_not_allow(sandbox: SandboxControl) -> None:
+def test_patch_record_odd_fields_are_served_alone_and_nested(sandbox: SandboxControl) -> None:
     user = sandbox.user()["id"]
     organization = sandbox.organization("Acme", user)["id"]
     membership = sandbox.api("GET", "/organization_memberships")["data"][0]["id"]

@@ -1,4 +1,4 @@
-"""Webhooks of the sandbox: what they say, how they are signed, when they are sent again."""
+"""Webhooks of the sandbox: their content, signatures and retries."""
 
 import json
 import queue
@@ -8,13 +8,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 import pytest
-import yaml
 from django.conf import settings as django_settings
 from jsonschema import Draft202012Validator
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -29,9 +27,9 @@ from clerk_integration.sandbox.deliveries import (
 )
 from clerk_integration.sandbox.errors import ApiError
 from clerk_integration.sandbox.server import SandboxServer
+from tests.clerk_integration.sandbox.specification import read_specification
 from tests.sandbox import Json, SandboxControl
 
-SPECIFICATION = django_settings.BASE_DIR.parent / "shared" / "clerk-openapi" / "webhooks-2025-04-15.yml"
 DEADLINE = 20.0
 TYPES = (
     "user.created",
@@ -47,7 +45,7 @@ TYPES = (
 
 
 class Receiver(ThreadingHTTPServer):
-    """Keeps what it receives and answers as told: a status, headers, or None to hang up; else 204."""
+    """Records requests; answers with what `answer_with` queued (None closes the connection), else 204."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -84,7 +82,7 @@ class Receiver(ThreadingHTTPServer):
             time.sleep(0.01)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep quiet about senders that went away."""
+        """Ignore senders that closed the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -110,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def receiver(sandbox: SandboxControl) -> Iterator[Receiver]:
-    """An endpoint that the sandbox does not know of yet."""
+    """An endpoint that is not configured in the sandbox."""
     server = Receiver()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -139,7 +137,7 @@ def settled(sandbox: SandboxControl) -> Json:
 
 
 def verified(headers: dict[str, str], body: bytes, secret: str) -> Json:
-    """What Clerk's customers do: verify with standardwebhooks, the headers renamed."""
+    """Return the event, verified with standardwebhooks after renaming the headers."""
     renamed = {f"webhook-{name}": headers[f"svix-{name}"] for name in ("id", "timestamp", "signature")}
     return dict(Webhook(secret).verify(body, renamed))
 
@@ -158,7 +156,7 @@ def lifetimes(sandbox: SandboxControl) -> Json:
     return {"owner": owner, "guest": guest, "organization": organization}
 
 
-# --- what is said ----------------------------------------------------------------------------------
+# --- content ---------------------------------------------------------------------------------------
 
 
 def test_change_sends_one_webhook_that_verifies(sandbox: SandboxControl, endpoint: Receiver) -> None:
@@ -188,7 +186,7 @@ def test_webhook_tampered_with_does_not_verify(sandbox: SandboxControl, endpoint
         verified(headers, body + b" ", sandbox.description["webhookSigningSecret"])
 
 
-def test_changes_are_told_in_their_order_with_what_was_true_then(sandbox: SandboxControl) -> None:
+def test_changes_are_reported_in_order_with_their_state_at_that_time(sandbox: SandboxControl) -> None:
     sandbox.webhooks(paused=True)
 
     ids = lifetimes(sandbox)
@@ -218,7 +216,7 @@ def test_changes_are_told_in_their_order_with_what_was_true_then(sandbox: Sandbo
     assert stamps == sorted(set(stamps))
 
 
-def test_deleted_records_carry_what_clerk_says_of_them(sandbox: SandboxControl) -> None:
+def test_deleted_records_are_reported_with_the_fields_that_clerk_sends(sandbox: SandboxControl) -> None:
     sandbox.webhooks(paused=True)
 
     ids = lifetimes(sandbox)
@@ -239,7 +237,7 @@ def test_deleted_records_carry_what_clerk_says_of_them(sandbox: SandboxControl) 
     assert "deleted" not in membership
 
 
-def test_cascades_off_tells_only_of_what_was_deleted(sandbox: SandboxControl) -> None:
+def test_cascades_off_reports_only_the_deleted_record(sandbox: SandboxControl) -> None:
     sandbox.webhooks(paused=True, cascades=False)
 
     lifetimes(sandbox)
@@ -249,7 +247,7 @@ def test_cascades_off_tells_only_of_what_was_deleted(sandbox: SandboxControl) ->
     assert (told["organization.deleted"], told["user.deleted"]) == (1, 1)
 
 
-def test_membership_removed_by_itself_is_told_without_cascades(sandbox: SandboxControl) -> None:
+def test_cascades_off_membership_removed_by_itself_is_reported(sandbox: SandboxControl) -> None:
     owner, guest = sandbox.user()["id"], sandbox.user()["id"]
     organization = sandbox.organization("Acme", owner)["id"]
     sandbox.membership(organization, guest)
@@ -260,7 +258,7 @@ def test_membership_removed_by_itself_is_told_without_cascades(sandbox: SandboxC
     assert [message["type"] for message in sandbox.messages()] == ["organizationMembership.deleted"]
 
 
-def test_deleted_user_is_gone_with_the_memberships(sandbox: SandboxControl) -> None:
+def test_deleted_user_loses_all_memberships(sandbox: SandboxControl) -> None:
     owner = sandbox.user()["id"]
     organization = sandbox.organization("Acme", owner)["id"]
 
@@ -272,7 +270,7 @@ def test_deleted_user_is_gone_with_the_memberships(sandbox: SandboxControl) -> N
     assert reply.status_code == 404
 
 
-def test_timestamp_unit_of_seconds_is_what_clerks_examples_show(sandbox: SandboxControl) -> None:
+def test_timestamp_unit_seconds_gives_ten_digits(sandbox: SandboxControl) -> None:
     sandbox.webhooks(paused=True, timestampUnit="s")
 
     user = sandbox.user()
@@ -280,7 +278,7 @@ def test_timestamp_unit_of_seconds_is_what_clerks_examples_show(sandbox: Sandbox
     assert sandbox.messages()[0]["body"]["timestamp"] == user["updated_at"] // 1000
 
 
-def test_refused_change_and_reset_tell_nothing(sandbox: SandboxControl, endpoint: Receiver) -> None:
+def test_refused_change_and_reset_report_nothing(sandbox: SandboxControl, endpoint: Receiver) -> None:
     httpx.post(f"{sandbox.url}/sandbox/v1/organizations", json={"name": ""})
     sandbox.reset(organizations=3, users=2, membershipsPerOrganization=2)
     sandbox.webhooks(paused=True)
@@ -299,7 +297,7 @@ def test_without_an_endpoint_no_message_is_made(sandbox: SandboxControl, receive
 
 @pytest.mark.parametrize("event_type", TYPES)
 def test_payload_agrees_with_clerks_specification(sandbox: SandboxControl, event_type: str) -> None:
-    specification = _specification()
+    specification = read_specification("webhooks-2025-04-15.yml")
     sandbox.webhooks(paused=True)
 
     lifetimes(sandbox)
@@ -312,7 +310,7 @@ def test_payload_agrees_with_clerks_specification(sandbox: SandboxControl, event
     assert [error.message for body in bodies for error in validator.iter_errors(body)] == []
 
 
-# --- when it is sent again -------------------------------------------------------------------------
+# --- retries ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("refusal", [500, 302, 404, 199 + 200, None])
@@ -333,7 +331,7 @@ def test_failed_attempt_is_repeated_under_the_same_id(
     assert [attempt["error"] is None for attempt in attempts] == [False, False, True]
 
 
-def test_message_that_always_fails_is_given_up_after_svixs_attempts(
+def test_message_that_always_fails_ends_after_eight_attempts(
     sandbox: SandboxControl, endpoint: Receiver
 ) -> None:
     endpoint.answer_with(*[500] * 20)
@@ -344,7 +342,9 @@ def test_message_that_always_fails_is_given_up_after_svixs_attempts(
     assert len(endpoint.received) == len(RETRY_SECONDS) + 1 == 8
 
 
-def test_receiver_that_says_abort_is_asked_once(sandbox: SandboxControl, endpoint: Receiver) -> None:
+def test_receiver_that_aborts_a_message_gets_no_second_attempt(
+    sandbox: SandboxControl, endpoint: Receiver
+) -> None:
     endpoint.answer_with(500, webhook_delivery="abort-message")
 
     sandbox.user()
@@ -353,7 +353,7 @@ def test_receiver_that_says_abort_is_asked_once(sandbox: SandboxControl, endpoin
     assert len(endpoint.received) == 1
 
 
-def test_retry_waits_svixs_time_and_a_new_scale_counts_at_once(
+def test_retry_waits_as_svix_does_and_a_new_scale_applies_at_once(
     sandbox: SandboxControl, endpoint: Receiver
 ) -> None:
     sandbox.webhooks(retryScale=1000)
@@ -370,7 +370,7 @@ def test_retry_waits_svixs_time_and_a_new_scale_counts_at_once(
     assert [body["data"]["id"] for body in endpoint.bodies] == ["user_1", "user_2", "user_1"]
 
 
-def test_nobody_listening_is_a_failure_like_any_other(sandbox: SandboxControl, receiver: Receiver) -> None:
+def test_receiver_that_does_not_listen_fails_the_message(sandbox: SandboxControl, receiver: Receiver) -> None:
     sandbox.webhooks(url="http://127.0.0.1:9/", retryScale=0)
 
     sandbox.user()
@@ -380,7 +380,7 @@ def test_nobody_listening_is_a_failure_like_any_other(sandbox: SandboxControl, r
 
 
 @pytest.mark.slow
-def test_answer_after_fifteen_seconds_comes_too_late(sandbox: SandboxControl, endpoint: Receiver) -> None:
+def test_answer_after_fifteen_seconds_counts_as_failed(sandbox: SandboxControl, endpoint: Receiver) -> None:
     endpoint.gate.clear()
     sandbox.user()
 
@@ -391,7 +391,7 @@ def test_answer_after_fifteen_seconds_comes_too_late(sandbox: SandboxControl, en
     assert [attempt["status"] for attempt in _listed(sandbox)[0]["attempts"]] == [None, 204]
 
 
-# --- what may befall it ----------------------------------------------------------------------------
+# --- options ---------------------------------------------------------------------------------------
 
 
 def test_paused_messages_wait_and_are_sent_when_released(sandbox: SandboxControl, endpoint: Receiver) -> None:
@@ -459,7 +459,7 @@ def test_shuffled_messages_arrive_out_of_order_and_all(sandbox: SandboxControl, 
     assert moved > 100, "a random order moves each by 13 on average"
 
 
-def test_duplicated_message_comes_twice_under_one_id(sandbox: SandboxControl, endpoint: Receiver) -> None:
+def test_duplicated_message_arrives_twice_under_one_id(sandbox: SandboxControl, endpoint: Receiver) -> None:
     sandbox.webhooks(duplicate=True)
 
     sandbox.user()
@@ -470,7 +470,9 @@ def test_duplicated_message_comes_twice_under_one_id(sandbox: SandboxControl, en
     assert len({body for _, body in endpoint.received}) == 2
 
 
-def test_probabilities_strike_some(sandbox: SandboxControl, endpoint: Receiver) -> None:
+def test_drop_of_one_half_drops_some_and_delivers_the_rest(
+    sandbox: SandboxControl, endpoint: Receiver
+) -> None:
     sandbox.webhooks(drop=0.5, paused=True)
     for _ in range(60):
         sandbox.user()
@@ -496,7 +498,7 @@ def test_dropped_message_is_never_sent_until_replayed(sandbox: SandboxControl, e
     assert endpoint.ids == [message["id"]]
 
 
-def test_replayed_message_comes_again_as_it_was(sandbox: SandboxControl, endpoint: Receiver) -> None:
+def test_replayed_message_arrives_again_unchanged(sandbox: SandboxControl, endpoint: Receiver) -> None:
     user = sandbox.user()["id"]
     settled(sandbox)
     message = sandbox.messages()[0]
@@ -579,7 +581,7 @@ def test_cleared_messages_are_not_sent(sandbox: SandboxControl, endpoint: Receiv
         ({"unknown": 1}, 422),
     ],
 )
-def test_options_that_cannot_be_are_refused_and_change_nothing(
+def test_webhook_options_with_bad_values_are_refused_and_change_nothing(
     sandbox: SandboxControl, body: Json, status: int
 ) -> None:
     before = sandbox.webhooks()
@@ -596,10 +598,10 @@ def test_replay_of_an_unknown_message_is_refused(sandbox: SandboxControl) -> Non
     assert reply.status_code == 404
 
 
-# --- what it costs ---------------------------------------------------------------------------------
+# --- load and limits -------------------------------------------------------------------------------
 
 
-def test_receiver_that_hangs_holds_up_neither_the_api_nor_other_messages(
+def test_receiver_that_hangs_delays_neither_the_api_nor_other_messages(
     sandbox: SandboxControl, endpoint: Receiver
 ) -> None:
     endpoint.gate.clear()
@@ -626,7 +628,7 @@ def test_queue_that_is_full_discards_and_counts() -> None:
     deliveries.stop()
 
 
-def test_finished_messages_are_kept_up_to_a_number(receiver: Receiver) -> None:
+def test_finished_messages_over_the_limit_are_forgotten(receiver: Receiver) -> None:
     deliveries = Deliveries("whsec_c2VjcmV0", WebhookOptions.parse({"url": receiver.url, "drop": True}))
     last = MAX_FINISHED + 5
     for number in range(last + 1):
@@ -680,7 +682,7 @@ def test_command_sends_webhooks_to_its_option(receiver: Receiver) -> None:
     assert verified(headers, body, description["webhookSigningSecret"])["data"] == user
 
 
-def test_server_with_an_impossible_url_is_not_made() -> None:
+def test_server_with_a_bad_webhook_url_is_refused() -> None:
     with pytest.raises(ApiError, match="must be an http or https URL"):
         SandboxServer(webhook_url="example.com/webhooks")
 
@@ -688,27 +690,3 @@ def test_server_with_an_impossible_url_is_not_made() -> None:
 def _listed(sandbox: SandboxControl) -> list[Json]:
     """The messages with their attempts."""
     return list(httpx.get(f"{sandbox.url}/sandbox/webhooks").json()["messages"])
-
-
-def _specification() -> Any:
-    if not SPECIFICATION.is_file():
-        pytest.skip(f"Clerk's specification is not beside the project ({SPECIFICATION.name})")
-    return _load_specification()
-
-
-@cache
-def _load_specification() -> Any:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return _with_nulls(yaml.load(SPECIFICATION.read_text(), Loader=loader))
-
-
-def _with_nulls(node: Any) -> Any:
-    """OpenAPI 3.0 says `nullable`; JSON Schema says it with one more alternative."""
-    if isinstance(node, list):
-        return [_with_nulls(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    schema = {key: _with_nulls(value) for key, value in node.items()}
-    if node.get("nullable") is True:
-        return {"anyOf": [schema, {"type": "null"}]}
-    return schema

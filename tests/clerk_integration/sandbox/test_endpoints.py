@@ -1,21 +1,17 @@
 """Every endpoint that the coverage table claims: routed, called by the SDK, held against the spec."""
 
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
-import yaml
 from clerk_backend_api import Clerk
-from django.conf import settings as django_settings
 from jsonschema import Draft202012Validator
 
 from clerk_integration.sandbox.coverage import COVERAGE, Endpoint
 from clerk_integration.sandbox.routing import API
+from tests.clerk_integration.sandbox.specification import read_specification
 from tests.sandbox import SandboxControl, official_sdk
-
-SPECIFICATION = django_settings.BASE_DIR.parent / "shared" / "clerk-openapi" / "bapi-2026-05-12.yml"
 
 # The SDK reads fields that it declares deprecated itself when it builds the query of a user listing.
 pytestmark = pytest.mark.filterwarnings(r"ignore:warning. \*\* DEPRECATED:DeprecationWarning")
@@ -185,7 +181,7 @@ def test_endpoint_called_by_the_sdk_answers_what_the_sdk_parses(
 def test_endpoint_reply_agrees_with_clerks_specification(
     row: Endpoint, clerk: Clerk, world: World, replies: list[httpx.Response]
 ) -> None:
-    specification = _specification()
+    specification = read_specification("bapi-2026-05-12.yml")
 
     CALLS[_name(row)](clerk, world)
 
@@ -196,7 +192,7 @@ def test_endpoint_reply_agrees_with_clerks_specification(
 def test_error_reply_agrees_with_clerks_specification(
     sandbox: SandboxControl, replies: list[httpx.Response]
 ) -> None:
-    specification = _specification()
+    specification = read_specification("bapi-2026-05-12.yml")
     reply = httpx.get(f"{sandbox.description['apiUrl']}/organizations")
 
     schema = {"$ref": "#/components/schemas/ClerkErrors"}
@@ -205,7 +201,7 @@ def test_error_reply_agrees_with_clerks_specification(
 
 
 def test_coverage_table_names_paths_of_clerks_specification() -> None:
-    paths = _specification()["paths"]
+    paths = read_specification("bapi-2026-05-12.yml")["paths"]
 
     unknown = [
         _name(row)
@@ -221,30 +217,6 @@ def test_frontend_jwks_needs_no_key_and_equals_the_backend_one(sandbox: SandboxC
 
     assert public == sandbox.api("GET", "/jwks")
     assert [key["kid"] for key in public["keys"]] == [sandbox.description["instanceId"]]
-
-
-def _specification() -> Any:
-    if not SPECIFICATION.is_file():
-        pytest.skip(f"Clerk's specification is not beside the project ({SPECIFICATION.name})")
-    return _load_specification()
-
-
-@cache
-def _load_specification() -> Any:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return _with_nulls(yaml.load(SPECIFICATION.read_text(), Loader=loader))
-
-
-def _with_nulls(node: Any) -> Any:
-    """OpenAPI 3.0 says `nullable`; JSON Schema says it with one more alternative."""
-    if isinstance(node, list):
-        return [_with_nulls(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    schema = {key: _with_nulls(value) for key, value in node.items()}
-    if node.get("nullable") is True:
-        return {"anyOf": [schema, {"type": "null"}]}
-    return schema
 
 
 def _response_schema(specification: Any, row: Endpoint) -> Any:

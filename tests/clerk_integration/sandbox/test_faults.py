@@ -20,7 +20,7 @@ def _names(sandbox: SandboxControl) -> list[str]:
     return [row["name"] for row in sandbox.api("GET", "/organizations")["data"]]
 
 
-def test_fault_drop_after_commit_changes_once_and_hangs_up(
+def test_fault_drop_after_commit_changes_once_and_closes_the_connection(
     sandbox: SandboxControl, http: httpx.Client
 ) -> None:
     sandbox.fault("POST /v1/organizations", dropAfterCommit=True)
@@ -62,7 +62,7 @@ def test_fault_status_without_a_code_of_clerks_has_no_body(
     assert (reply.status_code, reply.content) == (502, b"")
 
 
-def test_fault_rate_limit_says_when_to_come_back(sandbox: SandboxControl, http: httpx.Client) -> None:
+def test_fault_rate_limit_answers_429_with_retry_after(sandbox: SandboxControl, http: httpx.Client) -> None:
     sandbox.fault("GET /v1/organizations", rateLimit=7)
 
     reply = http.get("/v1/organizations")
@@ -86,7 +86,7 @@ def test_fault_for_another_path_waits(sandbox: SandboxControl, http: httpx.Clien
     assert http.get("/v1/users/count").status_code == 500
 
 
-def test_clear_faults_makes_the_instance_well_again(sandbox: SandboxControl, http: httpx.Client) -> None:
+def test_clear_faults_lets_requests_succeed_again(sandbox: SandboxControl, http: httpx.Client) -> None:
     sandbox.fault("*", status=503, times=1000)
     assert http.get("/v1/organizations").status_code == 503
 
@@ -107,7 +107,7 @@ def test_clear_faults_makes_the_instance_well_again(sandbox: SandboxControl, htt
         {"match": "GET *", "nonsense": True},
     ],
 )
-def test_fault_that_makes_no_sense_is_refused(sandbox: SandboxControl, fault: dict[str, object]) -> None:
+def test_fault_with_bad_fields_is_refused(sandbox: SandboxControl, fault: dict[str, object]) -> None:
     reply = httpx.post(f"{sandbox.url}/sandbox/faults", json=fault)
 
     assert reply.status_code == 422
@@ -170,7 +170,7 @@ def test_rate_limit_counts_changes_per_user(sandbox: SandboxControl, http: httpx
     assert http.get(f"/v1/users/{user}").status_code == 200
 
 
-def test_reset_drops_what_is_still_delayed(sandbox: SandboxControl, http: httpx.Client) -> None:
+def test_reset_drops_requests_that_are_still_delayed(sandbox: SandboxControl, http: httpx.Client) -> None:
     sandbox.settings(latencyMs=30_000)
     with ThreadPoolExecutor(1) as pool:
         delayed = pool.submit(http.post, "/v1/organizations", json={"name": "Acme"})

@@ -69,7 +69,7 @@ def test_create_without_slug_gets_another_when_the_first_is_taken(sandbox: Sandb
     assert len(slugs) == 3
 
 
-def test_create_while_slugs_are_disabled_generates_a_slug_unless_told_otherwise(
+def test_create_while_slugs_are_disabled_generates_a_slug_unless_null_slugs_is_set(
     sandbox: SandboxControl,
 ) -> None:
     sandbox.settings(slugs="disabled")
@@ -138,7 +138,7 @@ def test_create_with_bad_fields_is_refused_and_stores_nothing(
     assert sandbox.api("GET", "/organizations")["total_count"] == 0
 
 
-def test_create_keeps_what_was_sent(sandbox: SandboxControl, http: httpx.Client) -> None:
+def test_create_keeps_the_fields_that_were_sent(sandbox: SandboxControl, http: httpx.Client) -> None:
     body = {
         "name": "Acme",
         "created_at": "2024-01-02T03:04:05.678Z",
@@ -168,7 +168,7 @@ def test_changes_never_share_a_time_stamp(sandbox: SandboxControl) -> None:
     assert stamps[0] > organization["updated_at"]
 
 
-def test_update_to_its_own_slug_is_allowed_and_to_another_ones_refused(
+def test_update_to_its_own_slug_is_allowed_and_to_a_taken_one_refused(
     sandbox: SandboxControl, http: httpx.Client
 ) -> None:
     first, second = sandbox.organization("First"), sandbox.organization("Second")

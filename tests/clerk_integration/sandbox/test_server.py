@@ -1,4 +1,4 @@
-"""The HTTP server: what it does with bytes that no decent client sends."""
+"""The HTTP server: malformed requests, unknown routes, the page, its end."""
 
 import socket
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def _exchange(sandbox: SandboxControl, sent: bytes) -> bytes:
         (JSON_POST + b"Content-Length: 99999999999\r\n\r\n", 413, b"request_body_too_large"),
     ],
 )
-def test_server_hostile_bytes_get_a_clean_refusal_and_the_server_lives(
+def test_server_hostile_bytes_are_refused_and_the_server_continues(
     sandbox: SandboxControl, sent: bytes, status: int, code: bytes
 ) -> None:
     received = _exchange(sandbox, sent)
@@ -92,7 +92,7 @@ def test_server_survives_clients_that_go_away(sandbox: SandboxControl, sent: byt
         ("POST", "/sandbox/reset"),
     ],
 )
-def test_body_that_is_no_json_object_is_refused(
+def test_body_other_than_a_json_object_is_refused(
     http: httpx.Client, method: str, path: str, body: bytes
 ) -> None:
     reply = http.request(method, path, content=body)
