@@ -1,5 +1,7 @@
 """The base class of commands that use the database."""
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -8,15 +10,24 @@ from django.db import Error, InterfaceError, OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 from procrastinate.exceptions import ConnectorException
 
+from clerk_integration.management.progress import CommandProgress
+
 
 class DatabaseCommand(BaseCommand):
     """A command that needs a migrated database and reports a database error in one line.
 
     Raises CommandError before anything is done if the database cannot be reached or lacks migrations, and
-    when it fails later. Other exceptions keep their traceback.
+    when it fails later. Other exceptions keep their traceback. With `--json`, the last line of output is
+    one JSON object, also after a CommandError.
     """
 
     requires_migrations_checks = True
+    _progress: CommandProgress | None = None
+
+    def start_progress(self, options: Mapping[str, Any]) -> CommandProgress:
+        """Return the progress of this command; its `finish` prints the summary."""
+        self._progress = CommandProgress(self.stdout, as_json=options["json"])
+        return self._progress
 
     def check_migrations(self) -> None:
         """Raise CommandError unless every migration is applied; Django would only print a notice."""
@@ -31,6 +42,14 @@ class DatabaseCommand(BaseCommand):
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run the command; raise CommandError for a database error."""
+        try:
+            return self._execute(*args, **options)
+        except CommandError as error:
+            if options.get("json") and not (self._progress and self._progress.is_finished):
+                self.stdout.write(json.dumps({"error": str(error)}))
+            raise
+
+    def _execute(self, *args: Any, **options: Any) -> str | None:
         try:
             return super().execute(*args, **options)
         except (OperationalError, InterfaceError, ConnectorException) as error:

@@ -29,6 +29,7 @@ class CommandProgress:
         self._as_json = as_json
         self._bar = _new_bar() if stdout.isatty() else None
         self._part: _Part | None = None
+        self.is_finished = False
 
     def start(self, total: int | None, label: str) -> None:
         """Begin a part of the work: `total` items called `label`; None if the number is not known yet."""
@@ -59,7 +60,8 @@ class CommandProgress:
             self.note(self._part.line())
 
     def note(self, line: str) -> None:
-        """Print a line of its own."""
+        """Print a line of its own; characters that would break or forge a line are escaped."""
+        line = "".join(map(_printable, line))
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False)
         else:
@@ -68,6 +70,7 @@ class CommandProgress:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """End the current part and print the summary: one line per entry, or one JSON object."""
+        self.is_finished = True
         self._end_part()
         if self._bar is not None:
             self._bar.stop()
@@ -125,6 +128,10 @@ def _new_bar() -> Progress:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def _readable(value: Any) -> str:

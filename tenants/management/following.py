@@ -30,7 +30,7 @@ def follow(
     read: Callable[[SyncRun], Reading],
     summarize: Callable[[SyncRun], dict[str, Any]],
 ) -> None:
-    """Show how far a run of workers is, until it ends or Ctrl-C; the workers go on either way.
+    """Show how far a run of workers is, until it ends or Ctrl-C; the workers continue either way.
 
     Writes nothing. Raise CommandError when there is no such run, and when it did not complete.
     """
@@ -44,10 +44,10 @@ def follow(
             if run.state != SyncRun.State.RUNNING or stopping.wait(POLL_SECONDS):
                 break
             run.refresh_from_db()
-    progress.finish(summarize(run))
     if run.state == SyncRun.State.RUNNING:
-        progress.note(f"The workers go on; watch again with --follow {run.pk}.")
-    elif run.state != SyncRun.State.COMPLETED:
+        progress.note(f"The workers continue; watch them with --follow {run.pk}.")
+    progress.finish(summarize(run))
+    if run.state not in (SyncRun.State.RUNNING, SyncRun.State.COMPLETED):
         raise CommandError(run.error.strip() or f"Run {run.pk} ended as {run.get_state_display()}.")
 
 

@@ -8,7 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from clerk_integration.management.arguments import point_in_time
 from clerk_integration.management.base import DatabaseCommand
-from clerk_integration.management.progress import INTERRUPTED, CommandProgress
+from clerk_integration.management.progress import INTERRUPTED
 from clerk_integration.webhooks.replay import ReplayResult, count_to_replay, replay
 
 MAX_REASON_LENGTH = 300
@@ -36,7 +36,7 @@ class Command(DatabaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Process, show progress, and print a summary."""
-        progress = CommandProgress(self.stdout, as_json=options["json"])
+        progress = self.start_progress(options)
         chosen = {"failed": options["failed"], "since": options["since"]}
         counts: Counter[str] = Counter(processed=0, ignored=0, failed=0)
         failures = []

@@ -6,7 +6,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from clerk_integration.management.arguments import duration
 from clerk_integration.management.base import DatabaseCommand
-from clerk_integration.management.progress import INTERRUPTED, CommandProgress
+from clerk_integration.management.progress import INTERRUPTED
 from clerk_integration.webhooks.retention import KEEP_FOR, count_to_purge, purge_deliveries
 
 
@@ -31,7 +31,7 @@ class Command(DatabaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Purge, show progress, and print how many were deleted."""
-        progress = CommandProgress(self.stdout, as_json=options["json"])
+        progress = self.start_progress(options)
         deleted = 0
         interrupted = False
         try:

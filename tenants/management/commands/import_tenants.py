@@ -8,7 +8,6 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from clerk_integration.management.base import DatabaseCommand
-from clerk_integration.management.progress import CommandProgress
 from tenants.exceptions import TenantError
 from tenants.files.imports import check_file, import_tenants
 from tenants.management.interrupts import stop_on_signals
@@ -32,7 +31,7 @@ class Command(DatabaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Check or import the file."""
-        progress = CommandProgress(self.stdout, as_json=options["json"])
+        progress = self.start_progress(options)
         progress.start(None, "lines")
         path, dry_run = options["file"], options["dry_run"]
         try:

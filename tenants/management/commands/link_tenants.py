@@ -8,7 +8,6 @@ from django.core.management.base import CommandError
 
 from clerk_integration.exceptions import ClerkError
 from clerk_integration.management.base import DatabaseCommand
-from clerk_integration.management.progress import CommandProgress
 from tenants.exceptions import SyncLost, TenantError
 from tenants.files.links import Linked, link_all, read_links
 from tenants.management.interrupts import stop_on_signals
@@ -30,7 +29,7 @@ class Command(DatabaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Check, then link."""
-        progress = CommandProgress(self.stdout, as_json=options["json"])
+        progress = self.start_progress(options)
         try:
             links, existing = read_links(options["file"])
         except (ClerkError, TenantError) as error:

@@ -62,7 +62,7 @@ class Command(DatabaseCommand):
             raise CommandError("--dry-run compares everything; leave out --organization and --user.")
         if options["enqueue"]:
             refuse_others("--enqueue is for the full sync", options, ("dry_run", "organization", "user"))
-        progress = CommandProgress(self.stdout, as_json=options["json"])
+        progress = self.start_progress(options)
         if options["follow"] is not None:
             others = ("dry_run", "organization", "user", "skip_memberships", "max_retire_percent", "enqueue")
             refuse_others("--follow only watches", options, others)
