@@ -13,6 +13,7 @@ from clerk_integration.conf import JOB_TIMEOUT_SECONDS
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.exceptions import ClerkMisconfigured
 from clerk_integration.instance import ClerkOrganizationSettings, get_clerk_organization_settings
+from clerk_integration.naming import name_problem, slug_problem
 from clerk_integration.organizations import find_clerk_users
 from clerk_integration.wire.deadlines import default_deadline
 from tenants.backfill.attempts import (
@@ -26,10 +27,11 @@ from tenants.backfill.members import member_limit, owners_by_tenant
 from tenants.backfill.organization import Draft, deleted_among, find_by_marker
 from tenants.backfill.snapshot import LISTING_SECONDS, ClerkSnapshot, take_snapshot
 from tenants.exceptions import AmbiguousMarker, UnknownTenants
+from tenants.mirror.absorb import local_data_of
 from tenants.models import CreationAttempt, Tenant
 
-MAX_NAME_LENGTH = 256
-"""Clerk's limit for the name of an organization, in characters."""
+OWNERS_OF = 100
+"""Tenants whose owners are looked up in Clerk together."""
 
 DEFAULT_MEMBER_LIMIT = 5
 """Clerk's `max_allowed_memberships` for an instance whose settings do not say."""
@@ -85,8 +87,9 @@ class Plan:
 def make_plan(
     *, tenant_ids: Collection[int] | None = None, limit: int | None = None, owner: str | None = None
 ) -> Plan:
-    """Plan the migration of all legacy tenants, or of these; `limit` takes the first ones.
+    """Plan the migration of all legacy tenants, or of these.
 
+    With `limit`, stop after that many tenants that can be migrated; conflicts do not count.
     `owner` becomes the first member of a tenant none of whose members can. Tenants of an unfinished
     earlier run are included, even if a webhook has linked them. Call Clerk: the instance's settings,
     all organizations (one call for each 500), the owners (one call for each 100). Raise UnknownTenants
@@ -94,8 +97,8 @@ def make_plan(
     """
     if tenant_ids is not None:
         _refuse_unknown(tenant_ids)
-    tenants = list(_candidates(tenant_ids)[:limit])
-    return Plan(_Planner.read(tenants, owner).rows() if tenants else [])
+    tenants = list(_candidates(tenant_ids))
+    return Plan(_Planner.read(tenants, owner).rows(limit) if tenants else [])
 
 
 def _candidates(tenant_ids: Collection[int] | None) -> QuerySet[Tenant]:
@@ -123,10 +126,11 @@ class _Planner:
     fallback_owner: str | None
     settings: ClerkOrganizationSettings
     attempts: Mapping[int, CreationAttempt]
-    owners: Mapping[int, Sequence[str]]
-    known_users: Collection[str]
     snapshot: ClerkSnapshot
     deleted: Collection[str]
+    mirrors: Mapping[str | None, Tenant]
+    _owners: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    _known_users: Collection[str] = ()
     _given_slugs: set[str] = field(default_factory=set)
 
     @classmethod
@@ -137,19 +141,32 @@ class _Planner:
         if settings.enabled is False:
             raise ClerkMisconfigured("Organizations are disabled in this Clerk instance; enable them first.")
         ids = {tenant.pk for tenant in tenants}
-        attempts, owners = attempts_for(ids), owners_by_tenant(list(ids))
-        users = [user for candidates in owners.values() for user in candidates]
-        with default_deadline(LISTING_SECONDS):
-            known_users = find_clerk_users([*users, *([fallback_owner] if fallback_owner else [])])
-        slugs = (tenant.slug for tenant in tenants if tenant.slug)
-        snapshot = take_snapshot(ids, slugs=slugs)
-        recorded = filter(None, map(created_by, attempts.values()))
-        deleted = deleted_among({*recorded, *snapshot.organization_ids})
-        return cls(tenants, fallback_owner, settings, attempts, owners, known_users, snapshot, deleted)
+        attempts = attempts_for(ids)
+        snapshot = take_snapshot(ids, slugs=(tenant.slug for tenant in tenants if tenant.slug))
+        recorded = {*filter(None, map(created_by, attempts.values())), *snapshot.organization_ids}
+        mirrors = {tenant.clerk_org_id: tenant for tenant in Tenant.objects.filter(clerk_org_id__in=recorded)}
+        return cls(tenants, fallback_owner, settings, attempts, snapshot, deleted_among(recorded), mirrors)
 
-    def rows(self) -> list[PlanRow]:
-        """Decide about each tenant."""
-        return [self._row(tenant) for tenant in self.tenants]
+    def rows(self, limit: int | None) -> list[PlanRow]:
+        """Decide about the tenants in order, until `limit` of them can be migrated."""
+        rows: list[PlanRow] = []
+        possible = 0
+        for start in range(0, len(self.tenants), OWNERS_OF):
+            chunk = self.tenants[start : start + OWNERS_OF]
+            self._find_owners(chunk)
+            for tenant in chunk:
+                rows.append(self._row(tenant))
+                possible += rows[-1].draft is not None
+                if possible == limit:
+                    return rows
+        return rows
+
+    def _find_owners(self, tenants: Sequence[Tenant]) -> None:
+        """Read the possible first members of some tenants, and which of them Clerk knows."""
+        self._owners = owners_by_tenant([tenant.pk for tenant in tenants])
+        users = [user for candidates in self._owners.values() for user in candidates]
+        with default_deadline(LISTING_SECONDS):
+            self._known_users = find_clerk_users([*users, *filter(None, [self.fallback_owner])])
 
     def _row(self, tenant: Tenant) -> PlanRow:
         attempt = self.attempts.get(tenant.pk)
@@ -172,8 +189,13 @@ class _Planner:
             organization_id, reason = found.id, f"{found.id} carries its marker"
         else:
             return None
-        owner = (found and found.created_by) or self._owner(tenant) or ""
-        draft = self._draft(tenant, owner)
+        if tenant.clerk_org_id not in (None, organization_id):
+            return _decided(tenant, Action.CONFLICT, f"linked to {tenant.clerk_org_id}, but {reason}")
+        mirror = self.mirrors.get(organization_id)
+        if mirror is not None and mirror.pk != tenant.pk and (local_data := local_data_of(mirror)):
+            reason = f"{organization_id} is linked to tenant {mirror.pk}: {'; '.join(local_data)}"
+            return _decided(tenant, Action.CONFLICT, reason)
+        draft = self._draft(tenant, (found and found.created_by) or self._owner(tenant) or "")
         return PlanRow(tenant.pk, tenant.name, Action.ADOPT, reason, draft, organization_id)
 
     def _creation(self, tenant: Tenant) -> PlanRow:
@@ -188,7 +210,7 @@ class _Planner:
 
     def _draft(self, tenant: Tenant, owner: str) -> Draft:
         default_limit = self.settings.max_allowed_memberships
-        members = getattr(tenant, "members", 0) + (owner not in self.owners.get(tenant.pk, ()))
+        members = getattr(tenant, "members", 0) + (owner not in self._owners.get(tenant.pk, ()))
         return Draft(
             tenant_id=tenant.pk,
             name=tenant.name,
@@ -200,16 +222,22 @@ class _Planner:
         )
 
     def _owner(self, tenant: Tenant) -> str | None:
-        candidates = (*self.owners.get(tenant.pk, ()), self.fallback_owner)
-        return next((user for user in candidates if user in self.known_users), None)
+        candidates = (*self._owners.get(tenant.pk, ()), self.fallback_owner)
+        return next((user for user in candidates if user in self._known_users), None)
 
     def _obstacle(self, tenant: Tenant) -> str | None:
         """Return why Clerk would refuse the organization and what to do about it; None if it would not."""
-        if not 0 < len(tenant.name) <= MAX_NAME_LENGTH:
-            return f"its name has {len(tenant.name)} characters, Clerk allows 1 to {MAX_NAME_LENGTH}"
+        problem = name_problem(tenant.name)
+        if problem is not None:
+            return f"its name {problem}: rename it first"
         if self._owner(tenant) is None:
             return self._ownerless(tenant)
-        if tenant.slug and not self.settings.slug_disabled and self._is_taken(tenant.slug):
+        if not tenant.slug or self.settings.slug_disabled:
+            return None
+        problem = slug_problem(tenant.slug)
+        if problem is not None:
+            return f"its slug {tenant.slug!r} {problem}: change it first"
+        if self._is_taken(tenant.slug):
             return (
                 f"the slug {tenant.slug} is taken in Clerk: change it here ({self._free_slug(tenant.slug)} is"
                 " free), or link the tenant if that organization is its own"
@@ -217,7 +245,7 @@ class _Planner:
         return None
 
     def _ownerless(self, tenant: Tenant) -> str:
-        owners = self.owners.get(tenant.pk)
+        owners = self._owners.get(tenant.pk)
         remedy = "give it one, or name a Clerk user with --owner"
         if self.fallback_owner is not None:
             remedy = f"{self.fallback_owner} is unknown to Clerk, too"

@@ -8,6 +8,7 @@ that was stopped again completes it.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +21,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from clerk_integration.exceptions import InvalidClerkId
+from clerk_integration.naming import name_problem, slug_problem
 from clerk_integration.wire.ids import validate_user_id
 from tenants.exceptions import InvalidFile
 from tenants.files.parsing import MAX_SHOWN, Problems, Row, counting, csv_rows, json_rows, opened
@@ -38,7 +40,12 @@ STATUSES = tuple(Tenant.Status.values)
 LEGACY_ROLES = (*LEGACY_ADMIN_ROLES, "member")
 CLERK_ROLE_PREFIX = "org:"
 MAX_KEY_LENGTH = 255
-MAX_NAME_LENGTH = 256
+
+_SCIENTIFIC = re.compile(r"-?\d([.,]\d+)?E\+\d{2,3}")
+"""How a spreadsheet writes a long number: 1.23457E+15."""
+
+FindProblem = Callable[[str], str | None]
+"""Returns what is wrong with a value, or None."""
 
 BATCH = 1000
 """Lines that are written in one transaction."""
@@ -269,45 +276,52 @@ def _read_json(row: Row) -> Iterator[Line]:
         yield Line(line, *tenant, *_member(member))
 
 
+def _key_problem(value: str) -> str | None:
+    if len(value) > MAX_KEY_LENGTH:
+        return f"has {len(value)} characters; at most {MAX_KEY_LENGTH} are allowed"
+    return None if value.isprintable() else "contains characters that cannot be printed"
+
+
 def _tenant(given: Mapping[str, Any]) -> tuple[str, str, str | None, str]:
-    status = _text(given, "status", MAX_KEY_LENGTH) or Tenant.Status.ACTIVE.value
+    status = _text(given, "status") or Tenant.Status.ACTIVE.value
     if status not in STATUSES:
         raise ValueError(f"status {status!r} is not one of {', '.join(STATUSES)}")
-    return (
-        _required(given, "external_id", MAX_KEY_LENGTH),
-        _required(given, "name", MAX_NAME_LENGTH),
-        _text(given, "slug", MAX_KEY_LENGTH) or None,
-        status,
-    )
+    external_id = _required(given, "external_id")
+    if _SCIENTIFIC.fullmatch(external_id):
+        raise ValueError(
+            f"external_id {external_id!r} is a number that a spreadsheet has rounded; format the column as"
+            " text and export the file again"
+        )
+    name, slug = _required(given, "name", problem=name_problem), _text(given, "slug", problem=slug_problem)
+    return external_id, name, slug or None, status
 
 
 def _member(given: Mapping[str, Any]) -> tuple[str, str]:
-    role = _required(given, "role", MAX_KEY_LENGTH)
+    role = _required(given, "role")
     if role not in LEGACY_ROLES and not role.startswith(CLERK_ROLE_PREFIX):
         raise ValueError(f"role {role!r} is not one of {', '.join(LEGACY_ROLES)} or a Clerk role (org:...)")
-    user_id = _required(given, "user_id", MAX_KEY_LENGTH)
+    user_id = _required(given, "user_id")
     try:
         return validate_user_id(user_id), role
     except InvalidClerkId:
         raise ValueError(f"user_id {user_id!r} is not the id of a Clerk user (user_...)") from None
 
 
-def _required(given: Mapping[str, Any], name: str, length: int) -> str:
-    value = _text(given, name, length)
+def _required(given: Mapping[str, Any], key: str, *, problem: FindProblem = _key_problem) -> str:
+    value = _text(given, key, problem=problem)
     if not value:
-        raise ValueError(f"{name} is missing")
+        raise ValueError(f"{key} is missing")
     return value
 
 
-def _text(given: Mapping[str, Any], name: str, length: int) -> str:
-    """Return a string that fits its column; empty if it is not given. Raise ValueError for anything else."""
-    value = given.get(name)
+def _text(given: Mapping[str, Any], key: str, *, problem: FindProblem = _key_problem) -> str:
+    """Return a string without a problem; empty if it is not given. Raise ValueError for anything else."""
+    value = given.get(key)
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ValueError(f"{name} is not a string")  # noqa: TRY004  (an error in the file)
-    if len(value) > length:
-        raise ValueError(f"{name} has {len(value)} characters; at most {length} are allowed")
-    if not value.isprintable():
-        raise ValueError(f"{name} contains characters that cannot be printed")
+        raise ValueError(f"{key} is not a string")  # noqa: TRY004  (an error in the file)
+    found = problem(value.strip()) if value.strip() else None
+    if found is not None:
+        raise ValueError(f"{key} {found}")
     return value.strip()

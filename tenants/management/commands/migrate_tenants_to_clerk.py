@@ -54,7 +54,7 @@ class Command(DatabaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Plan, then carry out, enqueue or print the plan."""
-        progress = CommandProgress(self.stdout, as_json=options["json"])
+        progress = self.start_progress(options)
         if options["follow"] is not None:
             others = ("dry_run", "tenant", "limit", "concurrency", "owner", "report", "enqueue")
             refuse_others("--follow only watches", options, others)

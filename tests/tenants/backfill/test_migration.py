@@ -152,6 +152,50 @@ def test_migration_leaves_conflicts_alone_and_migrates_the_rest(
     assert "taken" in rows[three[1].pk]["error"]
 
 
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ({"name": ""}, "its name is blank"),
+        ({"name": "x" * 257}, "its name has 257 characters"),
+        ({"name": "See www.acme.test"}, "its name contains a URL"),
+        ({"name": "<i>Acme</i>"}, "its name contains HTML"),
+        ({"name": "Acme\u202e"}, "its name contains the control character U+202E"),
+        ({"name": "Acme\nSons"}, "its name contains the control character U+000A"),
+        ({"slug": "Old_Sons"}, "its slug 'Old_Sons' may contain"),
+        ({"slug": "tenant-0"}, "the slug tenant-0 is taken"),
+    ],
+)
+def test_migration_tenant_that_clerk_would_refuse_is_a_conflict_in_the_plan_and_in_the_run(
+    sandbox: SandboxControl,
+    three: list[Tenant],
+    migrate: Callable[..., Json],
+    columns: dict[str, str],
+    problem: str,
+) -> None:
+    Tenant.objects.filter(pk=three[1].pk).update(**columns)
+
+    plan, run = migrate("--dry-run"), migrate()
+
+    assert (plan["create"], plan["conflict"]) == (run["created"], run["conflict"]) == (2, 1)
+    for summary in (plan, run):
+        [line] = [line for line in summary["output"].splitlines() if line.startswith("conflict")]
+        assert f"tenant {three[1].pk}" in line
+        assert problem in line
+
+
+def test_migration_limit_counts_tenants_that_can_be_migrated(
+    sandbox: SandboxControl, three: list[Tenant], legacy: Callable[..., Tenant], migrate: Callable[..., Json]
+) -> None:
+    Tenant.objects.filter(pk__in=[three[0].pk, three[1].pk]).update(name="")
+    legacy("Fourth", {sandbox.user()["id"]: "owner"})
+    legacy("Fifth", {sandbox.user()["id"]: "owner"})
+
+    summary = migrate("--limit", "2")
+
+    assert (summary["created"], summary["conflict"], summary["tenants"]) == (2, 2, 4)
+    assert migrate("--limit", "2")["created"] == 1
+
+
 def test_migration_of_two_tenants_with_one_slug_gives_it_to_the_first(
     sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
 ) -> None:
@@ -441,6 +485,7 @@ def test_migration_with_a_wrong_key_says_so_once(
 
     assert "does not accept CLERK_SECRET_KEY" in summary["error"]
     assert summary["error"].endswith(" is invalid. Nothing was changed.")
+    assert json.loads(summary["output"].splitlines()[-1]) == {"error": summary["error"]}
     assert not CreationAttempt.objects.exists()
 
 

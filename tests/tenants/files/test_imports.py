@@ -120,8 +120,14 @@ def test_import_dry_run_keeps_nothing(load: Import) -> None:
         ("x,X,,,org_1,owner", "user_id 'org_1' is not the id of a Clerk user"),
         ("x,X,,,user_1,boss", "role 'boss' is not one of"),
         ("x,X,,", "expected 6 values, found 4"),
-        (f"x,{'X' * 257},,,,", "name has 257 characters; at most 256 are allowed"),
-        ("x,X\x00,,,,", "name contains characters that cannot be printed"),
+        (f"x,{'X' * 257},,,,", "name has 257 characters; Clerk allows 256"),
+        ("x,X\x00,,,,", "name contains the control character U+0000"),
+        ("x,X\u202ey,,,,", "name contains the control character U+202E"),
+        ("x,See https://acme.test,,,,", "name contains a URL"),
+        ("x,X,Not A Slug,,,", "slug may contain lower-case letters, digits and dashes only"),
+        ("1.23457E+15,X,,,,", "external_id '1.23457E+15' is a number that a spreadsheet has rounded"),
+        ('"1,23457E+15",X,,,,', "external_id '1,23457E+15' is a number that a spreadsheet has rounded"),
+        ("x\x07,X,,,,", "external_id contains characters that cannot be printed"),
         ("a1,Acme,acme,active,user_1,owner", "repeats line 2"),
         ("a1,Other,acme,active,user_3,owner", "has another name, slug or status than line 2"),
     ],
@@ -136,7 +142,7 @@ def test_import_of_a_wrong_line_names_it_and_writes_nothing(load: Import, line: 
         ("{", "not valid JSON"),
         ("[]", "not a JSON object"),
         ('{"external_id": 1, "name": "X"}', "external_id is not a string"),
-        ('{"external_id": "x", "name": "\\ud800"}', "name contains characters"),
+        ('{"external_id": "x", "name": "\\ud800"}', "name contains the control character U+D800"),
         ('{"external_id": "x", "name": "X", "members": [1]}', "members is not a list of objects"),
         (
             '{"external_id": "x", "name": "X", "members": [{"user_id": "7", "role": "owner"}]}',
@@ -174,9 +180,12 @@ def test_import_of_an_unusable_file_says_so(
     assert problem in refusal(load, text, suffix=suffix)
 
 
-def test_import_of_a_file_that_does_not_exist_says_so() -> None:
-    with pytest.raises(CommandError, match="cannot be read: No such file"):
-        call_command("import_tenants", "/nowhere.csv")
+def test_import_of_a_file_that_does_not_exist_ends_with_an_error_in_json(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(CommandError, match="cannot be read: No such file") as refused:
+        call_command("import_tenants", "/nowhere.csv", "--json")
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"error": str(refused.value)}
 
 
 @pytest.mark.slow
