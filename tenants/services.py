@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 
 from clerk_integration.conf import clerk_settings
 from clerk_integration.entities import ClerkOrganization
@@ -123,6 +123,8 @@ class TenantService:
                     list_user(clerk_user_id, state.lease)
                 return SyncState.SYNCED
         except (ClerkError, DatabaseError) as error:
+            if isinstance(error, DatabaseError) and not connection.is_usable():
+                raise  # There are no local rows to return.
             level = logging.CRITICAL if isinstance(error, ClerkMisconfigured) else logging.WARNING
             reason = " ".join(str(error).split())
             logger.log(level, "tenants of %s served from the mirror: %s", clerk_user_id, reason)

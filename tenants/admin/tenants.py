@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
@@ -71,6 +72,14 @@ class TenantAdmin(ReadOnlyAdmin):
         tenants: QuerySet[Tenant] = super().get_queryset(request)
         return tenants.annotate(members_count=Coalesce(Subquery(counts), 0, output_field=IntegerField()))
 
+    @transaction.non_atomic_requests
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the list or run an action, outside the transaction of ATOMIC_REQUESTS: actions call Clerk."""
+        response: HttpResponse = super().changelist_view(request, extra_context)
+        return response
+
     @admin.display(description="active members")
     def members(self, tenant: Any) -> int:
         """Return the number of active members."""
@@ -101,7 +110,7 @@ class TenantAdmin(ReadOnlyAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         """Add the page that links a tenant."""
-        page = self.admin_site.admin_view(self.link_view)
+        page = transaction.non_atomic_requests(self.admin_site.admin_view(self.link_view))
         return [path("<int:tenant_id>/link/", page, name="tenants_tenant_link"), *super().get_urls()]
 
     def link_view(self, request: HttpRequest, tenant_id: int) -> HttpResponse:

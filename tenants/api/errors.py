@@ -1,4 +1,4 @@
-"""Turn failures of Clerk and of tenants into API errors.
+"""Turn failures of Clerk, of tenants and of the database into API errors.
 
 drf-standardized-errors renders them as `{"type", "errors": [{"code", "detail", "attr"}]}`.
 
@@ -10,6 +10,10 @@ drf-standardized-errors renders them as `{"type", "errors": [{"code", "detail", 
 | ClerkNotFound | 404 not_found | 400 with Clerk's message |
 | ClerkRejected, InvalidClerkId | 400 on the field | 400 on the field |
 
+| database: cannot be reached | 503 database_unavailable | as reading |
+| database: accepts no writes | 503 database_read_only | as reading |
+| database: a lock or a statement timed out | 503 database_busy | as reading |
+
 When the outcome of an earlier create with the same key is unknown, creating answers 500 in every case.
 
 Clerk's message about the caller's own data is passed on; its message about this server (key, address) is not.
@@ -18,6 +22,8 @@ DRF imports this module while it defines its views, so this module must not impo
 
 import math
 
+from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError
 from rest_framework import status
 from rest_framework.exceptions import APIException, NotFound, PermissionDenied, ValidationError
 
@@ -42,8 +48,8 @@ from tenants.exceptions import (
     UnknownOrganization,
 )
 
-MAX_BODY_BYTES = 64 * 1024
-"""More than any body that these endpoints use."""
+MAX_BODY_BYTES = 1024 * 1024
+DATABASE_RETRY_SECONDS = 5
 
 FIELDS = frozenset({"name", "slug"})
 SLUG_CODES = frozenset({"form_identifier_exists", "form_already_exists", "organization_slugs_disabled"})
@@ -67,6 +73,10 @@ CLERK_FAILURES: tuple[tuple[type[ClerkError], str, str], ...] = (
     ),
 )
 """Code and message of each failure that is not about the caller's data; the first class that fits counts."""
+
+READ_ONLY_STATES = frozenset({"25006"})
+BUSY_STATES = frozenset({"40001", "40P01", "55P03", "57014"})
+"""PostgreSQL's codes for a serialization failure, a deadlock, a lock timeout and a canceled statement."""
 
 CONFLICTS: dict[type[TenantError], str] = {
     TenantInactive: "tenant_inactive",
@@ -120,7 +130,7 @@ class Conflict(Retryable):
 
 
 class ServiceUnavailable(Retryable):
-    """503: the answer needs Clerk, and Clerk cannot be asked."""
+    """503: the answer needs Clerk or the database, which cannot be used."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
 
@@ -164,6 +174,21 @@ def tenant_failure(error: TenantError) -> APIException:
         return ValidationError({"non_field_errors": [str(error)]}, code="unknown_organization")
     retry_after = error.retry_after if isinstance(error, IdempotencyKeyInUse) else None
     return Conflict(str(error), CONFLICTS.get(type(error), "conflict"), retry_after=retry_after)
+
+
+def database_failure(error: DatabaseError) -> APIException | None:
+    """Return the API error for an outage of the database; None for any other error, which is a bug."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    if state in READ_ONLY_STATES:
+        code, reason = "database_read_only", "The database accepts no writes at present"
+    elif state in BUSY_STATES:
+        code, reason = "database_busy", "Another request or job holds the rows for too long"
+    elif isinstance(error, OperationalError | InterfaceError):
+        code, reason = "database_unavailable", "The database cannot be reached"
+    else:
+        return None
+    # Not "nothing was done": the failure may come after a write to Clerk.
+    return ServiceUnavailable(f"{reason}. Try again later.", code, retry_after=DATABASE_RETRY_SECONDS)
 
 
 def _rejection(error: ClerkError) -> ValidationError:

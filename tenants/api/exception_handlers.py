@@ -1,26 +1,38 @@
 """Answer every error in the API's error shape, also errors outside DRF's views."""
 
+import logging
 from typing import NoReturn
 
 from django.core.exceptions import DisallowedHost, RequestDataTooBig, SuspiciousOperation
+from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 from drf_standardized_errors.handler import ExceptionHandler
 from rest_framework.exceptions import APIException, NotFound, PermissionDenied
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.status import is_server_error
 from rest_framework.views import APIView
 
 from clerk_integration.exceptions import ClerkError
-from tenants.api.errors import BodyTooLarge, UnacceptableRequest, read_failure, tenant_failure
+from tenants.api.errors import (
+    BodyTooLarge,
+    Retryable,
+    UnacceptableRequest,
+    database_failure,
+    read_failure,
+    tenant_failure,
+)
 from tenants.exceptions import TenantError
 
 API_PREFIX = "/api/"
 
+logger = logging.getLogger(__name__)
+
 
 class ApiExceptionHandler(ExceptionHandler):
-    """Extends drf-standardized-errors' handler by the failures of Clerk and of tenants."""
+    """Extends drf-standardized-errors' handler by the failures of Clerk, of tenants and of the database."""
 
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         """Return the API error for `exc`; the library turns an unknown exception into a 500."""
@@ -28,11 +40,25 @@ class ApiExceptionHandler(ExceptionHandler):
             return read_failure(exc)
         if isinstance(exc, TenantError):
             return tenant_failure(exc)
+        if isinstance(exc, DatabaseError):
+            return database_failure(exc) or exc
         if isinstance(exc, RequestDataTooBig):
             return BodyTooLarge()
         if isinstance(exc, SuspiciousOperation):
             return UnacceptableRequest()
         return super().convert_known_exceptions(exc)
+
+    def report_exception(self, exc: APIException, response: Response) -> None:
+        """Log an outage of Clerk or of the database in one line; report any other 5xx with its traceback."""
+        request = self.context["request"]
+        if request is not None and isinstance(exc, Retryable) and is_server_error(exc.status_code):
+            cause = " ".join(str(self.exc.__cause__ or self.exc).split())
+            logger.warning(
+                "%s %s: %s %s: %s", request.method, request.path, exc.status_code, exc.get_codes(), cause
+            )
+            response._has_been_logged = True  # type: ignore[attr-defined]  # else Django logs a second line
+        else:
+            super().report_exception(exc, response)
 
 
 class ApiNotFoundView(APIView):

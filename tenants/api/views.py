@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db import transaction
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import status
@@ -43,6 +44,11 @@ class TenantViewSet(GenericViewSet[Tenant]):
     lookup_value_converter = "int"
     pagination_class = None
     admits_pending_sessions = False
+
+    @classmethod
+    def as_view(cls, *args: Any, **kwargs: Any) -> Any:
+        """Return the view, which runs outside the transaction of ATOMIC_REQUESTS because it calls Clerk."""
+        return transaction.non_atomic_requests(super().as_view(*args, **kwargs))
 
     def get_permissions(self) -> list[BasePermission]:
         """Require a Clerk user, except for STAFF_ACTIONS."""

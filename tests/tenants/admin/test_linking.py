@@ -69,7 +69,7 @@ def test_link_page_malformed_id_calls_no_clerk(
     sandbox: SandboxControl, operator: Staff, old_sons: Tenant, clerk_org_id: str
 ) -> None:
     response = operator.link(old_sons, clerk_org_id)
-    assert "is no organization id" in str(response.context["form"].errors["clerk_org_id"])
+    assert "is not an organization id" in str(response.context["form"].errors["clerk_org_id"])
     assert "<script>'" not in response.content.decode()
     assert sandbox.requests() == []
 
