@@ -9,10 +9,11 @@ from django.db import Error, connection, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from clerk_integration.entities import clean
+from clerk_integration.entities import UnreadableRecord, clean
 from clerk_integration.jobs.timeouts import set_transaction_timeouts
 from clerk_integration.models import WebhookDelivery
 from clerk_integration.webhooks.delivery_jobs import PROCESS_DELIVERY, enqueue_delivery, run_waiting_jobs_now
+from clerk_integration.webhooks.exceptions import ForeignInstance
 from clerk_integration.webhooks.instances import check_instance
 from clerk_integration.webhooks.payload import Event
 from clerk_integration.webhooks.registry import ClerkEvent, handler_of
@@ -24,6 +25,9 @@ UNPROCESSED = (Status.RECEIVED, Status.FAILED)
 
 STORE_LOCK_TIMEOUT = "5s"
 """The sender gives up after 15 s; a request that waits longer only blocks a web worker."""
+
+EXPECTED = (UnreadableRecord, ForeignInstance)
+"""Errors of the event itself: a traceback through our code would say nothing about them."""
 
 MAX_ERROR_LENGTH = 20_000
 """Characters of an error that are kept, from its end, where a traceback says what happened."""
@@ -167,7 +171,12 @@ def _handle(delivery: WebhookDelivery) -> bool:
 
 
 def _record_failure(attempt: QuerySet[WebhookDelivery], error: Exception) -> None:
-    text = str(clean("".join(traceback.format_exception(error))))
+    lines = (
+        traceback.format_exception_only(error)
+        if isinstance(error, EXPECTED)
+        else traceback.format_exception(error)
+    )
+    text = str(clean("".join(lines)))
     if len(text) > MAX_ERROR_LENGTH:
         text = f"[...]{text[5 - MAX_ERROR_LENGTH :]}"
     try:
