@@ -7,12 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from clerk_integration.entities import LARGEST_STAMP, MARKER_KEY, MAX_KEY_LENGTH, clean
+from clerk_integration.entities import LARGEST_STAMP, MARKER_KEY, MAX_DEPTH, MAX_KEY_LENGTH, clean
 from clerk_integration.webhooks.exceptions import InvalidEvent
-from clerk_integration.wire.decoding import integer
-
-MAX_DEPTH = 200
-"""Levels of nested objects and lists: more than events of Clerk have, fewer than Python's recursion limit."""
+from clerk_integration.wire.decoding import decode, integer
 
 ENVELOPE_KEYS = ("object", "type", "id", "timestamp", "instance_id")
 """Keys that are stored of an event type without a handler."""
@@ -38,13 +35,17 @@ class Event:
 def read_event(text: str) -> Event:
     """Read the text of a verified message; raise InvalidEvent when it is not an event of Clerk.
 
-    `object`, `type`, `instance_id` and `data` are required; `timestamp` may be missing.
+    `object`, `type`, `instance_id` and `data` are required; `timestamp` may be missing. Values below
+    MAX_DEPTH levels and numbers of thousands of digits become None: Clerk would repeat a refused event for a
+    day, and then disable the endpoint.
     """
     try:
         payload = _decode(text)
-        _remove_private_metadata(payload)
-    except RecursionError:
-        raise InvalidEvent("the JSON is nested too deeply") from None
+        try:
+            _remove_private_metadata(payload)
+        except RecursionError:
+            payload = clean(payload)
+            _remove_private_metadata(payload)
     except ValueError:
         # The decoder's own message may repeat parts of the body.
         raise InvalidEvent("the body is not JSON") from None
@@ -86,6 +87,8 @@ def _decode(text: str) -> Any:
     except ValueError:
         # Not JSON, or a number of thousands of digits, which is left out.
         return clean(_lenient_decoder.decode(text))
+    except RecursionError:
+        return clean(decode(text.encode()))
     return clean(decoded) if _UNSTORABLE.search(text) else decoded
 
 
