@@ -21,6 +21,7 @@ TEST_RATE_LIMIT = 100.0
 
 DEFAULT_TIMEOUT_SECONDS = 5.0
 DEFAULT_CLOCK_SKEW_SECONDS = 5.0
+DEFAULT_MAX_WAITING = 4
 DEFAULT_SYNC_MAX_AGE_SECONDS = 60.0
 
 MIN_SIGNING_SECRET_BYTES = 16
@@ -81,6 +82,12 @@ class ClerkSettings:
     def timeout_seconds(self) -> float:
         """Deadline in seconds of one service call in a request, all its pages together."""
         return _seconds(settings.CLERK_TIMEOUT_SECONDS, default=DEFAULT_TIMEOUT_SECONDS)
+
+    @property
+    def max_waiting(self) -> int:
+        """Threads of a web process that may wait for Clerk at once; half of its threads is right."""
+        configured = settings.CLERK_MAX_WAITING
+        return int(float(configured)) if is_rate(configured) else DEFAULT_MAX_WAITING
 
     @property
     def sync_max_age_seconds(self) -> float:

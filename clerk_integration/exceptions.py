@@ -3,6 +3,7 @@
 ClerkError
 ├── ClerkUnavailable                timeout, refused or reset connection, 5xx, 409 resource_locked: try later
 │   ├── ClerkRateLimited            429: try again after `retry_after` seconds
+│   ├── ClerkNotAsked               Clerk has not answered earlier requests; nothing was sent
 │   └── SigningKeysUnavailable      no key to verify session tokens with; `retry_after` seconds
 ├── ClerkNotFound                   404: Clerk does not know this id
 ├── ClerkRejected                   Clerk refused the data: `code`, `message`, `param`
@@ -31,7 +32,12 @@ class ClerkError(Exception):
 
 
 class ClerkUnavailable(ClerkError):
-    """Clerk did not answer in time or could not serve the request."""
+    """Clerk did not answer in time or could not serve the request.
+
+    `is_outage` is false if Clerk answered and only refuses this request for the moment.
+    """
+
+    is_outage = True
 
     def __init__(self, message: str, *, outcome_unknown: bool = True) -> None:
         super().__init__(message)
@@ -44,6 +50,13 @@ class ClerkRateLimited(ClerkUnavailable):
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message, outcome_unknown=False)
         self.retry_after = retry_after
+
+
+class ClerkNotAsked(ClerkUnavailable):
+    """Nothing was sent: Clerk has not answered earlier requests, or too many threads wait for it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, outcome_unknown=False)
 
 
 class ClerkNotFound(ClerkError):

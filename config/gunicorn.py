@@ -3,6 +3,10 @@
 Options on the command line, such as `--bind`, `--workers` and `--threads`, override these settings.
 """
 
+from typing import Any
+
+from django.conf import settings
+
 worker_class = "config.gunicorn_worker.BufferingWorker"
 workers = 2
 threads = 8
@@ -23,3 +27,9 @@ limit_request_fields = 100
 # Memory that leaks in a library is returned at intervals.
 max_requests = 100_000
 max_requests_jitter = 10_000
+
+
+def post_worker_init(worker: Any) -> None:
+    """Let at most half of the worker's threads wait for Clerk, unless CLERK_MAX_WAITING says otherwise."""
+    if not settings.CLERK_MAX_WAITING:
+        settings.CLERK_MAX_WAITING = max(1, worker.cfg.threads // 2)

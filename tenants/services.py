@@ -17,7 +17,7 @@ from django.db import DatabaseError, connection
 
 from clerk_integration.conf import clerk_settings
 from clerk_integration.entities import ClerkOrganization
-from clerk_integration.exceptions import ClerkError, ClerkMisconfigured, ClerkNotFound
+from clerk_integration.exceptions import ClerkError, ClerkMisconfigured, ClerkNotAsked, ClerkNotFound
 from clerk_integration.instance import get_clerk_instance, known_instance_id
 from clerk_integration.organizations import (
     get_clerk_membership,
@@ -25,6 +25,7 @@ from clerk_integration.organizations import (
     get_user_clerk_orgs,
     iter_clerk_memberships,
 )
+from clerk_integration.wire.breaker import waiting_for_clerk
 from clerk_integration.wire.deadlines import clerk_deadline, default_deadline
 from clerk_integration.wire.ids import validate_org_id
 from tenants.creation.create import Creation, adopt_organization, create_in_clerk
@@ -226,25 +227,35 @@ def list_user(clerk_user_id: str, lease: leases.Lease) -> int:
             listed_at=lease.listed_at,
             complete=memberships.complete,
         )
-    except Exception:
+    except Exception as error:
         with suppress(DatabaseError):  # The lease expires without us, too.
-            leases.release_lease(clerk_user_id, lease)
+            leases.release_lease(clerk_user_id, lease, back_off=not isinstance(error, ClerkNotAsked))
         raise
     return len(memberships)
 
 
 def _await_lease(clerk_user_id: str, deadline: float) -> leases.LeaseState:
-    """Wait until the user's memberships are fresh or may be listed; neither if the deadline comes first.
+    """Wait until the user's memberships are fresh or may be listed.
 
-    Do not wait after a failed try, until `leases.BACK_OFF_SECONDS` have passed.
+    They are neither if the deadline comes first, for `leases.BACK_OFF_SECONDS` after a failed try, or if too
+    many threads wait for Clerk.
     """
-    lease_seconds = clerk_settings.timeout_seconds + LEASE_MARGIN_SECONDS
-    while True:
-        state = leases.take_lease(clerk_user_id, seconds=lease_seconds)
-        is_decided = state.is_fresh or state.is_backing_off or state.lease is not None
-        if is_decided or time.monotonic() >= deadline:
-            return state
-        time.sleep(LEASE_POLL_SECONDS)
+    state = _take_lease(clerk_user_id)
+    if _is_decided(state):
+        return state
+    with suppress(ClerkNotAsked), waiting_for_clerk():
+        while not _is_decided(state) and time.monotonic() < deadline:
+            time.sleep(LEASE_POLL_SECONDS)
+            state = _take_lease(clerk_user_id)
+    return state
+
+
+def _take_lease(clerk_user_id: str) -> leases.LeaseState:
+    return leases.take_lease(clerk_user_id, seconds=clerk_settings.timeout_seconds + LEASE_MARGIN_SECONDS)
+
+
+def _is_decided(state: leases.LeaseState) -> bool:
+    return state.is_fresh or state.is_backing_off or state.lease is not None
 
 
 def _adopt(clerk_user_id: str, clerk_org_id: str) -> Tenant:

@@ -7,6 +7,7 @@ from django.test import TransactionTestCase
 from pytest_django import Settings
 
 from clerk_integration.sandbox.server import SandboxServer
+from clerk_integration.wire import breaker
 from tests.cleanup import empty_tables
 from tests.sandbox import SandboxControl
 
@@ -31,6 +32,7 @@ def sandbox(sandbox_server: SandboxServer, settings: Settings) -> Iterator[Sandb
     settings.CLERK_JWT_KEY = description["jwtKey"]
     settings.CLERK_ISSUER = description["issuer"]
     settings.CLERK_INSTANCE_ID = description["instanceId"]
+    breaker.reset()
     control = SandboxControl(description)
     control.reset()
     yield control

@@ -31,6 +31,7 @@ from clerk_integration.exceptions import (
     ClerkUnavailable,
 )
 from clerk_integration.wire.api_url import api_url_error
+from clerk_integration.wire.breaker import guarded_read, guarded_write
 from clerk_integration.wire.deadlines import clerk_deadline, default_deadline, remaining_seconds
 from clerk_integration.wire.pace import postpone, use_slot
 from clerk_integration.wire.replies import Reply
@@ -102,7 +103,7 @@ def read(operation: Operation) -> Reply:
     names fits into the deadline (default: CLERK_TIMEOUT_SECONDS). Raises ClerkError and
     ClerkCalledInTransaction.
     """
-    with default_deadline():
+    with default_deadline(), guarded_read():
         for attempt in range(1, READ_ATTEMPTS):
             try:
                 return _send(operation)
@@ -117,7 +118,7 @@ def write(operation: Operation) -> Reply:
     Sends once: Clerk knows no idempotency keys. Raises ClerkError and ClerkCalledInTransaction; after
     an error whose `outcome_unknown` is true, the change may have happened.
     """
-    with default_deadline():
+    with default_deadline(), guarded_write():
         return _send(operation)
 
 

@@ -153,7 +153,9 @@ def _refused(details: _Details) -> ClerkError:
         return ClerkNotFound(details.sentence("Clerk does not know the object"))
     if details.status == HTTPStatus.CONFLICT and details.code == "resource_locked":
         message = details.sentence("Another request locks the object in Clerk; nothing was done")
-        return ClerkUnavailable(message, outcome_unknown=False)
+        locked = ClerkUnavailable(message, outcome_unknown=False)
+        locked.is_outage = False
+        return locked
     return ClerkRejected(
         details.message or details.code,
         code=details.code,

@@ -79,10 +79,14 @@ def take_lease(clerk_user_id: str, *, seconds: float) -> LeaseState:
     return LeaseState(is_fresh and not taken, is_backing_off and not taken, lease)
 
 
-def release_lease(clerk_user_id: str, lease: Lease) -> None:
-    """Give up the lease after a failed try; it is free `BACK_OFF_SECONDS` later. Writes `user_syncs`."""
+def release_lease(clerk_user_id: str, lease: Lease, *, back_off: bool = True) -> None:
+    """Give up the lease. Writes `user_syncs`.
+
+    After a failed try it is free `BACK_OFF_SECONDS` later; without `back_off`, at once.
+    """
     held = UserSync.objects.filter(clerk_user_id=clerk_user_id, lease=lease.id)
-    held.update(lease=None, lease_expires_at=ClockTimestamp() + timedelta(seconds=BACK_OFF_SECONDS))
+    free_at = ClockTimestamp() + timedelta(seconds=BACK_OFF_SECONDS) if back_off else None
+    held.update(lease=None, lease_expires_at=free_at)
 
 
 def expire(clerk_user_id: str) -> None:

@@ -1,0 +1,172 @@
+"""Keep a Clerk that hangs or fails from holding the threads of the web server.
+
+Guards the requests to Clerk that a thread sends while it serves a web request. Commands and jobs are not
+guarded: they wait as long as their deadlines say. All state is per process.
+
+| breaker   | a request                                       | Clerk answers  | Clerk does not answer    |
+| --------- | ----------------------------------------------- | -------------- | ------------------------ |
+| closed    | is sent                                         | count from 0   | FAILURES in a row: open  |
+| open      | is refused; after OPEN_SECONDS: half-open       |                |                          |
+| half-open | one is sent as a trial; all others are refused  | closed         | open                     |
+
+Reads and writes have a breaker each, so that a create is not refused because reads fail. Both share the
+bound on the threads that wait for Clerk. Of the libraries, pybreaker holds a lock during each call, so that
+one thread at a time could call Clerk; circuitbreaker and purgatory send all requests when half-open.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from time import monotonic
+from typing import Any
+
+from clerk_integration.conf import clerk_settings
+from clerk_integration.exceptions import ClerkError, ClerkNotAsked, ClerkUnavailable
+
+FAILURES = 2
+"""Requests in a row, each with its retries, that open a breaker."""
+
+OPEN_SECONDS = 3.0
+
+SLOT_SECONDS = 0.2
+"""How long a thread waits for a slot while Clerk answers quickly."""
+
+SLOW_SECONDS = 0.5
+"""A request that has waited this long for Clerk shows that Clerk does not answer quickly."""
+
+_serves_request: ContextVar[bool] = ContextVar("clerk_serves_request", default=False)
+
+
+class _Breaker:
+    """Refuses requests for a while after several in a row got no answer."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._opened_at = 0.0
+        self._has_trial = False
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Run the block, which sends one request, and note whether Clerk answers; or raise ClerkNotAsked."""
+        is_trial = self._enter()
+        failed: bool | None = None
+        try:
+            yield
+            failed = False
+        except ClerkNotAsked:
+            raise
+        except ClerkError as error:
+            failed = isinstance(error, ClerkUnavailable) and error.is_outage
+            raise
+        finally:
+            self._leave(is_trial=is_trial, failed=failed)
+
+    def _enter(self) -> bool:
+        """Return whether the request is the trial of a half-open breaker."""
+        with self._lock:
+            if self._failures < FAILURES:
+                return False
+            if self._has_trial or monotonic() < self._opened_at + OPEN_SECONDS:
+                raise ClerkNotAsked(
+                    f"Clerk has not answered {self._failures} requests in a row. Nothing was sent; requests"
+                    f" are tried again every {OPEN_SECONDS:.0f} s."
+                )
+            self._has_trial = True
+            return True
+
+    def _leave(self, *, is_trial: bool, failed: bool | None) -> None:
+        with self._lock:
+            if is_trial:
+                self._has_trial = False
+            if failed:
+                self._failures += 1
+                self._opened_at = monotonic()
+            elif failed is False:
+                self._failures = 0
+
+
+class _Slots:
+    """The threads of this process that wait for Clerk, at most CLERK_MAX_WAITING."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._since: list[float] = []
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Hold a slot for the block; raise ClerkNotAsked if none is free soon."""
+        with self._changed:
+            if not self._changed.wait_for(self._is_free, timeout=self._patience()):
+                raise ClerkNotAsked(
+                    f"{len(self._since)} threads of this process wait for Clerk, as many as CLERK_MAX_WAITING"
+                    " allows. Nothing was sent. Try again later."
+                )
+            since = monotonic()
+            self._since.append(since)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._since.remove(since)
+                self._changed.notify()
+
+    def _is_free(self) -> bool:
+        return len(self._since) < clerk_settings.max_waiting
+
+    def _patience(self) -> float:
+        is_slow = bool(self._since) and monotonic() - min(self._since) > SLOW_SECONDS
+        return 0.0 if is_slow else SLOT_SECONDS
+
+
+_reads, _writes, _slots = _Breaker(), _Breaker(), _Slots()
+
+
+def reset() -> None:
+    """Close the breakers. A forked child calls this: a thread that does not exist there may hold a lock."""
+    global _reads, _writes, _slots
+    _reads, _writes, _slots = _Breaker(), _Breaker(), _Slots()
+
+
+os.register_at_fork(after_in_child=reset)
+
+
+def begin_request(**kwargs: Any) -> None:
+    """Guard what this thread sends from now on; receiver of Django's `request_started`."""
+    _serves_request.set(True)
+
+
+def end_request(**kwargs: Any) -> None:
+    """Stop guarding; receiver of Django's `request_finished`."""
+    _serves_request.set(False)
+
+
+def guarded_read() -> AbstractContextManager[None]:
+    """Guard the read that the block sends, if this thread serves a web request. Raises ClerkNotAsked."""
+    return _guarded(_reads)
+
+
+def guarded_write() -> AbstractContextManager[None]:
+    """Guard the write that the block sends, if this thread serves a web request. Raises ClerkNotAsked."""
+    return _guarded(_writes)
+
+
+@contextmanager
+def waiting_for_clerk() -> Iterator[None]:
+    """Count this thread among those that wait for Clerk, if it serves a web request. Raises ClerkNotAsked."""
+    if not _serves_request.get():
+        yield
+        return
+    with _slots.take():
+        yield
+
+
+@contextmanager
+def _guarded(breaker: _Breaker) -> Iterator[None]:
+    if not _serves_request.get():
+        yield
+        return
+    with breaker.guard(), _slots.take():
+        yield
