@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -17,7 +18,15 @@ POSTGRESQL_SCHEMES = ("postgres", "postgresql", "psql", "pgsql")
 # An idle connection is kept for a minute and checked before it serves the next request.
 CONN_MAX_AGE_SECONDS = 60
 # If the database drops packets, a request fails instead of occupying its thread for minutes.
-CONNECT_TIMEOUT_SECONDS = 10
+CONNECTION_OPTIONS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds
+}
+# psycopg's pool, one per process. `timeout` is how long a thread waits for a free connection.
+POOL_OPTIONS = {"min_size": 1, "max_size": 16, "timeout": 10}
 
 
 def database_settings(env: environ.Env, *, debug: bool, base_dir: Path) -> dict[str, Any]:
@@ -34,13 +43,13 @@ def database_settings(env: environ.Env, *, debug: bool, base_dir: Path) -> dict[
     """
     url = env.str("DATABASE_URL", default="").strip()
     if url:
-        return _configured(url)
+        return _configured(url, pool=env.bool("DATABASE_POOL", default=False))
     if debug:
         return _embedded(base_dir)
     return {"ENGINE": UNCONFIGURED_ENGINE, "NAME": "unconfigured"}
 
 
-def _configured(url: str) -> dict[str, Any]:
+def _configured(url: str, *, pool: bool) -> dict[str, Any]:
     # Checked before parsing: django-environ's warning about an unknown scheme contains the password.
     if url.partition("://")[0] not in POSTGRESQL_SCHEMES:
         raise ImproperlyConfigured(f"DATABASE_URL does not name a PostgreSQL database. {_EXPECTED_URL}")
@@ -52,10 +61,24 @@ def _configured(url: str) -> dict[str, Any]:
     options = database.setdefault("OPTIONS", {})
     if not database["NAME"] and "service" not in options:
         raise ImproperlyConfigured(f"DATABASE_URL names no database. {_EXPECTED_URL}")
-    database.setdefault("CONN_MAX_AGE", CONN_MAX_AGE_SECONDS)
+    if _is_percent_encoded_path(url):
+        database["HOST"] = unquote(_host(url))
+    database.setdefault("CONN_MAX_AGE", 0 if pool else CONN_MAX_AGE_SECONDS)
     database.setdefault("CONN_HEALTH_CHECKS", True)
-    options.setdefault("connect_timeout", CONNECT_TIMEOUT_SECONDS)
+    for name, value in CONNECTION_OPTIONS.items():
+        options.setdefault(name, value)
+    if pool:
+        options.setdefault("pool", POOL_OPTIONS)
     return database
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2].partition(":")[0]
+
+
+def _is_percent_encoded_path(url: str) -> bool:
+    # The directory of a Unix socket, as libpq writes it. The parser would return it in lower case.
+    return _host(url).lower().startswith("%2f")
 
 
 _EXPECTED_URL = (

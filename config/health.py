@@ -1,13 +1,20 @@
 """Liveness and readiness, for orchestrators and load balancers; public, and JSON only.
 
-`/healthz` says that the process answers. `/readyz` says whether it can do its work: the database
-answers, its migrations are applied, the queue's tables are there. Clerk's state stands beside them
-for a person to read and never makes a process unready: lists are served without Clerk, and taking
-every process out of service would turn Clerk's outage into ours.
+`/healthz` answers while the process is alive. `/readyz` says whether the process can work:
+
+| status   | HTTP | when                                                                              |
+| -------- | ---- | --------------------------------------------------------------------------------- |
+| unready  | 503  | the database cannot be reached, or migrations are missing                         |
+| degraded | 200  | the database is read-only, no worker runs, a job waits for long, or Clerk fails   |
+| ready    | 200  | otherwise                                                                         |
+
+A degraded process still serves reads. Taking every process out of service would turn such a failure into an
+outage.
 """
 
 import asyncio
 import datetime
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,25 +23,36 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
+from django.conf import settings
 from django.db import Error, connection, connections
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
+from django.db.models import OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce, Now
 from django.http import HttpRequest, JsonResponse
+from django.utils import timezone
 from health_check.base import HealthCheck, HealthCheckResult  # type: ignore[import-untyped]
-from health_check.exceptions import ServiceUnavailable  # type: ignore[import-untyped]
+from health_check.exceptions import ServiceUnavailable, ServiceWarning  # type: ignore[import-untyped]
 from health_check.views import HealthCheckView  # type: ignore[import-untyped]
 from procrastinate.contrib.django import app as queue
+from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob, ProcrastinateWorker
 from procrastinate.exceptions import ConnectorException
 from rest_framework import status
 
 from clerk_integration.exceptions import ClerkError, ClerkMisconfigured
 from clerk_integration.wire.client import fetch_jwks
 
+logger = logging.getLogger(__name__)
+
 CHECK_TIMEOUT = datetime.timedelta(seconds=2)
-"""What a check may take; the library adds a second before it gives up."""
+"""How long a check may take; the library adds a second."""
 
 CLERK_INTERVAL_SECONDS = 60.0
-"""Least time between two looks at Clerk, however often `/readyz` is asked."""
+"""Least time between two requests to Clerk, however often `/readyz` is called."""
+
+MAX_JOB_AGE = datetime.timedelta(minutes=10)
+MAX_COUNT = 10_000
+"""Waiting jobs are counted up to this number."""
 
 
 def healthz(request: HttpRequest) -> JsonResponse:
@@ -44,17 +62,16 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 @dataclass
 class Database(HealthCheck):  # type: ignore[misc]  # untyped library
-    """The database answers a query."""
+    """The database answers a query, and accepts writes."""
 
     timeout = CHECK_TIMEOUT
 
     def run(self) -> None:
-        """Raise ServiceUnavailable when it does not; its own message may name hosts and users."""
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
-        except Error as exc:
-            raise ServiceUnavailable("the database does not answer") from exc
+        """Raise ServiceUnavailable without an answer, ServiceWarning for a read-only database."""
+        with _database_errors(), connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('transaction_read_only')")
+            if cursor.fetchone() == ("on",):
+                raise ServiceWarning("the database is read-only: reads are answered, writes are refused")
 
 
 @dataclass
@@ -64,11 +81,9 @@ class Migrations(HealthCheck):  # type: ignore[misc]  # untyped library
     timeout = CHECK_TIMEOUT
 
     def run(self) -> None:
-        """Raise ServiceUnavailable and name the apps whose newest migration is missing."""
-        try:
+        """Raise ServiceUnavailable with the apps whose newest migration is missing."""
+        with _database_errors():
             applied = MigrationRecorder(connection).applied_migrations()
-        except Error as exc:
-            raise ServiceUnavailable("the database does not answer") from exc
         missing = sorted({app for app, name in _newest_migrations() if (app, name) not in applied})
         if missing:
             raise ServiceUnavailable(f"run `manage.py migrate`: not applied for {', '.join(missing)}")
@@ -76,47 +91,59 @@ class Migrations(HealthCheck):  # type: ignore[misc]  # untyped library
 
 @dataclass
 class Queue(HealthCheck):  # type: ignore[misc]  # untyped library
-    """The tables of the background queue are there."""
+    """The tables of the background queue exist, and no job has been waiting for long."""
 
     timeout = CHECK_TIMEOUT
 
     def run(self) -> None:
-        """Raise ServiceUnavailable when they are not."""
-        try:
-            has_tables = queue.check_connection()
-        except (Error, ConnectorException) as exc:
-            raise ServiceUnavailable("the database does not answer") from exc
-        if not has_tables:
-            raise ServiceUnavailable("run `manage.py migrate`: the queue has no tables")
+        """Raise ServiceUnavailable without the tables, ServiceWarning if a due job is too old."""
+        with _database_errors():
+            if not queue.check_connection():
+                raise ServiceUnavailable("run `manage.py migrate`: the queue has no tables")
+            count, oldest = _due_jobs()
+        if oldest is not None and timezone.now() - oldest > MAX_JOB_AGE:
+            minutes = (timezone.now() - oldest) // datetime.timedelta(minutes=1)
+            jobs = "1 job is" if count == 1 else f"{count} jobs are"
+            raise ServiceWarning(f"{jobs} waiting, the oldest for {minutes} minutes: start more workers")
 
 
-class ReadinessView(HealthCheckView):  # type: ignore[misc]  # untyped library
-    """`GET /readyz`: 200 when every check holds, 503 otherwise, with what each of them says."""
+@dataclass
+class Workers(HealthCheck):  # type: ignore[misc]  # untyped library
+    """At least one worker is running."""
 
-    checks = (Database, Migrations, Queue)
+    timeout = CHECK_TIMEOUT
 
-    async def get(self, request: HttpRequest, *args: object, **kwargs: object) -> JsonResponse:
-        """Run the checks side by side; each is given up after three seconds."""
-        with self.get_executor() as executor:
-            results = await asyncio.gather(*(check.get_result(executor) for check in self.get_checks()))
-        return _readiness(results)
+    def run(self) -> None:
+        """Raise ServiceWarning if no worker has sent a heartbeat lately."""
+        seconds = settings.PROCRASTINATE_WORKER_DEFAULTS["stalled_worker_timeout"]
+        since = timezone.now() - datetime.timedelta(seconds=seconds)
+        with _database_errors():
+            is_running = ProcrastinateWorker.objects.filter(last_heartbeat__gte=since).exists()
+        if not is_running:
+            raise ServiceWarning("no worker is running: start `manage.py procrastinate worker`")
 
-    @contextmanager
-    def get_executor(self) -> Iterator[Executor]:
-        """Give all checks one thread, and so one database connection, which is closed after them.
 
-        Nobody waits for the thread: it may hang in a connection that was given up.
-        """
-        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="readyz")
-        try:
-            yield executor
-        finally:
-            executor.submit(connections.close_all)
-            executor.shutdown(wait=False)
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    """Raise ServiceUnavailable for a database error, whose own message may name hosts and users."""
+    try:
+        yield
+    except (Error, ConnectorException) as exc:
+        raise ServiceUnavailable("the database does not answer") from exc
+
+
+def _due_jobs() -> tuple[int, datetime.datetime | None]:
+    """Return how many jobs wait for a worker, up to MAX_COUNT, and since when the oldest one waits."""
+    due = ProcrastinateJob.objects.filter(
+        Q(scheduled_at=None) | Q(scheduled_at__lte=Now()), status="todo"
+    ).order_by("id")
+    deferred = ProcrastinateEvent.objects.filter(job=OuterRef("pk")).order_by("id").values("at")[:1]
+    oldest = due.annotate(since=Coalesce("scheduled_at", Subquery(deferred)))[:1]
+    return due[:MAX_COUNT].count(), oldest.values_list("since", flat=True).first()
 
 
 class ClerkState:
-    """What the last look at Clerk found; asking for it never waits."""
+    """The result of the last request to Clerk. Reading it never waits."""
 
     def __init__(
         self, look: Callable[[], object] = fetch_jwks, clock: Callable[[], float] = time.monotonic
@@ -128,10 +155,10 @@ class ClerkState:
         self._found = "unknown"
 
     def get(self) -> str:
-        """Return `ok`, `unavailable`, `misconfigured`, or `unknown` before the first look is over.
+        """Return `ok`, `unavailable`, `misconfigured`, or `unknown` before the first request has ended.
 
-        Starts the next look, in a thread of its own, once the last one is a minute old. It fetches
-        Clerk's JWKS, which has no rate limit.
+        If the last request is a minute old, start the next one in a thread of its own. It fetches Clerk's
+        JWKS, which has no rate limit.
         """
         with self._lock:
             if self._clock() >= self._next_look:
@@ -152,23 +179,59 @@ class ClerkState:
             self._found = found
 
 
-_clerk_state = ClerkState()
+class ReadinessView(HealthCheckView):  # type: ignore[misc]  # untyped library
+    """`GET /readyz`: the status, and the result of every check."""
+
+    checks = (Database, Migrations, Queue, Workers)
+    clerk_state = ClerkState()
+
+    async def get(self, request: HttpRequest, *args: object, **kwargs: object) -> JsonResponse:
+        """Run the checks; give each of them up after three seconds."""
+        with self.get_executor() as executor:
+            results = await asyncio.gather(*(check.get_result(executor) for check in self.get_checks()))
+        return _readiness(results, self.clerk_state.get())
+
+    @contextmanager
+    def get_executor(self) -> Iterator[Executor]:
+        """Give all checks one thread, thus one database connection, which is closed afterwards.
+
+        The answer does not wait for the thread, which may hang while it connects.
+        """
+        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="readyz")
+        try:
+            yield executor
+        finally:
+            executor.submit(connections.close_all)
+            executor.shutdown(wait=False)
 
 
-def _readiness(results: Sequence[HealthCheckResult]) -> JsonResponse:
-    is_ready = not any(result.error for result in results)
-    body = {
-        "status": "ready" if is_ready else "unready",
-        "checks": {
-            type(result.check).__name__.lower(): "ok" if result.error is None else str(result.error)
-            for result in results
-        },
-        "clerk": _clerk_state.get(),
+def _readiness(results: Sequence[HealthCheckResult], clerk: str) -> JsonResponse:
+    errors = [result.error for result in results if result.error is not None]
+    if not all(isinstance(error, ServiceWarning) for error in errors):
+        readiness = "unready"
+    elif errors or clerk not in ("ok", "unknown"):
+        readiness = "degraded"
+    else:
+        readiness = "ready"
+    checks = {
+        type(result.check).__name__.lower(): "ok" if result.error is None else str(result.error)
+        for result in results
     }
-    return JsonResponse(body, status=status.HTTP_200_OK if is_ready else status.HTTP_503_SERVICE_UNAVAILABLE)
+    _log_change(readiness, [str(error) for error in errors])
+    code = status.HTTP_503_SERVICE_UNAVAILABLE if readiness == "unready" else status.HTTP_200_OK
+    return JsonResponse({"status": readiness, "checks": checks, "clerk": clerk}, status=code)
+
+
+def _log_change(readiness: str, reasons: list[str]) -> None:
+    if readiness != _logged["readiness"]:
+        _logged["readiness"] = readiness
+        logger.warning("/readyz is now %s. %s", readiness, " ".join(reasons))
+
+
+_logged = {"readiness": "ready"}
 
 
 @cache
 def _newest_migrations() -> frozenset[tuple[str, str]]:
-    """The last migration of each app, read from the code once per process."""
+    """Return the last migration of each app, read from the code once per process."""
     return frozenset(MigrationLoader(None).graph.leaf_nodes())

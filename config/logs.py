@@ -51,6 +51,8 @@ def logging_settings(*, level: str, fmt: str) -> dict[str, Any]:
             # httpx logs a line at INFO for every request of Clerk's SDK.
             "httpx": {"level": "WARNING"},
             "httpcore": {"level": "WARNING"},
+            # It logs a traceback for every failed check; `config.health` logs each change instead.
+            "health_check": {"level": "CRITICAL"},
             # Procrastinate logs a line about its tasks whenever a process starts.
             "procrastinate.blueprints": {"level": "WARNING"},
             "procrastinate.periodic": {"level": "WARNING"},

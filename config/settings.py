@@ -6,21 +6,22 @@ environment and starts nothing. It raises ImproperlyConfigured, in one line that
 DATABASE_URL or CACHE_URL cannot be read.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 import environ
 from corsheaders.defaults import default_headers
+from django.core.exceptions import ImproperlyConfigured
 
 from config.cache import cache_settings
 from config.database import database_settings
+from config.env_file import read_env_file
 from config.logs import logging_settings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
-env.read_env(os.environ.get("ENV_FILE") or BASE_DIR / ".env", overwrite=False)
+read_env_file(BASE_DIR / ".env")
 
 
 def _text(name: str, default: str = "") -> str:
@@ -31,11 +32,21 @@ def _list(name: str) -> list[str]:
     return [value.strip() for value in _text(name).split(",") if value.strip()]
 
 
+def _seconds(name: str) -> int:
+    text = _text(name, "0")
+    if not text.isdecimal():
+        raise ImproperlyConfigured(f"{name} is not a number of seconds.")
+    return int(text)
+
+
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = _text("SECRET_KEY", "insecure-development-only" if DEBUG else "")
+SECRET_KEY_FALLBACKS = _list("SECRET_KEY_FALLBACKS")
 ALLOWED_HOSTS = _list("ALLOWED_HOSTS") or (["localhost", "127.0.0.1"] if DEBUG else [])
 CSRF_TRUSTED_ORIGINS = _list("CSRF_TRUSTED_ORIGINS")
 CORS_ALLOWED_ORIGINS = _list("CORS_ALLOWED_ORIGINS")
+SECURE_HSTS_SECONDS = _seconds("SECURE_HSTS_SECONDS")
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
 CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key"]
 CORS_EXPOSE_HEADERS = ["X-Clerk-Sync", "Retry-After", "ETag"]
 CORS_URLS_REGEX = r"^/api/"
@@ -61,6 +72,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "config.health_middleware.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
@@ -70,6 +82,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "tenants.api.exception_handlers.DatabaseOutageMiddleware",
 ]
 
 SESSION_COOKIE_SECURE = not DEBUG

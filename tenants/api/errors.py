@@ -176,7 +176,7 @@ def tenant_failure(error: TenantError) -> APIException:
     return Conflict(str(error), CONFLICTS.get(type(error), "conflict"), retry_after=retry_after)
 
 
-def database_failure(error: DatabaseError) -> APIException | None:
+def database_failure(error: DatabaseError) -> ServiceUnavailable | None:
     """Return the API error for an outage of the database; None for any other error, which is a bug."""
     state = getattr(error.__cause__, "sqlstate", None)
     if state in READ_ONLY_STATES:

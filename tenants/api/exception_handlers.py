@@ -6,8 +6,10 @@ from typing import NoReturn
 from django.core.exceptions import DisallowedHost, RequestDataTooBig, SuspiciousOperation
 from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.deprecation import MiddlewareMixin
 from django.views import defaults
 from drf_standardized_errors.handler import ExceptionHandler
+from procrastinate.exceptions import ConnectorException
 from rest_framework.exceptions import APIException, NotFound, PermissionDenied
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -52,11 +54,7 @@ class ApiExceptionHandler(ExceptionHandler):
         """Log an outage of Clerk or of the database in one line; report any other 5xx with its traceback."""
         request = self.context["request"]
         if request is not None and isinstance(exc, Retryable) and is_server_error(exc.status_code):
-            cause = " ".join(str(self.exc.__cause__ or self.exc).split())
-            logger.warning(
-                "%s %s: %s %s: %s", request.method, request.path, exc.status_code, exc.get_codes(), cause
-            )
-            response._has_been_logged = True  # type: ignore[attr-defined]  # else Django logs a second line
+            _log_outage(request, exc, self.exc, response)
         else:
             super().report_exception(exc, response)
 
@@ -72,6 +70,33 @@ class ApiNotFoundView(APIView):
         """Raise NotFound before DRF checks the method."""
         hint = " The API's URLs have no trailing slash." if request.path.endswith("/") else ""
         raise NotFound(f"There is nothing at {request.path}.{hint}")
+
+
+class DatabaseOutageMiddleware(MiddlewareMixin):
+    """Answers 503 if a view outside DRF, such as a page of the admin, fails for an outage of the database."""
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Return the answer to an outage; Django answers other exceptions."""
+        cause = exception.__cause__ if isinstance(exception, ConnectorException) else exception
+        error = database_failure(cause) if isinstance(cause, DatabaseError) else None
+        if error is None:
+            return None
+        response = _api_response(request, error) or HttpResponse(
+            f"{error.detail}\n", status=error.status_code, content_type="text/plain"
+        )
+        response.headers["Retry-After"] = str(error.wait)
+        _log_outage(request, error, exception, response)
+        return response
+
+
+def _log_outage(
+    request: HttpRequest | Request, error: APIException, exception: Exception, response: HttpResponse
+) -> None:
+    cause = " ".join(str(exception.__cause__ or exception).split())
+    logger.warning(
+        "%s %s: %s %s: %s", request.method, request.path, error.status_code, error.get_codes(), cause
+    )
+    response._has_been_logged = True  # type: ignore[attr-defined]  # else Django logs a second line
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

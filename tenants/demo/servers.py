@@ -5,11 +5,9 @@ import secrets
 import socket
 import sys
 from collections.abc import Mapping
-from http import HTTPStatus
 
 import httpx
 from django.conf import settings
-from procrastinate.contrib.django.models import ProcrastinateWorker
 
 from tenants.demo.environment import isolated_environment
 from tenants.demo.processes import DemoError, Processes
@@ -97,7 +95,7 @@ def start_worker(processes: Processes, environment: Mapping[str, str]) -> None:
 
 
 def wait_until_ready(processes: Processes, client: httpx.Client) -> None:
-    """Wait until `/readyz` answers 200 and has asked Clerk, and a worker has registered.
+    """Wait until `/readyz` is ready, which needs a worker, and has asked Clerk.
 
     The web server has loaded Clerk's SDK by then, which on a slow machine takes a large part of the first
     call's deadline. Raise DemoError if a process has ended, or after a minute.
@@ -108,7 +106,7 @@ def wait_until_ready(processes: Processes, client: httpx.Client) -> None:
             answer = client.get("/readyz")
         except httpx.HTTPError:
             return False
-        is_web_ready = answer.status_code == HTTPStatus.OK and answer.json()["clerk"] != "unknown"
-        return is_web_ready and ProcrastinateWorker.objects.exists()
+        state = answer.json()
+        return bool(state["status"] == "ready" and state["clerk"] != "unknown")
 
     processes.wait_until(is_ready, "The start of the web server and the worker")

@@ -1,6 +1,7 @@
 """DATABASE_URL, and what happens without it; nothing is started by asking."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,13 @@ import environ
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from config.database import EMBEDDED_ENGINE, UNCONFIGURED_ENGINE, database_settings
+from config.database import (
+    CONNECTION_OPTIONS,
+    EMBEDDED_ENGINE,
+    POOL_OPTIONS,
+    UNCONFIGURED_ENGINE,
+    database_settings,
+)
 from config.embedded_postgres.location import Location
 from tests.config.processes import DJANGO, DatabaseUser, run_python
 
@@ -40,7 +47,10 @@ def test_database_url_connections_are_kept_checked_and_bounded() -> None:
 
     assert database["CONN_MAX_AGE"] == 60
     assert database["CONN_HEALTH_CHECKS"] is True
-    assert database["OPTIONS"] == {"connect_timeout": 10}
+    assert database["OPTIONS"] == CONNECTION_OPTIONS
+    assert database["OPTIONS"]["connect_timeout"] == 10
+    # A connection whose server has gone is noticed within 25 s, also while a query waits for its result.
+    assert database["OPTIONS"]["keepalives_idle"] + 3 * database["OPTIONS"]["keepalives_interval"] == 25
 
 
 def test_database_url_query_overrides_the_defaults() -> None:
@@ -51,7 +61,26 @@ def test_database_url_query_overrides_the_defaults() -> None:
 
     assert database["CONN_MAX_AGE"] == 0
     assert database["CONN_HEALTH_CHECKS"] is False
-    assert database["OPTIONS"] == {"connect_timeout": 2, "sslmode": "verify-full"}
+    assert database["OPTIONS"] == {**CONNECTION_OPTIONS, "connect_timeout": 2, "sslmode": "verify-full"}
+
+
+def test_database_url_with_a_pool_keeps_no_connection_outside_of_it() -> None:
+    env = environment(DATABASE_URL="postgres://me@db.example/shop", DATABASE_POOL="true")
+
+    database = database_settings(env, debug=False, base_dir=Path("/nonexistent"))
+
+    assert database["CONN_MAX_AGE"] == 0
+    assert database["OPTIONS"]["pool"] == POOL_OPTIONS
+
+
+@pytest.mark.parametrize("host", ["%2FVar%2Frun%2Fpostgresql", "%2fVar%2frun%2fpostgresql"])
+@pytest.mark.parametrize("port", ["", ":6543"])
+def test_database_url_percent_encoded_socket_directory_is_used(host: str, port: str) -> None:
+    database = settings_for(f"postgres://me:p%40ss@{host}{port}/shop")
+
+    assert (database["HOST"], database["NAME"]) == ("/Var/run/postgresql", "shop")
+    assert (database["USER"], database["PASSWORD"]) == ("me", "p@ss")
+    assert database["PORT"] == (6543 if port else "")
 
 
 @pytest.mark.parametrize(
@@ -159,6 +188,38 @@ def test_database_url_of_a_running_server_is_reached(
     url = f"postgres://{location.user}@/{location.database}?host={location.socket_dir}"
 
     assert run_python(USE, project, DATABASE_URL=url) == f"{location.database}\n"
+
+
+WEB = """
+import os, sys, threading
+import config.wsgi
+from django.db import connection
+def ask():
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW statement_timeout")
+        print(cursor.fetchone()[0])
+    connection.close()
+ask()
+thread = threading.Thread(target=ask)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.parametrize(
+    ("query", "pool", "expected"),
+    [("", "false", "15s"), ("", "true", "15s"), ("&disable_server_side_cursors=true", "false", "0")],
+)
+def test_web_connections_end_long_statements(
+    project: Path, start_user: Callable[..., DatabaseUser], query: str, pool: str, expected: str
+) -> None:
+    start_user(project).read()
+    location = Location.of(project)
+    url = f"postgres://{location.user}@/{location.database}?host={location.socket_dir}{query}"
+
+    shown = run_python(WEB, DATABASE_URL=url, DATABASE_POOL=pool, DEBUG="true", ENV_FILE=os.devnull)
+
+    assert shown == f"{expected}\n{expected}\n"
 
 
 WINDOWS = """

@@ -1,5 +1,6 @@
 """Liveness and readiness."""
 
+import json
 import os
 import socket
 import subprocess
@@ -8,18 +9,22 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.db import connection
-from django.test import Client
-from pytest_django import DjangoAssertNumQueries
+from django.test import Client, RequestFactory
+from pytest_django import DjangoAssertNumQueries, Settings
 
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable
-from config.health import CLERK_INTERVAL_SECONDS, ClerkState
+from config.health import CLERK_INTERVAL_SECONDS, ClerkState, ReadinessView
+
+Json = dict[str, Any]
 
 ASK_READYZ = """
 import django; django.setup()
-from django.test import Client
+from django.test import Client, RequestFactory
 response = Client().get("/readyz")
 print(response.status_code, response.json()["checks"]["database"], flush=True)
 import os; os._exit(0)
@@ -32,21 +37,112 @@ def test_healthz_answers_without_database_and_network(client: Client) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("accept", ["*/*", "text/html", "application/json", "nonsense"])
-def test_readyz_with_everything_in_place_is_ready_and_json(client: Client, accept: str) -> None:
-    response = client.get("/readyz", headers={"accept": accept})
-    assert response.status_code == 200
-    body = response.json()
-    assert body["status"] == "ready"
-    assert body["checks"] == {"database": "ok", "migrations": "ok", "queue": "ok"}
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health_endpoints_answer_for_any_host_and_over_plain_http(
+    client: Client, settings: Settings, path: str
+) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    assert client.get(path, headers={"host": "10.1.2.3:8000"}).status_code == 200
+
+
+ALL_OK = dict.fromkeys(["database", "migrations", "queue", "workers"], "ok")
+
+
+def clerk_state(expected: str, raised: Exception | None = None) -> ClerkState:
+    """Return a state of Clerk that has become `expected` because its request raised `raised`."""
+    look = Look()
+    look.finds = raised
+    state = ClerkState(look)
+    assert eventually(state, expected)
+    return state
+
+
+def readyz(state: ClerkState | None = None, **headers: str) -> tuple[int, Json]:
+    """Return the status and body of `/readyz` while Clerk is in `state`."""
+    view = ReadinessView.as_view(clerk_state=state or clerk_state("ok"))
+    response = async_to_sync(view)(RequestFactory().get("/readyz", headers=headers))
     assert "no-store" in response["Cache-Control"]
+    return response.status_code, json.loads(response.content)
 
 
-@pytest.mark.django_db
-def test_readyz_without_clerk_is_ready_and_shows_its_state(client: Client) -> None:
-    response = client.get("/readyz")
-    assert response.status_code == 200
-    assert response.json()["clerk"] in {"unknown", "unavailable", "misconfigured"}
+@pytest.fixture
+def worker(transactional_db: None) -> Iterator[None]:
+    """A worker that has just sent a heartbeat."""
+    with added("INSERT INTO procrastinate_workers DEFAULT VALUES", removed_by="procrastinate_workers"):
+        yield
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("accept", ["*/*", "text/html", "application/json", "nonsense"])
+def test_readyz_with_everything_in_place_is_ready_and_json(accept: str) -> None:
+    assert readyz(accept=accept) == (200, {"status": "ready", "checks": ALL_OK, "clerk": "ok"})
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("raised", "shown"), [(ClerkUnavailable("x"), "unavailable"), (ClerkMisconfigured("x"), "misconfigured")]
+)
+def test_readyz_while_clerk_fails_is_degraded(raised: Exception, shown: str) -> None:
+    state = clerk_state(shown, raised)
+    assert readyz(state) == (200, {"status": "degraded", "checks": ALL_OK, "clerk": shown})
+
+
+@pytest.mark.usefixtures("transactional_db")
+@pytest.mark.parametrize("heartbeat", [None, "now() - interval '1 hour'"])
+def test_readyz_without_a_live_worker_is_degraded(heartbeat: str | None) -> None:
+    insert = f"INSERT INTO procrastinate_workers (last_heartbeat) VALUES ({heartbeat})" if heartbeat else ""
+    with added(insert or "SELECT 1", removed_by="procrastinate_workers"):
+        code, body = readyz()
+    assert (code, body["status"]) == (200, "degraded")
+    reason = "Warning: no worker is running: start `manage.py procrastinate worker`"
+    assert body["checks"] == {**ALL_OK, "workers": reason}
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("count", "minutes", "expected"),
+    [
+        (0, 0, "ok"),
+        (3, 5, "ok"),
+        (1, 12, "Warning: 1 job is waiting, the oldest for 12 minutes: start more workers"),
+        (9, 12, "Warning: 9 jobs are waiting, the oldest for 12 minutes: start more workers"),
+        (9, -60, "ok"),
+    ],
+)
+def test_readyz_with_waiting_jobs_is_degraded_when_the_oldest_is_old(
+    count: int, minutes: int, expected: str
+) -> None:
+    jobs = (
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, scheduled_at)"
+        f" SELECT 'q', 't', now() - interval '{minutes} minutes' FROM generate_series(1, {count})"
+    )
+    with added(jobs, removed_by="procrastinate_jobs"):
+        code, body = readyz()
+    assert body["checks"] == {**ALL_OK, "queue": expected}
+    assert (code, body["status"]) == (200, "ready" if expected == "ok" else "degraded")
+
+
+@pytest.mark.usefixtures("worker")
+def test_readyz_with_a_job_deferred_long_ago_is_degraded() -> None:
+    job = (
+        "INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 't');"
+        "UPDATE procrastinate_events SET at = now() - interval '12 minutes'"
+    )
+    with added(job, removed_by="procrastinate_jobs"):
+        body = readyz()[1]
+    assert body["checks"]["queue"].startswith("Warning: 1 job is waiting, the oldest for 12 ")
+
+
+@pytest.mark.usefixtures("worker")
+def test_readyz_with_a_read_only_database_is_degraded() -> None:
+    name = connection.ops.quote_name(connection.settings_dict["NAME"])
+    with without(
+        f"ALTER DATABASE {name} SET default_transaction_read_only = on",
+        restored_by=f"ALTER DATABASE {name} RESET default_transaction_read_only",
+    ):
+        code, body = readyz()
+    assert (code, body["status"]) == (200, "degraded")
+    assert body["checks"]["database"].startswith("Warning: the database is read-only")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -73,6 +169,13 @@ def insert_back(app: str) -> str:
         cursor.execute("SELECT app, name, applied::text FROM django_migrations WHERE app = %s", [app])
         rows = ", ".join(f"('{app}', '{name}', '{applied}')" for app, name, applied in cursor.fetchall())
     return f"INSERT INTO django_migrations (app, name, applied) VALUES {rows}"
+
+
+@contextmanager
+def added(statement: str, *, removed_by: str) -> Iterator[None]:
+    """Add rows for the block; afterwards the table is empty."""
+    with without(statement, restored_by=f"TRUNCATE {removed_by} CASCADE"):
+        yield
 
 
 @contextmanager

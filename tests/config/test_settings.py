@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,3 +88,83 @@ def test_command_with_an_unreadable_url_shows_the_traceback_when_asked() -> None
 
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+def test_settings_of_https_and_key_rotation_come_from_the_environment() -> None:
+    given = {
+        "SECRET_KEY_FALLBACKS": "older, oldest",
+        "SECURE_HSTS_SECONDS": "31536000",
+        "SECURE_SSL_REDIRECT": "true",
+    }
+
+    assert imported(*given, **given) == {
+        "SECRET_KEY_FALLBACKS": ["older", "oldest"],
+        "SECURE_HSTS_SECONDS": 31536000,
+        "SECURE_SSL_REDIRECT": True,
+    }
+    assert imported(*given, **dict.fromkeys(given, "")) == {
+        "SECRET_KEY_FALLBACKS": [],
+        "SECURE_HSTS_SECONDS": 0,
+        "SECURE_SSL_REDIRECT": False,
+    }
+
+
+def test_settings_malformed_hsts_seconds_are_named() -> None:
+    done = run("manage.py", "check", SECURE_HSTS_SECONDS="a year")
+
+    assert (done.returncode, done.stderr) == (1, "SECURE_HSTS_SECONDS is not a number of seconds.\n")
+
+
+def test_env_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "windows.env"
+    file.write_bytes(
+        b"\xef\xbb\xbfCLERK_ISSUER=https://a.example\r\n # comment\r\n\r\n  export CLERK_INSTANCE_ID=b\r\n"
+    )
+
+    settings = imported("CLERK_ISSUER", "CLERK_INSTANCE_ID", ENV_FILE=str(file))
+
+    assert settings == {"CLERK_ISSUER": "https://a.example", "CLERK_INSTANCE_ID": "b"}
+
+
+@pytest.mark.parametrize(
+    ("line", "content"),
+    [
+        (1, "sk_live_hidden\nDEBUG=true\n"),
+        (3, "DEBUG=true\n\nCLERK_SECRET_KEY sk_live_hidden\n"),
+        (2, "CLERK_JWT_KEY=-----BEGIN PUBLIC KEY-----\nsk_live_hidden\n-----END PUBLIC KEY-----\n"),
+        (9, "# comment\n" * 8 + "CLERK-SECRET-KEY=sk_live_hidden\n"),
+    ],
+)
+def test_env_file_malformed_line_is_named_by_its_number_alone(
+    tmp_path: Path, line: int, content: str
+) -> None:
+    file = tmp_path / "odd.env"
+    file.write_text(content)
+
+    done = run("manage.py", "check", ENV_FILE=str(file))
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{file}, line {line}: not of the form NAME=VALUE.")
+    assert "hidden" not in done.stderr + done.stdout
+
+
+def test_env_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "latin.env"
+    file.write_bytes("CLERK_ISSUER=sch\xf6n".encode("latin-1"))
+
+    done = run("manage.py", "check", ENV_FILE=str(file))
+
+    assert (done.returncode, done.stderr) == (1, f"{file} is not a UTF-8 text. Save it as UTF-8.\n")
+
+
+def test_env_file_in_locale_c_is_read_as_utf_8(tmp_path: Path) -> None:
+    file = tmp_path / "utf8.env"
+    file.write_text("CLERK_ISSUER=schön\n", encoding="utf-8")
+
+    assert imported("CLERK_ISSUER", ENV_FILE=str(file), LC_ALL="C") == {"CLERK_ISSUER": "schön"}
+
+
+def test_check_command_in_locale_c_passes() -> None:
+    done = run("manage.py", "check", DEBUG="true", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+
+    assert done.returncode == 0, done.stderr
