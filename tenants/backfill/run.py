@@ -57,24 +57,34 @@ DONE = (Result.CREATED, Result.ADOPTED)
 
 Report = Callable[[Outcome], None]
 
+Postponed = tuple[SyncRunSlice, PlanRow, Outcome]
+"""A tenant to be tried again, and why."""
+
 
 class FailedAlike(Exception):
     """Several tenants in a row failed for the same reason, so the run stopped. What is done is kept."""
 
 
 def run_migration(
-    plan: Plan, *, concurrency: int, stopping: threading.Event, report: Report
+    plan: Plan,
+    *,
+    concurrency: int,
+    stopping: threading.Event,
+    report: Report,
+    note: Callable[[str], None],
 ) -> tuple[SyncRun, str]:
     """Carry out the plan in this process; return the run, and the error that stopped it or an empty string.
 
     Migrate `concurrency` tenants at a time, at the shared pace. `report` is called with each outcome, by
-    one thread at a time; an OSError that it raises stops the run. When `stopping` is set, finish the
-    tenants in flight and record the run as interrupted. Write `sync_runs` and `sync_run_slices`.
+    one thread at a time; an OSError that it raises stops the run. `note` is called with lines for the
+    operator. When `stopping` is set, finish the tenants in flight and record the run as interrupted. Write
+    `sync_runs` and `sync_run_slices`.
     """
     error = ""
     with _begin(plan, report, stopping) as (run, carrier):
         try:
             slices.carry(run, TENANTS, carrier, concurrency=concurrency, stopping=stopping)
+            carrier.finish_postponed(note)
         except SyncInterrupted:
             logger.info("Migration %s was interrupted", run.pk)
         except (ClerkError, FailedAlike, OSError, SyncLost) as failure:
@@ -101,8 +111,14 @@ def migrate_slice(run_id: int, part: str, number: int) -> None:
     Write the slice, `sync_runs` and what the migration of a tenant writes. Raise ClerkError and
     FailedAlike, after which the job is tried again.
     """
+    carrier = Carrier()
+
+    def carry(piece: SyncRunSlice) -> None:
+        carrier(piece)
+        carrier.finish_postponed()
+
     run = SyncRun.objects.get(pk=run_id)
-    if run.state == SyncRun.State.RUNNING and slices.carry_one(run, part, number, Carrier()):
+    if run.state == SyncRun.State.RUNNING and slices.carry_one(run, part, number, carry):
         _conclude(run)
 
 
@@ -119,7 +135,8 @@ def counts_of(run: SyncRun) -> Mapping[str, int]:
 class Carrier:
     """Carries out slices, in one or more threads: migrate each tenant, then record and report its outcome.
 
-    `check` is called before each tenant and raises if the run must not continue.
+    A tenant whose earlier outcome is not known yet is postponed. `check` is called before each tenant and
+    raises if the run must not continue.
     """
 
     def __init__(
@@ -134,6 +151,7 @@ class Carrier:
         self._stopping = stopping or threading.Event()
         self._lock = threading.Lock()
         self._alike: list[Outcome] = []
+        self._postponed: list[Postponed] = []
 
     def __call__(self, piece: SyncRunSlice) -> None:
         """Carry out one slice. Raise SyncInterrupted, FailedAlike and ClerkMisconfigured."""
@@ -141,34 +159,44 @@ class Carrier:
         rows = [row for row in rows if not _is_done(piece, row.tenant_id)]
         snapshot = LazySnapshot([row.tenant_id for row in rows])
         with paced():
-            for tries_left in reversed(range(MAX_TRIES)):
-                waiting = list(self._try(rows, piece, snapshot, may_wait=tries_left > 0))
-                if not waiting:
-                    return
-                self._stopping.wait(max(outcome.retry_after for _, outcome in waiting))
-                rows = [row for row, _ in waiting]
+            for row in rows:
+                self._migrate(piece, row, snapshot, may_postpone=True)
 
-    def _try(
-        self, rows: list[PlanRow], piece: SyncRunSlice, snapshot: LazySnapshot, *, may_wait: bool
-    ) -> Iterator[tuple[PlanRow, Outcome]]:
-        """Migrate the tenants; yield those to be tried again because an earlier outcome is not known yet."""
-        for row in rows:
-            self._check()
-            if self._stopping.is_set():
-                raise SyncInterrupted(f"Stopped before tenant {row.tenant_id}.")
-            outcome = migrate(row, snapshot)
-            if outcome.result is Result.WAITING and may_wait:
-                yield row, outcome
-            else:
-                self._finish(piece, outcome)
-            self._refuse_failures_alike(outcome)
+    def finish_postponed(self, note: Callable[[str], None] = logger.info) -> None:
+        """Wait until the outcomes of postponed tenants can be known, and finish these tenants.
 
-    def _finish(self, piece: SyncRunSlice, outcome: Outcome) -> None:
-        if outcome.result is Result.WAITING:
-            outcome = replace(outcome, result=Result.FAILED)
-        _record(piece, outcome)
-        with self._lock:
-            self._report(outcome)
+        `note` is called with a line for the operator. Raise the same as for a slice.
+        """
+        for tries_left in reversed(range(MAX_TRIES - 1)):
+            postponed, self._postponed = self._postponed, []
+            if not postponed:
+                return
+            seconds = max(outcome.retry_after for _, _, outcome in postponed)
+            tenants = ", ".join(str(row.tenant_id) for _, row, _ in postponed[:MAX_ALIKE])
+            more = ", ..." if len(postponed) > MAX_ALIKE else ""
+            note(f"Waiting {seconds:.0f} s until it is known what Clerk created for tenants {tenants}{more}")
+            self._stopping.wait(seconds)
+            snapshot = LazySnapshot([row.tenant_id for _, row, _ in postponed])
+            with paced():
+                for piece, row, _ in postponed:
+                    self._migrate(piece, row, snapshot, may_postpone=tries_left > 0)
+
+    def _migrate(
+        self, piece: SyncRunSlice, row: PlanRow, snapshot: LazySnapshot, *, may_postpone: bool
+    ) -> None:
+        self._check()
+        if self._stopping.is_set():
+            raise SyncInterrupted(f"Stopped before tenant {row.tenant_id}.")
+        outcome = migrate(row, snapshot)
+        if outcome.result is Result.WAITING and may_postpone:
+            self._postponed.append((piece, row, outcome))
+        else:
+            if outcome.result is Result.WAITING:
+                outcome = replace(outcome, result=Result.FAILED)
+            _record(piece, outcome)
+            with self._lock:
+                self._report(outcome)
+        self._refuse_failures_alike(outcome)
 
     def _refuse_failures_alike(self, outcome: Outcome) -> None:
         """Raise FailedAlike if this is the last of `MAX_ALIKE` tenants in a row that failed alike."""
@@ -203,9 +231,9 @@ def _is_done(piece: SyncRunSlice, tenant_id: int) -> bool:
 
 
 def _record(piece: SyncRunSlice, outcome: Outcome) -> None:
-    """Store the outcome with its slice, if that is still open, and count it in the run."""
-    with slices.locked_if_open(piece.run_id, piece.part, piece.number) as locked:
-        if locked is None or _is_done(locked, outcome.tenant_id):
+    """Store the outcome with its slice, and count it in the run."""
+    with slices.locked(piece) as locked:
+        if _is_done(locked, outcome.tenant_id):
             return
         earlier = locked.outcomes.get(str(outcome.tenant_id))
         locked.outcomes[str(outcome.tenant_id)] = {

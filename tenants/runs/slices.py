@@ -165,11 +165,10 @@ def close(piece: SyncRunSlice) -> bool:
 
 
 @contextmanager
-def locked_if_open(run_id: int, part: str, number: int) -> Iterator[SyncRunSlice | None]:
-    """Lock the open slice for the duration of the transaction; return None if it is closed."""
-    slices = SyncRunSlice.objects.filter(run_id=run_id, part=part, number=number, closed_at=None)
+def locked(piece: SyncRunSlice) -> Iterator[SyncRunSlice]:
+    """Yield the slice as it is stored, and lock it for the transaction that the block is."""
     with transaction.atomic():
-        yield slices.select_for_update().first()
+        yield SyncRunSlice.objects.select_for_update().get(pk=piece.pk)
 
 
 def problems_of(run_id: int) -> str:

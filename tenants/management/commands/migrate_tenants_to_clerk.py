@@ -123,6 +123,7 @@ class Command(DatabaseCommand):
                 concurrency=options["concurrency"] or CONCURRENCY,
                 stopping=stopping,
                 report=report,
+                note=progress.note,
             )
         progress.finish(_summary(run))
         if error:
