@@ -138,7 +138,7 @@ class Tombstone(models.Model):
         USER = "user"
 
     class Source(models.TextChoices):
-        EVENT = "event", "an event said so"
+        EVENT = "event", "reported by an event"
         NOT_FOUND = "not_found", "Clerk answered 404 for the id"
         REQUEST = "request", "deleted from here"
 
@@ -266,7 +266,7 @@ class SyncRun(models.Model):
     holder = models.CharField("who runs it", max_length=255, blank=True, default="")
     lease_expires_at = models.DateTimeField(null=True, blank=True, editable=False)
     instance_id = models.CharField("Clerk instance", max_length=255, blank=True, default="")
-    cursor = models.JSONField("where to go on", default=dict, blank=True)
+    cursor = models.JSONField("where to continue", default=dict, blank=True)
     created = models.PositiveIntegerField(default=0)
     updated = models.PositiveIntegerField(default=0)
     unchanged = models.PositiveIntegerField(default=0)

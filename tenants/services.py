@@ -114,7 +114,7 @@ class TenantService:
         updates tenants and memberships, and ends the memberships that Clerk no longer lists. Left alone:
         members of legacy tenants, rows written while the listing ran, and all rows (`stale`) if Clerk does
         not know the user or fails, a lock is not free in time, the database is read-only, or the last try
-        failed a moment ago.
+        failed seconds ago.
         """
         deadline = time.monotonic() + clerk_settings.timeout_seconds
         try:

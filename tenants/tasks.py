@@ -26,7 +26,7 @@ EVERY_MINUTE = "* * * * *"
 FULL_SYNC = "tenants.tasks.full_sync"
 
 
-LATER = RetryStrategy(max_attempts=5, exponential_wait=4, retry_exceptions=records.TRANSIENT)
+RETRY_STRATEGY = RetryStrategy(max_attempts=5, exponential_wait=4, retry_exceptions=records.TRANSIENT)
 """After 4, 16, 64, 256 and 1,024 seconds: what a full sync has read is then half an hour old."""
 
 
@@ -48,21 +48,21 @@ def settle_creations(timestamp: int) -> None:
     finish_abandoned()
 
 
-@app.task(name=syncing.SYNC_SLICE, queue=slices.BULK, retry=LATER)
+@app.task(name=syncing.SYNC_SLICE, queue=slices.BULK, retry=RETRY_STRATEGY)
 def sync_slice(run_id: int, part: str, number: int) -> None:
     """Read a slice of one of Clerk's lists at the shared pace; see `reconcile.full_sync.sync_slice`."""
     with paced():
         syncing.sync_slice(run_id, part, number)
 
 
-@app.task(name=syncing.CONCLUDE_LISTING, queue=slices.BULK, retry=LATER)
+@app.task(name=syncing.CONCLUDE_LISTING, queue=slices.BULK, retry=RETRY_STRATEGY)
 def conclude_listing(run_id: int, part: str) -> None:
     """Conclude a list at the shared pace; see `reconcile.full_sync.conclude_listing`."""
     with paced():
         syncing.conclude_listing(run_id, part)
 
 
-@app.task(name=FULL_SYNC, queue=slices.BULK, retry=LATER)
+@app.task(name=FULL_SYNC, queue=slices.BULK, retry=RETRY_STRATEGY)
 def full_sync() -> None:
     """Hand a full sync out to the workers, unless another one is running."""
     try:

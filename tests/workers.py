@@ -67,7 +67,7 @@ class Worker:
         os.waitpid(self.pid, os.WUNTRACED)
 
     def thaw(self) -> None:
-        """Let it go on as if nothing had happened."""
+        """Continue the frozen process."""
         self.process.send_signal(signal.SIGCONT)
 
     def ask_to_stop(self) -> None:

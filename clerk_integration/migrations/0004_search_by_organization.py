@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
-    atomic = False  # the receiver goes on storing while the index is built
+    atomic = False  # the receiver stores deliveries while the index is built
 
     dependencies = [
         ('clerk_integration', '0003_pace'),

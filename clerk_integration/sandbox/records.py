@@ -157,7 +157,7 @@ class InstanceSettings:
     roles: Mapping[str, Role] = field(default_factory=lambda: DEFAULT_ROLES)
     slug_disabled: bool = False
     null_slugs: bool = False
-    """Whether an organization created without a slug gets none; Clerk is said to generate one."""
+    """Whether an organization created without a slug gets none; Clerk probably generates one."""
     membership_required: bool = False
     """Whether a session without an active organization is pending."""
     organization_quota: int = 0

@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
                 ('state', models.CharField(choices=[('running', 'Running'), ('interrupted', 'stopped before the end, can be resumed'), ('completed', 'Completed'), ('failed', 'Failed')], default='running', max_length=16)),
                 ('holder', models.CharField(blank=True, default='', max_length=255, verbose_name='who runs it')),
                 ('instance_id', models.CharField(blank=True, default='', max_length=255, verbose_name='Clerk instance')),
-                ('cursor', models.JSONField(blank=True, default=dict, verbose_name='where to go on')),
+                ('cursor', models.JSONField(blank=True, default=dict, verbose_name='where to continue')),
                 ('created', models.PositiveIntegerField(default=0)),
                 ('updated', models.PositiveIntegerField(default=0)),
                 ('unchanged', models.PositiveIntegerField(default=0)),

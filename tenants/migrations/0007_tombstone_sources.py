@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='tombstone',
             name='source',
-            field=models.CharField(choices=[('event', 'an event said so'), ('not_found', 'Clerk answered 404 for the id'), ('request', 'deleted from here')], db_default='event', default='event', max_length=16),
+            field=models.CharField(choices=[('event', 'reported by an event'), ('not_found', 'Clerk answered 404 for the id'), ('request', 'deleted from here')], db_default='event', default='event', max_length=16),
         ),
         migrations.AddField(
             model_name='tombstone',

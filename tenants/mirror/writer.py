@@ -49,7 +49,7 @@ class Written:
 
     @classmethod
     def count(cls, rows: Sequence[Any]) -> "Written":
-        """Count the rows that an upsert returned: new rows have no columns from before."""
+        """Count the rows that an upsert returned: new rows have no earlier columns."""
         created = sum(before is None for *_, before, _after in rows)
         return cls(created=created, updated=len(rows) - created)
 
@@ -88,8 +88,8 @@ def write_memberships(memberships: Sequence[ClerkMembership], *, as_of: datetime
 
     Writes `tenants` and `memberships` in one transaction. A membership is left out when its id, its user or
     its organization is recorded as deleted; a row without Clerk's id (a legacy member, or a creator who was
-    not read back yet) takes the id. `as_of` is when Clerk said so, by the database's clock (None: now): a
-    membership that ended here after that is not begun again.
+    not read back yet) takes the id. `as_of` is the time of Clerk's answer, by the database's clock
+    (None: now): a membership that ended here after that is not begun again.
     """
     with transaction.atomic():
         _write_organizations(_nested(memberships), users=_users(memberships))

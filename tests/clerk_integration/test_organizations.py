@@ -157,8 +157,8 @@ def test_create_clerk_org_whose_answer_is_lost_is_sent_once_and_found_by_its_mar
         create_clerk_org("Acme", owner, marker={"attempt": "a1"})
     assert caught.value.outcome_unknown
     assert calls(sandbox) == ["POST /v1/organizations"]
-    marked = [found for found in iter_clerk_orgs(user_id=owner) if found.marker == {"attempt": "a1"}]
-    assert [found.name for found in marked] == ["Acme"]
+    with_marker = [found for found in iter_clerk_orgs(user_id=owner) if found.marker == {"attempt": "a1"}]
+    assert [found.name for found in with_marker] == ["Acme"]
 
 
 # Listings

@@ -234,7 +234,7 @@ def test_readyz_leaves_no_query_on_the_connection_of_the_request(
 
 
 class Look:
-    """A look at Clerk that counts, and finds what it is told to."""
+    """A check of Clerk that counts its calls and raises `finds`, if set."""
 
     def __init__(self) -> None:
         self.count = 0

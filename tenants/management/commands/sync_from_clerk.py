@@ -1,4 +1,4 @@
-"""`manage.py sync_from_clerk`: brings the mirror level with Clerk."""
+"""`manage.py sync_from_clerk`: brings the mirror up to date with Clerk."""
 
 from argparse import ArgumentTypeError
 from collections.abc import Mapping
@@ -29,11 +29,11 @@ from tenants.runs import pages, records
 
 
 class Command(DatabaseCommand):
-    """Syncs everything, or what is named; exit code 1 when anything failed or was left undone."""
+    """Syncs all records of Clerk, or the named ones; exits with 1 if one failed or was not tried."""
 
     help = (
-        "Brings the mirror level with Clerk: lists all organizations and memberships, or fetches those that"
-        " are named. Stopped by Ctrl-C, it goes on where it was when it is started again."
+        "Brings the mirror up to date with Clerk: lists all organizations and memberships, or fetches the"
+        " named ones. After Ctrl-C, the same command resumes the run."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -57,7 +57,7 @@ class Command(DatabaseCommand):
         parser.add_argument("--json", action="store_true", help="end with a summary as one line of JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do one of the four; raise CommandError with one message when it fails."""
+        """Enqueue, follow, compare or sync; raise CommandError with one message on failure."""
         if options["dry_run"] and (options["organization"] or options["user"]):
             raise CommandError("--dry-run compares everything; leave out --organization and --user.")
         if options["enqueue"]:
@@ -73,10 +73,10 @@ class Command(DatabaseCommand):
             with stop_on_signals() as stopping:
                 summary |= _sync(options, progress, stopping)
         except (SyncError, TenantError, ClerkError) as error:
-            told = _told(error, options)
+            message = _message(error, options)
             if options["json"]:
-                summary |= {"error": told}
-            raise CommandError(told) from error
+                summary |= {"error": message}
+            raise CommandError(message) from error
         finally:
             progress.finish(summary)
         if summary.get("failed"):
@@ -107,8 +107,8 @@ def _sync(options: Mapping[str, Any], progress: CommandProgress, stopping: Event
     )
 
 
-def _told(error: Exception, options: Mapping[str, Any]) -> str:
-    """What went wrong; where Clerk says it, also what is left of the sync, and how to go on."""
+def _message(error: Exception, options: Mapping[str, Any]) -> str:
+    """Return the error in one line; for an error of Clerk also what was kept and what to do now."""
     if not isinstance(error, ClerkError):
         return str(error)
     left = _left_by_a_named_one(error, options) if _is_named(options) else _left_by_all(options)
@@ -135,7 +135,7 @@ def _left_by_all(options: Mapping[str, Any]) -> str:
     if run is None or run.state == SyncRun.State.COMPLETED:
         return "Nothing was written."
     if run.state == SyncRun.State.INTERRUPTED:
-        return "What was written is kept; run the same command again within the hour to go on from there."
+        return "What was written is kept; run the same command again within the hour to resume."
     return "What was written is kept; the next sync begins anew."
 
 

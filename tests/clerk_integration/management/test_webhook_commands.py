@@ -125,7 +125,7 @@ def test_replay_since_a_time_that_is_none_is_refused(since: str) -> None:
         run("process_clerk_webhooks", f"--since={since}")
 
 
-def test_replay_with_failures_goes_on_and_exits_with_1(handled: list[str]) -> None:
+def test_replay_with_failures_continues_and_exits_with_1(handled: list[str]) -> None:
     for name, fails in (("a", False), ("b", True), ("c", False)):
         delivery(name, fail=fails)
 
@@ -159,7 +159,7 @@ def test_replay_as_json_ends_with_one_object() -> None:
     assert summary["failures"][0]["svix_id"] == "msg_b"
 
 
-def test_interrupted_replay_says_how_to_go_on_and_can(handled: list[str]) -> None:
+def test_replay_interrupted_says_how_to_resume(handled: list[str]) -> None:
     delivery("a")
     stuck = delivery("b", interrupt=True)
     delivery("c")
@@ -223,7 +223,7 @@ def test_purge_as_json_ends_with_one_object() -> None:
     assert json.loads(out.splitlines()[-1]) == {"deleted": 1_001, "interrupted": False}
 
 
-def test_interrupted_purge_says_how_many_are_gone_and_goes_on() -> None:
+def test_purge_interrupted_reports_the_count_and_can_be_repeated() -> None:
     many_old(2_001)
     command = [sys.executable, str(ROOT / "manage.py"), "purge_webhook_deliveries"]
     command += ["--older-than", "28h", "--json"]

@@ -222,15 +222,15 @@ def test_deleted_records_are_reported_with_the_fields_that_clerk_sends(sandbox: 
     ids = lifetimes(sandbox)
     sandbox.delete_user(ids["owner"])
 
-    told = {message["type"]: message["body"]["data"] for message in sandbox.messages()}
-    assert told["organization.deleted"] == {
+    sent = {message["type"]: message["body"]["data"] for message in sandbox.messages()}
+    assert sent["organization.deleted"] == {
         "object": "organization",
         "id": ids["organization"],
         "slug": "acme",
         "deleted": True,
     }
-    assert told["user.deleted"]["external_id"] == "customer-1"
-    membership = told["organizationMembership.deleted"]
+    assert sent["user.deleted"]["external_id"] == "customer-1"
+    membership = sent["organizationMembership.deleted"]
     assert membership["object"] == "organization_membership"
     assert membership["organization"]["id"] == ids["organization"]
     assert membership["public_user_data"]["user_id"] == ids["owner"]
@@ -242,9 +242,9 @@ def test_cascades_off_reports_only_the_deleted_record(sandbox: SandboxControl) -
 
     lifetimes(sandbox)
 
-    told = Counter(message["type"] for message in sandbox.messages())
-    assert "organizationMembership.deleted" not in told
-    assert (told["organization.deleted"], told["user.deleted"]) == (1, 1)
+    sent = Counter(message["type"] for message in sandbox.messages())
+    assert "organizationMembership.deleted" not in sent
+    assert (sent["organization.deleted"], sent["user.deleted"]) == (1, 1)
 
 
 def test_cascades_off_membership_removed_by_itself_is_reported(sandbox: SandboxControl) -> None:

@@ -218,17 +218,17 @@ def test_delivery_is_processed_once(stored: WebhookDelivery, handler: Handler) -
     assert handler.rows() == 1
 
 
-MOMENT = 1_716_883_200_000
+SENT_AT = 1_716_883_200_000
 
 
 @pytest.mark.parametrize(
     ("stamp", "expected"),
     [
-        (MOMENT, MOMENT),
-        (MOMENT / 1000, MOMENT),
+        (SENT_AT, SENT_AT),
+        (SENT_AT / 1000, SENT_AT),
         (253_402_300_799_999, 253_402_300_799_999),
         (253_402_300_800_000, None),
-        (MOMENT * 1000, None),
+        (SENT_AT * 1000, None),
         (2**63 - 1, None),
         (None, None),
     ],

@@ -361,7 +361,7 @@ def test_read_rate_limited_for_longer_than_the_deadline_raises_at_once(
     assert len(server.requests) == 1
 
 
-def test_read_rate_limited_for_a_moment_waits_and_succeeds(server: HostileServer, settings: Settings) -> None:
+def test_read_rate_limited_briefly_waits_and_succeeds(server: HostileServer, settings: Settings) -> None:
     settings.CLERK_TIMEOUT_SECONDS = 30.0
     limited = clerk_error(429, "too_many_requests", headers={"Retry-After": "1"})
     server.script(limited, respond(200, ORGANIZATION))

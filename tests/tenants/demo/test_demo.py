@@ -249,7 +249,7 @@ def test_demo_uses_neither_database_nor_clerk_of_its_environment_and_says_so(
             "--no-serve",
             *("--port", free_port()),
             base_dir=base_dir,
-            DATABASE_URL=f"postgres://me:hidden@{address}/mine",
+            DATABASE_URL=f"postgres://me:secret@{address}/mine",
             CLERK_API_URL=f"http://{address}/v1",
             HTTP_PROXY=f"http://{address}",
         )
@@ -260,7 +260,7 @@ def test_demo_uses_neither_database_nor_clerk_of_its_environment_and_says_so(
     ignored = "CLERK_API_URL, CLERK_JWT_KEY, CLERK_SECRET_KEY, DATABASE_URL"
     assert demo.output.startswith(f"Not used, the demo has its own: {ignored}\n")
     assert key not in demo.output
-    assert "hidden" not in demo.output
+    assert "me:secret" not in demo.output
     forget_database(base_dir)
 
 

@@ -354,7 +354,7 @@ def test_link_after_unlink_takes_the_values_of_the_new_organization(
     link.link(tenant, other, [], listed_at=writer.clock(), complete=True)
 
     assert mirrored("org_other")[0] == "Other"
-    assert mirrored(ACME.id)[0] == "Acme", "it goes on being mirrored, by a row of its own"
+    assert mirrored(ACME.id)[0] == "Acme", "it is still mirrored, by its own row"
     assert Membership.objects.filter(clerk_membership_id=ADA.id).get().tenant.clerk_org_id == ACME.id
 
 
@@ -370,16 +370,16 @@ def test_delete_leaves_a_tombstone_of_the_organization() -> None:
 @pytest.fixture
 def received() -> Iterator[list[tuple[str, dict[str, Any]]]]:
     """The signals that were sent: name and arguments."""
-    said: list[tuple[str, dict[str, Any]]] = []
+    sent: list[tuple[str, dict[str, Any]]] = []
 
     def listen(name: str) -> Callable[..., None]:
-        return lambda signal, sender, **what: said.append((name, what))
+        return lambda signal, sender, **what: sent.append((name, what))
 
     names = ["tenant_linked", "tenant_updated", "tenant_deactivated", "membership_changed"]
     receivers = [(getattr(signals, name), listen(name)) for name in names]
     for signal, receiver in receivers:
         signal.connect(receiver, weak=False)
-    yield said
+    yield sent
     for signal, receiver in receivers:
         signal.disconnect(receiver)
 

@@ -177,11 +177,11 @@ def test_a_wrong_key_or_instance_fails_with_one_message(
 @pytest.mark.parametrize(
     ("arguments", "left"),
     [
-        ([], "What was written is kept; run the same command again within the hour to go on from there."),
+        ([], "What was written is kept; run the same command again within the hour to resume."),
         (["--dry-run"], "Nothing was written."),
     ],
 )
-def test_an_outage_halfway_is_told_with_what_is_left_and_how_to_go_on(
+def test_sync_outage_halfway_reports_what_was_kept_and_what_to_do(
     instance: SandboxControl, arguments: list[str], left: str
 ) -> None:
     instance.fault("GET /v1/organization_memberships", times=3, status=500)
@@ -204,7 +204,7 @@ def test_an_outage_halfway_is_told_with_what_is_left_and_how_to_go_on(
         (["--organization", "org_1"], "What was written is kept; run the same command again."),
     ],
 )
-def test_an_outage_at_the_start_is_told_with_what_is_left(
+def test_sync_outage_at_the_start_reports_what_was_kept(
     instance: SandboxControl, arguments: list[str], left: str
 ) -> None:
     instance.fault("GET /v1/instance", times=3, status=500)
@@ -226,7 +226,7 @@ def test_a_key_that_is_revoked_halfway_ends_the_run_and_keeps_what_was_written(
     assert (SyncRun.objects.get().state, Tenant.objects.count()) == (SyncRun.State.FAILED, 3)
 
 
-def test_an_error_is_told_once(instance: SandboxControl, settings: Settings) -> None:
+def test_sync_error_is_reported_once(instance: SandboxControl, settings: Settings) -> None:
     settings.CLERK_SECRET_KEY = "sk_test_wrong"
     out = io.StringIO()
 
@@ -266,7 +266,7 @@ def _read(terminal: int) -> bytes:
 
 
 @pytest.mark.slow
-def test_ctrl_c_finishes_the_page_and_says_how_to_go_on(halfway: "subprocess.Popen[str]") -> None:
+def test_sync_ctrl_c_finishes_the_page_and_says_how_to_resume(halfway: "subprocess.Popen[str]") -> None:
     halfway.send_signal(signal.SIGINT)
     _, errors = halfway.communicate(timeout=30)
 
@@ -315,12 +315,12 @@ def test_sync_with_a_refused_key_exits_with_1_and_says_so_once(
 
 
 def test_enqueue_hands_the_sync_to_workers_once_and_says_how_to_watch(instance: SandboxControl) -> None:
-    said = "\n".join(sync("--enqueue"))
+    output = "\n".join(sync("--enqueue"))
     run = SyncRun.objects.get()
     with pytest.raises(CommandError, match=f"{run.pk} is on the queue already.*--follow {run.pk}"):
         sync("--enqueue")
 
-    assert f"--follow {run.pk}" in said
+    assert f"--follow {run.pk}" in output
     assert ProcrastinateJob.objects.filter(task_name="tenants.tasks.sync_slice").count() == 1
     assert not Tenant.objects.exists()
     work()

@@ -270,10 +270,10 @@ def test_a_row_deleted_from_a_page_that_was_read_hides_none_and_retires_nothing_
     assert set(living) >= set(ids) - {ids[3]}
 
 
-def hide(sandbox: SandboxControl, path: str, hidden: Callable[[dict[str, Any]], bool]) -> None:
+def hide(sandbox: SandboxControl, path: str, is_missing: Callable[[dict[str, Any]], bool]) -> None:
     """Let Clerk's next listing leave records out, and count as many less: a read that lags behind."""
     page = sandbox.api("GET", path.removeprefix("/v1"), order_by="+created_at", limit=500)
-    shown = [record for record in page["data"] if not hidden(record)]
+    shown = [record for record in page["data"] if not is_missing(record)]
     assert len(shown) < len(page["data"])
     sandbox.fault(f"GET {path}", body=json.dumps({"data": shown, "total_count": len(shown)}))
 
@@ -281,22 +281,22 @@ def hide(sandbox: SandboxControl, path: str, hidden: Callable[[dict[str, Any]], 
 def test_an_absent_organization_that_clerk_has_by_id_is_not_retired(sandbox: SandboxControl) -> None:
     sandbox.reset(organizations=20, users=3, membershipsPerOrganization=1)
     run_full_sync()
-    hidden = Tenant.objects.earliest("id")
-    sandbox.api("PATCH", f"/organizations/{hidden.clerk_org_id}", {"name": "New name"})
-    hide(sandbox, LISTINGS[0], lambda record: record["id"] == hidden.clerk_org_id)
+    missed = Tenant.objects.earliest("id")
+    sandbox.api("PATCH", f"/organizations/{missed.clerk_org_id}", {"name": "New name"})
+    hide(sandbox, LISTINGS[0], lambda record: record["id"] == missed.clerk_org_id)
 
     run = run_full_sync()
 
-    hidden.refresh_from_db()
+    missed.refresh_from_db()
     assert (run.state, run.retired) == (SyncRun.State.COMPLETED, 0)
-    assert (hidden.status, hidden.deleted_at, hidden.name) == ("active", None, "New name")
+    assert (missed.status, missed.deleted_at, missed.name) == ("active", None, "New name")
 
 
 def test_an_absent_membership_that_its_organization_lists_does_not_end(sandbox: SandboxControl) -> None:
     sandbox.reset(organizations=20, users=3, membershipsPerOrganization=1)
     run_full_sync()
-    hidden = Membership.objects.earliest("id")
-    hide(sandbox, LISTINGS[1], lambda record: record["id"] == hidden.clerk_membership_id)
+    missed = Membership.objects.earliest("id")
+    hide(sandbox, LISTINGS[1], lambda record: record["id"] == missed.clerk_membership_id)
 
     run = run_full_sync()
 
@@ -317,7 +317,7 @@ def test_a_run_that_was_taken_over_writes_nothing_more(instance: SandboxControl)
     assert SyncRun.objects.get().state == SyncRun.State.RUNNING, "it is the other's"
 
 
-def test_a_page_from_before_a_membership_was_seen_to_end_does_not_begin_it_again(
+def test_full_sync_page_older_than_the_end_of_a_membership_does_not_restore_it(
     sandbox: SandboxControl,
 ) -> None:
     sandbox.reset(organizations=3, users=3, membershipsPerOrganization=1)
@@ -335,7 +335,7 @@ def test_a_page_from_before_a_membership_was_seen_to_end_does_not_begin_it_again
     assert not ended.is_active
 
 
-def test_a_run_that_was_stopped_while_the_list_moved_goes_on_without_a_gap(
+def test_full_sync_resumed_after_the_list_moved_misses_no_record(
     sandbox: SandboxControl,
 ) -> None:
     sandbox.reset(organizations=1400, users=1, membershipsPerOrganization=1)
@@ -436,7 +436,7 @@ def test_an_outage_leaves_a_run_that_is_resumed_where_it_was(instance: SandboxCo
     assert [offset for path, offset in listing_requests(instance) if path == LISTINGS[0]] == []
 
 
-def test_a_run_from_before_the_hour_is_not_resumed(instance: SandboxControl) -> None:
+def test_full_sync_older_than_an_hour_is_not_resumed(instance: SandboxControl) -> None:
     SyncRun.objects.create(kind="full_sync", state="interrupted", cursor={"skip_memberships": False})
     SyncRun.objects.update(started_at=Now() - timedelta(hours=2))
 

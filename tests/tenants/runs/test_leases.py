@@ -72,7 +72,7 @@ def test_begin_after_a_lease_expired_records_the_run_as_interrupted() -> None:
     assert run.lease_expires_at is not None
 
 
-def test_resume_after_a_lease_expired_goes_on_with_the_same_run() -> None:
+def test_resume_after_a_lease_expired_continues_the_same_run() -> None:
     died = begin()
     SyncRun.objects.update(lease_expires_at=LONG_AGO)
 
