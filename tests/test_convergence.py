@@ -6,22 +6,26 @@ an empty database gives: without any sync if no message was lost, else after a s
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import permutations
 from typing import Any
 
 import pytest
 from django.db import transaction
+from django.db.models import F
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.webhooks.registry import ClerkEvent, handler_of
 from tenants.creation.create import adopt_organization
-from tenants.lifecycle import delete, link
+from tenants.exceptions import OrganizationDeleted
+from tenants.lifecycle import delete, link, restore
+from tenants.mirror import writer
 from tenants.models import Membership, Tenant, Tombstone
-from tenants.services import TenantService, sync_clerk_org_to_db
+from tenants.services import sync_organization
 from tests.sandbox import SandboxControl
 
 pytestmark = pytest.mark.django_db
@@ -45,6 +49,8 @@ class World:
     owner: str = ""
     users: list[str] = field(default_factory=list)
     organizations: list[str] = field(default_factory=list)
+    created: dict[str, ClerkOrganization] = field(default_factory=dict)
+    """The organizations as Clerk first showed them."""
     renames: int = 0
 
     def __post_init__(self) -> None:
@@ -56,6 +62,7 @@ class World:
     def create(self, index: int) -> None:
         body = self.sandbox.organization(f"Organization {index}", self.owner, f"slug-{index}")
         self.organizations.append(body["id"])
+        self.created[body["id"]] = ClerkOrganization.from_json(body)
 
     def rename(self, index: int) -> None:
         self.renames += 1
@@ -127,7 +134,33 @@ def create_unread(world: World, clerk_org_id: str) -> None:
         adopt_organization(world.owner, organization, None, "org:member")
 
 
-LOCAL: list[Callable[[World, str], None]] = [unlink, delete_if_deleted_in_clerk, create_unread]
+def restore_from_a_stale_answer(world: World, clerk_org_id: str) -> None:
+    """Restore a deleted organization from an answer of Clerk that is older than the deletion."""
+    if Tombstone.objects.filter(clerk_id=clerk_org_id).exists():
+        with suppress(OrganizationDeleted):
+            restore.restore(world.created[clerk_org_id], [], asked_at=writer.clock(), complete=False)
+
+
+LOCAL: list[Callable[[World, str], None]] = [
+    unlink,
+    delete_if_deleted_in_clerk,
+    create_unread,
+    restore_from_a_stale_answer,
+]
+
+
+def record_deleted_by_mistake(world: World, clerk_org_id: str) -> None:
+    """Record the organization as deleted, as a sync with the key of another instance did."""
+    writer.record_organization_deleted(clerk_org_id, source=Tombstone.Source.NOT_FOUND)
+
+
+def end_members_by_mistake(world: World, clerk_org_id: str) -> None:
+    """End all memberships of the organization, as a sync with the key of another instance did."""
+    members = Membership.objects.filter(tenant__clerk_org_id=clerk_org_id)
+    writer.end_memberships(list(members.values_list("pk", flat=True)), listed_at=writer.clock())
+
+
+MISTAKES: list[Callable[[World, str], None]] = [record_deleted_by_mistake, end_members_by_mistake]
 
 
 def rows() -> Rows:
@@ -159,11 +192,10 @@ def rows() -> Rows:
 
 
 def sync_everything(world: World) -> None:
-    """Sync every organization with Clerk's current answers."""
+    """Sync every organization with Clerk's current answers, a minute after the last deletion."""
+    Tombstone.objects.update(created_at=F("created_at") - timedelta(seconds=61))
     for clerk_org_id in world.organizations:
-        tenant = sync_clerk_org_to_db(clerk_org_id)
-        if tenant is not None:
-            TenantService.refresh_from_clerk(tenant)
+        sync_organization(clerk_org_id)
 
 
 @contextmanager
@@ -184,6 +216,16 @@ def expected(world: World) -> Rows:
     with undone():
         sync_everything(world)
         return rows()
+
+
+def with_ids_only(messages: Sequence[Json]) -> list[Json]:
+    """Reduce the data of deletions to an id, which identifies the deleted record."""
+    return [
+        {**message, "data": {"id": message["data"]["id"], "deleted": True}}
+        if message["type"].endswith(".deleted")
+        else message
+        for message in messages
+    ]
 
 
 def deliver(messages: Sequence[Json]) -> None:
@@ -248,17 +290,22 @@ def play(sandbox: SandboxControl) -> Callable[..., World]:
 
 @pytest.mark.parametrize("most", [FEW, MANY])
 @pytest.mark.parametrize(
-    ("scenario", "cascades"),
+    ("scenario", "cascades", "reduce"),
     [
-        *((name, True) for name in SCENARIOS),
-        *((name, False) for name in ("create and delete", "user deleted")),
+        *((name, True, list) for name in SCENARIOS),
+        *((name, False, list) for name in ("create and delete", "user deleted")),
+        *((name, True, with_ids_only) for name in ("leave", "leave and rejoin", "create and delete")),
     ],
 )
 def test_messages_in_any_order_and_twice_end_in_the_rows_of_a_sync(
-    play: Callable[..., World], scenario: str, cascades: bool, most: int
+    play: Callable[..., World],
+    scenario: str,
+    cascades: bool,
+    reduce: Callable[[list[Json]], list[Json]],
+    most: int,
 ) -> None:
     world = play(SCENARIOS[scenario], cascades=cascades)
-    goal, messages = expected(world), world.messages()
+    goal, messages = expected(world), reduce(world.messages())
     assert messages
 
     for order in orders(messages, most):
@@ -323,6 +370,27 @@ def test_messages_lost_then_a_sync_end_in_the_rows_of_a_sync(
             assert rows() == goal, [message["type"] for message in arrived]
 
 
+@pytest.mark.parametrize("most", [FEW, MANY])
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("scenario", ["rename twice", "leave and rejoin", "everything"])
+def test_messages_with_a_mistake_between_them_then_a_sync_end_in_the_rows_of_a_sync(
+    play: Callable[..., World], scenario: str, mistake: Callable[[World, str], None], most: int
+) -> None:
+    """Tombstones and ended memberships that Clerk contradicts, made with the key of another instance."""
+    world = play(SCENARIOS[scenario])
+    goal, messages = expected(world), world.messages()
+
+    for number, order in enumerate(orders(messages, most)):
+        with undone():
+            at = number % (len(order) + 1)
+            deliver(order[:at])
+            mistake(world, world.organizations[0])
+            LOCAL[number % len(LOCAL)](world, world.organizations[0])
+            deliver(order[at:])
+            sync_everything(world)
+            assert rows() == goal, (at, [message["type"] for message in order])
+
+
 CHANGES = ["rename", "annotate", "swap_slugs", "join", "promote", "leave", "delete", "delete_user"]
 
 STEPS = st.lists(st.tuples(st.sampled_from(CHANGES), st.integers(0, 1)), max_size=8)
@@ -347,7 +415,7 @@ def test_messages_of_any_changes_end_in_the_rows_of_a_sync(play: Callable[..., W
             assert rows() == goal, [message["type"] for message in order]
         with undone():
             deliver(order[: len(order) // 2])
-            randomness.choice(LOCAL)(world, randomness.choice(world.organizations))
+            randomness.choice(LOCAL + MISTAKES)(world, randomness.choice(world.organizations))
             sync_everything(world)
             assert rows() == goal, [message["type"] for message in order]
 

@@ -14,30 +14,50 @@ PROJECT = Path(__file__).resolve().parent.parent
 PARTS = ("clerk_integration", "config", "templates", "tenants", "tests", "manage.py", "pyproject.toml")
 NO_TESTS_FAILED, TESTS_FAILED = 0, 1
 
+STATEMENTS, WRITER = "statements.py", "writer.py"
+
 RULES = {
     "the version of organizations": (
+        STATEMENTS,
         "coalesce(tenants.clerk_updated_at, 0) <= coalesce({incoming}.clerk_updated_at, 0)\n    AND (ten",
         "true\n    AND (ten",
     ),
     "the tombstones of organizations": (
+        STATEMENTS,
         "SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = incoming.clerk_org_id)",
         "SELECT WHERE false)",
     ),
     "the tombstones of memberships": (
+        STATEMENTS,
         "SELECT FROM tombstones WHERE kind = 'membership' AND clerk_id = incoming.clerk_membership_id)",
         "SELECT WHERE false)",
     ),
     "the tombstones of users": (
+        STATEMENTS,
         "SELECT FROM tombstones WHERE kind = 'user' AND clerk_id = incoming.clerk_user_id)",
         "SELECT WHERE false)",
     ),
     "the order of two memberships": (
+        STATEMENTS,
         "ELSE coalesce(memberships.clerk_created_at, 0) < coalesce({incoming}.clerk_created_at, 0)",
         "ELSE true",
     ),
     "the version of memberships": (
+        STATEMENTS,
         "THEN coalesce(memberships.clerk_updated_at, 0) <= coalesce({incoming}.clerk_updated_at, 0)",
         "THEN true",
+    ),
+    "the age of a tombstone that is removed": (WRITER, "if age < RESTORABLE_AFTER:", "if False:"),
+    "the removal of a tombstone that Clerk contradicts": (WRITER, "            tombstone.delete()\n", ""),
+    "the status before a deletion": (
+        WRITER,
+        "_reopen(tenant, tombstone.status_before or Tenant.Status.ACTIVE.value)",
+        "_reopen(tenant, Tenant.Status.SUSPENDED.value)",
+    ),
+    "the end of a membership by its id": (
+        WRITER,
+        "rows = Q(clerk_membership_id=membership_id)",
+        "rows = Q(pk=None)",
     ),
 }
 
@@ -62,11 +82,11 @@ def converges(project: Path) -> int:
 
 @pytest.mark.parametrize("rule", list(RULES))
 def test_convergence_without_one_rule_fails(copy_of_the_project: Path, rule: str) -> None:
-    statements = copy_of_the_project / "tenants" / "mirror" / "statements.py"
-    text = statements.read_text()
-    present, absent = RULES[rule]
+    name, present, absent = RULES[rule]
+    module = copy_of_the_project / "tenants" / "mirror" / name
+    text = module.read_text()
     assert text.count(present) == 1
-    statements.write_text(text.replace(present, absent))
+    module.write_text(text.replace(present, absent))
 
     assert converges(copy_of_the_project) == TESTS_FAILED
 
