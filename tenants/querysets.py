@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.apps import apps
 from django.db.models import (
@@ -27,12 +27,23 @@ if TYPE_CHECKING:
 LATEST_STAMP = 253_402_300_799_999
 """The last millisecond of the year 9999, which is the last that Python can hold."""
 
+SHOWN_COLUMNS = frozenset(
+    {"clerk_org_id", "name", "slug", "logo_url", "clerk_metadata", "status", "suspension_reason"}
+)
+"""The columns of a tenant that the API shows to all callers alike, apart from its times."""
+
 CLERK_ADMIN_ROLE = "org:admin"
 LEGACY_ADMIN_ROLES = ("owner", "admin")
 
 
 class TenantQuerySet(QuerySet["Tenant"]):
     """Tenants, as a caller may see them."""
+
+    def update(self, **values: Any) -> int:
+        """Move `updated_at` with every column that the API shows, unless the caller sets it."""
+        if SHOWN_COLUMNS & values.keys():
+            values.setdefault("updated_at", Func(function="clock_timestamp"))
+        return super().update(**values)
 
     def for_caller(self, clerk_user_id: str) -> Self:
         """Annotate each tenant with the caller's `caller_role`, `caller_joined_at` and `caller_is_primary`.

@@ -38,7 +38,8 @@ def link(
             writer.forget_organization(target)
             signals.announce_link(target.pk, organization.id)
         primaries = {user for mirror in others for user in absorb(mirror, target)}
-        Tenant.objects.filter(pk=target.pk).update(clerk_org_id=organization.id)
+        if target.is_legacy:
+            Tenant.objects.filter(pk=target.pk).update(clerk_org_id=organization.id)
         writer.write_organization_listing(organization, memberships, listed_at=listed_at, complete=complete)
         members = Membership.objects.filter(tenant=target, clerk_user_id__in=primaries & movable)
         members.update(is_primary=True)
