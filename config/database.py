@@ -26,7 +26,7 @@ CONNECTION_OPTIONS = {
     "tcp_user_timeout": 20_000,  # milliseconds
 }
 # psycopg's pool, one per process. `timeout` is how long a thread waits for a free connection.
-POOL_OPTIONS = {"min_size": 1, "max_size": 16, "timeout": 10}
+POOL_OPTIONS = {"min_size": 1, "max_size": 16, "timeout": 5}
 
 
 def database_settings(env: environ.Env, *, debug: bool, base_dir: Path) -> dict[str, Any]:

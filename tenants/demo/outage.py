@@ -4,8 +4,8 @@ import time
 from http import HTTPStatus
 
 from tenants.demo.environment import SETTINGS
-from tenants.demo.report import summary
-from tenants.demo.scene import ADMIN_ROLE, CREATE, WITHOUT_SYNC, Json, Scene, ids, named
+from tenants.demo.report import SYNC_HEADER, summary
+from tenants.demo.scene import ADMIN_ROLE, CREATE, MINE, WITHOUT_SYNC, Json, Scene, ids, named
 
 CREATED_LATE = "Created while Clerk is down"
 
@@ -52,7 +52,7 @@ def adopt_late_organization(scene: Scene) -> None:
     for post in posts:
         scene.report.line(f"   Clerk, running again: POST {post['path']} -> {post['status']}")
     scene.verify(len(posts) == 1, "the create was sent to Clerk exactly once", posts)
-    tenants = scene.list_tenants(sync="synced")
+    tenants = _list_when_synced(scene)
     scene.verify_in_sync_with_clerk(tenants)
     late = named(tenants, CREATED_LATE)
     scene.verify(
@@ -60,6 +60,19 @@ def adopt_late_organization(scene: Scene) -> None:
         f"the organization is mirrored, and the caller is its {ADMIN_ROLE}",
         tenants,
     )
+
+
+def _list_when_synced(scene: Scene) -> list[Json]:
+    """List until the list is synced: after failures, Clerk is not asked again for some seconds."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        answer = scene.api.get(MINE)
+        if answer.headers.get(SYNC_HEADER) == "synced" or time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    scene.show(answer, sync="synced")
+    tenants: list[Json] = answer.json()
+    return tenants
 
 
 def _settled_posts(scene: Scene) -> list[Json]:
