@@ -74,6 +74,82 @@ def test_migration_with_webhooks_and_two_workers_leaves_one_row_per_tenant(
     assert not CreationAttempt.objects.exclude(answer__backfilled=True).exists()
 
 
+WRONG = 30
+BAD = (
+    {"name": ""},
+    {"name": "x" * 257},
+    {"name": "See https://acme.test"},
+    {"name": "<b>Acme</b>"},
+    {"name": "Acme\u202etxt"},
+    {"name": "Acme\nSons"},
+    {"slug": "Not_A_Slug"},
+    {"slug": "taken"},
+)
+"""Eight ways in which Clerk would refuse a tenant; the other two are owners."""
+
+
+@pytest.fixture
+def two_hundred(sandbox: SandboxControl, legacy: Callable[..., Tenant]) -> tuple[set[int], set[int]]:
+    """Make 200 legacy tenants, 30 of them wrong in ten ways; return the ids of the good and the wrong."""
+    sandbox.organization("Other", slug="taken")
+    owner = str(sandbox.user()["id"])
+    tenants = [legacy(f"Tenant {number}", {owner: "owner"}) for number in range(200)]
+    wrong = tenants[::6][:WRONG]
+    for number, tenant in enumerate(wrong):
+        match number % 10:
+            case 8:
+                Membership.objects.filter(tenant=tenant).update(role="member")
+            case 9:
+                Membership.objects.filter(tenant=tenant).update(clerk_user_id="user_ghost")
+            case way:
+                Tenant.objects.filter(pk=tenant.pk).update(**BAD[way])
+    ids = {tenant.pk for tenant in wrong}
+    return {tenant.pk for tenant in tenants} - ids, ids
+
+
+def named(run: SyncRun) -> set[int]:
+    return {int(line.partition(":")[0].removeprefix("tenant ")) for line in run.error.splitlines()}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("connected")
+def test_migration_of_200_tenants_with_30_wrong_and_a_killed_worker_does_the_170_and_names_the_30(
+    sandbox: SandboxControl,
+    two_hundred: tuple[set[int], set[int]],
+    migrate: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    good, wrong = two_hundred
+    plan = migrate("--dry-run")
+    assert (plan["create"], plan["conflict"]) == (len(good), len(wrong)) == (170, 30)
+
+    with workers_on(tmp_path, "config.settings") as workers:
+        first = workers.start()
+        workers.start()
+        sandbox.fault(
+            "POST /v1/organizations", status=403, body="<html>Forbidden</html>", contentType="text/html"
+        )
+        sandbox.settings(latencyMs=50)
+        migrate("--enqueue")
+        linked = Tenant.objects.exclude(clerk_org_id=None)
+        wait_until(lambda: linked.count() > 40, seconds=DEADLINE)
+        first.kill()
+        wait_until(lambda: SyncRun.objects.get().state != "running", seconds=DEADLINE)
+
+    run = SyncRun.objects.get()
+    [edge] = named(run) - wrong
+    assert (run.state, run.created + run.updated, run.failed) == ("failed", 169, 31), run.error
+    assert named(run) == wrong | {edge}
+    assert f"tenant {edge}: Clerk's edge refused the request (403)" in run.error
+
+    again = migrate()
+
+    assert (again["created"], again["conflict"], again["failed"]) == (1, 30, 0)
+    assert named(SyncRun.objects.first() or run) == wrong
+    assert set(Tenant.objects.exclude(clerk_org_id=None).values_list("pk", flat=True)) == good
+    assert sandbox.api("GET", "/organizations")["total_count"] == 171
+
+
 @pytest.mark.slow
 def test_migration_that_nobody_runs_again_is_finished_by_the_workers_job(
     sandbox: SandboxControl, legacy: Callable[..., Tenant]
