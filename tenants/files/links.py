@@ -152,7 +152,8 @@ class _Known:
         if tenant is None:
             return f"there is no tenant {link.tenant_id}"
         if tenant.clerk_org_id is not None:
-            return f"tenant {tenant.pk} is already linked to {tenant.clerk_org_id}"
+            linked = f"tenant {tenant.pk} is linked to {tenant.clerk_org_id}"
+            return f"{linked}; run `unlink_tenants {tenant.pk}` first"
         if link.clerk_org_id in self.deleted:
             return f"{link.clerk_org_id} was deleted in Clerk"
         if link.clerk_org_id not in self.known:

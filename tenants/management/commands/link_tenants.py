@@ -57,6 +57,6 @@ class Command(DatabaseCommand):
         progress.finish({**made, "failed": failed, "not_tried": left})
         if failed or left:
             raise CommandError(
-                f"{failed} links failed and {left} were not tried; the others stand."
-                " Run it again with the same file."
+                f"{failed} {'link' if failed == 1 else 'links'} failed, {left} not tried; the others were"
+                " made. Run the command again with the same file."
             )

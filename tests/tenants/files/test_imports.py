@@ -2,13 +2,18 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection, transaction
 
+from tenants.files.imports import BATCH, Imported, import_tenants
 from tenants.models import Membership, SyncRun, Tenant
+from tests.workers import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -195,3 +200,43 @@ def test_import_of_100000_lines_is_whole(load: Import) -> None:
     summary = load("external_id,name,slug,status,user_id,role\n" + "\n".join(lines))
 
     assert (summary["tenants_created"], summary["members_created"]) == (25_000, 100_000)
+
+
+def test_import_holds_locks_for_a_batch_and_not_for_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "tenants.csv"
+    lines = (f"t{number},Tenant,user_{number},owner" for number in range(2 * BATCH + 1))
+    path.write_text("external_id,name,user_id,role\n" + "\n".join(lines))
+    last = Tenant.objects.create(name="Tenant", external_id=f"t{2 * BATCH}")
+
+    def load() -> Imported:
+        try:
+            return import_tenants(path, stopping=Event(), advance=lambda lines: None)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():  # The last batch waits for this row; what came before is committed.
+            Membership.objects.create(tenant=last, clerk_user_id=f"user_{2 * BATCH}", role="owner")
+            importing = pool.submit(load)
+            wait_until(lambda: Tenant.objects.count() == 2 * BATCH + 1 or importing.done())
+            free = Tenant.objects.exclude(pk=last.pk).select_for_update(skip_locked=True)
+            assert len(free) == 2 * BATCH
+        imported = importing.result()
+
+    assert (imported.tenants_created, imported.members_created) == (2 * BATCH, 2 * BATCH)
+
+
+def test_import_stopped_keeps_its_batches_and_is_completed_by_a_second_one(tmp_path: Path) -> None:
+    path = tmp_path / "tenants.csv"
+    path.write_text("external_id,name\n" + "\n".join(f"t{number},Tenant" for number in range(2 * BATCH)))
+    stopping = Event()
+
+    stopped = import_tenants(path, stopping=stopping, advance=lambda lines: stopping.set())
+    completed = import_tenants(path, stopping=Event(), advance=lambda lines: None)
+
+    assert (stopped.complete, stopped.tenants_created) == (False, BATCH)
+    assert (completed.complete, completed.tenants_created) == (True, BATCH)
+    assert list(SyncRun.objects.order_by("pk").values_list("state", flat=True)) == [
+        "interrupted",
+        "completed",
+    ]

@@ -122,7 +122,7 @@ def test_link_with_wrong_lines_names_them_and_links_none(
 
     assert message.splitlines() == [
         "line 3: there is no tenant 987654",
-        f"line 4: tenant {other.pk} is already linked to {other_org}",
+        f"line 4: tenant {other.pk} is linked to {other_org}; run `unlink_tenants {other.pk}` first",
         f"line 5: {taken_org} is linked to tenant {mirror.pk}: its status is suspended",
         "line 6: Clerk has no organization org_unknown3",
         "line 7: Clerk has no organization org_unknown4",
@@ -140,7 +140,7 @@ def test_link_that_fails_when_it_is_made_is_reported_and_the_others_are_linked(
     (first, org), (second, other) = pair(), pair()
     sandbox.fault(f"GET /v1/organizations/{org}", status=401)
 
-    with pytest.raises(CommandError, match="1 links failed and 0 were not tried"):
+    with pytest.raises(CommandError, match="1 link failed, 0 not tried"):
         link((first.pk, org), (second.pk, other))
 
     assert Tenant.objects.get(pk=first.pk).is_legacy
