@@ -1,6 +1,7 @@
 """Logging through structlog: readable lines (`console`), or one JSON object a line (`json`)."""
 
 import logging
+import re
 import sys
 from typing import Any
 
@@ -8,11 +9,25 @@ import structlog
 
 LEVELS = logging.getLevelNamesMapping()
 
+REQUEST_LOGGERS = ("django.request", "django.server", "django.security", "gunicorn.access")
+QUERY_STRING = re.compile(r"\?[^\s\"']*")
+
+
+def remove_query_string(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Remove query strings, which may hold names, tokens and search terms, from lines about requests."""
+    # The repr of a request holds its query string, too; the message has method or path.
+    event.pop("request", None)
+    if str(event.get("logger")).startswith(REQUEST_LOGGERS):
+        event["event"] = QUERY_STRING.sub("", str(event["event"]))
+    return event
+
+
 SHARED_PROCESSORS: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
     structlog.stdlib.ExtraAdder(),
+    remove_query_string,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
 
