@@ -3,6 +3,7 @@
 import json
 import secrets
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 import requests
@@ -16,6 +17,13 @@ from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.webhooks.samples import SAMPLE_TYPES, sample_event
 from clerk_integration.wire.ids import validate_org_id
 
+ADVICE = {
+    "invalid_signature": "Give the server and this command the same CLERK_WEBHOOK_SIGNING_SECRET.",
+    "foreign_instance": "Give the server and this command the same CLERK_INSTANCE_ID.",
+    "webhooks_not_configured": "Set CLERK_WEBHOOK_SIGNING_SECRET for the server, too.",
+    "not_stored": "Check the database of the server.",
+}
+
 RECEIVER_URL = "http://127.0.0.1:8000/api/v1/webhooks/clerk"
 
 TIMEOUT_SECONDS = 15
@@ -23,7 +31,7 @@ TIMEOUT_SECONDS = 15
 
 
 class Command(DatabaseCommand):
-    """Prints the receiver's answer; exit code 1 unless it is 2xx."""
+    """Prints status and error code of the receiver's answer; exit code 1 unless it is 2xx."""
 
     help = (
         "Signs a sample event with the first signing secret and posts it to the running server. The event is "
@@ -44,9 +52,13 @@ class Command(DatabaseCommand):
         body = json.dumps(_event(options["type"], options["organization_id"]))
         headers = _signed_headers(body)
         response = _post(options["url"], body, headers)
-        self.stdout.write(f"{options['type']} {headers['svix-id']}: {response.status_code} {response.text}")
+        code, detail = _read_error(response)
+        answer = " ".join(filter(None, (str(response.status_code), response.reason, code)))
+        self.stdout.write(f"{options['type']} {headers['svix-id']}: {answer}")
         if not response.ok or response.is_redirect:
-            raise CommandError(f"The receiver did not accept the event; {options['url']} logs the reason.")
+            raise CommandError(
+                f"The event was not stored. {detail or _explain(response)} {ADVICE.get(code, '')}"
+            )
 
 
 def _event(event_type: str, organization_id: str) -> dict[str, Any]:
@@ -85,7 +97,38 @@ def _post(url: str, body: str, headers: dict[str, str]) -> requests.Response:
                 url, data=body, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False
             )
         except requests.RequestException as error:
-            raise CommandError(
-                f"{url} could not be reached: {type(error).__name__}. Start the server first "
-                "(manage.py runserver), or name it with --url."
-            ) from None
+            raise CommandError(_explain_failure(url, error)) from None
+
+
+def _read_error(response: requests.Response) -> tuple[str, str]:
+    """Return code and detail of an error in the API's shape; empty if the answer has another shape."""
+    try:
+        error = response.json()["errors"][0]
+        return str(error["code"]), str(error["detail"])
+    except (ValueError, LookupError, TypeError):
+        return "", ""
+
+
+def _explain(response: requests.Response) -> str:
+    """Say what an answer means that is not our receiver's."""
+    if response.is_redirect:
+        return (
+            f"{response.url} redirects to {response.headers['location']}, and Clerk follows no redirect. Use "
+            "that address, with the path /api/v1/webhooks/clerk."
+        )
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        return f"There is no receiver at {response.url}: its path is /api/v1/webhooks/clerk, without a slash."
+    return f"{response.url} did not answer as our receiver does. Check --url, and the log of that server."
+
+
+def _explain_failure(url: str, error: requests.RequestException) -> str:
+    if isinstance(error, requests.Timeout):
+        return f"{url} did not answer within {TIMEOUT_SECONDS} s, so Clerk would send the event again."
+    if isinstance(error, requests.exceptions.SSLError):
+        return f"{url} has no valid certificate, so Clerk would not send the event. Nothing was sent."
+    if isinstance(error, requests.ConnectionError):
+        return (
+            f"Nothing answers at {url}. Start the server first (manage.py runserver), or name its address "
+            "with --url. Nothing was sent."
+        )
+    return f"{url!r} is not an http or https URL. Correct --url. Nothing was sent."

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -23,7 +24,7 @@ from clerk_integration.webhooks import registry
 from clerk_integration.webhooks.registry import ClerkEvent
 from clerk_integration.webhooks.retention import purge_deliveries
 from clerk_integration.webhooks.samples import SAMPLE_TYPES
-from tests.webhooks import PATH, WebhookSender
+from tests.webhooks import PATH, WebhookSender, new_signing_secret
 from tests.workers import database_url, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -278,7 +279,7 @@ def test_sample_is_taken_and_processed(clerk: WebhookSender, event_type: str) ->
     out = run("send_test_webhook", event_type, "--organization-id", "org_sample")
 
     stored = WebhookDelivery.objects.get()
-    assert out == f"{event_type} {stored.svix_id}: 204 \n"
+    assert out == f"{event_type} {stored.svix_id}: 204 No Content\n"
     assert (stored.event_type, stored.status) == (event_type, "received")
     assert stored.organization_id == (None if event_type == "user.deleted" else "org_sample")
     run("process_clerk_webhooks")
@@ -294,11 +295,58 @@ def test_sample_goes_to_the_url_and_names_a_new_organization_each_time(clerk: We
     assert WebhookDelivery.objects.values("organization_id").distinct().count() == 2
 
 
+API_ERROR = {"errors": [{"code": "foreign_instance", "detail": "Nothing was stored: other instance."}]}
+
+
 @responses.activate
-@pytest.mark.parametrize("status", [400, 503, 302])
-def test_sample_that_is_not_taken_fails(clerk: WebhookSender, status: int) -> None:
-    responses.add(responses.POST, RECEIVER, status=status, headers={"location": "http://127.0.0.1:1/"})
-    with pytest.raises(CommandError, match="did not accept"):
+@pytest.mark.parametrize(
+    ("status", "body", "shown", "explained"),
+    [
+        (400, json.dumps(API_ERROR), "400 Bad Request foreign_instance", "same CLERK_INSTANCE_ID"),
+        (404, "<html>", "404 Not Found", "its path is /api/v1/webhooks/clerk"),
+        (302, "", "302 Found", "redirects to http://127.0.0.1:1/"),
+        (200, "<html>", "200 OK", None),
+        (403, '{"detail": "no"}', "403 Forbidden", "did not answer as our receiver does"),
+        (503, '{"errors": []}', "503 Service Unavailable", "did not answer as our receiver does"),
+    ],
+)
+def test_sample_prints_the_answer_and_explains_a_refusal(
+    clerk: WebhookSender, status: int, body: str, shown: str, explained: str | None
+) -> None:
+    responses.add(responses.POST, RECEIVER, body, status=status, headers={"location": "http://127.0.0.1:1/"})
+    out = StringIO()
+    expected = (
+        nullcontext() if explained is None else pytest.raises(CommandError, match=f"not stored.*{explained}")
+    )
+    with expected:
+        call_command("send_test_webhook", "user.deleted", stdout=out)
+    assert out.getvalue().endswith(f": {shown}\n")
+
+
+@pytest.mark.parametrize(
+    ("url", "explained"),
+    [
+        ("http://127.0.0.1:9/", "Nothing answers at http://127.0.0.1:9/. Start the server first"),
+        ("127.0.0.1:8000", "is not an http or https URL"),
+        ("http://[::1", "is not an http or https URL"),
+        ("ftp://127.0.0.1/", "is not an http or https URL"),
+        ("", "is not an http or https URL"),
+    ],
+)
+def test_sample_to_a_wrong_url_explains_it(clerk: WebhookSender, url: str, explained: str) -> None:
+    with pytest.raises(CommandError) as failure:
+        run("send_test_webhook", "user.deleted", "--url", url)
+    assert explained in str(failure.value)
+
+
+@responses.activate
+def test_sample_to_a_receiver_with_another_secret_says_so(clerk: WebhookSender, settings: Settings) -> None:
+    def forward_with_another_secret(request: Any) -> tuple[int, dict[str, str], bytes]:
+        settings.CLERK_WEBHOOK_SIGNING_SECRET = [new_signing_secret()]
+        return forward(request)
+
+    responses.add_callback(responses.POST, RECEIVER, forward_with_another_secret)
+    with pytest.raises(CommandError, match="the same CLERK_WEBHOOK_SIGNING_SECRET"):
         run("send_test_webhook", "user.deleted")
 
 
@@ -306,11 +354,6 @@ def test_sample_that_is_not_taken_fails(clerk: WebhookSender, status: int) -> No
 def test_sample_of_no_organization_of_clerks_is_not_sent(clerk: WebhookSender, organization_id: str) -> None:
     with pytest.raises(CommandError, match="is not an organization id"):
         run("send_test_webhook", "organization.created", "--organization-id", organization_id)
-
-
-def test_sample_without_a_server_fails_and_says_so(clerk: WebhookSender) -> None:
-    with pytest.raises(CommandError, match="Start the server first"):
-        run("send_test_webhook", "user.deleted", "--url", "http://127.0.0.1:9/")
 
 
 def test_sample_of_an_unknown_type_is_refused(clerk: WebhookSender) -> None:
