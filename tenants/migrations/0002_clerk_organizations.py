@@ -4,144 +4,170 @@ import django.db.models.functions.datetime
 import uuid
 from django.db import migrations, models
 
+from tenants.migrations import _online
+
 
 class Migration(migrations.Migration):
+
+    atomic = False
 
     dependencies = [
         ('tenants', '0001_initial'),
     ]
 
     operations = [
-        migrations.CreateModel(
-            name='CreationAttempt',
-            fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('marker', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('clerk_user_id', models.CharField(max_length=255, verbose_name='caller')),
-                ('idempotency_key', models.CharField(blank=True, max_length=255, null=True)),
-                ('body_hash', models.CharField(max_length=64)),
-                ('state', models.CharField(choices=[('sent', 'sent, not answered yet'), ('unknown', 'reply lost'), ('succeeded', 'Succeeded'), ('failed', 'refused by Clerk, nothing created')], default='sent', max_length=16)),
-                ('answer', models.JSONField(blank=True, null=True)),
-                ('sent_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+        _online.Step(
+            [
+                migrations.CreateModel(
+                    name='CreationAttempt',
+                    fields=[
+                        ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                        ('marker', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                        ('clerk_user_id', models.CharField(max_length=255, verbose_name='caller')),
+                        ('idempotency_key', models.CharField(blank=True, max_length=255, null=True)),
+                        ('body_hash', models.CharField(max_length=64)),
+                        ('state', models.CharField(choices=[('sent', 'sent, not answered yet'), ('unknown', 'reply lost'), ('succeeded', 'Succeeded'), ('failed', 'refused by Clerk, nothing created')], default='sent', max_length=16)),
+                        ('answer', models.JSONField(blank=True, null=True)),
+                        ('sent_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                        ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+                    ],
+                    options={
+                        'db_table': 'creation_attempts',
+                    },
+                ),
+                migrations.CreateModel(
+                    name='Tombstone',
+                    fields=[
+                        ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                        ('kind', models.CharField(choices=[('organization', 'Organization'), ('membership', 'Membership'), ('user', 'User')], max_length=16)),
+                        ('clerk_id', models.CharField(max_length=255)),
+                        ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+                    ],
+                    options={
+                        'db_table': 'tombstones',
+                    },
+                ),
+                migrations.CreateModel(
+                    name='UserSync',
+                    fields=[
+                        ('clerk_user_id', models.CharField(max_length=255, primary_key=True, serialize=False)),
+                        ('synced_at', models.DateTimeField(null=True)),
+                        ('lease', models.UUIDField(null=True)),
+                        ('lease_expires_at', models.DateTimeField(null=True)),
+                    ],
+                    options={
+                        'db_table': 'user_syncs',
+                    },
+                ),
+                migrations.AddIndex(
+                    model_name='creationattempt',
+                    index=models.Index(condition=models.Q(('state__in', ['sent', 'unknown'])), fields=['sent_at'], name='creation_attempts_unresolved'),
+                ),
+                migrations.AddConstraint(
+                    model_name='creationattempt',
+                    constraint=models.UniqueConstraint(condition=models.Q(('idempotency_key__isnull', False)), fields=('clerk_user_id', 'idempotency_key'), name='creation_attempts_once_per_key'),
+                ),
+                migrations.AddConstraint(
+                    model_name='creationattempt',
+                    constraint=models.CheckConstraint(condition=models.Q(('state__in', ['sent', 'unknown', 'succeeded', 'failed'])), name='creation_attempts_state_known'),
+                ),
+                migrations.AddConstraint(
+                    model_name='tombstone',
+                    constraint=models.UniqueConstraint(fields=('kind', 'clerk_id'), name='tombstones_once_per_id'),
+                ),
+                migrations.AddConstraint(
+                    model_name='tombstone',
+                    constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['organization', 'membership', 'user'])), name='tombstones_kind_known'),
+                ),
             ],
-            options={
-                'db_table': 'creation_attempts',
-            },
+            table="creation_attempts",
         ),
-        migrations.CreateModel(
-            name='Tombstone',
-            fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('organization', 'Organization'), ('membership', 'Membership'), ('user', 'User')], max_length=16)),
-                ('clerk_id', models.CharField(max_length=255)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+        _online.Step(
+            [
+                migrations.AddField(
+                    model_name='membership',
+                    name='clerk_created_at',
+                    field=models.BigIntegerField(blank=True, null=True, verbose_name='created in Clerk (ms)'),
+                ),
+                migrations.AddField(
+                    model_name='membership',
+                    name='clerk_membership_id',
+                    field=models.CharField(blank=True, max_length=255, null=True, verbose_name='Clerk membership id'),
+                ),
+                migrations.AddField(
+                    model_name='membership',
+                    name='clerk_updated_at',
+                    field=models.BigIntegerField(blank=True, null=True, verbose_name='updated in Clerk (ms)'),
+                ),
+                migrations.AddField(
+                    model_name='membership',
+                    name='written_at',
+                    field=models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
+                ),
             ],
-            options={
-                'db_table': 'tombstones',
-            },
+            table="memberships",
+            column="clerk_membership_id",
         ),
-        migrations.CreateModel(
-            name='UserSync',
-            fields=[
-                ('clerk_user_id', models.CharField(max_length=255, primary_key=True, serialize=False)),
-                ('synced_at', models.DateTimeField(null=True)),
-                ('lease', models.UUIDField(null=True)),
-                ('lease_expires_at', models.DateTimeField(null=True)),
+        _online.Step(
+            [
+                migrations.AddField(
+                    model_name='tenant',
+                    name='clerk_created_at',
+                    field=models.BigIntegerField(blank=True, null=True, verbose_name='created in Clerk (ms)'),
+                ),
+                migrations.AddField(
+                    model_name='tenant',
+                    name='clerk_metadata',
+                    field=models.JSONField(blank=True, db_default={}, default=dict, verbose_name='public metadata'),
+                ),
+                migrations.AddField(
+                    model_name='tenant',
+                    name='clerk_org_id',
+                    field=models.CharField(blank=True, max_length=255, null=True, verbose_name='Clerk organization id'),
+                ),
+                migrations.AddField(
+                    model_name='tenant',
+                    name='clerk_updated_at',
+                    field=models.BigIntegerField(blank=True, null=True, verbose_name='updated in Clerk (ms)'),
+                ),
+                migrations.AddField(
+                    model_name='tenant',
+                    name='deleted_at',
+                    field=models.DateTimeField(blank=True, null=True, verbose_name='deleted in Clerk'),
+                ),
+                migrations.AddField(
+                    model_name='tenant',
+                    name='last_synced_at',
+                    field=models.DateTimeField(blank=True, editable=False, null=True),
+                ),
+                migrations.AddField(
+                    model_name='tenant',
+                    name='logo_url',
+                    field=models.CharField(blank=True, db_default='', default='', verbose_name='logo URL'),
+                ),
             ],
-            options={
-                'db_table': 'user_syncs',
-            },
+            table="tenants",
+            column="clerk_org_id",
         ),
-        migrations.AddField(
-            model_name='membership',
-            name='clerk_created_at',
-            field=models.BigIntegerField(blank=True, null=True, verbose_name='created in Clerk (ms)'),
-        ),
-        migrations.AddField(
-            model_name='membership',
-            name='clerk_membership_id',
-            field=models.CharField(blank=True, max_length=255, null=True, verbose_name='Clerk membership id'),
-        ),
-        migrations.AddField(
-            model_name='membership',
-            name='clerk_updated_at',
-            field=models.BigIntegerField(blank=True, null=True, verbose_name='updated in Clerk (ms)'),
-        ),
-        migrations.AddField(
-            model_name='membership',
-            name='written_at',
-            field=models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
-        ),
-        migrations.AddField(
-            model_name='tenant',
-            name='clerk_created_at',
-            field=models.BigIntegerField(blank=True, null=True, verbose_name='created in Clerk (ms)'),
-        ),
-        migrations.AddField(
-            model_name='tenant',
-            name='clerk_metadata',
-            field=models.JSONField(blank=True, db_default={}, default=dict, verbose_name='public metadata'),
-        ),
-        migrations.AddField(
+        _online.MakeUniqueOnline(
             model_name='tenant',
             name='clerk_org_id',
             field=models.CharField(blank=True, max_length=255, null=True, unique=True, verbose_name='Clerk organization id'),
         ),
-        migrations.AddField(
-            model_name='tenant',
-            name='clerk_updated_at',
-            field=models.BigIntegerField(blank=True, null=True, verbose_name='updated in Clerk (ms)'),
-        ),
-        migrations.AddField(
-            model_name='tenant',
-            name='deleted_at',
-            field=models.DateTimeField(blank=True, null=True, verbose_name='deleted in Clerk'),
-        ),
-        migrations.AddField(
-            model_name='tenant',
-            name='last_synced_at',
-            field=models.DateTimeField(blank=True, editable=False, null=True),
-        ),
-        migrations.AddField(
-            model_name='tenant',
-            name='logo_url',
-            field=models.CharField(blank=True, db_default='', default='', verbose_name='logo URL'),
-        ),
-        migrations.AddIndex(
+        _online.AddIndexOnline(
             model_name='tenant',
             index=models.Index(fields=['slug'], name='tenants_slug'),
         ),
-        migrations.AddConstraint(
+        _online.AddUniqueConstraintOnline(
             model_name='membership',
             constraint=models.UniqueConstraint(fields=('clerk_membership_id',), name='memberships_once_per_clerk_id'),
         ),
-        migrations.AddConstraint(
+        _online.AddCheckOnline(
             model_name='tenant',
             constraint=models.CheckConstraint(condition=models.Q(('deleted_at__isnull', True), ('status', 'deactivated'), _connector='OR'), name='tenants_deleted_is_deactivated'),
         ),
-        migrations.AddConstraint(
+        _online.AddCheckOnline(
             model_name='tenant',
             constraint=models.CheckConstraint(condition=models.Q(('clerk_org_id__isnull', True), models.Q(('clerk_org_id', ''), _negated=True), _connector='OR'), name='tenants_clerk_org_id_not_empty'),
-        ),
-        migrations.AddIndex(
-            model_name='creationattempt',
-            index=models.Index(condition=models.Q(('state__in', ['sent', 'unknown'])), fields=['sent_at'], name='creation_attempts_unresolved'),
-        ),
-        migrations.AddConstraint(
-            model_name='creationattempt',
-            constraint=models.UniqueConstraint(condition=models.Q(('idempotency_key__isnull', False)), fields=('clerk_user_id', 'idempotency_key'), name='creation_attempts_once_per_key'),
-        ),
-        migrations.AddConstraint(
-            model_name='creationattempt',
-            constraint=models.CheckConstraint(condition=models.Q(('state__in', ['sent', 'unknown', 'succeeded', 'failed'])), name='creation_attempts_state_known'),
-        ),
-        migrations.AddConstraint(
-            model_name='tombstone',
-            constraint=models.UniqueConstraint(fields=('kind', 'clerk_id'), name='tombstones_once_per_id'),
-        ),
-        migrations.AddConstraint(
-            model_name='tombstone',
-            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['organization', 'membership', 'user'])), name='tombstones_kind_known'),
         ),
     ]

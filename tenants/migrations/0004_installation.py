@@ -4,29 +4,43 @@ import django.db.models.functions.datetime
 import uuid
 from django.db import migrations, models
 
+from tenants.migrations import _online
+
 
 class Migration(migrations.Migration):
+
+    atomic = False
 
     dependencies = [
         ('tenants', '0003_sync_runs'),
     ]
 
     operations = [
-        migrations.AddField(
+        _online.Step(
+            [
+                migrations.CreateModel(
+                    name='Installation',
+                    fields=[
+                        ('id', models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
+                        ('identity', models.UUIDField(default=uuid.uuid4, editable=False)),
+                        ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+                    ],
+                    options={
+                        'db_table': 'installation',
+                        'constraints': [models.CheckConstraint(condition=models.Q(('id', 1)), name='installation_only_one')],
+                    },
+                ),
+                migrations.AddField(
+                    model_name='tenant',
+                    name='external_id',
+                    field=models.CharField(blank=True, editable=False, max_length=255, null=True, verbose_name='key in an older system'),
+                ),
+            ],
+            table="installation",
+        ),
+        _online.MakeUniqueOnline(
             model_name='tenant',
             name='external_id',
             field=models.CharField(blank=True, editable=False, max_length=255, null=True, unique=True, verbose_name='key in an older system'),
-        ),
-        migrations.CreateModel(
-            name='Installation',
-            fields=[
-                ('id', models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
-                ('identity', models.UUIDField(default=uuid.uuid4, editable=False)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-            ],
-            options={
-                'db_table': 'installation',
-                'constraints': [models.CheckConstraint(condition=models.Q(('id', 1)), name='installation_only_one')],
-            },
         ),
     ]

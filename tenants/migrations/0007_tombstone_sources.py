@@ -2,22 +2,32 @@
 
 from django.db import migrations, models
 
+from tenants.migrations import _online
+
 
 class Migration(migrations.Migration):
+
+    atomic = False
 
     dependencies = [
         ('tenants', '0006_slice_arguments'),
     ]
 
     operations = [
-        migrations.AddField(
-            model_name='tombstone',
-            name='source',
-            field=models.CharField(choices=[('event', 'reported by an event'), ('not_found', 'Clerk answered 404 for the id'), ('request', 'deleted from here')], db_default='event', default='event', max_length=16),
-        ),
-        migrations.AddField(
-            model_name='tombstone',
-            name='status_before',
-            field=models.CharField(blank=True, choices=[('active', 'Active'), ('suspended', 'Suspended'), ('deactivated', 'Deactivated')], max_length=16, null=True, verbose_name='status of the tenant before'),
+        _online.Step(
+            [
+                migrations.AddField(
+                    model_name='tombstone',
+                    name='source',
+                    field=models.CharField(choices=[('event', 'reported by an event'), ('not_found', 'Clerk answered 404 for the id'), ('request', 'deleted from here')], db_default='event', default='event', max_length=16),
+                ),
+                migrations.AddField(
+                    model_name='tombstone',
+                    name='status_before',
+                    field=models.CharField(blank=True, choices=[('active', 'Active'), ('suspended', 'Suspended'), ('deactivated', 'Deactivated')], max_length=16, null=True, verbose_name='status of the tenant before'),
+                ),
+            ],
+            table="tombstones",
+            column="source",
         ),
     ]

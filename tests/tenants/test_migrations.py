@@ -1,9 +1,13 @@
-"""The way from a database of before Clerk."""
+"""The migrations from a database that was made before Clerk, also while it is in use."""
 
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, connections, transaction
 from django.db.migrations.executor import MigrationExecutor
 
 from tests.sandbox import SandboxControl
@@ -42,3 +46,105 @@ def test_migrate_rows_from_before_clerk_keep_working(sandbox: SandboxControl, ad
     assert (old["isPrimary"], new["name"], new["isPrimary"]) == (True, "Acme", False)
     assert ada.request("PATCH", f"/tenants/{new['id']}/set-primary").status_code == 200
     assert ada.get(f"/tenants/{tenant.pk}").json()["isPrimary"] is False
+
+
+def value(sql: str, *parameters: Any) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.fetchone()[0]
+
+
+def insert_legacy_rows(count: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO tenants (name, slug)"
+            " SELECT 'Tenant ' || number, 't-' || number FROM generate_series(1, %s) AS number",
+            [count],
+        )
+        cursor.execute(
+            "INSERT INTO memberships (tenant_id, clerk_user_id, role)"
+            " SELECT id, 'user_' || id, 'owner' FROM tenants"
+        )
+
+
+def use_tables(stopping: Event) -> float:
+    """Read and write both tables until `stopping`, and return the seconds of the longest transaction."""
+    longest = 0.0
+    number = 0
+    while not stopping.is_set():
+        number += 1
+        begun = time.monotonic()
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("UPDATE tenants SET name = name WHERE slug = %s", [f"t-{number}"])
+            cursor.execute("UPDATE memberships SET role = role WHERE clerk_user_id = 'user_1'")
+            cursor.execute("INSERT INTO tenants (name) VALUES ('new')")
+            cursor.execute("SELECT count(*) FROM memberships WHERE clerk_user_id = 'user_2'")
+        longest = max(longest, time.monotonic() - begun)
+    return longest
+
+
+def in_own_connection(action: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return action(*arguments)
+    finally:
+        connections.close_all()
+
+
+def hold_rows(seconds: float, held: Event) -> None:
+    """Be a transaction that stays open: no table can be changed meanwhile."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM tenants, memberships WHERE tenants.id < 3 AND memberships.id < 3"
+        )
+        held.set()
+        time.sleep(seconds)
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("count", [50_000])
+def test_migrate_tables_in_use_blocks_nobody_for_more_than_a_second(count: int) -> None:
+    latest = [key for key in MigrationExecutor(connection).loader.graph.leaf_nodes() if key[0] == "tenants"]
+    stopping, held = Event(), Event()
+    try:
+        migrate(BEFORE)
+        insert_legacy_rows(count)
+        with ThreadPoolExecutor(2) as pool:
+            pool.submit(in_own_connection, hold_rows, 3.0, held)
+            held.wait()
+            usage = pool.submit(in_own_connection, use_tables, stopping)
+            try:
+                migrate(latest)
+            finally:
+                stopping.set()
+        assert usage.result() < 1.0
+    finally:
+        stopping.set()
+        migrate(latest)
+
+    assert value("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 0
+    assert value("SELECT count(*) FROM pg_constraint WHERE NOT convalidated") == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_migrate_interrupted_continues_where_it_stopped() -> None:
+    """An index that was left half built is built again."""
+    latest = [key for key in MigrationExecutor(connection).loader.graph.leaf_nodes() if key[0] == "tenants"]
+    try:
+        migrate([("tenants", "0003_sync_runs")])
+        with connection.cursor() as cursor:  # As if 0002 had stopped after its columns.
+            cursor.execute("ALTER TABLE tenants DROP CONSTRAINT tenants_clerk_org_id_key")
+            cursor.execute("ALTER TABLE tenants DROP CONSTRAINT tenants_deleted_is_deactivated")
+            cursor.execute("DROP INDEX tenants_slug")
+            cursor.execute("CREATE INDEX tenants_slug ON tenants (slug)")
+            cursor.execute(
+                "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'tenants_slug'::regclass"
+            )
+            cursor.execute("DELETE FROM django_migrations WHERE app = 'tenants' AND name >= '0002'")
+            cursor.execute("DROP TABLE sync_run_pages, sync_run_slices, sync_runs")
+    finally:
+        migrate(latest)
+
+    assert value("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 0
+    names = ["tenants_clerk_org_id_key", "tenants_deleted_is_deactivated"]
+    assert value("SELECT count(*) FROM pg_constraint WHERE conname = ANY (%s)", names) == 2
