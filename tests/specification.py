@@ -39,7 +39,7 @@ def specification(name: str) -> Json:
     path = FOLDER / name
     if not path.exists():
         pytest.skip(f"Clerk's specification is not here: {path}")
-    loaded: Json = yaml.safe_load(path.read_text())
+    loaded: Json = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return loaded
 
 

@@ -102,11 +102,11 @@ def _finish(attempt: CreationAttempt, organization: ClerkOrganization, *, just_c
     try:
         membership = get_clerk_membership(organization.id, attempt.clerk_user_id)
         is_known = membership is not None or not just_created
-    except ClerkError:
+    except ClerkError as error:
         logger.warning(
-            "The creator's membership of %s could not be read; the next sync reads it.",
+            "The creator's membership of %s could not be read (%s). The next sync reads it.",
             organization.id,
-            exc_info=True,
+            error,
         )
     if membership is None:
         leases.expire(attempt.clerk_user_id)

@@ -1,26 +1,15 @@
-"""Clerk's OpenAPI specifications, if they lie beside the project."""
+"""Clerk's OpenAPI specifications as JSON Schema."""
 
 from functools import cache
 from typing import Any
 
-import pytest
-import yaml
-from django.conf import settings as django_settings
-
-FOLDER = django_settings.BASE_DIR.parent / "shared" / "clerk-openapi"
-
-
-def read_specification(name: str) -> Any:
-    """Return a specification as JSON Schema; skip the test when it is not there."""
-    if not (FOLDER / name).is_file():
-        pytest.skip(f"Clerk's specification {name} is not beside the project")
-    return _load(name)
+from tests.specification import specification
 
 
 @cache
-def _load(name: str) -> Any:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return _with_nulls(yaml.load((FOLDER / name).read_text(), Loader=loader))
+def read_specification(name: str) -> Any:
+    """Return a specification as JSON Schema; skip the test when it is not there."""
+    return _with_nulls(specification(name))
 
 
 def _with_nulls(node: Any) -> Any:
