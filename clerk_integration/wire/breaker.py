@@ -30,11 +30,11 @@ FAILURES = 2
 
 OPEN_SECONDS = 3.0
 
-SLOT_SECONDS = 0.2
-"""How long a thread waits for a slot while Clerk answers quickly."""
+SLOT_SECONDS = 1.0
+"""How long a thread waits for a slot, provided that Clerk answers quickly."""
 
-SLOW_SECONDS = 0.5
-"""A request that has waited this long for Clerk shows that Clerk does not answer quickly."""
+SLOW_SECONDS = 1.0
+"""Clerk does not answer quickly if it has kept one of the threads waiting for so long."""
 
 _serves_request: ContextVar[bool] = ContextVar("clerk_serves_request", default=False)
 
@@ -99,11 +99,7 @@ class _Slots:
     def take(self) -> Iterator[None]:
         """Hold a slot for the block; raise ClerkNotAsked if none is free soon."""
         with self._changed:
-            if not self._changed.wait_for(self._is_free, timeout=self._patience()):
-                raise ClerkNotAsked(
-                    f"{len(self._since)} threads of this process wait for Clerk, as many as CLERK_MAX_WAITING"
-                    " allows. Nothing was sent. Try again later."
-                )
+            self._await_slot(monotonic() + SLOT_SECONDS)
             since = monotonic()
             self._since.append(since)
         try:
@@ -113,12 +109,15 @@ class _Slots:
                 self._since.remove(since)
                 self._changed.notify()
 
-    def _is_free(self) -> bool:
-        return len(self._since) < clerk_settings.max_waiting
-
-    def _patience(self) -> float:
-        is_slow = bool(self._since) and monotonic() - min(self._since) > SLOW_SECONDS
-        return 0.0 if is_slow else SLOT_SECONDS
+    def _await_slot(self, deadline: float) -> None:
+        while len(self._since) >= clerk_settings.max_waiting:
+            patience = min(deadline, min(self._since) + SLOW_SECONDS) - monotonic()
+            if patience <= 0:
+                raise ClerkNotAsked(
+                    f"{len(self._since)} threads of this process wait for Clerk, as many as CLERK_MAX_WAITING"
+                    " allows. Nothing was sent. Try again later."
+                )
+            self._changed.wait(patience)
 
 
 _reads, _writes, _slots = _Breaker(), _Breaker(), _Slots()

@@ -103,6 +103,7 @@ def read(operation: Operation) -> Reply:
     names fits into the deadline (default: CLERK_TIMEOUT_SECONDS). Raises ClerkError and
     ClerkCalledInTransaction.
     """
+    _client.get()  # Importing the SDK takes longer than many a request, and is no waiting for Clerk.
     with default_deadline(), guarded_read():
         for attempt in range(1, READ_ATTEMPTS):
             try:
@@ -118,6 +119,7 @@ def write(operation: Operation) -> Reply:
     Sends once: Clerk knows no idempotency keys. Raises ClerkError and ClerkCalledInTransaction; after
     an error whose `outcome_unknown` is true, the change may have happened.
     """
+    _client.get()
     with default_deadline(), guarded_write():
         return _send(operation)
 

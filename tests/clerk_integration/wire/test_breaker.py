@@ -156,7 +156,7 @@ def test_read_with_every_slot_hanging_is_refused_at_once(server: HostileServer, 
         started = time.monotonic()
         with pytest.raises(ClerkNotAsked, match="2 threads of this process wait for Clerk"):
             pool.submit(serve).result()
-        assert time.monotonic() - started < breaker.SLOT_SECONDS
+        assert time.monotonic() - started < 0.3
         server.script(hostile_server.close)
         server.stopping.set()
         for one in waiting:
@@ -177,7 +177,7 @@ def test_read_with_every_slot_taken_for_a_moment_waits(server: HostileServer, se
     with ThreadPoolExecutor(1) as pool:
         pool.submit(hold)
         taken.wait()
-        threading.Timer(0.05, finish.set).start()
+        threading.Timer(0.2, finish.set).start()
         assert get_clerk_org("org_1").id == "org_1"
 
 

@@ -1,0 +1,226 @@
+"""Let Clerk hang, rate limit, reset or refuse, and measure what the users of the web server notice.
+
+    uv run python -m tests.chaos.hanging_clerk [--fault hang] [--seconds 60] [--clients 40]
+
+Starts the local Clerk behind a proxy that fails, and gunicorn with `config.gunicorn` (2 workers x 4 threads)
+on a database of its own. A quarter of the clients each asks `/healthz`, `primary-id` and `get-tenants`, and
+sends webhooks, about once a second. For every fault: `--seconds` with it, and after it the time until every
+list says `synced` again. The exit code is 0 if all figures are within their limits.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import quantiles
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import django
+
+import tests.environment  # noqa: F401  (before Django reads its settings)
+
+if TYPE_CHECKING:
+    from tests.chaos.clerk_proxy import ClerkProxy, Mode
+    from tests.sandbox import SandboxControl
+
+START_SECONDS = 6.0
+"""For the first lists, which fill the mirror."""
+
+OPENED_AFTER = 6.0
+"""Seconds of a fault after which breakers are open: the deadline of a call to Clerk, and one more."""
+
+RETURN_SECONDS = 30.0
+TOKEN_SECONDS = 30.0
+FAULTS: tuple["Mode", ...] = ("hang", "rate_limit", "reset", "refuse")
+LIMITS_MS = {"healthz": 200.0, "primary-id": 200.0, "webhook": 500.0, "list": 300.0}
+SYNCED_LIMIT = 10.0
+
+Request = tuple[str, str, bytes, dict[str, str]]
+"""Method, path, body and headers."""
+
+
+@dataclass
+class Sample:
+    """One request of a client: when it began (monotonic), how long it took, and what came."""
+
+    began: float
+    seconds: float
+    status: int
+    sync: str = ""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the server answered with success."""
+        return 200 <= self.status < 300
+
+
+@dataclass
+class Clients:
+    """Threads that send requests, each of one kind, and note what comes."""
+
+    port: int
+    samples: dict[str, list[Sample]] = field(default_factory=lambda: defaultdict(list))
+    synced: dict[int, float] = field(default_factory=dict)
+    """For each list client, when it was last told `synced`."""
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, number: int, kind: str, build: Callable[[], Request]) -> None:
+        """Send requests until the end, with a pause of about a second."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        while not self.stopping.wait(random.uniform(0.5, 1.5)):
+            method, path, body, headers = build()
+            began = time.monotonic()
+            status, sync = 0, ""
+            try:
+                connection.request(method, path, body, headers)
+                response = connection.getresponse()
+                response.read()
+                status, sync = response.status, response.headers.get("X-Clerk-Sync", "")
+            except (OSError, http.client.HTTPException):
+                connection.close()
+            if kind == "list" and sync == "synced":
+                self.synced[number] = began
+            self.samples[kind].append(Sample(began, time.monotonic() - began, status, sync))
+        connection.close()
+
+
+def main() -> int:
+    """Print the figures, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--fault", choices=FAULTS, action="append", default=[])
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--clients", type=int, default=40)
+    options = parser.parse_args()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    django.setup()
+    missed = 0
+    with _scene(options.clients) as (clients, proxy):
+        time.sleep(START_SECONDS)
+        for fault in options.fault or FAULTS:
+            missed += _measure(clients, proxy, fault, options.seconds)
+    return int(missed > 0)
+
+
+@contextmanager
+def _scene(count: int) -> "Iterator[tuple[Clients, ClerkProxy]]":
+    from tests.benchmarks._clerk import child_environment, local_clerk
+    from tests.benchmarks._database import own_database
+    from tests.chaos.clerk_proxy import ClerkProxy
+    from tests.web_server import web_server
+
+    with own_database(), local_clerk(organizations=count, users=count, members=3) as clerk:
+        address = urlsplit(clerk.url)
+        proxy = ClerkProxy((str(address.hostname), int(address.port or 80)))
+        environment = child_environment(clerk) | {
+            "CLERK_API_URL": f"http://127.0.0.1:{proxy.port}/v1",
+            "CLERK_SYNC_MAX_AGE_SECONDS": "1",
+            "CLERK_MAX_WAITING": "",
+            "CLERK_WEBHOOK_SIGNING_SECRET": clerk.description["webhookSigningSecret"],
+        }
+        options = ("--workers", "2", "--threads", "4")
+        with web_server(*options, output=subprocess.DEVNULL, **environment) as port:
+            clients = Clients(port)
+            builders = list(_builders(clerk, count))
+            threads = [
+                threading.Thread(target=clients.run, args=(number, *builder))
+                for number, builder in enumerate(builders)
+            ]
+            for thread in threads:
+                thread.start()
+            try:
+                yield clients, proxy
+            finally:
+                clients.stopping.set()
+                for thread in threads:
+                    thread.join()
+                proxy.close()
+
+
+def _builders(clerk: "SandboxControl", count: int) -> Iterator[tuple[str, Callable[[], Request]]]:
+    """Yield the kind of each client and the function that builds its requests."""
+    from tests.webhooks import PATH, WebhookSender
+
+    sender = WebhookSender(
+        secret=clerk.description["webhookSigningSecret"], instance_id=clerk.description["instanceId"]
+    )
+
+    def webhook() -> Request:
+        body = json.dumps(sender.event()).encode()
+        return "POST", PATH, body, {"Content-Type": "application/json", **sender.headers(body)}
+
+    users = [user["id"] for user in clerk.api("GET", "/users", limit=count)]
+    for number in range(count):
+        match number % 4:
+            case 0:
+                yield "healthz", lambda: ("GET", "/healthz", b"", {})
+            case 1:
+                yield "webhook", webhook
+            case 2:
+                yield "primary-id", _as_user(clerk, users[number], "primary-id")
+            case _:
+                yield "list", _as_user(clerk, users[number], "get-tenants")
+
+
+def _as_user(clerk: "SandboxControl", user_id: str, name: str) -> Callable[[], Request]:
+    token, fetched_at, names = "", -TOKEN_SECONDS, ["get-tenants"] * 4  # The lists make a primary tenant.
+
+    def build() -> Request:
+        nonlocal token, fetched_at
+        if time.monotonic() - fetched_at > TOKEN_SECONDS:
+            token, fetched_at = clerk.token(user_id), time.monotonic()
+        path = f"/api/v1/tenants/me/{names.pop() if names else name}"
+        return "GET", path, b"", {"Authorization": f"Bearer {token}"}
+
+    return build
+
+
+def _measure(clients: Clients, proxy: "ClerkProxy", fault: "Mode", seconds: float) -> int:
+    """Print the figures of one fault; return how many limits were missed."""
+    began = time.monotonic()
+    proxy.mode = fault
+    time.sleep(seconds)
+    proxy.mode = "pass"
+    ended = time.monotonic()
+    back = _seconds_until_synced(clients, ended)
+    missed = 0
+    print(f"{fault}, {seconds:.0f} s, load of the machine {os.getloadavg()[0]:.1f}")
+    for kind, limit in LIMITS_MS.items():
+        since = began + OPENED_AFTER if kind == "list" else began
+        found = [one for one in clients.samples[kind] if since <= one.began < ended]
+        p95 = quantiles([one.seconds * 1000 for one in found], n=100, method="inclusive")[94]
+        refused = Counter(
+            one.status for one in clients.samples[kind] if began <= one.began and not one.is_good
+        )
+        states = Counter(one.sync for one in found if one.sync)
+        missed += (p95 > limit) + bool(refused)
+        print(
+            f"  {kind}: {len(found)} requests, p95 {p95:.0f} ms (limit {limit:.0f}),"
+            f" other than 2xx: {dict(refused)}",
+            f"{dict(states)}" if states else "",
+        )
+    missed += back > SYNCED_LIMIT
+    print(f"  every list says `synced` again after {back:.1f} s (limit {SYNCED_LIMIT:.0f})", flush=True)
+    return missed
+
+
+def _seconds_until_synced(clients: Clients, ended: float) -> float:
+    expected = set(clients.synced)
+    while time.monotonic() < ended + RETURN_SECONDS:
+        if all(clients.synced[number] > ended for number in expected):
+            return max(clients.synced.values()) - ended
+        time.sleep(0.1)
+    return RETURN_SECONDS
+
+
+if __name__ == "__main__":
+    sys.exit(main())
