@@ -66,7 +66,7 @@ def run_demo(report: Report, port: int, *, serve: bool, reset: bool) -> None:
 
 def _describe(report: Report, url: str, clerk: Mapping[str, str], database: str) -> None:
     report.fact("web", url)
-    report.fact("local Clerk", f"{clerk['apiUrl']} (it keeps its records in memory until the demo ends)")
+    report.fact("local Clerk", f"{clerk['issuer']} (it keeps its records in memory until the demo ends)")
     report.fact("database", f"{database}, on the embedded PostgreSQL")
     report.fact("deadline", f"{SETTINGS['CLERK_TIMEOUT_SECONDS']} s for Clerk (CLERK_TIMEOUT_SECONDS)")
     report.fact("freshness", "0 s: every list asks Clerk (CLERK_SYNC_MAX_AGE_SECONDS, normally 60)")

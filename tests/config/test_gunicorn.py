@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.tokens import public_pem, session_token
 from tests.web_server import web_server
 from tests.webhooks import WebhookSender, new_instance_id, new_signing_secret
 
@@ -24,7 +25,11 @@ REFUSED_DATABASE = "postgres://nobody@127.0.0.1:9/nothing"
 def port() -> Iterator[int]:
     """The port of a server with one worker of two threads. Its database cannot be reached."""
     options = ("--workers", "1", "--threads", "2")
-    settings = {"DATABASE_URL": REFUSED_DATABASE, "CLERK_WEBHOOK_SIGNING_SECRET": SECRET}
+    settings = {
+        "DATABASE_URL": REFUSED_DATABASE,
+        "CLERK_WEBHOOK_SIGNING_SECRET": SECRET,
+        "CLERK_JWT_KEY": public_pem(),
+    }
     with web_server(*options, output=subprocess.DEVNULL, **settings) as port:
         yield port
 
@@ -153,6 +158,22 @@ def test_server_body_whole_or_chunked_reaches_the_view(http: HttpConnection, siz
     status, answer = http.read()
     # The signature is right, so that the whole body was read; the database cannot be reached.
     assert (status, json.loads(answer)["errors"][0]["code"]) == (503, "not_stored")
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 8192])
+def test_server_chunked_body_of_the_api_is_read(http: HttpConnection, chunk: int) -> None:
+    body = b'{"name": 5}'
+    framing = "Transfer-Encoding: chunked" if chunk else f"Content-Length: {len(body)}"
+    head = (
+        "POST /api/v1/tenants/create HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {session_token()}\r\n{framing}\r\n\r\n"
+    )
+
+    http.send(head.encode() + (chunked(body, chunk) if chunk else body))
+
+    status, answer = http.read()
+    # Without the body, the code is `required`.
+    assert (status, json.loads(answer)["errors"][0]["code"]) == (400, "invalid")
 
 
 @pytest.mark.parametrize("size", [MIB + 1, 3 * MIB])
