@@ -24,6 +24,7 @@ from tenants.backfill.step import Outcome, Result, migrate
 from tenants.exceptions import SyncInterrupted, SyncLost
 from tenants.models import SyncRun, SyncRunSlice
 from tenants.runs import slices
+from tenants.runs.failures import FailedAlike, FailureStreak
 from tenants.runs.leases import held_runs
 from tenants.runs.records import recorded_run
 
@@ -40,8 +41,8 @@ SLICE = 5
 MAX_TRIES = 3
 """How often a tenant is tried whose earlier outcome is not known yet: at once, and when it can be known."""
 
-MAX_ALIKE = 5
-"""A carrier stops after this many tenants in a row that failed alike."""
+MAX_NAMED = 5
+"""Tenants that a line for the operator names."""
 
 COLUMNS = {
     Result.CREATED: "created",
@@ -59,10 +60,6 @@ Report = Callable[[Outcome], None]
 
 Postponed = tuple[SyncRunSlice, PlanRow, Outcome]
 """A tenant to be tried again, and why."""
-
-
-class FailedAlike(Exception):
-    """Several tenants in a row failed for the same reason, so the run stopped. What is done is kept."""
 
 
 def run_migration(
@@ -150,7 +147,7 @@ class Carrier:
         self._report = report
         self._stopping = stopping or threading.Event()
         self._lock = threading.Lock()
-        self._alike: list[Outcome] = []
+        self._streak = FailureStreak()
         self._postponed: list[Postponed] = []
 
     def __call__(self, piece: SyncRunSlice) -> None:
@@ -172,8 +169,8 @@ class Carrier:
             if not postponed:
                 return
             seconds = max(outcome.retry_after for _, _, outcome in postponed)
-            tenants = ", ".join(str(row.tenant_id) for _, row, _ in postponed[:MAX_ALIKE])
-            more = ", ..." if len(postponed) > MAX_ALIKE else ""
+            tenants = ", ".join(str(row.tenant_id) for _, row, _ in postponed[:MAX_NAMED])
+            more = ", ..." if len(postponed) > MAX_NAMED else ""
             note(f"Waiting {seconds:.0f} s until it is known what Clerk created for tenants {tenants}{more}")
             self._stopping.wait(seconds)
             snapshot = LazySnapshot([row.tenant_id for _, row, _ in postponed])
@@ -196,18 +193,7 @@ class Carrier:
             _record(piece, outcome)
             with self._lock:
                 self._report(outcome)
-        self._refuse_failures_alike(outcome)
-
-    def _refuse_failures_alike(self, outcome: Outcome) -> None:
-        """Raise FailedAlike if this is the last of `MAX_ALIKE` tenants in a row that failed alike."""
-        with self._lock:
-            if not outcome.failure or any(other.failure != outcome.failure for other in self._alike):
-                self._alike.clear()
-            if outcome.failure:
-                self._alike.append(outcome)
-            if len(self._alike) >= MAX_ALIKE:
-                tenants = ", ".join(str(failed.tenant_id) for failed in self._alike)
-                raise FailedAlike(f"Tenants {tenants} failed one after the other alike: {outcome.error}")
+        self._streak.add(f"tenant {row.tenant_id}", kind=outcome.failure, message=outcome.error)
 
 
 @contextmanager

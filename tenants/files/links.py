@@ -1,13 +1,15 @@
 """Link legacy tenants to existing organizations from a file, which is checked before the first link."""
 
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
+from django.db import connection
 from django.db.models.functions import Now
 
-from clerk_integration.exceptions import ClerkError, InvalidClerkId
+from clerk_integration.exceptions import ClerkError, ClerkNotFound, InvalidClerkId
 from clerk_integration.organizations import get_clerk_orgs
 from clerk_integration.wire.ids import validate_org_id
 from clerk_integration.wire.pace import paced
@@ -16,8 +18,11 @@ from tenants.files.parsing import Problems, csv_rows, opened
 from tenants.mirror.absorb import local_data_of
 from tenants.models import SyncRun, Tenant, Tombstone
 from tenants.runs import records
+from tenants.runs.failures import FailureStreak
 from tenants.runs.leases import held_runs
 from tenants.services import TenantService
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = {"tenant_id", "clerk_org_id"}
 
@@ -36,10 +41,14 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """The result of one line; `error` is empty if the tenant is linked."""
+    """The result of one line; `error` is empty if the tenant is linked.
+
+    `kind` names an error that other lines may meet, too.
+    """
 
     link: Link
     error: str = ""
+    kind: str = ""
 
 
 def read_links(path: Path) -> tuple[list[Link], int]:
@@ -63,23 +72,28 @@ def link_all(links: Sequence[Link], *, stopping: Event, report: Callable[[Linked
     """Make the links one by one, each in a transaction of its own; call `report` with each result.
 
     Write and call Clerk as `TenantService.link_to_clerk_org`, and write a row in `sync_runs`, which an
-    exception ends as failed. Stop after the current link when `stopping` is set.
+    exception ends as failed. Stop after the current link when `stopping` is set. Raise FailedAlike after
+    several links in a row that failed for the same reason.
     """
-    failed = made = 0
+    results: list[Linked] = []
+    streak = FailureStreak()
     with records.recorded_run(SyncRun.Kind.LINK) as lease, paced():
-        ours = held_runs(lease.run)
         try:
             for link in links:
                 if stopping.is_set():
                     break
                 lease.check()
-                linked = _link(link)
-                failed, made = failed + bool(linked.error), made + (not linked.error)
-                report(linked)
+                results.append(_link(link))
+                report(results[-1])
+                streak.add(f"line {link.line}", kind=results[-1].kind, message=results[-1].error)
         finally:
-            ours.update(created=made, failed=failed)
-        state = SyncRun.State.COMPLETED if made + failed == len(links) else SyncRun.State.INTERRUPTED
-        ours.update(state=state, finished_at=Now(), lease_expires_at=None)
+            problems = [f"line {result.link.line}: {result.error}\n" for result in results if result.error]
+            run = held_runs(lease.run)
+            run.update(created=len(results) - len(problems), failed=len(problems), error="".join(problems))
+        state = SyncRun.State.FAILED if problems else SyncRun.State.COMPLETED
+        if len(results) < len(links):
+            state = SyncRun.State.INTERRUPTED
+        run.update(state=state, finished_at=Now(), lease_expires_at=None)
 
 
 def _link(link: Link) -> Linked:
@@ -88,8 +102,14 @@ def _link(link: Link) -> Linked:
         TenantService.link_to_clerk_org(tenant, link.clerk_org_id, acting_user=None)
     except Tenant.DoesNotExist:
         return Linked(link, "the tenant was deleted since the file was checked")
-    except (ClerkError, TenantError) as error:
+    except (ClerkNotFound, TenantError) as error:
         return Linked(link, str(error))
+    except ClerkError as error:
+        return Linked(link, str(error), kind=type(error).__name__)
+    except Exception as error:  # one link must not stop the others
+        logger.warning("Line %s was not linked: %s", link.line, error)
+        connection.close_if_unusable_or_obsolete()
+        return Linked(link, f"{type(error).__name__}: {error}", kind=type(error).__name__)
     return Linked(link)
 
 

@@ -7,10 +7,11 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from clerk_integration.exceptions import ClerkError
-from clerk_integration.management.base import DatabaseCommand
+from clerk_integration.management.base import DatabaseCommand, sentence
 from tenants.exceptions import SyncLost, TenantError
 from tenants.files.links import Linked, link_all, read_links
 from tenants.management.interrupts import stop_on_signals
+from tenants.runs.failures import FailedAlike
 
 
 class Command(DatabaseCommand):
@@ -49,8 +50,10 @@ class Command(DatabaseCommand):
         try:
             with stop_on_signals() as stopping:
                 link_all(links, stopping=stopping, report=report)
-        except SyncLost as error:
-            raise CommandError(str(error)) from error
+        except (FailedAlike, SyncLost) as error:
+            raise CommandError(
+                f"Stopped: {sentence(error)} Run the command again with the same file to resume."
+            ) from error
         failed = sum(bool(outcome.error) for outcome in outcomes)
         left = len(links) - len(outcomes)
         made = {"linked": len(outcomes) - failed, "already_linked": existing}

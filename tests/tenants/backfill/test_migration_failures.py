@@ -95,7 +95,7 @@ def test_migration_five_tenants_in_a_row_that_fail_alike_stop_it(
 
     summary = migrate("--concurrency", concurrency)
 
-    assert summary["error"].startswith("Stopped: Tenants ")
+    assert summary["error"].startswith("Stopped: tenant ")
     assert "failed one after the other alike: Clerk's edge refused the request" in summary["error"]
     assert (summary["state"], summary["created"]) == ("failed", 0)
     assert 5 <= summary["failed"] <= 5 + int(concurrency)
@@ -120,6 +120,6 @@ def test_migration_stops_while_clerk_cannot_be_reached(
 
     summary = migrate("--concurrency", "1")
 
-    assert summary["error"].startswith("Stopped: Tenants ")
+    assert summary["error"].startswith("Stopped: tenant ")
     assert "Clerk cannot serve the request" in summary["error"]
     assert len(sandbox.requests("POST", "/v1/organizations")) == 5

@@ -148,6 +148,26 @@ def test_link_that_fails_when_it_is_made_is_reported_and_the_others_are_linked(
     assert "line 2: Clerk does not accept CLERK_SECRET_KEY" in capsys.readouterr().out
 
 
+def test_link_five_in_a_row_that_fail_alike_stop_it_and_are_named(
+    sandbox: SandboxControl, link: Link, pair: Callable[[], tuple[Tenant, str]]
+) -> None:
+    pairs = [(tenant.pk, org) for tenant, org in (pair() for _ in range(9))]
+    sandbox.fault("GET /v1/organizations/*", status=403, body="<html>", contentType="text/html", times=9)
+
+    with pytest.raises(
+        CommandError, match="Stopped: line 2, line 3, line 4, line 5, line 6 failed one after"
+    ):
+        link(*pairs)
+
+    run = SyncRun.objects.get()
+    assert (run.state, run.created, run.failed) == ("failed", 0, 5)
+    assert [line.partition(":")[0] for line in run.error.splitlines()[:5]] == [
+        f"line {number}" for number in range(2, 7)
+    ]
+    sandbox.clear_faults()
+    assert link(*pairs)["linked"] == 9
+
+
 def test_link_with_a_wrong_key_says_so(
     link: Link, pair: Callable[[], tuple[Tenant, str]], settings: Any
 ) -> None:
