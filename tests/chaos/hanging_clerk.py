@@ -2,10 +2,10 @@
 
     uv run python -m tests.chaos.hanging_clerk [--fault hang] [--seconds 60] [--clients 40]
 
-Starts the local Clerk behind a proxy that fails, and gunicorn with `config.gunicorn` (2 workers x 4 threads)
-on a database of its own. A quarter of the clients each asks `/healthz`, `primary-id` and `get-tenants`, and
-sends webhooks, about once a second. For every fault: `--seconds` with it, and after it the time until every
-list says `synced` again. The exit code is 0 if all figures are within their limits.
+Starts the local Clerk, and gunicorn with `config.gunicorn` (2 workers x 4 threads) on a database of its own.
+A quarter of the clients each asks `/healthz`, `primary-id` and `get-tenants`, and sends webhooks, about once
+a second. For every fault: `--seconds` with it, and after it the time until every list says `synced` again.
+The exit code is 0 if all figures are within their limits.
 """
 
 import argparse
@@ -22,16 +22,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import quantiles
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import Any
 
 import django
 
 import tests.environment  # noqa: F401  (before Django reads its settings)
-
-if TYPE_CHECKING:
-    from tests.chaos.clerk_proxy import ClerkProxy, Mode
-    from tests.sandbox import SandboxControl
+from tests.sandbox import SandboxControl
 
 START_SECONDS = 6.0
 """For the first lists, which fill the mirror."""
@@ -40,8 +36,14 @@ OPENED_AFTER = 6.0
 """Seconds of a fault after which breakers are open: the deadline of a call to Clerk, and one more."""
 
 RETURN_SECONDS = 30.0
-TOKEN_SECONDS = 30.0
-FAULTS: tuple["Mode", ...] = ("hang", "rate_limit", "reset", "refuse")
+FOREVER = 1_000_000
+FAULTS: dict[str, dict[str, Any]] = {
+    "hang": {"timeoutSeconds": 3600},
+    "rate-limit": {"rateLimit": 2},
+    "reset": {"reset": True},
+    "error": {"status": 503},
+    "refuse": {},
+}
 LIMITS_MS = {"healthz": 200.0, "primary-id": 200.0, "webhook": 500.0, "list": 300.0}
 SYNCED_LIMIT = 10.0
 
@@ -104,25 +106,21 @@ def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     django.setup()
     missed = 0
-    with _scene(options.clients) as (clients, proxy):
+    with _scene(options.clients) as (clients, clerk):
         time.sleep(START_SECONDS)
         for fault in options.fault or FAULTS:
-            missed += _measure(clients, proxy, fault, options.seconds)
+            missed += _measure(clients, clerk, fault, options.seconds)
     return int(missed > 0)
 
 
 @contextmanager
-def _scene(count: int) -> "Iterator[tuple[Clients, ClerkProxy]]":
+def _scene(count: int) -> Iterator[tuple[Clients, SandboxControl]]:
     from tests.benchmarks._clerk import child_environment, local_clerk
     from tests.benchmarks._database import own_database
-    from tests.chaos.clerk_proxy import ClerkProxy
     from tests.web_server import web_server
 
     with own_database(), local_clerk(organizations=count, users=count, members=3) as clerk:
-        address = urlsplit(clerk.url)
-        proxy = ClerkProxy((str(address.hostname), int(address.port or 80)))
         environment = child_environment(clerk) | {
-            "CLERK_API_URL": f"http://127.0.0.1:{proxy.port}/v1",
             "CLERK_SYNC_MAX_AGE_SECONDS": "1",
             "CLERK_MAX_WAITING": "",
             "CLERK_WEBHOOK_SIGNING_SECRET": clerk.description["webhookSigningSecret"],
@@ -138,15 +136,14 @@ def _scene(count: int) -> "Iterator[tuple[Clients, ClerkProxy]]":
             for thread in threads:
                 thread.start()
             try:
-                yield clients, proxy
+                yield clients, clerk
             finally:
                 clients.stopping.set()
                 for thread in threads:
                     thread.join()
-                proxy.close()
 
 
-def _builders(clerk: "SandboxControl", count: int) -> Iterator[tuple[str, Callable[[], Request]]]:
+def _builders(clerk: SandboxControl, count: int) -> Iterator[tuple[str, Callable[[], Request]]]:
     """Yield the kind of each client and the function that builds its requests."""
     from tests.webhooks import PATH, WebhookSender
 
@@ -171,25 +168,26 @@ def _builders(clerk: "SandboxControl", count: int) -> Iterator[tuple[str, Callab
                 yield "list", _as_user(clerk, users[number], "get-tenants")
 
 
-def _as_user(clerk: "SandboxControl", user_id: str, name: str) -> Callable[[], Request]:
-    token, fetched_at, names = "", -TOKEN_SECONDS, ["get-tenants"] * 4  # The lists make a primary tenant.
+def _as_user(clerk: SandboxControl, user_id: str, name: str) -> Callable[[], Request]:
+    headers = {"Authorization": f"Bearer {clerk.token(user_id, expiresIn=3600)}"}
+    names = ["get-tenants"] * 4  # Lists make a primary tenant.
 
     def build() -> Request:
-        nonlocal token, fetched_at
-        if time.monotonic() - fetched_at > TOKEN_SECONDS:
-            token, fetched_at = clerk.token(user_id), time.monotonic()
-        path = f"/api/v1/tenants/me/{names.pop() if names else name}"
-        return "GET", path, b"", {"Authorization": f"Bearer {token}"}
+        return "GET", f"/api/v1/tenants/me/{names.pop() if names else name}", b"", headers
 
     return build
 
 
-def _measure(clients: Clients, proxy: "ClerkProxy", fault: "Mode", seconds: float) -> int:
+def _measure(clients: Clients, clerk: SandboxControl, fault: str, seconds: float) -> int:
     """Print the figures of one fault; return how many limits were missed."""
     began = time.monotonic()
-    proxy.mode = fault
-    time.sleep(seconds)
-    proxy.mode = "pass"
+    if fault == "refuse":
+        clerk.outage(seconds)
+        time.sleep(seconds)
+    else:
+        clerk.fault("* /v1/*", times=FOREVER, **FAULTS[fault])
+        time.sleep(seconds)
+        clerk.clear_faults()
     ended = time.monotonic()
     back = _seconds_until_synced(clients, ended)
     missed = 0
