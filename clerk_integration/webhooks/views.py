@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES = 1024 * 1024
 """Far more than any event of Clerk has."""
 
+RETRY_AFTER_SECONDS = 5
+"""The sender's own first pause."""
+
 TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 
 
@@ -33,6 +36,8 @@ TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 @transaction.non_atomic_requests
 def receive_webhook(request: HttpRequest) -> HttpResponse:
     """Answer 204 once the event is stored, also for a repeat; store nothing otherwise.
+
+    Length and svix headers are checked before the body is read.
 
     400 for a message that is not a genuine, current event of our instance, 413 for a body that is too
     large, 405 for other methods. 503, after which the sender tries again, when the event could not be
@@ -96,7 +101,12 @@ def _without_row(error: Exception) -> str:
 
 def _error(status: HTTPStatus, code: str, detail: str) -> JsonResponse:
     """Return an answer in the API's error shape."""
-    kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "client_error"
+    is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
     return JsonResponse(
-        {"type": kind, "errors": [{"code": code, "detail": detail, "attr": None}]}, status=status
+        {
+            "type": "server_error" if is_ours else "client_error",
+            "errors": [{"code": code, "detail": detail, "attr": None}],
+        },
+        status=status,
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)} if is_ours else None,
     )

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django.test import Client
+from django.test import Client, RequestFactory
 from pytest_django import Settings
 
 from clerk_integration.entities import MARKER_KEY
 from clerk_integration.models import LearnedInstance, WebhookDelivery
-from clerk_integration.webhooks.views import MAX_BODY_BYTES
+from clerk_integration.webhooks.views import MAX_BODY_BYTES, receive_webhook
 from tests.webhooks import PATH, WebhookSender, jobs_of, new_instance_id
 
 pytestmark = pytest.mark.django_db
@@ -241,6 +241,25 @@ def test_body_over_the_size_limit_is_413(clerk: WebhookSender) -> None:
     body = json.dumps(clerk.event()).encode()
     response = clerk.send(body + b" " * (MAX_BODY_BYTES - len(body) + 1))
     assert refused(response, 413) == "body_too_large"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({}, 400), ({"svix-id": "msg_1", "svix-timestamp": "1"}, 400), ({"content-length": str(2**40)}, 413)],
+)
+def test_receiver_without_the_right_headers_reads_no_body(
+    clerk: WebhookSender, headers: dict[str, str], status: int
+) -> None:
+    request = RequestFactory().post(PATH, b"{}", content_type="application/json", headers=headers)
+    request._stream = UnreadableStream()  # type: ignore[assignment]
+    assert receive_webhook(request).status_code == status
+
+
+class UnreadableStream:
+    """The body of a client that sends nothing, and waits for the server to give up."""
+
+    def read(self, size: int = -1) -> bytes:
+        raise AssertionError("the body was read")
 
 
 def test_size_limit_holds_whatever_django_allows(clerk: WebhookSender, settings: Settings) -> None:

@@ -56,6 +56,7 @@ def check_not_acknowledged(clerk: WebhookSender) -> None:
     response = clerk.send(clerk.event(), "msg_1")
     assert response.status_code == 503, response.content
     assert response.json()["errors"][0]["code"] == "not_stored"
+    assert response.headers["Retry-After"] == "5"
     assert not WebhookDelivery.objects.exists()
     assert jobs() == before
 
@@ -78,6 +79,24 @@ def test_webhook_that_the_database_does_not_take_is_503_and_taken_when_repeated(
 
     assert clerk.send(clerk.event(), "msg_1").status_code == 204
     assert jobs_of(WebhookDelivery.objects.get().id) == 1
+
+
+@DATABASE
+def test_webhook_while_the_database_is_read_only_is_503_in_one_log_line(
+    clerk: WebhookSender, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    try:
+        check_not_acknowledged(clerk)
+    finally:
+        connection.close()
+    ours = [record for record in caplog.records if record.name.startswith("clerk_integration")]
+    assert [record.getMessage() for record in ours] == [
+        "webhook not stored: ReadOnlySqlTransaction 25006: cannot execute INSERT in a read-only transaction"
+    ]
+    assert all(record.exc_info is None for record in caplog.records)
+    assert clerk.send(clerk.event(), "msg_1").status_code == 204
 
 
 @DATABASE
