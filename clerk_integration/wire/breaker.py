@@ -49,12 +49,15 @@ class _Breaker:
         self._has_trial = False
 
     @contextmanager
-    def guard(self) -> Iterator[None]:
-        """Run the block, which sends one request, and note whether Clerk answers; or raise ClerkNotAsked."""
+    def guard(self) -> Iterator[bool]:
+        """Run the block, which sends one request, and note whether Clerk answers; or raise ClerkNotAsked.
+
+        Yield whether the request is a trial.
+        """
         is_trial = self._enter()
         failed: bool | None = None
         try:
-            yield
+            yield is_trial
             failed = False
         except ClerkNotAsked:
             raise
@@ -142,12 +145,15 @@ def end_request(**kwargs: Any) -> None:
     _serves_request.set(False)
 
 
-def guarded_read() -> AbstractContextManager[None]:
-    """Guard the read that the block sends, if this thread serves a web request. Raises ClerkNotAsked."""
+def guarded_read() -> AbstractContextManager[bool]:
+    """Guard the read that the block sends, if this thread serves a web request. Raises ClerkNotAsked.
+
+    Yields whether the read is the trial of a half-open breaker, which is not worth a retry.
+    """
     return _guarded(_reads)
 
 
-def guarded_write() -> AbstractContextManager[None]:
+def guarded_write() -> AbstractContextManager[bool]:
     """Guard the write that the block sends, if this thread serves a web request. Raises ClerkNotAsked."""
     return _guarded(_writes)
 
@@ -163,9 +169,9 @@ def waiting_for_clerk() -> Iterator[None]:
 
 
 @contextmanager
-def _guarded(breaker: _Breaker) -> Iterator[None]:
+def _guarded(breaker: _Breaker) -> Iterator[bool]:
     if not _serves_request.get():
-        yield
+        yield False
         return
-    with breaker.guard(), _slots.take():
-        yield
+    with breaker.guard() as is_trial, _slots.take():
+        yield is_trial

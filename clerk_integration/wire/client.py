@@ -104,8 +104,8 @@ def read(operation: Operation) -> Reply:
     ClerkCalledInTransaction.
     """
     _client.get()  # Importing the SDK takes longer than many a request, and is no waiting for Clerk.
-    with default_deadline(), guarded_read():
-        for attempt in range(1, READ_ATTEMPTS):
+    with default_deadline(), guarded_read() as is_trial:
+        for attempt in range(1, 1 if is_trial else READ_ATTEMPTS):
             try:
                 return _send(operation)
             except ClerkUnavailable as exc:

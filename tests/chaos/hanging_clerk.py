@@ -92,7 +92,9 @@ class Clients:
                 connection.close()
             if kind == "list" and sync == "synced":
                 self.synced[number] = began
-            self.samples[kind].append(Sample(began, time.monotonic() - began, status, sync))
+            is_first_list = kind == "primary-id" and sync
+            sample = Sample(began, time.monotonic() - began, status, sync)
+            self.samples["first list" if is_first_list else kind].append(sample)
         connection.close()
 
 

@@ -187,9 +187,11 @@ def test_open_breaker_sends_one_trial_at_a_time_and_closes_with_its_answer(serve
     server.script(hostile_server.reset)
     fail(read)
     time.sleep(breaker.OPEN_SECONDS)
+    server.forget_requests()
     fail(read, times=1)
     with pytest.raises(ClerkNotAsked):
         read()
+    assert len(server.requests) == 1, "a trial is not repeated"
     time.sleep(breaker.OPEN_SECONDS)
     asked, answer = threading.Event(), threading.Event()
 
