@@ -8,6 +8,7 @@ ClerkError
 ├── ClerkNotFound                   404: Clerk does not know this id
 ├── ClerkRejected                   Clerk refused the data: `code`, `message`, `param`
 ├── ClerkMisconfigured              401, other 403: the key or instance is wrong; an operator must act
+│   └── WrongInstance               the key or CLERK_INSTANCE_ID is of another instance than the stored one
 ├── ClerkProtocolError              the reply cannot be read
 ├── ListingIncomplete               the list changed during every pass, so records may have been missed
 ├── InvalidClerkId                  the id must not enter a path; nothing was sent
@@ -75,6 +76,10 @@ class ClerkRejected(ClerkError):
 
 class ClerkMisconfigured(ClerkError):
     """The key or its permissions are wrong. No retry helps; an operator must act."""
+
+
+class WrongInstance(ClerkMisconfigured):
+    """The key, or CLERK_INSTANCE_ID, is of another Clerk instance than this database; nothing was changed."""
 
 
 class ClerkProtocolError(ClerkError):

@@ -1,4 +1,8 @@
-"""The Clerk instance of the secret key, and its settings.
+"""The Clerk instance of the secret key, its settings, and the instance that this database belongs to.
+
+Nothing of Clerk's is written before it is known whose it is: the instance is learned from Clerk's API by the
+first call that succeeds, and stored. A key, a setting or an event of another instance is refused until an
+operator adopts that instance (`manage.py check_clerk --adopt-instance`).
 
 All functions raise ClerkError, and ClerkCalledInTransaction inside a database transaction.
 """
@@ -8,13 +12,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from django.db.models.functions import Now
+
 from clerk_integration.conf import clerk_settings
-from clerk_integration.exceptions import ClerkProtocolError
+from clerk_integration.exceptions import ClerkProtocolError, WrongInstance
 from clerk_integration.models import LearnedInstance
 from clerk_integration.wire.client import read
 from clerk_integration.wire.replies import Reply
 
 Value = TypeVar("Value")
+
+ADOPT = (
+    "Nothing was changed. Use the key and the settings of that instance; to move on to the other one, run"
+    " `manage.py check_clerk --adopt-instance`."
+)
+
+_instances: dict[tuple[str, str], str] = {}
+"""The instances of the keys that this process has used, by key and address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +64,61 @@ def get_clerk_instance() -> ClerkInstance:
 
 
 def known_instance_id() -> str | None:
-    """Return the configured instance, else the stored one, else None. One statement at most."""
-    return clerk_settings.instance_id or LearnedInstance.objects.values_list("instance_id", flat=True).first()
+    """Return the stored instance, else the configured one, else None. One statement."""
+    return stored_instance_id() or clerk_settings.instance_id or None
+
+
+def stored_instance_id() -> str | None:
+    """Return the instance that this database belongs to, or None if it is not known yet. One statement."""
+    return LearnedInstance.objects.values_list("instance_id", flat=True).first()
+
+
+def refuse_other_instance(stored: str | None, *, actual: str | None = None) -> None:
+    """Raise WrongInstance unless key and CLERK_INSTANCE_ID are of the stored instance, or of one instance.
+
+    `actual` is the instance of the key if it was just asked for. No statement; without `actual` one read the
+    first time that this process uses the key.
+    """
+    configured = clerk_settings.instance_id
+    if stored and configured not in ("", stored):
+        raise WrongInstance(
+            f"CLERK_INSTANCE_ID is {configured}, and this database belongs to the Clerk instance {stored}."
+            f" {ADOPT}"
+        )
+    if actual is None:
+        actual = instance_of_key()
+    expected = stored or configured
+    if expected and actual != expected:
+        source = "this database belongs to the Clerk instance" if stored else "CLERK_INSTANCE_ID is"
+        raise WrongInstance(
+            f"CLERK_SECRET_KEY is of the Clerk instance {actual or 'without an id'}, and {source} {expected}."
+            f" {ADOPT}"
+        )
+
+
+def instance_of_key() -> str:
+    """Return the id of the key's instance. One read the first time that this process uses the key."""
+    key = clerk_settings.secret_key, clerk_settings.api_url
+    if key not in _instances:
+        _instances[key] = get_clerk_instance().id
+    return _instances[key]
+
+
+def store_instance(instance_id: str) -> None:
+    """Store the instance that this database belongs to, unless one is stored already."""
+    if not instance_id:
+        return
+    LearnedInstance.objects.bulk_create([LearnedInstance(instance_id=instance_id)], ignore_conflicts=True)
+    refuse_other_instance(stored_instance_id(), actual=instance_id)
+
+
+def adopt_instance(instance_id: str) -> str | None:
+    """Let this database belong to the instance from now on; return the one that was stored before."""
+    stored = stored_instance_id()
+    if stored != instance_id:
+        values = {"instance_id": instance_id, "learned_at": Now(), "adopted_at": stored and Now()}
+        LearnedInstance.objects.update_or_create(defaults=values)
+    return stored
 
 
 def get_clerk_organization_settings() -> ClerkOrganizationSettings:

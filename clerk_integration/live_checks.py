@@ -17,7 +17,12 @@ from jwt.algorithms import RSAAlgorithm
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS, clerk_settings, is_signing_secret
 from clerk_integration.exceptions import ClerkError, ClerkMisconfigured
-from clerk_integration.instance import ClerkInstance, get_clerk_instance, get_clerk_organization_settings
+from clerk_integration.instance import (
+    ClerkInstance,
+    get_clerk_instance,
+    get_clerk_organization_settings,
+    stored_instance_id,
+)
 from clerk_integration.models import WebhookRefusal
 from clerk_integration.tokens.signing_keys import load_jwt_key
 from clerk_integration.wire.client import fetch_jwks
@@ -71,6 +76,13 @@ def run_live_checks() -> Iterator[Finding]:
 
 def _check_instance(instance: ClerkInstance) -> Finding:
     message = f"The key belongs to the {instance.environment_type or 'unnamed'} instance {instance.id}."
+    stored = _stored_instance()
+    if stored and instance.id != stored:
+        advice = (
+            f"This database belongs to {stored}: use that instance's key, or move on to the other one with"
+            " `manage.py check_clerk --adopt-instance`."
+        )
+        return Finding("instance", "FAIL", message, advice)
     if not clerk_settings.instance_id:
         advice = f"Set CLERK_INSTANCE_ID={instance.id}, so that a key of another instance is noticed."
         return Finding("instance", "warn", message, advice)
@@ -78,6 +90,13 @@ def _check_instance(instance: ClerkInstance) -> Finding:
         advice = f"CLERK_INSTANCE_ID is {clerk_settings.instance_id}: correct it, or use that instance's key."
         return Finding("instance", "FAIL", message, advice)
     return Finding("instance", "ok", message)
+
+
+def _stored_instance() -> str | None:
+    try:
+        return stored_instance_id()
+    except (Error, ImproperlyConfigured):  # This command works without a database.
+        return None
 
 
 def _check_clock(offset: float | None) -> Finding:

@@ -82,14 +82,16 @@ class WebhookRefusal(models.Model):
 
 
 class LearnedInstance(models.Model):
-    """The Clerk instance that this installation works with: at most one row.
+    """The Clerk instance that this database belongs to: at most one row.
 
-    A configured CLERK_INSTANCE_ID takes precedence.
+    Learned from Clerk's API by the first call that succeeds. `adopted_at` is when an operator moved on to the
+    instance; rows that are older may belong to another one.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     instance_id = models.CharField(max_length=255)
     learned_at = models.DateTimeField(db_default=Now(), editable=False)
+    adopted_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         db_table = "clerk_learned_instance"

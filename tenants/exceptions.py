@@ -18,8 +18,7 @@ SyncError
 ├── SyncAlreadyRunning       another process runs a full sync
 ├── SyncLost                 another process has taken the run over
 ├── SyncInterrupted          stopped on request; the run can be resumed
-├── WrongInstance            the key is of another Clerk instance than the mirror
-└── TooManyAbsent            so much is missing in Clerk that nothing was retired
+└── TooManyMissing           so much is missing from Clerk that nothing was retired
 """
 
 from collections.abc import Sequence
@@ -105,9 +104,5 @@ class SyncInterrupted(SyncError):
     """Stopped on request. What was written is kept, and the run can be resumed."""
 
 
-class WrongInstance(SyncError):
-    """The key is of another Clerk instance than the one mirrored here; nothing was written."""
-
-
-class TooManyAbsent(SyncError):
-    """More is missing from Clerk than may be retired at once; nothing was retired."""
+class TooManyMissing(SyncError):
+    """More is missing from Clerk than may be retired at once; nothing was retired, the rest was written."""

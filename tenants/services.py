@@ -18,7 +18,11 @@ from django.db import DatabaseError, connection
 from clerk_integration.conf import clerk_settings
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.exceptions import ClerkError, ClerkMisconfigured, ClerkNotAsked, ClerkNotFound
-from clerk_integration.instance import get_clerk_instance, known_instance_id
+from clerk_integration.instance import (
+    get_clerk_instance,
+    known_instance_id,
+    refuse_other_instance,
+)
 from clerk_integration.organizations import (
     get_clerk_membership,
     get_clerk_org,
@@ -29,6 +33,7 @@ from clerk_integration.wire.breaker import waiting_for_clerk
 from clerk_integration.wire.deadlines import clerk_deadline, default_deadline
 from clerk_integration.wire.ids import validate_org_id
 from tenants.creation.create import Creation, adopt_organization, create_in_clerk
+from tenants.creation.instances import require_own_instance
 from tenants.creation.local import create_local_tenant
 from tenants.exceptions import AlreadyLinked, NotAMember, UnknownOrganization
 from tenants.lifecycle import link, restore
@@ -90,6 +95,7 @@ class TenantService:
         UnknownOrganization or OrganizationDeleted; then no tenant is left.
         """
         with default_deadline():
+            require_own_instance()
             if clerk_org_id is not None:
                 return _adopt(clerk_user_id, clerk_org_id)
             return create_in_clerk(
@@ -157,6 +163,7 @@ class TenantService:
         if tenant.clerk_org_id not in (None, clerk_org_id):
             raise AlreadyLinked(f"Tenant {tenant.pk} is linked to {tenant.clerk_org_id}; unlink it first.")
         with default_deadline():
+            require_own_instance()
             listed_at = writer.clock()
             organization = _fetch(clerk_org_id)
             memberships = iter_clerk_memberships(clerk_org_id).to_list()
@@ -177,7 +184,7 @@ def sync_clerk_org_to_db(
     """
     asked_at = writer.clock()
     try:
-        organization = _given(clerk_org_id, clerk_org_data) or get_clerk_org(clerk_org_id)
+        organization = _given(clerk_org_id, clerk_org_data) or _get(clerk_org_id)
     except ClerkNotFound:
         _record_deleted_if_known(clerk_org_id, asked_at)
         return None
@@ -196,7 +203,7 @@ def sync_organization(clerk_org_id: str) -> Tenant | None:
     """
     asked_at = writer.clock()
     try:
-        organization = get_clerk_org(clerk_org_id)
+        organization = _get(clerk_org_id)
     except ClerkNotFound:
         _record_deleted_if_known(clerk_org_id, asked_at)
         return None
@@ -215,10 +222,11 @@ def sync_organization(clerk_org_id: str) -> Tenant | None:
 def list_user(clerk_user_id: str, lease: leases.Lease) -> int:
     """List all memberships of the user in Clerk, mirror them, and return their number.
 
-    Writes what `writer.write_user_listing` does, which closes the lease. Raise ClerkError or DatabaseError,
-    after the lease was released; then nothing else is written.
+    Writes what `writer.write_user_listing` does, which closes the lease. Raise ClerkError, WrongInstance too,
+    or DatabaseError, after the lease was released; then nothing else is written.
     """
     try:
+        refuse_other_instance(lease.instance_id)
         memberships = get_user_clerk_orgs(clerk_user_id)
         writer.write_user_listing(
             clerk_user_id,
@@ -264,6 +272,11 @@ def _adopt(clerk_user_id: str, clerk_org_id: str) -> Tenant:
     if membership is None:
         raise NotAMember(f"{clerk_user_id} is not a member of {clerk_org_id} in Clerk.")
     return adopt_organization(clerk_user_id, organization, membership)
+
+
+def _get(clerk_org_id: str) -> ClerkOrganization:
+    require_own_instance()
+    return get_clerk_org(clerk_org_id)
 
 
 def _fetch(clerk_org_id: str) -> ClerkOrganization:

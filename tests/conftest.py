@@ -6,6 +6,7 @@ import pytest
 from django.test import TransactionTestCase
 from pytest_django import Settings
 
+from clerk_integration.instance import instance_of_key
 from clerk_integration.sandbox.server import SandboxServer
 from clerk_integration.wire import breaker
 from tests.cleanup import empty_tables
@@ -34,6 +35,7 @@ def sandbox(sandbox_server: SandboxServer, settings: Settings) -> Iterator[Sandb
     settings.CLERK_INSTANCE_ID = description["instanceId"]
     breaker.reset()
     control = SandboxControl(description)
+    instance_of_key()  # Asked once per process and key; no test counts this request.
     control.reset()
     yield control
     control.close()

@@ -23,6 +23,7 @@ ARGUMENTS = {
     "migrate_tenants_to_clerk": [],
     "process_clerk_webhooks": [],
     "purge_webhook_deliveries": [],
+    "restore_tenants": ["1"],
     "send_test_webhook": ["organization.created"],
     "sync_from_clerk": [],
 }

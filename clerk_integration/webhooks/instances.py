@@ -29,13 +29,13 @@ _accepted = AcceptedInstance()
 
 
 def check_instance(instance_id: str) -> None:
-    """Raise ForeignInstance if the event's instance is not the configured, else the stored one.
+    """Raise ForeignInstance if the event's instance is not the stored one, else the configured one.
 
     While no instance is known, every signed event is accepted: events teach nothing, because Clerk's own
-    example events carry the made-up instance `ins_123`. One statement, none if CLERK_INSTANCE_ID is set or
-    the last event, up to 60 s ago, was of the same instance.
+    example events carry the made-up instance `ins_123`. One statement; none if the last event, up to 60 s
+    ago, was of the same instance.
     """
-    if not clerk_settings.instance_id and _accepted.includes(instance_id):
+    if clerk_settings.instance_id in ("", instance_id) and _accepted.includes(instance_id):
         return
     known = known_instance_id()
     if known and known != instance_id:

@@ -26,6 +26,7 @@ from tenants.backfill.attempts import (
 from tenants.backfill.members import member_limit, owners_by_tenant
 from tenants.backfill.organization import Draft, deleted_among, find_by_marker
 from tenants.backfill.snapshot import LISTING_SECONDS, ClerkSnapshot, take_snapshot
+from tenants.creation.instances import require_own_instance
 from tenants.exceptions import AmbiguousMarker, UnknownTenants
 from tenants.mirror.absorb import local_data_of
 from tenants.models import CreationAttempt, Tenant
@@ -137,6 +138,7 @@ class _Planner:
     def read(cls, tenants: Sequence[Tenant], fallback_owner: str | None) -> "_Planner":
         """Read what the database and Clerk know."""
         with default_deadline(JOB_TIMEOUT_SECONDS):
+            require_own_instance()
             settings = get_clerk_organization_settings()
         if settings.enabled is False:
             raise ClerkMisconfigured("Organizations are disabled in this Clerk instance; enable them first.")

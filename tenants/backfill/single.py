@@ -14,6 +14,7 @@ from tenants.backfill.members import owners_by_tenant
 from tenants.backfill.organization import Draft, find_by_marker, get_or_create, refuse_in_flight
 from tenants.backfill.snapshot import take_snapshot
 from tenants.creation import attempts
+from tenants.creation.instances import require_own_instance
 from tenants.exceptions import AlreadyLinked, NoOwner
 from tenants.lifecycle import link
 from tenants.mirror import writer
@@ -44,6 +45,7 @@ def create_organization_for(tenant: Tenant, *, acting_user: Any) -> Tenant:
     if attempt is not None and attempt.state == CreationAttempt.State.SENT:
         refuse_in_flight(attempt)
     with clerk_deadline(clerk_settings.timeout_seconds):
+        require_own_instance()
         # A database restored from a backup may lack an attempt that created an organization.
         snapshot = take_snapshot([tenant.pk])
         found = find_by_marker(tenant.pk, attempt, snapshot)

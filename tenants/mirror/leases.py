@@ -36,16 +36,20 @@ taken AS (
 SELECT EXISTS (SELECT FROM taken),
        EXISTS (SELECT FROM known WHERE synced_at > clock_timestamp() - %(max_age)s * interval '1 second'),
        EXISTS (SELECT FROM known WHERE lease IS NULL AND lease_expires_at > clock_timestamp()),
-       clock_timestamp()
+       clock_timestamp(), (SELECT instance_id FROM clerk_learned_instance)
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to list one user's memberships; `listed_at` is the database's clock when it began."""
+    """The right to list one user's memberships; `listed_at` is the database's clock when it began.
+
+    `instance_id` is the Clerk instance that this database belongs to, None if it is not known yet.
+    """
 
     id: UUID
     listed_at: datetime
+    instance_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,8 @@ def take_lease(clerk_user_id: str, *, seconds: float) -> LeaseState:
         "lease_seconds": seconds,
         "max_age": clerk_settings.sync_max_age_seconds,
     }
-    [(taken, is_fresh, is_backing_off, now)] = locks.query_locked(TAKE_LEASE, **parameters)
-    lease = Lease(lease_id, now) if taken else None
+    [(taken, is_fresh, is_backing_off, now, instance_id)] = locks.query_locked(TAKE_LEASE, **parameters)
+    lease = Lease(lease_id, now, instance_id) if taken else None
     return LeaseState(is_fresh and not taken, is_backing_off and not taken, lease)
 
 

@@ -11,10 +11,10 @@ from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from clerk_integration.organizations import get_clerk_memberships_page, get_clerk_orgs_page
 from clerk_integration.wire.pages import ClerkPage, FetchPage, Record
 from clerk_integration.wire.passes import SeenRecords, read_whole
+from tenants.creation.instances import right_instance
 from tenants.exceptions import SyncInterrupted
 from tenants.mirror import statements, writer
 from tenants.mirror.rows import membership_rows, organization_rows
-from tenants.reconcile.instances import right_instance
 from tenants.reconcile.progress import NoProgress, Progress
 from tenants.sql import query
 
@@ -51,7 +51,14 @@ WHERE {statements.MEMBERSHIP_CHANGES.format(incoming="records")}
 ORDER BY records.clerk_membership_id
 """
 
-# By EXCEPT, for the same reason as in `absence`.
+DELETED_HERE = """
+SELECT clerk_id, coalesce(tenants.name, '') FROM tombstones
+LEFT JOIN tenants ON tenants.clerk_org_id = tombstones.clerk_id
+WHERE kind = 'organization' AND clerk_id = ANY (%(seen)s) AND tombstones.created_at <= %(as_of)s - %(age)s
+ORDER BY clerk_id
+"""
+
+# By EXCEPT, for the same reason as in `missing`.
 UNLISTED_ORGANIZATIONS = f"""
 WITH unlisted AS MATERIALIZED (
     SELECT clerk_org_id FROM tenants
@@ -75,7 +82,7 @@ ORDER BY memberships.id
 """
 
 Kind = Literal["organization", "membership"]
-What = Literal["missing here", "missing there", "changed"]
+What = Literal["missing here", "missing there", "changed", "recorded as deleted here"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,8 @@ class Comparison:
     missing_here: int = 0
     missing_there: int = 0
     changed: int = 0
+    deleted_here: int = 0
+    """Organizations that are recorded as deleted for at least 60 s, and that Clerk has."""
     skipped: int = 0
     """Records in Clerk that could not be read."""
 
@@ -119,7 +128,7 @@ def compare_with_clerk(
     Raise WrongInstance, ListingIncomplete, SyncInterrupted and ClerkError.
     """
     comparison = Comparison()
-    right_instance()
+    right_instance(writing=False)
     task = _Task(report, progress or NoProgress(), stopping or Event(), began=writer.clock())
     _Comparer(_ORGANIZATIONS, comparison, task).compare()
     if not skip_memberships:
@@ -178,10 +187,25 @@ class _Comparer(Generic[Record]):
         self._task.progress.start(None, f"{self._side.kind}s")
         read_whole(self._side.fetch, self)
         self._comparison.skipped += len(self._seen.skipped)
+        if self._side.kind == "organization":
+            self._report_deleted_here()
         unlisted = query(self._side.unlisted, as_of=self._task.began, seen=list(self._seen.ids))
         for clerk_id, name in unlisted:
             self._comparison.missing_there += 1
             self._task.report(Difference(self._side.kind, "missing there", clerk_id, name))
+
+    def _report_deleted_here(self) -> None:
+        """Report tombstones that a full sync would question."""
+        contradicted = query(
+            DELETED_HERE,
+            seen=list(self._seen.ids),
+            as_of=self._task.began,
+            age=writer.RESTORABLE_AFTER,
+        )
+        for clerk_id, name in contradicted:
+            self._comparison.unchanged -= 1
+            self._comparison.deleted_here += 1
+            self._task.report(Difference("organization", "recorded as deleted here", clerk_id, name))
 
     def handle_page(self, pass_number: int, page: ClerkPage[Record]) -> None:
         """Compare what the page shows for the first time."""

@@ -20,11 +20,10 @@ from clerk_integration.conf import JOB_TIMEOUT_SECONDS
 from clerk_integration.jobs.queue import queue
 from clerk_integration.wire.deadlines import clerk_deadline
 from clerk_integration.wire.overlap import OVERLAP
-from tenants.exceptions import SyncAlreadyRunning, SyncInterrupted, SyncLost
+from tenants.creation.instances import right_instance
+from tenants.exceptions import SyncAlreadyRunning, SyncInterrupted, SyncLost, TooManyMissing
 from tenants.models import SyncRun
-from tenants.reconcile.instances import right_instance
 from tenants.reconcile.listings import LISTINGS, MEMBERSHIPS, ORGANIZATIONS, Listing, ListingReader
-from tenants.reconcile.missing import Guard
 from tenants.reconcile.progress import NoProgress, Progress
 from tenants.runs import leases, records, slices
 
@@ -55,9 +54,9 @@ def run_full_sync(
     `sync_run_slices` and `sync_run_pages`; resume a run that was interrupted within the hour.
 
     `progress` receives the progress; when `stopping` is set, the current page is finished first.
-    Raise SyncError and ClerkError; what was written until then is kept, and the run records the error:
-    TooManyAbsent when more than `max_retire_percent` (0 to 100) of the organizations, or of the memberships,
-    would be retired, and then none of them is.
+    Raise SyncError and ClerkError; what was written until then is kept, and the run records the error.
+    Raise TooManyMissing at the end if more than `max_retire_percent` (0 to 100) of the organizations or of
+    the memberships would have been retired, and more than a few; none of them was, the rest is written.
     """
     progress, stopping = progress or NoProgress(), stopping or Event()
     instance_id = right_instance()
@@ -70,10 +69,11 @@ def run_full_sync(
     if resumed:
         progress.note(f"Resuming full sync {run.pk}, which began {run.started_at:%Y-%m-%d %H:%M:%S} UTC.")
     with _recorded(run), leases.kept_alive(run):
-        check = Guard(run).refuse_short_listing
-        _sync_listing(run, ListingReader(run, ORGANIZATIONS, progress, stopping, before_first=check))
+        _sync_listing(run, ListingReader(run, ORGANIZATIONS, progress, stopping))
         if not skip_memberships:
             _sync_listing(run, ListingReader(run, MEMBERSHIPS, progress, stopping))
+    if run.error:
+        raise TooManyMissing(run.error)
     return run
 
 
@@ -86,8 +86,7 @@ def enqueue_full_sync(
     """Put a full sync on the queue, which does what `run_full_sync` does; return its run.
 
     Write `sync_runs`, `sync_run_slices` and the jobs. Two requests: for the instance of the key, and for the
-    length of the list. Raise SyncAlreadyRunning, also when a sync waits on the queue already; WrongInstance,
-    TooManyAbsent when Clerk counts far too few organizations, and ClerkError.
+    length of the list. Raise SyncAlreadyRunning, also when a sync waits on the queue already, and ClerkError.
     """
     instance_id = right_instance()
     total = _total(ORGANIZATIONS)
@@ -103,7 +102,6 @@ def enqueue_full_sync(
         slice_records=slice_records,
     )
     with records.failures_on_record(run, spared=records.TRANSIENT):
-        Guard(run).refuse_short_listing(total)
         _hand_out(run, ORGANIZATIONS, total)
     return run
 
@@ -138,7 +136,7 @@ def conclude_listing(run_id: int, part: str) -> None:
         with leases.kept_alive(run):
             ListingReader(run, LISTINGS[part], NoProgress(), Event()).conclude()
         if part == MEMBERSHIPS.name or run.cursor["skip_memberships"]:
-            records.finish(run, SyncRun.State.COMPLETED)
+            _finish(run)
         else:
             _hand_out(run, MEMBERSHIPS, _total(MEMBERSHIPS))
 
@@ -170,6 +168,11 @@ def _workers_on(part: str) -> str:
     return f"{records.WORKERS}, {part}"
 
 
+def _finish(run: SyncRun) -> None:
+    """Record the end of a run: failed if it refused to retire what is missing."""
+    records.finish(run, SyncRun.State.FAILED if run.error else SyncRun.State.COMPLETED, run.error)
+
+
 @contextmanager
 def _recorded(run: SyncRun) -> Iterator[None]:
     """Record how the run ends; after an interruption or a transient error it can be resumed."""
@@ -180,7 +183,7 @@ def _recorded(run: SyncRun) -> Iterator[None]:
     except resumable as error:
         records.finish(run, SyncRun.State.INTERRUPTED, str(error) or "Ctrl-C")
         raise
-    records.finish(run, SyncRun.State.COMPLETED)
+    _finish(run)
 
 
 @contextmanager

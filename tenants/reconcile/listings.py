@@ -1,10 +1,13 @@
 """Clerk's two lists of everything: how a run reads, writes and records their pages."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from threading import Event
 from typing import Any, Generic
+
+from django.db import DataError, IntegrityError
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from clerk_integration.organizations import get_clerk_memberships_page, get_clerk_orgs_page
@@ -13,12 +16,14 @@ from clerk_integration.wire.pages import ClerkPage, FetchPage, Record
 from clerk_integration.wire.passes import read_slice, read_whole
 from tenants.creation import attempts
 from tenants.creation.search import UNRESOLVED_SECONDS
-from tenants.exceptions import SyncInterrupted
+from tenants.exceptions import SyncInterrupted, TooManyMissing
 from tenants.mirror import writer
 from tenants.models import SyncRun, SyncRunPage, SyncRunSlice
 from tenants.reconcile import missing
 from tenants.reconcile.progress import Progress
-from tenants.runs import pages
+from tenants.runs import pages, records
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +33,34 @@ class Listing(Generic[Record]):
     name: str
     fetch: FetchPage[Record]
     write: Callable[[SyncRunPage, Sequence[Record]], writer.Written]
+    write_one: Callable[[Sequence[Record]], writer.Written]
     retire: Callable[[SyncRun, Progress], None]
 
 
 def _retire_organizations(run: SyncRun, progress: Progress) -> None:
-    """Retire the missing organizations; fail the creations that no organization of the list shows.
+    """Restore and retire organizations; fail the creations that no organization of the list shows.
 
     An organization that could not be read may carry a creation's marker: then no creation is failed.
     """
     if not pages.count_skipped(run, ORGANIZATIONS.name):
         attempts.fail_creations(sent_before=run.started_at - timedelta(seconds=UNRESOLVED_SECONDS))
+    missing.restore_organizations(run, progress)
     missing.retire_organizations(run, progress)
 
 
 ORGANIZATIONS: Listing[ClerkOrganization] = Listing(
-    "organizations", get_clerk_orgs_page, writer.write_organization_page, _retire_organizations
+    "organizations",
+    get_clerk_orgs_page,
+    writer.write_organization_page,
+    writer.write_organizations,
+    _retire_organizations,
 )
 MEMBERSHIPS: Listing[ClerkMembership] = Listing(
-    "memberships", get_clerk_memberships_page, writer.write_membership_page, missing.end_memberships
+    "memberships",
+    get_clerk_memberships_page,
+    writer.write_membership_page,
+    writer.write_memberships,
+    missing.end_memberships,
 )
 LISTINGS: dict[str, Listing[Any]] = {listing.name: listing for listing in (ORGANIZATIONS, MEMBERSHIPS)}
 
@@ -59,11 +74,7 @@ class ListingReader(Generic[Record]):
         listing: Listing[Record],
         progress: Progress,
         stopping: Event,
-        *,
-        before_first: Callable[[int], None] | None = None,
     ) -> None:
-        """Call `before_first` with Clerk's total before the first page is written; it may raise."""
-        self._before_first = before_first
         self.listing = listing
         self._run = run
         self._progress = progress
@@ -87,18 +98,25 @@ class ListingReader(Generic[Record]):
     def conclude(self) -> None:
         """Read on, or once more, if the slices may have missed a record; then retire what is missing.
 
-        Raise SyncInterrupted, ListingIncomplete, SyncLost, TooManyAbsent and ClerkError.
+        If too much is missing, retire nothing, here and in the run's next list, and record why in the run.
+        Raise SyncInterrupted, ListingIncomplete, SyncLost and ClerkError.
         """
         self._read_rest()
         self._note_unreadable()
-        self.listing.retire(self._run, self._progress)
+        if self._run.error:
+            return
+        try:
+            self.listing.retire(self._run, self._progress)
+        except TooManyMissing as refusal:
+            records.record_error(self._run, str(refusal))
 
     def handle_page(self, pass_number: int, page: ClerkPage[Record]) -> None:
         """Write a page and record it, in one transaction."""
-        if self._before_first is not None:
-            self._before_first(page.total)
-            self._before_first = None
-        self.listing.write(self._run_page(pass_number, page), page.records)
+        run_page = self._run_page(pass_number, page)
+        try:
+            self.listing.write(run_page, page.records)
+        except (DataError, IntegrityError, ValueError):
+            self.listing.write(run_page, self._writable(page.records))
         self._progress.expect(page.total)
         self._count_to(page.end)
         if self._stopping.is_set():
@@ -128,6 +146,19 @@ class ListingReader(Generic[Record]):
         if pass_number == 1 and not pages.is_joined(self._run, self.listing.name):
             last, pass_number = None, 2
         read_whole(self.listing.fetch, self, pass_number=pass_number, resume_after=_position(last))
+
+    def _writable(self, records_of_page: Sequence[Record]) -> list[Record]:
+        """Write the records one by one; return those that could be written, and name the others."""
+        writable = []
+        for record in records_of_page:
+            try:
+                self.listing.write_one([record])
+            except (DataError, IntegrityError, ValueError) as error:
+                logger.warning("Full sync %s could not write %s: %s", self._run.pk, record.id, error)
+                self._progress.note(f"{record.id}: could not be written: {error}")
+            else:
+                writable.append(record)
+        return writable
 
     def _note_unreadable(self) -> None:
         """Report how many records could not be read and have no id by which to compare them."""

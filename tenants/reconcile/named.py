@@ -4,10 +4,10 @@ from clerk_integration.conf import JOB_TIMEOUT_SECONDS
 from clerk_integration.exceptions import ClerkNotFound
 from clerk_integration.wire.deadlines import clerk_deadline
 from clerk_integration.wire.ids import validate_org_id, validate_user_id
+from tenants.creation.instances import right_instance
 from tenants.exceptions import NotAMember, SyncAlreadyRunning, UnknownOrganization
 from tenants.mirror import leases
 from tenants.models import Tenant
-from tenants.reconcile.instances import right_instance
 from tenants.services import list_user, sync_organization
 
 LEASE_SECONDS = JOB_TIMEOUT_SECONDS + 5.0

@@ -137,6 +137,12 @@ def count(run: SyncRun, **counts: int) -> None:
     SyncRun.objects.filter(pk=run.pk).update(**{name: F(name) + value for name, value in counts.items()})
 
 
+def record_error(run: SyncRun, error: str) -> None:
+    """Record what the run could not do; it goes on, and ends as failed. Write `sync_runs`."""
+    held_runs(run).update(error=error)
+    run.error = error
+
+
 def finish(run: SyncRun, state: SyncRun.State, error: str = "") -> None:
     """Record how the run ended, unless another process holds it by now. Write `sync_runs`."""
     execute(FINISH, run=run.pk, holder=run.holder, state=state, error=error)

@@ -8,6 +8,7 @@ from django.apps import apps
 from django.db import connection, models
 
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable, InvalidClerkId
+from clerk_integration.models import LearnedInstance
 from tenants.exceptions import (
     AbsorbRefused,
     AlreadyLinked,
@@ -333,8 +334,9 @@ def test_sync_clerk_org_to_db_404_without_a_known_instance_records_nothing(
     tenant = Tenant.objects.get(pk=ada.create("Acme").json()["id"])
     sandbox.api("DELETE", f"/organizations/{tenant.clerk_org_id}")
     settings.CLERK_INSTANCE_ID = ""
+    LearnedInstance.objects.all().delete()
 
-    with pytest.raises(ClerkMisconfigured, match="CLERK_INSTANCE_ID"):
+    with pytest.raises(ClerkMisconfigured, match="--adopt-instance"):
         TenantService.refresh_from_clerk(tenant)
 
     assert not Tombstone.objects.exists()

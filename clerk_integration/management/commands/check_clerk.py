@@ -6,7 +6,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from clerk_integration.conf import JOB_TIMEOUT_SECONDS
+from clerk_integration.exceptions import ClerkError
+from clerk_integration.instance import adopt_instance, get_clerk_instance
 from clerk_integration.live_checks import Finding, run_live_checks
+from clerk_integration.wire.deadlines import clerk_deadline
 
 
 class Command(BaseCommand):
@@ -14,7 +18,7 @@ class Command(BaseCommand):
 
     help = (
         "Tests the Clerk settings against Clerk itself: key, instance, clock, organizations, slugs, signing "
-        "keys, issuer, webhook secret. Reads only."
+        "keys, issuer, webhook secret. Changes nothing, except with --adopt-instance."
     )
     # This command reports faults of the settings itself, one line each.
     requires_system_checks = ()
@@ -22,9 +26,16 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare `--json`."""
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+        parser.add_argument(
+            "--adopt-instance",
+            action="store_true",
+            help="let this database belong to the Clerk instance of CLERK_SECRET_KEY from now on",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the findings as they come, or all as JSON."""
+        if options["adopt_instance"]:
+            self._adopt(as_json=options["json"])
         findings = []
         for finding in run_live_checks():
             findings.append(finding)
@@ -36,6 +47,17 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(summary))
         if failed:
             raise CommandError(f"Failed: {', '.join(failed)}.")
+
+    def _adopt(self, *, as_json: bool) -> None:
+        try:
+            with clerk_deadline(JOB_TIMEOUT_SECONDS):
+                instance = get_clerk_instance().id
+        except ClerkError as error:
+            raise CommandError(f"No instance was adopted: {error}") from error
+        before = adopt_instance(instance)
+        if not as_json:
+            moved = f", instead of {before}" if before not in (None, instance) else ""
+            self._print(Finding("instance", "ok", f"This database belongs to {instance} now{moved}."))
 
     def _print(self, finding: Finding) -> None:
         styles = {"ok": self.style.SUCCESS, "warn": self.style.WARNING, "FAIL": self.style.ERROR}

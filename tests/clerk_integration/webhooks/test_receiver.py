@@ -316,10 +316,14 @@ def test_receiver_in_a_project_with_atomic_requests_stores_the_event(clerk: Webh
     assert WebhookDelivery.objects.count() == 1
 
 
-def test_configured_instance_takes_precedence_over_the_stored(clerk: WebhookSender) -> None:
-    LearnedInstance.objects.create(instance_id=new_instance_id())
-    assert clerk.send(clerk.event()).status_code == 204
-    assert clerk.send(clerk.event(instance_id=LearnedInstance.objects.get().instance_id)).status_code == 400
+def test_event_of_another_instance_than_the_stored_is_refused_even_if_it_is_configured(
+    clerk: WebhookSender,
+) -> None:
+    stored = new_instance_id()
+    LearnedInstance.objects.create(instance_id=stored)
+
+    assert clerk.send(clerk.event()).status_code == 400
+    assert clerk.send(clerk.event(instance_id=stored)).status_code == 204
 
 
 def test_number_too_large_for_a_float_is_stored_as_null(clerk: WebhookSender) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkRateLimited, ClerkRejected, ClerkUnavailable
+from clerk_integration.models import LearnedInstance
 from tenants.admin.batch import OUT_OF_TIME, Outcome, run_batch
 from tenants.models import Tenant
 from tests.sandbox import SandboxControl
@@ -66,6 +67,7 @@ def test_create_action_repeated_after_a_lost_reply_adopts_the_organization(
 def test_create_action_linked_and_ownerless_tenants_are_reported(
     sandbox: SandboxControl, operator: Staff, legacy: Callable[..., Tenant], linked: Callable[..., Tenant]
 ) -> None:
+    LearnedInstance.objects.create(instance_id=sandbox.description["instanceId"])
     selected = [linked("org_1", "A"), legacy("B"), legacy("C", {sandbox.user()["id"]: "owner"})]
 
     messages = shown_messages(operator.run("create_in_clerk", *selected))
@@ -91,6 +93,7 @@ def test_sync_action_legacy_tenant_is_reported_and_the_others_are_synced(
 def test_sync_action_while_clerk_is_down_stops_at_the_first_tenant(
     sandbox: SandboxControl, operator: Staff, linked: Callable[..., Tenant]
 ) -> None:
+    LearnedInstance.objects.create(instance_id=sandbox.description["instanceId"])
     tenants = [linked(f"org_{number}") for number in range(100)]
     sandbox.fault("*", status=503, times=9)
 

@@ -110,7 +110,14 @@ def test_a_dry_run_of_a_level_mirror_finds_nothing(instance: SandboxControl) -> 
 
     summary = json.loads(sync("--dry-run", "--json")[-1])
 
-    assert summary == {"unchanged": 6, "missing_here": 0, "missing_there": 0, "changed": 0, "skipped": 0}
+    assert summary == {
+        "unchanged": 6,
+        "missing_here": 0,
+        "missing_there": 0,
+        "changed": 0,
+        "deleted_here": 0,
+        "skipped": 0,
+    }
 
 
 def test_named_organizations_are_synced_whole(instance: SandboxControl) -> None:

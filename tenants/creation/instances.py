@@ -1,0 +1,71 @@
+"""Refuse a key of another Clerk instance than the one that is mirrored here, before anything is written."""
+
+from clerk_integration.conf import JOB_TIMEOUT_SECONDS, clerk_settings
+from clerk_integration.exceptions import WrongInstance
+from clerk_integration.instance import (
+    ADOPT,
+    get_clerk_instance,
+    instance_of_key,
+    refuse_other_instance,
+    store_instance,
+    stored_instance_id,
+)
+from clerk_integration.models import LearnedInstance
+from clerk_integration.organizations import get_clerk_orgs
+from clerk_integration.wire.deadlines import clerk_deadline
+from clerk_integration.wire.ids import ORGANIZATION, is_id
+from tenants.models import Tenant
+
+SAMPLE = 50
+"""Mirrored organizations that Clerk is asked for."""
+
+FEW = 5
+"""As many organizations may be gone from the right instance without looking like another instance."""
+
+
+def require_own_instance() -> None:
+    """Raise WrongInstance unless the key is of the instance that this database belongs to.
+
+    While that is not known, ask for a sample of the mirrored organizations and store the key's instance. One
+    statement, and one read the first time that this process uses the key; more until the instance is stored.
+    """
+    stored = stored_instance_id()
+    refuse_other_instance(stored)
+    if stored is None:
+        _refuse_foreign_mirror(instance_of_key(), stored)
+        store_instance(instance_of_key())
+
+
+def right_instance(*, writing: bool = True) -> str:
+    """Return the id of the key's instance, after a sample of the mirrored organizations was found there.
+
+    Two reads. With `writing`, store the instance unless one is stored. Raise WrongInstance and ClerkError.
+    """
+    stored = stored_instance_id()
+    with clerk_deadline(JOB_TIMEOUT_SECONDS):
+        instance_id = get_clerk_instance().id
+        refuse_other_instance(stored, actual=instance_id)
+        _refuse_foreign_mirror(instance_id, stored)
+    if writing and stored is None:
+        store_instance(instance_id)
+    return instance_id
+
+
+def _refuse_foreign_mirror(instance_id: str, stored: str | None) -> None:
+    """Raise WrongInstance if Clerk has none of the mirrored organizations.
+
+    Organizations from before the instance was adopted are not asked for. In an instance that is stored, or at
+    least configured, a few may all be gone.
+    """
+    is_known = instance_id in (stored, clerk_settings.instance_id)
+    mirrored = Tenant.objects.filter(clerk_org_id__isnull=False, deleted_at=None)
+    for instance in LearnedInstance.objects.filter(adopted_at__isnull=False):
+        mirrored = mirrored.filter(created_at__gte=instance.adopted_at)
+    ids = mirrored.order_by("?").values_list("clerk_org_id", flat=True)[:SAMPLE]
+    sample = [str(clerk_org_id) for clerk_org_id in ids if is_id(clerk_org_id, ORGANIZATION)]
+    if not sample or (is_known and len(sample) <= FEW) or get_clerk_orgs(sample):
+        return
+    raise WrongInstance(
+        f"The Clerk instance {instance_id} has none of {len(sample)} organizations that are mirrored here."
+        f" {ADOPT}"
+    )
