@@ -36,13 +36,16 @@ DECIDED, TENANTS = "decided", "tenants"
 MIGRATE_SLICE = "tenants.tasks.migrate_slice"
 
 SLICE = 5
-"""Tenants in one slice: two or three seconds of work at the rate limit of a test key."""
+"""Tenants in one slice, not more than `MAX_ALIKE`: two or three seconds of work for a test key."""
 
 MAX_TRIES = 3
 """How often a tenant is tried whose earlier outcome is not known yet: at once, and when it can be known."""
 
 MAX_NAMED = 5
 """Tenants that a line for the operator names."""
+
+OUTAGES = ("ClerkUnavailable", "ClerkRateLimited", "OperationalError", "InterfaceError")
+"""Kinds of failure for which a worker tries a slice again later."""
 
 COLUMNS = {
     Result.CREATED: "created",
@@ -105,14 +108,19 @@ def enqueue_migration(plan: Plan, *, report: Report) -> SyncRun:
 def migrate_slice(run_id: int, part: str, number: int) -> None:
     """Do the job of one slice; when it is repeated, do what is left of it.
 
-    Write the slice, `sync_runs` and what the migration of a tenant writes. Raise ClerkError and
-    FailedAlike, after which the job is tried again.
+    Write the slice, `sync_runs` and what the migration of a tenant writes. Raise ClerkMisconfigured, and
+    FailedAlike for an outage; the job is then tried again.
     """
     carrier = Carrier()
 
     def carry(piece: SyncRunSlice) -> None:
-        carrier(piece)
-        carrier.finish_postponed()
+        try:
+            carrier(piece)
+            carrier.finish_postponed()
+        except FailedAlike as failure:
+            # A refusal stays with its tenants, which are all that the slice has.
+            if failure.kind in OUTAGES:
+                raise
 
     run = SyncRun.objects.get(pk=run_id)
     if run.state == SyncRun.State.RUNNING and slices.carry_one(run, part, number, carry):

@@ -165,7 +165,7 @@ def _clerk_failure(tenant_id: int, error: ClerkError) -> Outcome:
         return Outcome(tenant_id, Result.CONFLICT, error=str(error))
     if isinstance(error, ClerkMisconfigured):
         _raise_if_all_requests_fail()
-    failure = f"{type(error).__name__} {getattr(error, 'code', '')}"
+    failure = f"{type(error).__name__} {getattr(error, 'code', '')}".rstrip()
     if isinstance(error, ClerkUnavailable) and error.outcome_unknown:
         wait = search.UNRESOLVED_SECONDS
         return Outcome(tenant_id, Result.WAITING, error=str(error), retry_after=wait, failure=failure)

@@ -9,6 +9,10 @@ MAX_ALIKE = 5
 class FailedAlike(Exception):
     """Several items in a row failed for the same reason, so the batch stopped. What is done is kept."""
 
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
 
 class FailureStreak:
     """Counts the items in a row that failed alike; may be used by several threads."""
@@ -29,4 +33,5 @@ class FailureStreak:
             if kind:
                 self._items.append(item)
             if len(self._items) >= MAX_ALIKE:
-                raise FailedAlike(f"{', '.join(self._items)} failed one after the other alike: {message}")
+                items = ", ".join(self._items)
+                raise FailedAlike(f"{items} failed one after the other alike: {message}", kind=kind)

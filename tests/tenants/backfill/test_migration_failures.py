@@ -1,13 +1,15 @@
 """A migration isolates the failure of one tenant, and stops for a cause that every tenant would meet."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
 from django.db import connection
 
+from tenants.backfill.run import migrate_slice
 from tenants.models import CreationAttempt, SyncRun, Tenant
+from tenants.runs.failures import FailedAlike
 from tests.sandbox import SandboxControl
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_jobs")]
@@ -111,6 +113,22 @@ def test_migration_four_tenants_in_a_row_that_fail_alike_do_not_stop_it(
     summary = migrate("--concurrency", "1")
 
     assert (summary["created"], summary["failed"]) == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("fault", "tries_again"), [(EDGE, False), ({"status": 503}, True)], ids=["refused", "outage"]
+)
+def test_migration_slice_of_workers_that_fails_alike_is_tried_again_after_an_outage_only(
+    sandbox: SandboxControl, nine: list[Tenant], migrate: Migrate, fault: Json, *, tries_again: bool
+) -> None:
+    run_id = migrate("--enqueue")["run"]
+    sandbox.fault(POST, times=5, **fault)
+
+    with pytest.raises(FailedAlike) if tries_again else nullcontext():
+        migrate_slice(run_id, "tenants", 0)
+
+    assert SyncRun.objects.get().slices.filter(closed_at=None).count() == (2 if tries_again else 1)
+    assert SyncRun.objects.get().failed == (0 if tries_again else 5)
 
 
 def test_migration_stops_while_clerk_cannot_be_reached(
