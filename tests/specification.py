@@ -51,7 +51,7 @@ class ValueMaker:
         self.chance = random.Random(seed)
 
     def value(self, schema: Json, depth: int = 0) -> Any:
-        """A value of the schema, or null now and then."""
+        """A value of the schema, or null sometimes."""
         schema = self._resolved(schema)
         if self._happens(0.3 if schema.get("nullable") else 0.02):
             return None

@@ -54,8 +54,8 @@ def right_instance(*, writing: bool = True) -> str:
 def _refuse_foreign_mirror(instance_id: str, stored: str | None) -> None:
     """Raise WrongInstance if Clerk has none of the mirrored organizations.
 
-    Organizations from before the instance was adopted are not asked for. In an instance that is stored, or at
-    least configured, a few may all be gone.
+    Organizations older than the adoption of the instance are not asked for. In an instance that is stored, or
+    at least configured, a few may all be gone.
     """
     is_known = instance_id in (stored, clerk_settings.instance_id)
     mirrored = Tenant.objects.filter(clerk_org_id__isnull=False, deleted_at=None)

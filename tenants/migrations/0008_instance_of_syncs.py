@@ -2,7 +2,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    """The last complete full sync says which Clerk instance a database from before belongs to."""
+    """Name the Clerk instance of an older database: that of the last complete full sync."""
 
     dependencies = [
         ('tenants', '0007_tombstone_sources'),

@@ -23,7 +23,7 @@ TRIES = 300
 class Step(Operation):
     """Run some operations in one transaction, which is repeated until all locks are free.
 
-    For operations that hold their locks for a moment: new tables, and new columns that rewrite no row. It is
+    For operations that hold their locks briefly: new tables, and new columns that rewrite no row. It is
     done if `table`, or `column` of it, exists.
     """
 

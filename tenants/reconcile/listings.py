@@ -66,7 +66,7 @@ LISTINGS: dict[str, Listing[Any]] = {listing.name: listing for listing in (ORGAN
 
 
 class ListingReader(Generic[Record]):
-    """Reads one list for a run: writes each page and records it, and stops between two pages when told to."""
+    """Reads one list for a run: writes and records each page, and stops between two pages on request."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Single organizations and users, brought level with Clerk now because somebody names them."""
+"""Sync single organizations and users, named by an operator or a request."""
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
 from clerk_integration.exceptions import ClerkNotFound
@@ -41,7 +41,9 @@ def sync_one_user(clerk_user_id: str) -> int:
     leases.expire(clerk_user_id)
     lease = leases.take_lease(clerk_user_id, seconds=LEASE_SECONDS).lease
     if lease is None:
-        raise SyncAlreadyRunning(f"{clerk_user_id} is being synced right now. Try again in a moment.")
+        raise SyncAlreadyRunning(
+            f"{clerk_user_id} is being synced by another process. Try again in a few seconds."
+        )
     try:
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
             return list_user(clerk_user_id, lease)

@@ -1,4 +1,4 @@
-"""Who is told how far a scan has come."""
+"""The interface by which long work reports its progress."""
 
 from typing import Protocol
 
@@ -16,11 +16,11 @@ class Progress(Protocol):
         """Count items as done."""
 
     def note(self, line: str) -> None:
-        """Say something in a line of its own."""
+        """Print a line."""
 
 
 class NoProgress:
-    """Tells nobody."""
+    """Reports nothing."""
 
     def start(self, total: int | None, label: str) -> None:
         """Do nothing."""

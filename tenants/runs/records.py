@@ -114,7 +114,7 @@ def begin(*, instance_id: str, **cursor: Any) -> SyncRun:
 def take_over(run: SyncRun, holder: str, *, expected: str) -> None:
     """Become the holder of a run whose holder's name begins with `expected`. Write `sync_runs`.
 
-    The holder before can record nothing more. Raise SyncLost when the run has ended or gone on.
+    The previous holder can record nothing more. Raise SyncLost if the run has ended or has another holder.
     """
     waiting = SyncRun.objects.filter(pk=run.pk, state=SyncRun.State.RUNNING, holder__startswith=expected)
     if not waiting.update(holder=holder, lease_expires_at=Now() + LEASE):
@@ -138,7 +138,7 @@ def count(run: SyncRun, **counts: int) -> None:
 
 
 def record_error(run: SyncRun, error: str) -> None:
-    """Record what the run could not do; it goes on, and ends as failed. Write `sync_runs`."""
+    """Record what the run could not do; the run continues and ends as failed. Write `sync_runs`."""
     held_runs(run).update(error=error)
     run.error = error
 

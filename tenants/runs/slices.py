@@ -9,7 +9,7 @@ A kind of run brings one function that does a slice, and one that concludes a pa
    `number`, and calls `carry_one`, which says whether it closed the last slice of the part.
 4. Whoever closed the last slice concludes the part: plans the next one, or ends the run.
 
-`do` gets the row of the slice: `arguments` is what the plan said, `broken` and `outcomes` are for `do` to
+`do` gets the row of the slice: `arguments` comes from the plan, `broken` and `outcomes` are for `do` to
 set. A slice may be done twice (its worker was killed, or frozen and given up), so `do` must continue behind
 what it has recorded. A run that was interrupted is resumed by carrying its open slices.
 """
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 Do = Callable[[SyncRunSlice], None]
 
 BULK = "bulk"
-"""The queue of long work; a worker can be told to take no other."""
+"""The queue of long work; a worker can be limited to it."""
 
 BULK_PRIORITY = -10
 """Deliveries have 0: a worker that takes all queues turns to them first."""

@@ -73,7 +73,7 @@ class Clients:
     port: int
     samples: dict[str, list[Sample]] = field(default_factory=lambda: defaultdict(list))
     synced: dict[int, float] = field(default_factory=dict)
-    """For each list client, when it was last told `synced`."""
+    """The time of the last `synced` answer of each list client."""
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def run(self, number: int, kind: str, build: Callable[[], Request]) -> None:

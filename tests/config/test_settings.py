@@ -129,10 +129,10 @@ def test_env_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "content"),
     [
-        (1, "sk_live_hidden\nDEBUG=true\n"),
-        (3, "DEBUG=true\n\nCLERK_SECRET_KEY sk_live_hidden\n"),
-        (2, "CLERK_JWT_KEY=-----BEGIN PUBLIC KEY-----\nsk_live_hidden\n-----END PUBLIC KEY-----\n"),
-        (9, "# comment\n" * 8 + "CLERK-SECRET-KEY=sk_live_hidden\n"),
+        (1, "sk_live_secret\nDEBUG=true\n"),
+        (3, "DEBUG=true\n\nCLERK_SECRET_KEY sk_live_secret\n"),
+        (2, "CLERK_JWT_KEY=-----BEGIN PUBLIC KEY-----\nsk_live_secret\n-----END PUBLIC KEY-----\n"),
+        (9, "# comment\n" * 8 + "CLERK-SECRET-KEY=sk_live_secret\n"),
     ],
 )
 def test_env_file_malformed_line_is_named_by_its_number_alone(
@@ -145,7 +145,7 @@ def test_env_file_malformed_line_is_named_by_its_number_alone(
 
     assert done.returncode == 1
     assert done.stderr.startswith(f"{file}, line {line}: not of the form NAME=VALUE.")
-    assert "hidden" not in done.stderr + done.stdout
+    assert "sk_live_secret" not in done.stderr + done.stdout
 
 
 def test_env_file_in_another_encoding_is_refused(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_read_with_every_slot_hanging_is_refused_at_once(server: HostileServer, 
 
 
 @pytest.mark.usefixtures("web_request")
-def test_read_with_every_slot_taken_for_a_moment_waits(server: HostileServer, settings: Settings) -> None:
+def test_read_with_every_slot_taken_briefly_waits(server: HostileServer, settings: Settings) -> None:
     settings.CLERK_MAX_WAITING = "1"
     taken, finish = threading.Event(), threading.Event()
 

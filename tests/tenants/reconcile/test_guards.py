@@ -102,10 +102,10 @@ def test_full_sync_of_instances_a_b_b_a_ends_with_the_organizations_of_a(
 
 
 @pytest.mark.parametrize("mirrored", [1, 9])
-def test_full_sync_of_a_mirror_from_before_asks_for_a_sample_before_it_writes(
+def test_full_sync_of_an_older_mirror_asks_for_a_sample_before_it_writes(
     sandbox: SandboxControl, switch: Switch, settings: Settings, mirrored: int
 ) -> None:
-    """A database from before instances were stored says nothing about its instance, but its rows do."""
+    """An older database does not store its instance, but its rows belong to one."""
     switch("")
     ours = set(fill(sandbox, mirrored, name="A"))
     run_full_sync()
