@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (Django's name)
 from django.core.exceptions import ImproperlyConfigured
 
-from clerk_integration.conf import clerk_settings, is_rate, is_seconds, is_signing_secret
+from clerk_integration.conf import clerk_settings, is_rate, is_seconds, is_signing_secret, is_thread_count
 from clerk_integration.exceptions import ClerkMisconfigured
 from clerk_integration.wire.api_url import api_url_error, is_loopback_url
 
@@ -211,6 +211,13 @@ RULES = (
         "It is how many requests in 10 seconds commands and workers may send together; unset it for Clerk's "
         "documented limit: 100 for a test key, 1000 for a live one.",
         lambda: settings.CLERK_RATE_LIMIT != "" and not is_rate(settings.CLERK_RATE_LIMIT),
+    ),
+    Rule(
+        Error,
+        "E018",
+        "CLERK_MAX_WAITING is not a number of threads of 1 or more.",
+        "It is how many threads of a web process may wait for Clerk at once; unset it for half of them.",
+        lambda: settings.CLERK_MAX_WAITING != "" and not is_thread_count(settings.CLERK_MAX_WAITING),
     ),
     Rule(
         Error,

@@ -87,7 +87,7 @@ class ClerkSettings:
     def max_waiting(self) -> int:
         """Threads of a web process that may wait for Clerk at once; half of its threads is right."""
         configured = settings.CLERK_MAX_WAITING
-        return int(float(configured)) if is_rate(configured) else DEFAULT_MAX_WAITING
+        return int(configured) if is_thread_count(configured) else DEFAULT_MAX_WAITING
 
     @property
     def sync_max_age_seconds(self) -> float:
@@ -124,6 +124,14 @@ def is_seconds(value: Any) -> bool:
 def is_rate(value: Any) -> bool:
     """Return whether a setting is a number of requests above zero."""
     return is_seconds(value) and float(value) > 0
+
+
+def is_thread_count(value: Any) -> bool:
+    """Return whether a setting is a whole number of threads, at least one."""
+    try:
+        return int(value) >= 1
+    except (TypeError, ValueError):
+        return False
 
 
 def is_signing_secret(secret: str) -> bool:

@@ -35,7 +35,7 @@ class ClerkError(Exception):
 class ClerkUnavailable(ClerkError):
     """Clerk did not answer in time or could not serve the request.
 
-    `is_outage` is false if Clerk answered and only refuses this request for the moment.
+    `is_outage` is false if Clerk answered and only refuses this request for now.
     """
 
     is_outage = True
