@@ -1,17 +1,12 @@
 """Parse and render JSON in camelCase; these serializers write no rows."""
 
-import re
 from typing import Any, ClassVar
 
 from rest_framework import serializers
+from rest_framework.fields import empty
 
+from clerk_integration.naming import MAX_NAME_LENGTH, MAX_SLUG_LENGTH, name_problem, slug_problem
 from tenants.models import Tenant
-
-MAX_NAME_LENGTH = 256
-"""Clerk's limit for the name of an organization, in characters."""
-
-SLUG_PATTERN = re.compile(r"(?=.*[a-z0-9])[a-z0-9-]+")
-"""Clerk's slugs: lower-case letters, digits and dashes, with at least one letter or digit."""
 
 
 class StrictCharField(serializers.CharField):
@@ -24,26 +19,39 @@ class StrictCharField(serializers.CharField):
         return super().to_internal_value(data)
 
 
+class NameField(StrictCharField):
+    """Accepts a name that Clerk accepts."""
+
+    default_error_messages: ClassVar = {"invalid_name": "The name {problem}."}
+
+    def run_validation(self, data: Any = empty) -> Any:
+        """Return the name; fail for one that Clerk refuses."""
+        name = super().run_validation(data)
+        problem = name_problem(name)
+        if problem is not None:
+            self.fail("invalid_name", problem=problem)
+        return name
+
+
 class SlugField(StrictCharField):
     """Accepts a slug that Clerk accepts."""
 
-    default_error_messages: ClassVar = {
-        "invalid_slug": "Use lower-case letters, digits and dashes only, and at least one letter or digit."
-    }
+    default_error_messages: ClassVar = {"invalid_slug": "The slug {problem}."}
 
     def to_internal_value(self, data: Any) -> str:
         """Return the slug; fail for one that Clerk refuses as malformed."""
         slug = super().to_internal_value(data)
-        if not SLUG_PATTERN.fullmatch(slug):
-            self.fail("invalid_slug")
+        problem = slug_problem(slug)
+        if problem is not None:
+            self.fail("invalid_slug", problem=problem)
         return slug
 
 
 class TenantCreateSerializer(serializers.Serializer[Any]):
     """The body of a create."""
 
-    name = StrictCharField(max_length=MAX_NAME_LENGTH)
-    slug = SlugField(max_length=MAX_NAME_LENGTH, required=False, allow_null=True, default=None)
+    name = NameField(max_length=MAX_NAME_LENGTH)
+    slug = SlugField(max_length=MAX_SLUG_LENGTH, required=False, allow_null=True, default=None)
 
 
 class TenantListParameters(serializers.Serializer[Any]):
