@@ -61,7 +61,7 @@ def stop_server(root: Path) -> None:
     """
     deadline = time.monotonic() + STOP_SECONDS
     pid = None
-    while is_locked(root / "server") and time.monotonic() < deadline:
+    while root.exists() and is_locked(root / "server") and time.monotonic() < deadline:
         if pid is None and (pid := recorded_server(root)) is not None:
             os.kill(pid, signal.SIGINT)  # fast shutdown: ends open connections
         time.sleep(POLL_SECONDS)

@@ -107,17 +107,17 @@ class Processes:
     def run(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> str:
         """Run `command` to its end and return its output; raise DemoError unless it exits with 0."""
         self.start(name, command, env)
-        self.wait_until(lambda: self._running[name].poll() is not None, f"The command {name!r} to end")
-        if self._running[name].returncode:
+        process = self._running.pop(name)
+        self.wait_until(lambda: process.poll() is not None, f"The command {name!r}")
+        if process.returncode:
+            self._running[name] = process  # so that the error shows its log
             self.require_running()
-        del self._running[name]
-        return self._file(name, "out").read_text()
+        return self._read(name, "out")
 
     def first_line(self, name: str) -> str:
         """Wait for the first line of the process's output and return the line."""
-        output = self._file(name, "out")
-        self.wait_until(lambda: "\n" in output.read_text(), f"The process {name!r} to start")
-        return output.read_text().partition("\n")[0]
+        self.wait_until(lambda: "\n" in self._read(name, "out"), f"The start of the process {name!r}")
+        return self._read(name, "out").partition("\n")[0]
 
     def wait_until(self, condition: Callable[[], bool], expected: str) -> None:
         """Wait for `condition`; raise DemoError after START_SECONDS or if a process has ended."""
@@ -142,18 +142,22 @@ class Processes:
     def require_running(self) -> None:
         """Raise DemoError with the ends of the logs if a process has ended."""
         for name, process in self._running.items():
-            if status := process.poll():
+            status = process.poll()
+            if status is not None:
                 ending = signal.Signals(-status).name if status < 0 else f"exit status {status}"
                 raise DemoError(f"The process {name!r} has ended ({ending}).{self.log_tails()}")
 
     def log_tails(self) -> str:
         """Return the end of every log that is not empty, to be appended to a message."""
-        tails = {name: self._file(name, "log").read_text().splitlines() for name in self._running}
+        tails = {name: self._read(name, "log").splitlines() for name in self._running}
         return "".join(
             "\n".join([f"\nThe end of the log of {name!r}:", *lines[-TAIL_LINES:]])
             for name, lines in tails.items()
             if lines
         )
+
+    def _read(self, name: str, suffix: str) -> str:
+        return self._file(name, suffix).read_text("utf-8", "replace")
 
     def _file(self, name: str, suffix: str) -> Path:
         return Path(self._logs.name) / f"{name}.{suffix}"

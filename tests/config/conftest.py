@@ -29,8 +29,7 @@ def start_user() -> Iterator[Callable[..., DatabaseUser]]:
 
 
 def _stop_and_remove(location: Location) -> None:
-    if location.root.exists():
-        stop_server(location.root)
+    stop_server(location.root)
     shutil.rmtree(location.root, ignore_errors=True)
     shutil.rmtree(location.socket_dir, ignore_errors=True)
 
@@ -46,8 +45,7 @@ def initialized_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
 def project(initialized_project: Path) -> Iterator[Path]:
     """A project whose cluster may exist already; no server is running before or after the test."""
     yield initialized_project
-    if Location.of(initialized_project).root.exists():
-        stop_server(Location.of(initialized_project).root)
+    stop_server(Location.of(initialized_project).root)
 
 
 @pytest.fixture

@@ -403,16 +403,22 @@ def test_demo_terminated_as_soon_as_a_process_is_there_stops_it(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("word", "name"), [("clerk_sandbox", "clerk"), ("gunicorn", "web"), ("procrastinate", "worker")]
+    ("word", "number", "ended"),
+    [
+        ("clerk_sandbox", signal.SIGKILL, "'clerk' has ended (SIGKILL)"),
+        ("gunicorn", signal.SIGKILL, "'web' has ended (SIGKILL)"),
+        ("procrastinate", signal.SIGKILL, "'worker' has ended (SIGKILL)"),
+        ("procrastinate", signal.SIGTERM, "'worker' has ended (exit status 0)"),
+    ],
 )
-def test_demo_whose_process_dies_names_it_and_fails(
-    start: Start, project: Path, word: str, name: str
+def test_demo_whose_process_ends_names_it_and_fails(
+    start: Start, project: Path, word: str, number: signal.Signals, ended: str
 ) -> None:
     demo = start("--port", free_port())
     demo.wait_for(SERVING)
-    demo.child(word).kill()
+    demo.child(word).send_signal(number)
     assert demo.wait() == 1
-    assert demo.complaints[0].startswith(f"CommandError: The process '{name}' has ended (SIGKILL).")
+    assert demo.complaints[0].startswith(f"CommandError: The process {ended}.")
     assert servers_left_running(project) == []
 
 
