@@ -37,7 +37,7 @@ from tenants.creation.instances import require_own_instance
 from tenants.creation.local import create_local_tenant
 from tenants.exceptions import AlreadyLinked, NotAMember, UnknownOrganization
 from tenants.lifecycle import link, restore
-from tenants.mirror import leases, writer
+from tenants.mirror import deletions, leases, writer
 from tenants.models import Tenant, Tombstone
 
 logger = logging.getLogger(__name__)
@@ -306,7 +306,7 @@ def _record_deleted_if_known(clerk_org_id: str, asked_at: datetime) -> None:
     if not known.exclude(last_synced_at__gte=asked_at).exists():
         return
     _require_known_instance(clerk_org_id)
-    writer.record_organization_deleted(clerk_org_id, source=Tombstone.Source.NOT_FOUND)
+    deletions.record_organization_deleted(clerk_org_id, source=Tombstone.Source.NOT_FOUND)
 
 
 def _require_known_instance(clerk_org_id: str) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from clerk_integration.entities import ClerkMembership, ClerkOrganization, UnreadableRecord
 from clerk_integration.webhooks.registry import ClerkEvent, register
 from clerk_integration.wire.ids import MAX_ID_LENGTH
-from tenants.mirror import writer
+from tenants.mirror import deletions, writer
 from tenants.models import Tombstone
 
 MAX_CLOCK_OFFSET = timedelta(seconds=60)
@@ -24,7 +24,7 @@ def organization_written(event: ClerkEvent) -> None:
 
 def organization_deleted(event: ClerkEvent) -> None:
     """Record the organization as deleted, even if it has no row here: organization.deleted."""
-    writer.record_organization_deleted(_id_of(event), source=Tombstone.Source.EVENT)
+    deletions.record_organization_deleted(_id_of(event), source=Tombstone.Source.EVENT)
 
 
 def membership_written(event: ClerkEvent) -> None:
@@ -38,12 +38,12 @@ def membership_deleted(event: ClerkEvent) -> None:
         membership = ClerkMembership.from_json(event.data)
     except UnreadableRecord:
         membership = None  # The id alone is enough.
-    writer.record_membership_deleted(_id_of(event), membership)
+    deletions.record_membership_deleted(_id_of(event), membership)
 
 
 def user_deleted(event: ClerkEvent) -> None:
     """End the user's mirrored memberships, also those whose events come later: user.deleted."""
-    writer.record_user_deleted(_id_of(event))
+    deletions.record_user_deleted(_id_of(event))
 
 
 def register_handlers() -> None:

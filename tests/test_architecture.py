@@ -22,6 +22,7 @@ MAY_OPEN_TRANSACTIONS = {
     "clerk_integration/webhooks/inbox.py",
     "tenants/files/imports.py",  # a file becomes rows whole or not at all
     "tenants/runs/slices.py",  # the slices of a run and their jobs are handed out together
+    "tenants/mirror/deletions.py",
     "tenants/mirror/writer.py",
     "tenants/lifecycle/delete.py",
     "tenants/lifecycle/link.py",

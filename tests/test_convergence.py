@@ -23,7 +23,7 @@ from clerk_integration.webhooks.registry import ClerkEvent, handler_of
 from tenants.creation.create import adopt_organization
 from tenants.exceptions import OrganizationDeleted
 from tenants.lifecycle import delete, link, restore
-from tenants.mirror import writer
+from tenants.mirror import deletions, writer
 from tenants.models import Membership, Tenant, Tombstone
 from tenants.services import sync_organization
 from tests.sandbox import SandboxControl
@@ -151,7 +151,7 @@ LOCAL: list[Callable[[World, str], None]] = [
 
 def record_deleted_by_mistake(world: World, clerk_org_id: str) -> None:
     """Record the organization as deleted, as a sync with the key of another instance did."""
-    writer.record_organization_deleted(clerk_org_id, source=Tombstone.Source.NOT_FOUND)
+    deletions.record_organization_deleted(clerk_org_id, source=Tombstone.Source.NOT_FOUND)
 
 
 def end_members_by_mistake(world: World, clerk_org_id: str) -> None:

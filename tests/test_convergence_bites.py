@@ -14,7 +14,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 PARTS = ("clerk_integration", "config", "templates", "tenants", "tests", "manage.py", "pyproject.toml")
 NO_TESTS_FAILED, TESTS_FAILED = 0, 1
 
-STATEMENTS, WRITER = "statements.py", "writer.py"
+STATEMENTS, DELETIONS = "statements.py", "deletions.py"
 
 RULES = {
     "the version of organizations": (
@@ -47,15 +47,15 @@ RULES = {
         "THEN coalesce(memberships.clerk_updated_at, 0) <= coalesce({incoming}.clerk_updated_at, 0)",
         "THEN true",
     ),
-    "the age of a tombstone that is removed": (WRITER, "if age < RESTORABLE_AFTER:", "if False:"),
-    "the removal of a tombstone that Clerk contradicts": (WRITER, "            tombstone.delete()\n", ""),
+    "the age of a tombstone that is removed": (DELETIONS, "if age < RESTORABLE_AFTER:", "if False:"),
+    "the removal of a tombstone that Clerk contradicts": (DELETIONS, "            tombstone.delete()\n", ""),
     "the status before a deletion": (
-        WRITER,
+        DELETIONS,
         "_reopen(tenant, tombstone.status_before or Tenant.Status.ACTIVE.value)",
         "_reopen(tenant, Tenant.Status.SUSPENDED.value)",
     ),
     "the end of a membership by its id": (
-        WRITER,
+        DELETIONS,
         "rows = Q(clerk_membership_id=membership_id)",
         "rows = Q(pk=None)",
     ),

@@ -15,7 +15,7 @@ from clerk_integration.organizations import create_clerk_org, get_clerk_membersh
 from tenants.creation import attempts, search
 from tenants.exceptions import IdempotencyKeyReused, NotAMember, OrganizationDeleted, TenantInactive
 from tenants.lifecycle.primary import move_primary
-from tenants.mirror import leases, locks, writer
+from tenants.mirror import deletions, leases, locks, writer
 from tenants.models import CreationAttempt, Tenant
 
 logger = logging.getLogger(__name__)
@@ -86,6 +86,8 @@ def adopt_organization(
     """
     with transaction.atomic():
         locks.hold_primaries([clerk_user_id])
+        locks.share(organizations=[organization.id], users=[clerk_user_id])
+        deletions.refuse_deleted(organization.id)
         tenant = writer.write_organization_with_member(organization, clerk_user_id, membership, role)
         with suppress(NotAMember, TenantInactive):
             move_primary(clerk_user_id, tenant.pk)

@@ -3,7 +3,7 @@
 from django.db import transaction
 
 from tenants.lifecycle.link import lock_with_organization
-from tenants.mirror import writer
+from tenants.mirror import deletions
 from tenants.models import Tenant, Tombstone
 
 
@@ -16,5 +16,5 @@ def delete(tenant: Tenant) -> None:
     with transaction.atomic():
         locked = lock_with_organization(tenant)
         if locked.clerk_org_id is not None:
-            writer.record_organization_deleted(locked.clerk_org_id, source=Tombstone.Source.REQUEST)
+            deletions.record_organization_deleted(locked.clerk_org_id, source=Tombstone.Source.REQUEST)
         locked.delete()

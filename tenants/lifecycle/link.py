@@ -9,8 +9,9 @@ from django.db.models import Q
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from tenants import signals
 from tenants.exceptions import AlreadyLinked
-from tenants.mirror import locks, writer
+from tenants.mirror import deletions, locks, writer
 from tenants.mirror.absorb import absorb
+from tenants.mirror.unlink import forget_organization, unlink_tenant
 from tenants.models import Membership, Tenant
 
 
@@ -33,9 +34,9 @@ def link(
         target, others = _lock_for_link(tenant, organization.id)
         if target.clerk_org_id not in (None, organization.id):
             raise AlreadyLinked(f"Tenant {target.pk} is linked to {target.clerk_org_id}; unlink it first.")
-        writer.refuse_deleted(organization.id)
+        deletions.refuse_deleted(organization.id)
         if target.is_legacy:
-            writer.forget_organization(target)
+            forget_organization(target)
             signals.announce_link(target.pk, organization.id)
         primaries = {user for mirror in others for user in absorb(mirror, target)}
         if target.is_legacy:
@@ -56,7 +57,7 @@ def unlink(tenant: Tenant) -> Tenant:
     with transaction.atomic():
         locked = lock_with_organization(tenant)
         if not locked.is_legacy:
-            writer.unlink_tenant(locked)
+            unlink_tenant(locked)
         tenant.refresh_from_db()
     return tenant
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from django.db import transaction
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
-from tenants.mirror import writer
+from tenants.mirror import deletions, writer
 
 
 def restore(
@@ -23,5 +23,5 @@ def restore(
     for this very id. Raise OrganizationDeleted if the tombstone is younger than 60 s by then.
     """
     with transaction.atomic():
-        writer.remove_tombstone(organization.id, asked_at=asked_at)
+        deletions.remove_tombstone(organization.id, asked_at=asked_at)
         writer.write_organization_listing(organization, memberships, listed_at=asked_at, complete=complete)

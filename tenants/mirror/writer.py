@@ -1,4 +1,4 @@
-"""The only writer of mirrored columns, tombstones included.
+"""Write the records of Clerk into mirrored columns; `deletions` writes tombstones.
 
 Records come from Clerk by webhook, by a fetch and by listings, in any order and more than once. The rules
 that make the order irrelevant stand inside the statements, where no caller can forget them:
@@ -12,32 +12,19 @@ that make the order irrelevant stand inside the statements, where no caller can 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
-from django.db.models.functions import Coalesce
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from tenants import signals
-from tenants.exceptions import OrganizationDeleted
 from tenants.mirror import locks, statements
-from tenants.mirror.rows import (
-    MIRRORED_COLUMNS,
-    MIRRORED_MEMBER_COLUMNS,
-    membership_rows,
-    organization_rows,
-    tenant_markers,
-    values_of,
-)
+from tenants.mirror.rows import membership_rows, organization_rows, tenant_markers
 from tenants.models import Membership, SyncRunPage, Tenant, Tombstone
 from tenants.runs import pages
 from tenants.sql import ClockTimestamp, query
-
-RESTORABLE_AFTER = timedelta(seconds=60)
-"""An answer of Clerk that is older may still show an organization that was deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +184,11 @@ def write_organization_with_member(
 
     Without a `membership` (Clerk could not be asked for it) the user gets a row in `role`, without Clerk's
     id: it begins when the organization did, takes the id from a later record, and ends when a list lacks
-    the user. Without both, no membership is written. Raise OrganizationDeleted when the organization is
-    recorded as deleted.
+    the user. Without both, no membership is written. Call it with the locks of both shared, for an
+    organization that is not recorded as deleted.
     """
     with transaction.atomic():
         _write_organizations([organization], users=[clerk_user_id])
-        refuse_deleted(organization.id)
         tenant = Tenant.objects.get(clerk_org_id=organization.id)
         if membership is not None:
             _upsert_memberships([membership], as_of=None)
@@ -221,109 +207,6 @@ def end_memberships(ids: Sequence[int], *, listed_at: datetime) -> int:
         ended = query(statements.END_MEMBERSHIPS, records="[]", ids=list(ids), as_of=listed_at)
         signals.announce_memberships(ended)
     return len(ended)
-
-
-def record_organization_deleted(clerk_org_id: str, *, source: Tombstone.Source) -> None:
-    """Record that the organization was deleted in Clerk, and how that is known.
-
-    Writes `tombstones`, even if the organization has no row here; its tenant becomes `deactivated` with
-    `deleted_at`, and its memberships inactive. Everything local is kept.
-    """
-    with transaction.atomic():
-        locks.hold_organization(clerk_org_id)
-        _record_tombstone(Tombstone.Kind.ORGANIZATION, clerk_org_id, source)
-        for tenant in Tenant.objects.select_for_update().filter(clerk_org_id=clerk_org_id):
-            if tenant.deleted_at is None:
-                _retire(tenant)
-            ended = query(statements.END_MEMBERSHIPS_OF_TENANT, tenant=tenant.pk)
-            signals.announce_memberships(ended)
-
-
-def record_user_deleted(clerk_user_id: str) -> None:
-    """Record that the user was deleted in Clerk: mirrored memberships end, and later ones never begin.
-
-    Writes `tombstones` and `memberships`. Members of legacy tenants are left alone.
-    """
-    with transaction.atomic():
-        locks.hold_user(clerk_user_id)
-        _record_tombstone(Tombstone.Kind.USER, clerk_user_id, Tombstone.Source.EVENT)
-        signals.announce_memberships(query(statements.END_MEMBERSHIPS_OF_USER, user=clerk_user_id))
-
-
-def record_membership_deleted(membership_id: str, membership: ClerkMembership | None = None) -> None:
-    """Record that the membership was deleted in Clerk; a newer membership of the same user stays.
-
-    Writes `tombstones`, even if the membership has no row here, and the `memberships` row. Without the whole
-    `membership`, ends only the row that has its id.
-    """
-    rows = Q(clerk_membership_id=membership_id)
-    if membership is not None:
-        rows |= Q(
-            tenant__clerk_org_id=membership.organization.id,
-            clerk_user_id=membership.user_id,
-            began__lt=membership.created_at or 0,
-        )
-    ended = Membership.objects.alias(began=Coalesce("clerk_created_at", 0)).filter(rows)
-    with transaction.atomic():
-        locks.hold_organization(_organization_of(membership_id, membership))
-        _record_tombstone(Tombstone.Kind.MEMBERSHIP, membership_id, Tombstone.Source.EVENT)
-        for row in ended.select_for_update(of=["self"]):
-            _end(row, membership)
-
-
-def remove_tombstone(clerk_org_id: str, *, asked_at: datetime) -> None:
-    """Record that the organization lives, because Clerk was asked for it at `asked_at` and has it.
-
-    Deletes the tombstone, and gives the tenant the status that it had before. Raise OrganizationDeleted if
-    the tombstone was not at least 60 s old when Clerk was asked: the answer may have been stale.
-    """
-    with transaction.atomic():
-        locks.hold_organization(clerk_org_id)
-        for tombstone in Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id=clerk_org_id):
-            age = asked_at - tombstone.created_at
-            if age < RESTORABLE_AFTER:
-                seconds = max(0, round(age.total_seconds()))
-                raise OrganizationDeleted(
-                    f"{clerk_org_id} was recorded as deleted {seconds} s ago, and Clerk still has it. Nothing"
-                    f" was changed; try again in {RESTORABLE_AFTER.seconds} s."
-                )
-            for tenant in Tenant.objects.select_for_update().filter(clerk_org_id=clerk_org_id):
-                _reopen(tenant, tombstone.status_before or Tenant.Status.ACTIVE.value)
-            tombstone.delete()
-
-
-def unlink_tenant(tenant: Tenant) -> None:
-    """Take the organization from its tenant, which becomes a legacy tenant with all its members.
-
-    An organization that lives in Clerk stays mirrored, by a mirror-only tenant with the same members; a
-    deleted one leaves its tombstone. Writes `tenants` and `memberships`; the members of the legacy tenant
-    keep their primary. Call it in a transaction that holds the organization's lock.
-    """
-    mirrored = Tenant.objects.get(pk=tenant.pk)
-    members = list(Membership.objects.filter(tenant=tenant, clerk_membership_id__isnull=False))
-    forget_organization(tenant)
-    signals.announce_unlink(tenant.pk, str(mirrored.clerk_org_id))
-    if mirrored.deleted_at is None:
-        _insert_mirror_only_tenant(mirrored, members)
-
-
-def forget_organization(tenant: Tenant) -> None:
-    """Clear the organization's ids and stamps from the rows of the tenant and its members."""
-    Membership.objects.filter(tenant=tenant).update(
-        clerk_membership_id=None, clerk_created_at=None, clerk_updated_at=None
-    )
-    Tenant.objects.filter(pk=tenant.pk).update(
-        clerk_org_id=None, clerk_created_at=None, clerk_updated_at=None, deleted_at=None
-    )
-
-
-def refuse_deleted(clerk_org_id: str) -> None:
-    """Raise OrganizationDeleted if the organization is recorded as deleted in Clerk."""
-    if Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id=clerk_org_id).exists():
-        raise OrganizationDeleted(
-            f"It is recorded here that {clerk_org_id} was deleted in Clerk. Nothing was changed."
-            f" If Clerk has it after all, run `sync_from_clerk --organization {clerk_org_id}` first."
-        )
 
 
 def _nested(memberships: Iterable[ClerkMembership]) -> list[ClerkOrganization]:
@@ -405,79 +288,4 @@ def _insert_creator(tenant: Tenant, clerk_user_id: str, role: str) -> None:
         defaults={"role": role, "clerk_created_at": tenant.clerk_created_at or 0},
     )
     if is_new:
-        _announce_begun(tenant, clerk_user_id, role, is_active=True)
-
-
-def _record_tombstone(kind: Tombstone.Kind, clerk_id: str, source: Tombstone.Source) -> None:
-    """Insert the tombstone; one that is there gets the new source and time."""
-    Tombstone.objects.bulk_create(
-        [Tombstone(kind=kind, clerk_id=clerk_id, source=source, created_at=clock())],
-        update_conflicts=True,
-        unique_fields=["kind", "clerk_id"],
-        update_fields=["source", "created_at"],
-    )
-
-
-def _organization_of(membership_id: str, membership: ClerkMembership | None) -> str:
-    """Return the organization of a membership; empty if neither the event nor a row of ours says it."""
-    if membership is not None:
-        return membership.organization.id
-    rows = Membership.objects.filter(clerk_membership_id=membership_id)
-    return rows.values_list("tenant__clerk_org_id", flat=True).first() or ""
-
-
-def _retire(tenant: Tenant) -> None:
-    status = tenant.status
-    tenant.status = Tenant.Status.DEACTIVATED
-    tenant.deleted_at = tenant.updated_at = tenant.last_synced_at = clock()
-    tenant.save(update_fields=["status", "deleted_at", "updated_at", "last_synced_at"])
-    Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id=tenant.clerk_org_id).update(
-        status_before=status
-    )
-    changes = {"status": (status, tenant.status.value), "deleted_at": (None, tenant.deleted_at)}
-    signals.announce_deactivation(tenant.pk, str(tenant.clerk_org_id), changes)
-
-
-def _reopen(tenant: Tenant, status: str) -> None:
-    changes = {"status": (tenant.status, status), "deleted_at": (tenant.deleted_at, None)}
-    tenant.status, tenant.deleted_at = status, None
-    tenant.updated_at = tenant.last_synced_at = clock()
-    tenant.save(update_fields=["status", "deleted_at", "updated_at", "last_synced_at"])
-    signals.announce_restore(tenant.pk, str(tenant.clerk_org_id), changes)
-
-
-def _end(row: Membership, deleted: ClerkMembership | None) -> None:
-    """End our row of a deleted membership, with its stamps: an older membership must not begin again."""
-    before = {"role": row.role, "is_active": row.is_active}
-    if deleted is not None:
-        [values] = membership_rows([deleted])
-        row.clerk_membership_id, row.role = deleted.id, deleted.role
-        row.clerk_created_at, row.clerk_updated_at = values["clerk_created_at"], values["clerk_updated_at"]
-    row.is_active, row.written_at = False, clock()
-    row.save(update_fields=MIRRORED_MEMBER_COLUMNS)
-    after = {"role": row.role, "is_active": False}
-    signals.announce_memberships([(row.tenant_id, row.clerk_user_id, before, after)])
-
-
-def _insert_mirror_only_tenant(mirrored: Tenant, members: list[Membership]) -> None:
-    tenant = Tenant.objects.create(
-        clerk_org_id=mirrored.clerk_org_id,
-        last_synced_at=mirrored.last_synced_at,
-        **values_of(mirrored, MIRRORED_COLUMNS),
-    )
-    Membership.objects.bulk_create(
-        Membership(
-            tenant=tenant,
-            clerk_user_id=member.clerk_user_id,
-            **values_of(member, MIRRORED_MEMBER_COLUMNS),
-        )
-        for member in members
-    )
-    signals.announce_link(tenant.pk, str(tenant.clerk_org_id))
-    for member in members:
-        _announce_begun(tenant, member.clerk_user_id, member.role, is_active=member.is_active)
-
-
-def _announce_begun(tenant: Tenant, clerk_user_id: str, role: str, *, is_active: bool) -> None:
-    after = {"role": role, "is_active": is_active}
-    signals.announce_memberships([(tenant.pk, clerk_user_id, None, after)])
+        signals.announce_memberships([(tenant.pk, clerk_user_id, None, {"role": role, "is_active": True})])

@@ -18,7 +18,7 @@ from clerk_integration.wire.deadlines import clerk_deadline
 from clerk_integration.wire.ids import ORGANIZATION, is_id
 from tenants.creation.instances import FEW
 from tenants.exceptions import TooManyMissing
-from tenants.mirror import statements, writer
+from tenants.mirror import deletions, statements, writer
 from tenants.models import Membership, SyncRun, Tenant, Tombstone
 from tenants.reconcile.isolation import Isolation
 from tenants.reconcile.progress import Progress
@@ -174,7 +174,7 @@ def _retire_if_gone(run: SyncRun, clerk_org_id: str) -> None:
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
             organization = get_clerk_org(clerk_org_id)
     except ClerkNotFound:
-        writer.record_organization_deleted(clerk_org_id, source=Tombstone.Source.NOT_FOUND)
+        deletions.record_organization_deleted(clerk_org_id, source=Tombstone.Source.NOT_FOUND)
         records.count(run, retired=1)
     else:
         writer.write_organizations([organization])

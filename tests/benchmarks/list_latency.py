@@ -20,7 +20,7 @@ from django.db import connections
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from tenants.files.imports import import_tenants
 from tenants.lifecycle import link
-from tenants.mirror import writer
+from tenants.mirror import deletions, writer
 from tenants.models import Membership, Tenant
 from tests.benchmarks._clerk import child_environment, local_clerk
 from tests.benchmarks._report import Report
@@ -141,7 +141,7 @@ def _work(
 
     def delete_memberships() -> None:
         for membership in leaving:
-            writer.record_membership_deleted(membership.id, membership)
+            deletions.record_membership_deleted(membership.id, membership)
 
     return {"link": link_members, "import": import_lines, "deletions": delete_memberships}
 

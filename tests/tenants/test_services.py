@@ -16,7 +16,7 @@ from tenants.exceptions import (
     OrganizationDeleted,
     UnknownOrganization,
 )
-from tenants.mirror import leases, writer
+from tenants.mirror import deletions, leases
 from tenants.models import Membership, Tenant, Tombstone, UserSync
 from tenants.services import SyncState, TenantService, sync_clerk_org_to_db
 from tests.sandbox import SandboxControl
@@ -40,7 +40,7 @@ def test_create_tenant_with_a_taken_or_deleted_organization_is_refused(sandbox: 
         TenantService.create_tenant({"name": "Old"}, clerk_org_id="org_1")
     with pytest.warns(DeprecationWarning, match="create_tenant_from_clerk"), pytest.raises(AlreadyLinked):
         TenantService.create_tenant({"name": "Other"}, clerk_org_id="org_1")
-    writer.record_organization_deleted("org_2", source=Tombstone.Source.EVENT)
+    deletions.record_organization_deleted("org_2", source=Tombstone.Source.EVENT)
     with (
         pytest.warns(DeprecationWarning, match="create_tenant_from_clerk"),
         pytest.raises(OrganizationDeleted),
@@ -309,7 +309,7 @@ def test_link_linked_tenant_or_deleted_or_unknown_organization_is_refused(
     with pytest.raises(UnknownOrganization):
         TenantService.link_to_clerk_org(tenant, UNKNOWN, acting_user=None)
 
-    writer.record_organization_deleted(other["id"], source=Tombstone.Source.EVENT)
+    deletions.record_organization_deleted(other["id"], source=Tombstone.Source.EVENT)
     with pytest.raises(OrganizationDeleted):
         TenantService.link_to_clerk_org(tenant, other["id"], acting_user=None)
 

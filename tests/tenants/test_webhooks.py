@@ -6,7 +6,7 @@ import pytest
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization, UnreadableRecord
 from clerk_integration.webhooks.registry import ClerkEvent, handler_of
-from tenants.mirror import writer
+from tenants.mirror import deletions, writer
 from tenants.models import Membership, Tenant, Tombstone
 from tests.tenants.conftest import Caller
 
@@ -73,7 +73,7 @@ def test_stamps_past_the_year_9999_count_as_unknown() -> None:
 
     assert Tenant.objects.values_list("clerk_created_at", "clerk_updated_at").get() == (None, None)
     assert Membership.objects.values_list("clerk_created_at").get() == (None,)
-    writer.record_membership_deleted(member.id, member)
+    deletions.record_membership_deleted(member.id, member)
     assert Membership.objects.values_list("clerk_created_at").get() == (None,)
 
 

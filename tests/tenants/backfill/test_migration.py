@@ -20,7 +20,7 @@ from tenants.backfill import run as migration
 from tenants.backfill.attempts import tenant_of
 from tenants.backfill.run import counts_of
 from tenants.lifecycle import link
-from tenants.mirror import writer
+from tenants.mirror import deletions
 from tenants.models import CreationAttempt, Installation, Membership, SyncRun, Tenant, Tombstone
 from tenants.runs import slices
 from tests.sandbox import SandboxControl
@@ -330,7 +330,7 @@ def test_migration_restored_to_a_deleted_organization_adopts_its_successor(
     dead = str(three[0].clerk_org_id)
     link.unlink(three[0])
     sandbox.api("DELETE", f"/organizations/{dead}")
-    writer.record_organization_deleted(dead, source=Tombstone.Source.EVENT)
+    deletions.record_organization_deleted(dead, source=Tombstone.Source.EVENT)
     before = CreationAttempt.objects.get()
     assert migrate()["created"] == 3
     restore(before)

@@ -12,7 +12,7 @@ from clerk_integration.exceptions import ClerkMisconfigured
 from clerk_integration.webhooks.registry import ClerkEvent, handler_of
 from tenants import signals
 from tenants.exceptions import OrganizationDeleted
-from tenants.mirror import leases, writer
+from tenants.mirror import deletions, leases, writer
 from tenants.models import Membership, Tenant, Tombstone
 from tenants.services import TenantService, sync_organization
 from tests.sandbox import SandboxControl
@@ -49,7 +49,7 @@ def test_sync_organization_recorded_as_deleted_restores_status_and_members(
     tenant: Tenant, status: str, source: Tombstone.Source
 ) -> None:
     Tenant.objects.filter(pk=tenant.pk).update(status=status)
-    writer.record_organization_deleted(str(tenant.clerk_org_id), source=source)
+    deletions.record_organization_deleted(str(tenant.clerk_org_id), source=source)
     assert state(tenant) == DELETED
     assert Tombstone.objects.get().source == source
     age_tombstones(61)
@@ -60,7 +60,7 @@ def test_sync_organization_recorded_as_deleted_restores_status_and_members(
 
 
 def test_sync_organization_tombstone_younger_than_60_s_changes_nothing(tenant: Tenant) -> None:
-    writer.record_organization_deleted(str(tenant.clerk_org_id), source=EVENT)
+    deletions.record_organization_deleted(str(tenant.clerk_org_id), source=EVENT)
     age_tombstones(58)
 
     with pytest.raises(OrganizationDeleted, match="Clerk still has it"):
@@ -70,9 +70,9 @@ def test_sync_organization_tombstone_younger_than_60_s_changes_nothing(tenant: T
 
 
 def test_sync_organization_deleted_again_meanwhile_waits_again(tenant: Tenant) -> None:
-    writer.record_organization_deleted(str(tenant.clerk_org_id), source=NOT_FOUND)
+    deletions.record_organization_deleted(str(tenant.clerk_org_id), source=NOT_FOUND)
     age_tombstones(3600)
-    writer.record_organization_deleted(str(tenant.clerk_org_id), source=EVENT)
+    deletions.record_organization_deleted(str(tenant.clerk_org_id), source=EVENT)
 
     with pytest.raises(OrganizationDeleted):
         sync_organization(str(tenant.clerk_org_id))
@@ -83,7 +83,7 @@ def test_sync_organization_deleted_again_meanwhile_waits_again(tenant: Tenant) -
 def test_sync_organization_with_the_key_of_another_instance_restores_nothing(
     tenant: Tenant, settings: Any
 ) -> None:
-    writer.record_organization_deleted(str(tenant.clerk_org_id), source=EVENT)
+    deletions.record_organization_deleted(str(tenant.clerk_org_id), source=EVENT)
     age_tombstones(61)
     settings.CLERK_INSTANCE_ID = "ins_another"
 
@@ -97,7 +97,7 @@ def test_sync_organization_still_missing_from_clerk_stays_deleted(
     sandbox: SandboxControl, tenant: Tenant
 ) -> None:
     sandbox.api("DELETE", f"/organizations/{tenant.clerk_org_id}")
-    writer.record_organization_deleted(str(tenant.clerk_org_id), source=EVENT)
+    deletions.record_organization_deleted(str(tenant.clerk_org_id), source=EVENT)
     age_tombstones(61)
 
     assert sync_organization(str(tenant.clerk_org_id)) is None
@@ -111,7 +111,7 @@ def test_events_and_listings_of_a_deleted_organization_restore_nothing(
     membership = Membership.objects.get()
     record = ClerkOrganization(id=str(tenant.clerk_org_id), name="Acme", updated_at=2**40)
     member = ClerkMembership(str(membership.clerk_membership_id), ada.id, "org:admin", record, 1, 2**40)
-    writer.record_organization_deleted(record.id, source=EVENT)
+    deletions.record_organization_deleted(record.id, source=EVENT)
     age_tombstones(61)
     event = handler_of("organization.updated")
     assert event
@@ -126,7 +126,7 @@ def test_events_and_listings_of_a_deleted_organization_restore_nothing(
 
 def test_sync_from_clerk_organization_whose_tenant_was_deleted_makes_a_new_tenant(tenant: Tenant) -> None:
     clerk_org_id = str(tenant.clerk_org_id)
-    writer.record_organization_deleted(clerk_org_id, source=EVENT)
+    deletions.record_organization_deleted(clerk_org_id, source=EVENT)
     tenant.delete()
     age_tombstones(61)
 
@@ -139,7 +139,7 @@ def test_sync_from_clerk_organization_whose_tenant_was_deleted_makes_a_new_tenan
 def test_restore_sends_a_signal_and_moves_updated_at(
     tenant: Tenant, django_capture_on_commit_callbacks: Any
 ) -> None:
-    writer.record_organization_deleted(str(tenant.clerk_org_id), source=EVENT)
+    deletions.record_organization_deleted(str(tenant.clerk_org_id), source=EVENT)
     age_tombstones(61)
     tenant.refresh_from_db()
     deleted_at, before = tenant.deleted_at, tenant.updated_at

@@ -8,7 +8,7 @@ import pytest
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from tenants.lifecycle import link, primary
-from tenants.mirror import writer
+from tenants.mirror import deletions, writer
 from tenants.models import Membership, Tenant, Tombstone
 
 pytestmark = pytest.mark.django_db
@@ -36,7 +36,7 @@ def unlink_and_link_again(tenant: Tenant) -> None:
 CHANGES: dict[str, Callable[[Tenant], Any]] = {
     "rename": lambda tenant: writer.write_organizations([replace(ACME, name="New", updated_at=2000)]),
     "metadata": lambda tenant: writer.write_organizations([replace(ACME, public_metadata={"a": 1})]),
-    "deletion in Clerk": lambda tenant: writer.record_organization_deleted(
+    "deletion in Clerk": lambda tenant: deletions.record_organization_deleted(
         ACME.id, source=Tombstone.Source.EVENT
     ),
     "unlink": link.unlink,

@@ -16,7 +16,7 @@ from clerk_integration.organizations import get_clerk_org
 from tenants import signals
 from tenants.files.imports import import_tenants
 from tenants.lifecycle import link, primary
-from tenants.mirror import leases, locks, writer
+from tenants.mirror import deletions, leases, locks, writer
 from tenants.models import CreationAttempt, Membership, SyncRun, SyncRunPage, Tenant, Tombstone
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
@@ -95,7 +95,7 @@ def test_organization_deleted_while_it_is_inserted_stays_deleted() -> None:
         organization = ClerkOrganization(id=f"org_{number}", name="Acme", created_at=1, updated_at=1)
         together(
             partial(writer.write_organizations, [organization]),
-            partial(writer.record_organization_deleted, organization.id, source=Tombstone.Source.EVENT),
+            partial(deletions.record_organization_deleted, organization.id, source=Tombstone.Source.EVENT),
         )
 
     assert not Tenant.objects.filter(deleted_at=None).exists()
@@ -253,7 +253,7 @@ def test_deletion_writer_of_its_organization_stopped_waits_until_the_writer_is_e
     with ThreadPoolExecutor(1) as pool:
         stopped = pool.submit(in_own_connection, stand_still)
         taken.wait()
-        writer.record_organization_deleted("org_gone", source=Tombstone.Source.EVENT)
+        deletions.record_organization_deleted("org_gone", source=Tombstone.Source.EVENT)
         done.set()
         assert isinstance(stopped.exception(), DatabaseError)
 

@@ -13,7 +13,7 @@ from django.db import connection, connections, transaction
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from tenants.lifecycle import link
-from tenants.mirror import leases, locks, writer
+from tenants.mirror import deletions, leases, locks, writer
 from tenants.models import Membership, Tenant, Tombstone
 from tests.tenants.conftest import Caller
 from tests.workers import wait_until
@@ -101,11 +101,11 @@ def number_of(clerk_id: str) -> int:
 
 
 DELETIONS: list[Callable[[ClerkMembership], None]] = [
-    lambda membership: writer.record_organization_deleted(
+    lambda membership: deletions.record_organization_deleted(
         membership.organization.id, source=Tombstone.Source.EVENT
     ),
-    lambda membership: writer.record_membership_deleted(membership.id, membership),
-    lambda membership: writer.record_membership_deleted(membership.id),
+    lambda membership: deletions.record_membership_deleted(membership.id, membership),
+    lambda membership: deletions.record_membership_deleted(membership.id),
 ]
 
 
@@ -141,10 +141,10 @@ def is_waiting_for_an_advisory_lock() -> bool:
 def test_user_deleted_waits_for_a_writer_of_the_user_only() -> None:
     with transaction.atomic():
         writer.write_memberships([membership_of(0)])
-        with elsewhere(partial(writer.record_user_deleted, "user_grace")) as free:
+        with elsewhere(partial(deletions.record_user_deleted, "user_grace")) as free:
             free.result(timeout=10)
         waiting = ThreadPoolExecutor(1)
-        blocked = waiting.submit(in_own_connection, partial(writer.record_user_deleted, "user_ada"))
+        blocked = waiting.submit(in_own_connection, partial(deletions.record_user_deleted, "user_ada"))
         wait_until(lambda: is_waiting_for_an_advisory_lock() or blocked.done())
         assert not blocked.done()
     blocked.result(timeout=10)

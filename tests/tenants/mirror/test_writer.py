@@ -14,7 +14,7 @@ from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from tenants import signals
 from tenants.creation.create import adopt_organization
 from tenants.lifecycle import delete, link
-from tenants.mirror import leases, writer
+from tenants.mirror import deletions, leases, writer
 from tenants.models import Membership, Tenant, Tombstone
 from tests.tenants.api.test_statement_counts import statements
 
@@ -109,7 +109,7 @@ def test_write_organizations_twice_in_a_page_keeps_the_newest() -> None:
 
 def test_write_organizations_deleted_organization_stays_deleted() -> None:
     writer.write_memberships([ADA])
-    writer.record_organization_deleted(ACME.id, source=Tombstone.Source.EVENT)
+    deletions.record_organization_deleted(ACME.id, source=Tombstone.Source.EVENT)
 
     writer.write_memberships([replace(ADA, organization=replace(ACME, name="Zombie", updated_at=9000))])
 
@@ -119,7 +119,7 @@ def test_write_organizations_deleted_organization_stays_deleted() -> None:
 
 
 def test_write_organizations_deleted_before_it_was_seen_is_not_inserted() -> None:
-    writer.record_organization_deleted(ACME.id, source=Tombstone.Source.EVENT)
+    deletions.record_organization_deleted(ACME.id, source=Tombstone.Source.EVENT)
 
     writer.write_memberships([ADA])
 
@@ -128,7 +128,7 @@ def test_write_organizations_deleted_before_it_was_seen_is_not_inserted() -> Non
 
 
 def test_write_memberships_of_a_deleted_user_inserts_nothing() -> None:
-    writer.record_user_deleted(ADA.user_id)
+    deletions.record_user_deleted(ADA.user_id)
 
     writer.write_memberships([ADA])
 
@@ -139,7 +139,7 @@ def test_record_user_deleted_leaves_legacy_memberships_alone(legacy: Callable[..
     writer.write_memberships([ADA])
     old = legacy(members={ADA.user_id: "owner"})
 
-    writer.record_user_deleted(ADA.user_id)
+    deletions.record_user_deleted(ADA.user_id)
 
     active = Membership.objects.filter(is_active=True).values_list("tenant_id", flat=True)
     assert list(active) == [old.pk]
@@ -152,7 +152,7 @@ FACTS: list[tuple[str, Callable[[], Any]]] = [
     ("role changed", lambda: writer.write_memberships([replace(ADA, role="org:member", updated_at=2000)])),
     (
         "left",
-        lambda: writer.record_membership_deleted(ADA.id, replace(ADA, role="org:member", updated_at=2000)),
+        lambda: deletions.record_membership_deleted(ADA.id, replace(ADA, role="org:member", updated_at=2000)),
     ),
     ("rejoined", lambda: writer.write_memberships([REJOINED])),
 ]
@@ -177,7 +177,7 @@ def test_membership_left_ends_in_any_order(order: tuple[int, ...]) -> None:
 def test_record_membership_deleted_leaves_a_newer_membership_alone() -> None:
     writer.write_memberships([REJOINED])
 
-    writer.record_membership_deleted(ADA.id, ADA)
+    deletions.record_membership_deleted(ADA.id, ADA)
 
     assert membership() == ("orgmem_2", "org:member", True)
 
@@ -265,7 +265,7 @@ def test_listing_gives_a_creator_without_an_id_their_membership() -> None:
 
 def test_record_user_deleted_of_a_creator_ends_the_membership_in_any_order() -> None:
     adopt_organization(ADA.user_id, ACME, None, "org:admin")
-    writer.record_user_deleted(ADA.user_id)
+    deletions.record_user_deleted(ADA.user_id)
     adopt_organization(ADA.user_id, OTHER, None, "org:admin")
 
     assert not Membership.objects.filter(is_active=True).exists()
@@ -391,7 +391,7 @@ def test_signals_are_sent_after_commit_with_the_changes(
     writer.write_memberships([ADA])
     writer.write_organizations([replace(ACME, name="New", updated_at=2000)])
     writer.write_organizations([replace(ACME, name="New", updated_at=2000)])
-    writer.record_organization_deleted(ACME.id, source=Tombstone.Source.EVENT)
+    deletions.record_organization_deleted(ACME.id, source=Tombstone.Source.EVENT)
     with transaction.atomic():
         writer.write_organizations([replace(ACME, id="org_undone")])
         transaction.set_rollback(True)

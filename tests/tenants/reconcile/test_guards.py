@@ -14,7 +14,7 @@ from pytest_django import Settings
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable, WrongInstance
 from clerk_integration.models import LearnedInstance
 from tenants.exceptions import TooManyMissing
-from tenants.mirror import writer
+from tenants.mirror import deletions, writer
 from tenants.models import Membership, SyncRun, Tenant, Tombstone
 from tenants.reconcile import Comparison, compare_with_clerk, run_full_sync
 from tenants.services import SyncState, TenantService, sync_clerk_org_to_db
@@ -207,7 +207,7 @@ def test_full_sync_restores_organizations_that_clerk_has_after_all(
     ids = fill(sandbox, 10, name="A")
     run_full_sync()
     for clerk_org_id in ids[:tombstones]:
-        writer.record_organization_deleted(clerk_org_id, source=Tombstone.Source.NOT_FOUND)
+        deletions.record_organization_deleted(clerk_org_id, source=Tombstone.Source.NOT_FOUND)
     let_tombstones_age()
     found: list[str] = []
 
@@ -225,7 +225,7 @@ def test_full_sync_restores_organizations_that_clerk_has_after_all(
 def test_full_sync_does_not_question_a_tombstone_of_the_last_minute(sandbox: SandboxControl) -> None:
     ids = fill(sandbox, 3, name="A")
     run_full_sync()
-    writer.record_organization_deleted(ids[0], source=Tombstone.Source.EVENT)
+    deletions.record_organization_deleted(ids[0], source=Tombstone.Source.EVENT)
 
     run_full_sync()
 
@@ -237,7 +237,7 @@ def test_restore_tenants_brings_back_what_clerk_has(sandbox: SandboxControl) -> 
     run_full_sync()
     delete(sandbox, [gone])
     for clerk_org_id in (kept, gone):
-        writer.record_organization_deleted(clerk_org_id, source=Tombstone.Source.NOT_FOUND)
+        deletions.record_organization_deleted(clerk_org_id, source=Tombstone.Source.NOT_FOUND)
     let_tombstones_age()
     tenants = {str(tenant.clerk_org_id): tenant.pk for tenant in Tenant.objects.all()}
     out = io.StringIO()

@@ -1,0 +1,148 @@
+"""Record deletions in Clerk as tombstones, and remove a tombstone that Clerk contradicts."""
+
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Coalesce
+
+from clerk_integration.entities import ClerkMembership
+from tenants import signals
+from tenants.exceptions import OrganizationDeleted
+from tenants.mirror import locks, statements
+from tenants.mirror.rows import MIRRORED_MEMBER_COLUMNS, membership_rows
+from tenants.mirror.writer import clock
+from tenants.models import Membership, Tenant, Tombstone
+from tenants.sql import query
+
+RESTORABLE_AFTER = timedelta(seconds=60)
+"""An answer of Clerk that is older may still show an organization that was deleted."""
+
+
+def record_organization_deleted(clerk_org_id: str, *, source: Tombstone.Source) -> None:
+    """Record that the organization was deleted in Clerk, and how that is known.
+
+    Writes `tombstones`, even if the organization has no row here; its tenant becomes `deactivated` with
+    `deleted_at`, and its memberships inactive. Everything local is kept.
+    """
+    with transaction.atomic():
+        locks.hold_organization(clerk_org_id)
+        _record_tombstone(Tombstone.Kind.ORGANIZATION, clerk_org_id, source)
+        for tenant in Tenant.objects.select_for_update().filter(clerk_org_id=clerk_org_id):
+            if tenant.deleted_at is None:
+                _retire(tenant)
+            ended = query(statements.END_MEMBERSHIPS_OF_TENANT, tenant=tenant.pk)
+            signals.announce_memberships(ended)
+
+
+def record_user_deleted(clerk_user_id: str) -> None:
+    """Record that the user was deleted in Clerk: mirrored memberships end, and later ones never begin.
+
+    Writes `tombstones` and `memberships`. Members of legacy tenants are left alone.
+    """
+    with transaction.atomic():
+        locks.hold_user(clerk_user_id)
+        _record_tombstone(Tombstone.Kind.USER, clerk_user_id, Tombstone.Source.EVENT)
+        signals.announce_memberships(query(statements.END_MEMBERSHIPS_OF_USER, user=clerk_user_id))
+
+
+def record_membership_deleted(membership_id: str, membership: ClerkMembership | None = None) -> None:
+    """Record that the membership was deleted in Clerk; a newer membership of the same user stays.
+
+    Writes `tombstones`, even if the membership has no row here, and the `memberships` row. Without the whole
+    `membership`, ends only the row that has its id.
+    """
+    rows = Q(clerk_membership_id=membership_id)
+    if membership is not None:
+        rows |= Q(
+            tenant__clerk_org_id=membership.organization.id,
+            clerk_user_id=membership.user_id,
+            began__lt=membership.created_at or 0,
+        )
+    ended = Membership.objects.alias(began=Coalesce("clerk_created_at", 0)).filter(rows)
+    with transaction.atomic():
+        locks.hold_organization(_organization_of(membership_id, membership))
+        _record_tombstone(Tombstone.Kind.MEMBERSHIP, membership_id, Tombstone.Source.EVENT)
+        for row in ended.select_for_update(of=["self"]):
+            _end(row, membership)
+
+
+def remove_tombstone(clerk_org_id: str, *, asked_at: datetime) -> None:
+    """Record that the organization lives, because Clerk was asked for it at `asked_at` and has it.
+
+    Deletes the tombstone, and gives the tenant the status that it had before. Raise OrganizationDeleted if
+    the tombstone was not at least 60 s old when Clerk was asked: the answer may have been stale.
+    """
+    with transaction.atomic():
+        locks.hold_organization(clerk_org_id)
+        for tombstone in Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id=clerk_org_id):
+            age = asked_at - tombstone.created_at
+            if age < RESTORABLE_AFTER:
+                seconds = max(0, round(age.total_seconds()))
+                raise OrganizationDeleted(
+                    f"{clerk_org_id} was recorded as deleted {seconds} s ago, and Clerk still has it. Nothing"
+                    f" was changed; try again in {RESTORABLE_AFTER.seconds} s."
+                )
+            for tenant in Tenant.objects.select_for_update().filter(clerk_org_id=clerk_org_id):
+                _reopen(tenant, tombstone.status_before or Tenant.Status.ACTIVE.value)
+            tombstone.delete()
+
+
+def refuse_deleted(clerk_org_id: str) -> None:
+    """Raise OrganizationDeleted if the organization is recorded as deleted in Clerk."""
+    if Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id=clerk_org_id).exists():
+        raise OrganizationDeleted(
+            f"It is recorded here that {clerk_org_id} was deleted in Clerk. Nothing was changed."
+            f" If Clerk has it after all, run `sync_from_clerk --organization {clerk_org_id}` first."
+        )
+
+
+def _record_tombstone(kind: Tombstone.Kind, clerk_id: str, source: Tombstone.Source) -> None:
+    """Insert the tombstone; one that is there gets the new source and time."""
+    Tombstone.objects.bulk_create(
+        [Tombstone(kind=kind, clerk_id=clerk_id, source=source, created_at=clock())],
+        update_conflicts=True,
+        unique_fields=["kind", "clerk_id"],
+        update_fields=["source", "created_at"],
+    )
+
+
+def _organization_of(membership_id: str, membership: ClerkMembership | None) -> str:
+    """Return the organization of a membership; empty if neither the event nor a row of ours says it."""
+    if membership is not None:
+        return membership.organization.id
+    rows = Membership.objects.filter(clerk_membership_id=membership_id)
+    return rows.values_list("tenant__clerk_org_id", flat=True).first() or ""
+
+
+def _retire(tenant: Tenant) -> None:
+    status = tenant.status
+    tenant.status = Tenant.Status.DEACTIVATED
+    tenant.deleted_at = tenant.updated_at = tenant.last_synced_at = clock()
+    tenant.save(update_fields=["status", "deleted_at", "updated_at", "last_synced_at"])
+    Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id=tenant.clerk_org_id).update(
+        status_before=status
+    )
+    changes = {"status": (status, tenant.status.value), "deleted_at": (None, tenant.deleted_at)}
+    signals.announce_deactivation(tenant.pk, str(tenant.clerk_org_id), changes)
+
+
+def _reopen(tenant: Tenant, status: str) -> None:
+    changes = {"status": (tenant.status, status), "deleted_at": (tenant.deleted_at, None)}
+    tenant.status, tenant.deleted_at = status, None
+    tenant.updated_at = tenant.last_synced_at = clock()
+    tenant.save(update_fields=["status", "deleted_at", "updated_at", "last_synced_at"])
+    signals.announce_restore(tenant.pk, str(tenant.clerk_org_id), changes)
+
+
+def _end(row: Membership, deleted: ClerkMembership | None) -> None:
+    """End our row of a deleted membership, with its stamps: an older membership must not begin again."""
+    before = {"role": row.role, "is_active": row.is_active}
+    if deleted is not None:
+        [values] = membership_rows([deleted])
+        row.clerk_membership_id, row.role = deleted.id, deleted.role
+        row.clerk_created_at, row.clerk_updated_at = values["clerk_created_at"], values["clerk_updated_at"]
+    row.is_active, row.written_at = False, clock()
+    row.save(update_fields=MIRRORED_MEMBER_COLUMNS)
+    after = {"role": row.role, "is_active": False}
+    signals.announce_memberships([(row.tenant_id, row.clerk_user_id, before, after)])

@@ -1,0 +1,51 @@
+"""Take an organization from its tenant, and keep its mirror in a tenant of its own."""
+
+from tenants import signals
+from tenants.mirror.rows import MIRRORED_COLUMNS, MIRRORED_MEMBER_COLUMNS, values_of
+from tenants.models import Membership, Tenant
+
+
+def unlink_tenant(tenant: Tenant) -> None:
+    """Take the organization from its tenant, which becomes a legacy tenant with all its members.
+
+    An organization that lives in Clerk stays mirrored, by a mirror-only tenant with the same members; a
+    deleted one leaves its tombstone. Writes `tenants` and `memberships`; the members of the legacy tenant
+    keep their primary. Call it in a transaction that holds the organization's lock.
+    """
+    mirrored = Tenant.objects.get(pk=tenant.pk)
+    members = list(Membership.objects.filter(tenant=tenant, clerk_membership_id__isnull=False))
+    forget_organization(tenant)
+    signals.announce_unlink(tenant.pk, str(mirrored.clerk_org_id))
+    if mirrored.deleted_at is None:
+        _insert_mirror_only_tenant(mirrored, members)
+
+
+def forget_organization(tenant: Tenant) -> None:
+    """Clear the organization's ids and stamps from the rows of the tenant and its members."""
+    Membership.objects.filter(tenant=tenant).update(
+        clerk_membership_id=None, clerk_created_at=None, clerk_updated_at=None
+    )
+    Tenant.objects.filter(pk=tenant.pk).update(
+        clerk_org_id=None, clerk_created_at=None, clerk_updated_at=None, deleted_at=None
+    )
+
+
+def _insert_mirror_only_tenant(mirrored: Tenant, members: list[Membership]) -> None:
+    tenant = Tenant.objects.create(
+        clerk_org_id=mirrored.clerk_org_id,
+        last_synced_at=mirrored.last_synced_at,
+        **values_of(mirrored, MIRRORED_COLUMNS),
+    )
+    Membership.objects.bulk_create(
+        Membership(
+            tenant=tenant,
+            clerk_user_id=member.clerk_user_id,
+            **values_of(member, MIRRORED_MEMBER_COLUMNS),
+        )
+        for member in members
+    )
+    signals.announce_link(tenant.pk, str(tenant.clerk_org_id))
+    signals.announce_memberships(
+        (tenant.pk, member.clerk_user_id, None, {"role": member.role, "is_active": member.is_active})
+        for member in members
+    )
