@@ -7,8 +7,10 @@ from django.db.models.fields.reverse_related import ForeignObjectRel
 
 from tenants import signals
 from tenants.exceptions import AbsorbRefused
-from tenants.mirror.rows import MIRRORED_COLUMNS, MIRRORED_MEMBER_COLUMNS, values_of
+from tenants.mirror import statements
+from tenants.mirror.rows import MIRRORED_COLUMNS, values_of
 from tenants.models import Membership, Tenant
+from tenants.sql import query
 
 ANNOUNCED_COLUMNS = ("name", "slug", "logo_url", "clerk_metadata")
 
@@ -27,36 +29,13 @@ def absorb(mirror: Tenant, target: Tenant) -> list[str]:
             f" {'; '.join(reasons)}. Nothing was changed.",
             reasons=reasons,
         )
-    members = list(Membership.objects.filter(tenant=mirror).order_by("clerk_user_id"))
+    rows = query(statements.MOVE_MEMBERSHIPS, mirror=mirror.pk, target=target.pk)
     mirror.delete()
     before, after = values_of(target, ANNOUNCED_COLUMNS), values_of(mirror, ANNOUNCED_COLUMNS)
     Tenant.objects.filter(pk=target.pk).update(**values_of(mirror, MIRRORED_COLUMNS))
     signals.announce_tenants([(target.pk, str(mirror.clerk_org_id), before, after)])
-    _move_members(members, target)
-    return [member.clerk_user_id for member in members if member.is_primary]
-
-
-def _move_members(members: list[Membership], target: Tenant) -> None:
-    present = Membership.objects.filter(tenant=target).order_by("clerk_user_id").select_for_update()
-    before = {row.clerk_user_id: {"role": row.role, "is_active": row.is_active} for row in present}
-    Membership.objects.bulk_create(
-        [
-            Membership(
-                tenant=target,
-                clerk_user_id=member.clerk_user_id,
-                **values_of(member, MIRRORED_MEMBER_COLUMNS),
-            )
-            for member in members
-        ],
-        update_conflicts=True,
-        unique_fields=["tenant", "clerk_user_id"],
-        update_fields=MIRRORED_MEMBER_COLUMNS,
-    )
-    signals.announce_memberships(
-        (target.pk, user, before.get(user), {"role": member.role, "is_active": member.is_active})
-        for member in members
-        for user in [member.clerk_user_id]
-    )
+    signals.announce_memberships((target.pk, user, old, new) for user, old, new, _ in rows)
+    return [user for user, _, _, was_primary in rows if was_primary]
 
 
 def local_data_of(tenant: Tenant) -> list[str]:

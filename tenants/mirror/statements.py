@@ -250,3 +250,30 @@ RETURNING memberships.tenant_id, memberships.clerk_user_id,
 END_MEMBERSHIPS_OF_TENANT = _END.format(scope="tenant_id = %(tenant)s")
 
 END_MEMBERSHIPS_OF_USER = _END.format(scope=f"clerk_user_id = %(user)s AND {MIRRORED_MEMBERSHIP}")
+
+# The members of an absorbed tenant, with their stamps.
+MOVE_MEMBERSHIPS = """
+WITH moved AS (
+    DELETE FROM memberships WHERE tenant_id = %(mirror)s RETURNING *),
+present AS MATERIALIZED (
+    SELECT clerk_user_id, jsonb_build_object('role', role, 'is_active', is_active) AS before
+    FROM memberships WHERE tenant_id = %(target)s),
+written AS (
+    INSERT INTO memberships (tenant_id, clerk_user_id, clerk_membership_id, role, is_active,
+                             clerk_created_at, clerk_updated_at, written_at)
+    SELECT %(target)s, clerk_user_id, clerk_membership_id, role, is_active,
+           clerk_created_at, clerk_updated_at, written_at
+    FROM moved
+    ORDER BY clerk_user_id
+    ON CONFLICT (tenant_id, clerk_user_id) DO UPDATE SET
+        clerk_membership_id = excluded.clerk_membership_id,
+        role = excluded.role,
+        is_active = excluded.is_active,
+        clerk_created_at = excluded.clerk_created_at,
+        clerk_updated_at = excluded.clerk_updated_at,
+        written_at = excluded.written_at
+    RETURNING clerk_user_id, role, is_active)
+SELECT clerk_user_id, present.before,
+       jsonb_build_object('role', written.role, 'is_active', written.is_active), moved.is_primary
+FROM written JOIN moved USING (clerk_user_id) LEFT JOIN present USING (clerk_user_id)
+"""
