@@ -13,7 +13,7 @@ from clerk_integration.wire.pages import ClerkPage, FetchPage, Record
 from clerk_integration.wire.passes import SeenRecords, read_whole
 from tenants.creation.instances import right_instance
 from tenants.exceptions import SyncInterrupted
-from tenants.mirror import statements, writer
+from tenants.mirror import deletions, statements, writer
 from tenants.mirror.rows import membership_rows, organization_rows
 from tenants.reconcile.progress import NoProgress, Progress
 from tenants.sql import query
@@ -200,7 +200,7 @@ class _Comparer(Generic[Record]):
             DELETED_HERE,
             seen=list(self._seen.ids),
             as_of=self._task.began,
-            age=writer.RESTORABLE_AFTER,
+            age=deletions.RESTORABLE_AFTER,
         )
         for clerk_id, name in contradicted:
             self._comparison.unchanged -= 1

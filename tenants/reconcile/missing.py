@@ -78,7 +78,7 @@ def restore_organizations(run: SyncRun, progress: Progress) -> None:
 
     Two reads for each, and one for each 500 members. Write what `services.sync_organization` does.
     """
-    rows = query(CONTRADICTED_TOMBSTONES, run=run.pk, age=writer.RESTORABLE_AFTER)
+    rows = query(CONTRADICTED_TOMBSTONES, run=run.pk, age=deletions.RESTORABLE_AFTER)
     isolation = Isolation(run, progress)
     for (clerk_org_id,) in rows:
         with isolation.item(clerk_org_id), clerk_deadline(JOB_TIMEOUT_SECONDS):

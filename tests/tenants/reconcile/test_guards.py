@@ -14,7 +14,7 @@ from pytest_django import Settings
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable, WrongInstance
 from clerk_integration.models import LearnedInstance
 from tenants.exceptions import TooManyMissing
-from tenants.mirror import deletions, writer
+from tenants.mirror import deletions
 from tenants.models import Membership, SyncRun, Tenant, Tombstone
 from tenants.reconcile import Comparison, compare_with_clerk, run_full_sync
 from tenants.services import SyncState, TenantService, sync_clerk_org_to_db
