@@ -1,23 +1,17 @@
 """Create the organization of one legacy tenant, within the time of a web request."""
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 from clerk_integration.conf import clerk_settings
-from clerk_integration.entities import ClerkMembership, ClerkOrganization
-from clerk_integration.exceptions import ClerkError
-from clerk_integration.organizations import iter_clerk_memberships
 from clerk_integration.wire.deadlines import clerk_deadline
 from tenants.backfill.attempts import attempt_for
 from tenants.backfill.members import owners_by_tenant
 from tenants.backfill.organization import Draft, find_by_marker, get_or_create, refuse_in_flight
 from tenants.backfill.snapshot import take_snapshot
-from tenants.creation import attempts
+from tenants.backfill.step import link_organization
 from tenants.creation.instances import require_own_instance
 from tenants.exceptions import AlreadyLinked, NoOwner
-from tenants.lifecycle import link
-from tenants.mirror import writer
 from tenants.models import CreationAttempt, Tenant
 
 logger = logging.getLogger(__name__)
@@ -52,10 +46,7 @@ def create_organization_for(tenant: Tenant, *, acting_user: Any) -> Tenant:
         organization, _ = get_or_create(
             draft, attempt, None if found is None else found.id, lambda _: snapshot
         )
-        linked = _link(tenant, organization)
-    attempt = attempt_for(tenant.pk)
-    if attempt is not None:
-        attempts.close_backfill(attempt, organization)
+        linked = link_organization(tenant, organization, needs_members=False)
     logger.info(
         "Created %s in Clerk for tenant %s by %s", organization.id, tenant.pk, acting_user or "the system"
     )
@@ -70,19 +61,3 @@ def _owner_of(tenant: Tenant) -> str:
             " Create the organization in Clerk and link this tenant to it."
         )
     return owners[0]
-
-
-def _link(tenant: Tenant, organization: ClerkOrganization) -> Tenant:
-    """Link the organization from Clerk's own answer; a fetch may not return it yet."""
-    listed_at = writer.clock()
-    memberships, complete = _members_of(organization)
-    return link.link(tenant, organization, memberships, listed_at=listed_at, complete=complete)
-
-
-def _members_of(organization: ClerkOrganization) -> tuple[Sequence[ClerkMembership], bool]:
-    try:
-        memberships = iter_clerk_memberships(organization.id).to_list()
-    except ClerkError as error:
-        logger.warning("Members of %s not read back; the next sync reads them: %s", organization.id, error)
-        return [], False
-    return memberships, memberships.complete

@@ -19,9 +19,10 @@ from clerk_integration.exceptions import (
 )
 from clerk_integration.instance import get_clerk_organization_settings
 from clerk_integration.organizations import iter_clerk_memberships
-from clerk_integration.wire.deadlines import clerk_deadline
+from clerk_integration.wire.deadlines import clerk_deadline, default_deadline
+from clerk_integration.wire.passes import ClerkList
 from tenants.backfill.attempts import attempt_for, is_unfinished
-from tenants.backfill.members import MemberResult, create_members
+from tenants.backfill.members import create_members
 from tenants.backfill.organization import Draft, FindSnapshot, get_or_create, refuse_in_flight
 from tenants.backfill.plan import Action, PlanRow
 from tenants.creation import attempts, search
@@ -113,7 +114,7 @@ def _migrate(row: PlanRow, draft: Draft, find_snapshot: FindSnapshot) -> Outcome
         refuse_in_flight(attempt)
     organization, created = _retry_rate_limited(draft, row.organization_id, find_snapshot)
     members = create_members(tenant.pk, organization, owner=draft.owner)
-    _link(tenant, organization, members)
+    link_organization(tenant, organization, members.memberships)
     result = Result.CREATED if created else Result.ADOPTED
     return Outcome(tenant.pk, result, organization.id, member_problems=tuple(members.problems))
 
@@ -132,23 +133,36 @@ def _retry_rate_limited(
     raise AssertionError("unreachable")
 
 
-def _link(tenant: Tenant, organization: ClerkOrganization, members: MemberResult) -> None:
+def link_organization(
+    tenant: Tenant,
+    organization: ClerkOrganization,
+    created: Sequence[ClerkMembership] = (),
+    *,
+    needs_members: bool = True,
+) -> Tenant:
+    """Link the tenant to its organization, with the members that Clerk lists; return the tenant.
+
+    `created` are memberships that Clerk has just created and may not list yet. Write the tenant, its
+    members and the attempt. Call Clerk: one listing of the members. Raise TenantError, and ClerkError if
+    the listing fails and `needs_members` is true.
+    """
     listed_at = writer.clock()
-    memberships, complete = _members_of(organization, members.memberships)
-    link.link(tenant, organization, memberships, listed_at=listed_at, complete=complete)
+    listed: ClerkList[ClerkMembership] | None = None
+    try:
+        with default_deadline(JOB_TIMEOUT_SECONDS):
+            listed = iter_clerk_memberships(organization.id).to_list()
+    except ClerkError as error:
+        if needs_members:
+            raise
+        logger.warning("Members of %s not read back; the next sync reads them: %s", organization.id, error)
+    known = {membership.id for membership in listed or ()}
+    members = [*(listed or ()), *(member for member in created if member.id not in known)]
+    complete = listed is not None and listed.complete
+    linked = link.link(tenant, organization, members, listed_at=listed_at, complete=complete)
     attempt = attempt_for(tenant.pk)
     if attempt is not None:
         attempts.close_backfill(attempt, organization)
-
-
-def _members_of(
-    organization: ClerkOrganization, created: Sequence[ClerkMembership]
-) -> tuple[Sequence[ClerkMembership], bool]:
-    """Return the listed members, and those just created that Clerk does not list yet."""
-    with clerk_deadline(JOB_TIMEOUT_SECONDS):
-        listed = iter_clerk_memberships(organization.id).to_list()
-    known = {membership.id for membership in listed}
-    return [*listed, *(new for new in created if new.id not in known)], listed.complete
+    return linked
 
 
 def _clerk_failure(tenant_id: int, error: ClerkError) -> Outcome:
