@@ -73,7 +73,9 @@ class TenantSerializer(serializers.ModelSerializer[Tenant]):
     suspensionReason = serializers.CharField(source="suspension_reason")
     clerkMetadata = serializers.DictField(source="clerk_metadata", help_text="Clerk's public metadata.")
     createdAt = serializers.DateTimeField(source="created_at")
-    updatedAt = serializers.DateTimeField(source="updated_at")
+    updatedAt = serializers.DateTimeField(
+        source="updated_at", help_text="The last change of the fields shown here, role and isPrimary aside."
+    )
     lastSyncedAt = serializers.DateTimeField(source="last_synced_at", allow_null=True)
     role = serializers.CharField(source="caller_role", allow_null=True, default=None)
     isPrimary = serializers.BooleanField(source="caller_is_primary", default=False)
