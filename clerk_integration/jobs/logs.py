@@ -3,7 +3,9 @@
 import logging
 
 from django.db import InterfaceError, OperationalError
+from psycopg.errors import ReadOnlySqlTransaction
 
+from clerk_integration.entities import UnreadableRecord
 from clerk_integration.exceptions import ClerkUnavailable
 
 STARTED = "start_job"
@@ -12,15 +14,15 @@ DEFERRED = "periodic_task_deferred"
 
 ATTRIBUTES = ("worker", "job", "action", "start_timestamp", "end_timestamp", "duration", "result", "queues")
 
-EXPECTED = (OperationalError, InterfaceError, ClerkUnavailable)
-"""Errors of an outage, which the message explains without a traceback."""
+EXPECTED = (OperationalError, InterfaceError, ReadOnlySqlTransaction, ClerkUnavailable, UnreadableRecord)
+"""Outages, and records of Clerk that cannot be read: the message explains them without a traceback."""
 
 
 class JobLogFilter(logging.Filter):
     """Drops records of Procrastinate that report no event, and shortens the others.
 
     Dropped: the start of a job, and the success of a periodic task that returned nothing. Kept of the
-    attributes: the number of the job. A failure by an outage of the database or of Clerk gets no traceback.
+    attributes: the number of the job. A failure that is EXPECTED gets no traceback.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -39,6 +41,9 @@ class JobLogFilter(logging.Filter):
             attributes.pop(name, None)
         if job:
             attributes["job"] = job["id"]
-        if record.exc_info and isinstance(record.exc_info[1], EXPECTED):
-            record.msg, record.exc_info = f"{record.msg} - {record.exc_info[1]}", None
+        error = record.exc_info[1] if record.exc_info else None
+        # Django wraps the error of a read-only database in a general InternalError.
+        if isinstance(error, EXPECTED) or isinstance(error and error.__cause__, EXPECTED):
+            record.msg = f"{record.msg} - {type(error).__name__}: {' '.join(str(error).split())}"
+            record.exc_info = None
         return True

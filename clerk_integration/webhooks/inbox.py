@@ -181,9 +181,9 @@ def _record_failure(attempt: QuerySet[WebhookDelivery], error: Exception) -> Non
         text = f"[...]{text[5 - MAX_ERROR_LENGTH :]}"
     try:
         attempt.update(status=Status.FAILED, error=text)
-    except Error:
+    except Error as outage:
         # The caller raises `error` itself, so that the job is tried again.
-        logger.exception("the failure of a webhook delivery could not be recorded")
+        logger.error("the failure of a webhook delivery could not be recorded: %s", outage)  # noqa: TRY400
 
 
 def _returned_id(statement: str, *parameters: str | int | None) -> int | None:
