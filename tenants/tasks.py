@@ -5,8 +5,9 @@ from contextlib import suppress
 from typing import Any
 
 from django.dispatch import receiver
-from procrastinate import RetryStrategy
+from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import AlreadyEnqueued
 
 from clerk_integration.jobs.queue import MAINTENANCE, queue
@@ -14,6 +15,7 @@ from clerk_integration.signals import nightly
 from clerk_integration.wire.pace import paced
 from tenants.backfill import run as migrating
 from tenants.backfill.abandoned import finish_abandoned
+from tenants.creation.attempts import delete_old_attempts
 from tenants.exceptions import SyncAlreadyRunning
 from tenants.reconcile import full_sync as syncing
 from tenants.reconcile import resolve_creations
@@ -24,7 +26,7 @@ logger = logging.getLogger(__name__)
 EVERY_MINUTE = "* * * * *"
 
 FULL_SYNC = "tenants.tasks.full_sync"
-
+SETTLE_CREATIONS = "tenants.tasks.settle_creations"
 
 RETRY_STRATEGY = RetryStrategy(max_attempts=5, exponential_wait=4, retry_exceptions=records.TRANSIENT)
 """After 4, 16, 64, 256 and 1,024 seconds: what a full sync has read is then half an hour old."""
@@ -40,9 +42,12 @@ def migrate_slice(run_id: int, part: str, number: int) -> None:
 
 # The queueing lock keeps these from piling up. A `lock` would let one that was killed stop all later ones.
 @app.periodic(cron=EVERY_MINUTE)
-@app.task(queue=MAINTENANCE, queueing_lock="settle_creations")
-def settle_creations(timestamp: int) -> None:
-    """Find out what creations without an answer came to, and finish the tenants that a migration left."""
+@app.task(name=SETTLE_CREATIONS, queue=MAINTENANCE, queueing_lock="settle_creations", pass_context=True)
+def settle_creations(context: JobContext, timestamp: int) -> None:
+    """Settle creations without an answer, and finish tenants that a migration left; one job at a time."""
+    working = ProcrastinateJob.objects.filter(task_name=SETTLE_CREATIONS, status="doing")
+    if working.exclude(pk=context.job.id).exists():
+        return
     with paced():
         resolve_creations()
     finish_abandoned()
@@ -85,3 +90,11 @@ def sync_nightly(**_: Any) -> None:
     """Put a full sync on the queue every night, whatever webhooks were lost."""
     with suppress(AlreadyEnqueued):
         queue.defer_job(slices.job(FULL_SYNC, queueing_lock=FULL_SYNC))
+
+
+@receiver(nightly, dispatch_uid="tenants.tasks.delete_old_records")
+def delete_old_records(**_: Any) -> None:
+    """Delete runs and creation attempts whose retention is over, every night."""
+    logger.info(
+        "deleted %d rows of old runs, %d creation attempts", records.delete_old_runs(), delete_old_attempts()
+    )

@@ -31,13 +31,16 @@ class CommandProgress:
         self._part: _Part | None = None
         self.is_finished = False
 
-    def start(self, total: int | None, label: str) -> None:
-        """Begin a part of the work: `total` items called `label`; None if the number is not known yet."""
+    def start(self, total: int | None, label: str, *, done: int = 0) -> None:
+        """Begin a part of the work: `total` items called `label`; None if the number is not known yet.
+
+        `done` items were done before, and do not count for the speed.
+        """
         self._end_part()
-        self._part = _Part(total, label)
+        self._part = _Part(total, label, done)
         if self._bar is not None:
             self._bar.start()
-            self._part.task = self._bar.add_task(label, total=total, rate="")
+            self._part.task = self._bar.add_task(label, total=total, completed=done, rate="")
 
     def expect(self, total: int) -> None:
         """Correct the number of items of the current part."""
@@ -91,17 +94,17 @@ class CommandProgress:
 class _Part:
     """One part of the work and its speed."""
 
-    def __init__(self, total: int | None, label: str) -> None:
+    def __init__(self, total: int | None, label: str, done: int) -> None:
         self.total = total
         self.label = label
-        self.done = 0
+        self.done = self._done_before = done
         self.task = TaskID(0)
         self._started = self._reported = monotonic()
 
     @property
     def rate(self) -> float:
         """Items per second since the part began."""
-        return self.done / max(monotonic() - self._started, 0.001)
+        return (self.done - self._done_before) / max(monotonic() - self._started, 0.001)
 
     def is_line_due(self) -> bool:
         """Return whether it is time for the next line."""
@@ -113,7 +116,7 @@ class _Part:
     def line(self) -> str:
         """Return a line such as `organizations: 5,000 of 20,000, 1,250/s, 12 s left`."""
         parts = [f"{self.label}: {self.done:,}" + ("" if self.total is None else f" of {self.total:,}")]
-        if self.done:
+        if self.done > self._done_before:
             parts.append(f"{self.rate:,.0f}/s" if self.rate >= 1 else f"{self.rate:.2f}/s")
             if self.total is not None and self.done < self.total:
                 parts.append(f"{(self.total - self.done) / self.rate:,.0f} s left")

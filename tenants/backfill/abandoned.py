@@ -8,7 +8,7 @@ from tenants.backfill.attempts import tenant_of, unfinished_attempts
 from tenants.backfill.plan import make_plan
 from tenants.backfill.snapshot import LazySnapshot
 from tenants.backfill.step import Outcome, migrate
-from tenants.creation.search import UNRESOLVED_SECONDS
+from tenants.creation.search import is_due
 from tenants.mirror import writer
 from tenants.models import Tenant
 
@@ -21,15 +21,14 @@ MAX_AGE = timedelta(days=1)
 def finish_abandoned() -> int:
     """Finish tenants whose organization was created and whose members or link are missing.
 
-    Only attempts that no process has changed for a minute count. Write and call Clerk as the migration
+    Only attempts that are due count (`creation.search.is_due`). Write and call Clerk as the migration
     does, and do nothing if there are none. Return how many tenants there were. Raise ClerkError.
     """
     now = writer.clock()
     ids = [
         tenant_of(attempt)
         for attempt in unfinished_attempts()
-        if attempt.sent_at < now - timedelta(seconds=UNRESOLVED_SECONDS)
-        and attempt.created_at > now - MAX_AGE
+        if is_due(attempt, now) and attempt.created_at > now - MAX_AGE
     ]
     ids = list(Tenant.objects.filter(pk__in=ids).values_list("pk", flat=True))
     if ids:

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from clerk_integration.entities import ClerkOrganization
@@ -15,6 +15,9 @@ from tenants.models import CreationAttempt
 from tenants.sql import ClockTimestamp
 
 State = CreationAttempt.State
+
+RETENTION = timedelta(days=90)
+"""How long settled attempts, and with them idempotency keys, are kept."""
 
 BACKFILLED = "backfilled"
 """Key in the answer of a legacy tenant's attempt: its organization is linked and has its members."""
@@ -84,3 +87,11 @@ def recorded_failure(attempt: CreationAttempt) -> Iterator[None]:
         if error.outcome_unknown:
             leases.expire(attempt.clerk_user_id)
         raise
+
+
+def delete_old_attempts() -> int:
+    """Delete the attempts that are settled and older than RETENTION; return how many."""
+    settled = [CreationAttempt.State.SUCCEEDED, CreationAttempt.State.FAILED]
+    return CreationAttempt.objects.filter(
+        state__in=settled, created_at__lt=ClockTimestamp() - RETENTION
+    ).delete()[0]

@@ -5,6 +5,8 @@ attempt in its private metadata. A search that does not find the marker counts o
 and began `UNRESOLVED_SECONDS` after the attempt was sent.
 """
 
+from datetime import datetime
+
 from clerk_integration.entities import ClerkOrganization
 from clerk_integration.wire.passes import ClerkListing
 from tenants.exceptions import IdempotencyKeyInUse
@@ -17,6 +19,16 @@ UNRESOLVED_SECONDS = 60.0
 
 IN_FLIGHT_SECONDS = 45.0
 """For so long the process that sent an attempt may still be working on it."""
+
+
+def is_due(attempt: CreationAttempt, now: datetime) -> bool:
+    """Return whether a job that runs every minute should search for the attempt now.
+
+    Due 1, 2, 4, 8, ... minutes after it was sent, so that an attempt that stays unknown costs a few searches
+    and not one a minute.
+    """
+    minutes = int((now - attempt.sent_at).total_seconds() // UNRESOLVED_SECONDS)
+    return minutes > 0 and minutes & (minutes - 1) == 0
 
 
 def search(attempt: CreationAttempt, listing: ClerkListing[ClerkOrganization]) -> ClerkOrganization | None:

@@ -53,8 +53,8 @@ def follow(
 
 def _show(now: Reading, shown: Reading, progress: CommandProgress) -> Reading:
     if now.label != shown.label:
-        progress.start(now.total, now.label)
-        shown = Reading(now.label, 0, now.total)
+        progress.start(now.total, now.label, done=now.done)
+        shown = now
     progress.expect(now.total)
     progress.advance(now.done - shown.done)
     return now

@@ -6,7 +6,7 @@ from datetime import timedelta
 from clerk_integration.organizations import iter_clerk_orgs
 from clerk_integration.wire.deadlines import clerk_deadline
 from tenants.creation import attempts
-from tenants.creation.search import UNRESOLVED_SECONDS
+from tenants.creation.search import UNRESOLVED_SECONDS, is_due
 from tenants.mirror import writer
 from tenants.mirror.rows import attempt_marker
 from tenants.models import CreationAttempt
@@ -20,18 +20,19 @@ LISTING_SECONDS = 600.0
 def resolve_creations() -> int:
     """Settle the creations that have had no outcome for a minute; return how many there were.
 
-    Searches all of Clerk's organizations, and only when there is such a creation. One that is found
-    is mirrored, its creator by the next sync; one that a complete search did not find has failed, and
-    its request may be sent again. Writes `creation_attempts`, `tenants`. Raise ListingIncomplete and
-    ClerkError; what was found until then is settled.
+    Search all of Clerk's organizations, and only if a creation is due (`creation.search.is_due`). An
+    organization that is found is mirrored, its creator by the next sync; a creation that a complete search
+    did not find has failed, and its request may be sent again. Write `creation_attempts` and `tenants`. Raise
+    ListingIncomplete and ClerkError; what was found until then is settled.
     """
-    sent_before = writer.clock() - timedelta(seconds=UNRESOLVED_SECONDS)
+    now = writer.clock()
+    sent_before = now - timedelta(seconds=UNRESOLVED_SECONDS)
     waiting = CreationAttempt.objects.filter(
         state__in=[CreationAttempt.State.SENT, CreationAttempt.State.UNKNOWN], sent_at__lt=sent_before
     )
-    markers = {str(marker) for marker in waiting.values_list("marker", flat=True)}
-    if not markers:
+    if not any(is_due(attempt, now) for attempt in waiting):
         return 0
+    markers = {str(attempt.marker) for attempt in waiting}
     organizations = iter_clerk_orgs()
     with clerk_deadline(LISTING_SECONDS):
         for organization in organizations:

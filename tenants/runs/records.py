@@ -29,6 +29,9 @@ TRANSIENT = (ClerkUnavailable, DatabaseError, InterfaceError)
 RESUME_WITHIN = timedelta(hours=1)
 """How old a run may be that is resumed: its pages are as old."""
 
+RETENTION = timedelta(days=90)
+"""How long runs are kept after their end."""
+
 WORKERS = "workers"
 """Beginning of `SyncRun.holder` while workers do the slices of a run."""
 
@@ -162,6 +165,13 @@ def failures_on_record(run: SyncRun, *, spared: tuple[type[BaseException], ...])
     except BaseException as error:
         finish(run, SyncRun.State.FAILED, f"{type(error).__name__}: {error}")
         raise
+
+
+def delete_old_runs() -> int:
+    """Delete the runs that ended more than RETENTION ago, but never the last complete full sync."""
+    old = SyncRun.objects.filter(finished_at__lt=Now() - RETENTION)
+    last = last_complete()
+    return (old.exclude(pk=last.pk) if last else old).delete()[0]
 
 
 def last_complete(**filters: Any) -> SyncRun | None:

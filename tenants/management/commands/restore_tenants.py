@@ -7,7 +7,6 @@ from django.core.management.base import CommandError
 
 from clerk_integration.exceptions import ClerkError
 from clerk_integration.management.base import DatabaseCommand
-from clerk_integration.management.progress import CommandProgress
 from tenants.exceptions import TenantError
 from tenants.models import Tenant
 from tenants.reconcile import sync_one_organization
@@ -28,7 +27,7 @@ class Command(DatabaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Restore one tenant after the other."""
-        progress = CommandProgress(self.stdout, as_json=options["json"])
+        progress = self.start_progress(options)
         wanted = list(dict.fromkeys(options["tenants"]))
         progress.start(len(wanted), "tenants")
         failed = 0

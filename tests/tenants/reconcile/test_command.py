@@ -347,6 +347,15 @@ def test_following_a_run_that_failed_fails_with_its_message(
         sync("--follow", str(run))
 
 
+def test_following_a_run_that_ended_long_ago_shows_no_speed(instance: SandboxControl) -> None:
+    run = json.loads(sync("--json")[-1])["run"]
+
+    lines = sync("--follow", str(run))
+
+    assert "memberships: 3 of 3" in lines
+    assert not any("/s" in line for line in lines)
+
+
 def test_following_a_run_that_is_none_fails_with_one_message() -> None:
     with pytest.raises(CommandError, match="There is no full sync 987654"):
         sync("--follow", "987654")

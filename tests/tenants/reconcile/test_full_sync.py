@@ -24,6 +24,7 @@ from tenants.exceptions import SyncInterrupted, SyncLost
 from tenants.mirror import writer
 from tenants.models import CreationAttempt, Membership, SyncRun, SyncRunPage, Tenant, Tombstone
 from tenants.reconcile import resolve_creations, run_full_sync
+from tenants.tasks import delete_old_records
 from tests.sandbox import SandboxControl
 from tests.tenants.api.test_statement_counts import statements
 
@@ -452,6 +453,44 @@ def test_a_lost_creation_is_found_by_its_marker_or_has_failed(
     assert found.answer is not None
     assert found.answer["clerk_org_id"] == organization["id"]
     assert Tenant.objects.get().clerk_org_id == organization["id"]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "searched"), [(1, 1), (2, 1), (3, 0), (4, 1), (5, 0), (1023, 0), (1024, 1)]
+)
+def test_resolve_creations_unknown_for_long_searches_less_and_less_often(
+    sandbox: SandboxControl, minutes: int, searched: int
+) -> None:
+    """An organization that cannot be read keeps the search from being conclusive, for ever."""
+    lost = attempt()
+    CreationAttempt.objects.filter(pk=lost.pk).update(sent_at=Now() - timedelta(minutes=minutes, seconds=5))
+    odd = sandbox.organization("Odd")
+    sandbox.patch_record(odd["id"], id=None)
+    sandbox.clear_requests()
+
+    resolve_creations()
+
+    assert len(sandbox.requests("GET")) == searched
+    lost.refresh_from_db()
+    assert lost.state == "unknown"
+
+
+def test_nightly_deletes_old_runs_and_settled_creations_but_not_the_last_complete_sync(
+    instance: SandboxControl,
+) -> None:
+    for _ in range(3):
+        run_full_sync(skip_memberships=True)
+    last = SyncRun.objects.latest("id")
+    unsettled, settled = attempt(), attempt()
+    CreationAttempt.objects.filter(pk=settled.pk).update(state="failed")
+    long_ago = Now() - timedelta(days=91)
+    SyncRun.objects.update(finished_at=long_ago)
+    CreationAttempt.objects.update(created_at=long_ago)
+
+    delete_old_records()
+
+    assert list(SyncRun.objects.all()) == [last]
+    assert list(CreationAttempt.objects.all()) == [unsettled]
 
 
 def test_without_a_lost_creation_nothing_is_searched(instance: SandboxControl) -> None:
