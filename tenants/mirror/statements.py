@@ -167,12 +167,11 @@ written AS (
         last_synced_at = clock_timestamp()
     WHERE {ORGANIZATION_CHANGES.format(incoming="excluded")}
     RETURNING id, clerk_org_id, name, slug, logo_url, clerk_metadata, xmax = 0 AS is_new)
-SELECT written.id, clerk_org_id,
-       CASE WHEN NOT written.is_new THEN news.before END,
+SELECT written.id, written.clerk_org_id, news.before,
        jsonb_build_object(
            'name', written.name, 'slug', written.slug,
            'logo_url', written.logo_url, 'clerk_metadata', written.clerk_metadata)
-FROM written JOIN news USING (clerk_org_id)
+FROM written LEFT JOIN news ON news.clerk_org_id = written.clerk_org_id AND NOT written.is_new
 """
 
 # What a list lacks ends in the statement that writes what it shows, so that both lock rows in one order.
@@ -206,10 +205,10 @@ written AS (
         written_at = clock_timestamp()
     WHERE {MEMBERSHIP_CHANGES.format(incoming="excluded")}
     RETURNING tenant_id, clerk_user_id, role, is_active, xmax = 0 AS is_new)
-SELECT tenant_id, clerk_user_id,
-       CASE WHEN NOT written.is_new THEN news.before END,
+SELECT written.tenant_id, written.clerk_user_id, news.before,
        jsonb_build_object('role', written.role, 'is_active', written.is_active)
-FROM written JOIN news USING (tenant_id, clerk_user_id)
+FROM written LEFT JOIN news
+  ON news.tenant_id = written.tenant_id AND news.clerk_user_id = written.clerk_user_id AND NOT written.is_new
 """
 
 _MISSING = f"""
