@@ -33,7 +33,7 @@ def sync_one_user(clerk_user_id: str) -> int:
     """Mirror all memberships of one user, however fresh they are, and return how many Clerk lists.
 
     Writes what `TenantService.sync_user_tenants_from_clerk` does. Raise InvalidClerkId, NotAMember
-    when Clerk does not know the user, SyncAlreadyRunning while somebody else lists the same user,
+    when Clerk does not know the user, SyncAlreadyRunning while another process lists the same user,
     WrongInstance and ClerkError.
     """
     validate_user_id(clerk_user_id)

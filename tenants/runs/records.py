@@ -128,7 +128,7 @@ def take_over(run: SyncRun, holder: str, *, expected: str) -> None:
 def interrupt_dead(*kinds: SyncRun.Kind) -> int:
     """Record runs of these kinds (none: of all) as interrupted whose process died; return how many.
 
-    Runs of workers are left alone: between two tries of a job nobody renews their lease.
+    Runs of workers are left alone: between two tries of a job no process renews their lease.
     """
     running = SyncRun.objects.filter(kind__in=kinds or SyncRun.Kind, state=SyncRun.State.RUNNING)
     dead = running.filter(lease_expires_at__lte=Now()).exclude(holder__startswith=WORKERS)

@@ -8,11 +8,11 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from clerk_integration.exceptions import ClerkError, ClerkUnavailable, InvalidClerkId
+from clerk_integration.exceptions import ClerkError, ClerkMisconfigured, ClerkUnavailable
 from clerk_integration.management.arguments import positive, refuse_others
 from clerk_integration.management.base import DatabaseCommand, sentence
 from clerk_integration.management.progress import CommandProgress
-from tenants.exceptions import SyncError, SyncInterrupted, TenantError, UnknownOrganization
+from tenants.exceptions import SyncError, SyncInterrupted, TenantError
 from tenants.management.following import Reading, follow
 from tenants.management.interrupts import stop_on_signals
 from tenants.management.workers import tell_who_works
@@ -47,7 +47,7 @@ class Command(DatabaseCommand):
             "--max-retire-percent",
             type=_percent,
             metavar="P",
-            help="retire nothing when more than this part of the mirror is absent in Clerk "
+            help="retire nothing if a larger part of the mirror, and more than 5, are missing from Clerk "
             f"(default {DEFAULT_MAX_RETIRE_PERCENT:.0f})",
         )
         parser.add_argument(
@@ -161,11 +161,13 @@ def _organizations(ids: list[str], progress: CommandProgress, stopping: Event) -
             raise SyncInterrupted(f"Stopped before {clerk_org_id}; those before it are synced.")
         try:
             tenant = sync_one_organization(clerk_org_id)
-        except (UnknownOrganization, InvalidClerkId) as error:
+        except (ClerkMisconfigured, ClerkUnavailable):
+            raise  # Every other organization would meet it, too.
+        except Exception as error:
             if len(ids) == 1:
                 raise
             failed += 1
-            progress.note(str(error))
+            progress.note(f"{clerk_org_id}: {error}")
         else:
             progress.note(f"{clerk_org_id}: tenant {tenant.pk}, {tenant.status}")
         progress.advance()

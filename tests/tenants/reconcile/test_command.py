@@ -139,6 +139,20 @@ def test_a_named_organization_that_was_deleted_becomes_a_tombstone(instance: San
     assert Tombstone.objects.filter(clerk_id=gone).exists()
 
 
+def test_named_organizations_one_that_fails_is_named_and_the_others_are_synced(
+    instance: SandboxControl,
+) -> None:
+    ids = [row["id"] for row in instance.api("GET", "/organizations")["data"]]
+    instance.fault(f"GET /v1/organizations/{ids[1]}", status=422)
+    out = io.StringIO()
+
+    with pytest.raises(CommandError, match="1 could not be synced"):
+        call_command("sync_from_clerk", "--organization", *ids, stdout=out)
+
+    assert set(Tenant.objects.values_list("clerk_org_id", flat=True)) == {ids[0], ids[2]}
+    assert f"{ids[1]}: " in out.getvalue()
+
+
 @pytest.mark.parametrize("name", ["org_unknown", "acme", "org_../users"])
 def test_an_unknown_organization_fails_with_one_message(instance: SandboxControl, name: str) -> None:
     with pytest.raises(CommandError) as failure:

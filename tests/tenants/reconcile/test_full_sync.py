@@ -1,4 +1,4 @@
-"""The full sync: what it brings, what it retires, what it spares, and what it takes."""
+"""The full sync: what it mirrors, what it retires, what it leaves alone, and what it costs."""
 
 import json
 import threading

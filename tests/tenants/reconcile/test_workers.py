@@ -40,7 +40,7 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
 
 
 def in_the_middle_of_a_slice(worker: Worker) -> bool:
-    """Whether the worker has a slice in hand of which a page is on record."""
+    """Whether the worker does a slice of which a page is recorded."""
     jobs = ProcrastinateJob.objects.filter(
         task_name="tenants.tasks.sync_slice", status="doing", worker_id=worker.worker_id
     )
