@@ -216,7 +216,7 @@ def sync_organization(clerk_org_id: str) -> Tenant | None:
         writer.write_organization_listing(
             organization, memberships, listed_at=asked_at, complete=memberships.complete
         )
-    return Tenant.objects.get(clerk_org_id=clerk_org_id)
+    return Tenant.objects.filter(clerk_org_id=clerk_org_id).first()
 
 
 def list_user(clerk_user_id: str, lease: leases.Lease) -> int:
