@@ -138,7 +138,9 @@ def test_migration_of_200_tenants_with_30_wrong_and_a_killed_worker_does_the_170
 
     run = SyncRun.objects.get()
     [edge] = named(run) - wrong
-    assert (run.state, run.created + run.updated, run.failed) == ("failed", 169, 31), run.error
+    # The killed worker may have linked a tenant without recording it; the repeated slice skips that one.
+    done = run.created + run.updated + run.unchanged
+    assert (run.state, done, run.failed) == ("failed", 169, 31), run.error
     assert named(run) == wrong | {edge}
     assert f"tenant {edge}: Clerk's edge refused the request (403)" in run.error
 
