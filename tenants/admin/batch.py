@@ -1,5 +1,6 @@
 """Run an admin action on each selected tenant and report the results as messages."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -11,6 +12,9 @@ from django.http import HttpRequest
 from clerk_integration.exceptions import ClerkError, ClerkMisconfigured, ClerkUnavailable
 from tenants.exceptions import TenantError
 from tenants.models import Tenant
+from tenants.runs.failures import FailedAlike, FailureStreak
+
+logger = logging.getLogger(__name__)
 
 BATCH_SECONDS = 20.0
 """No tenant is started after this time: gunicorn ends a request after 30 seconds."""
@@ -39,10 +43,10 @@ def run_batch(
 ) -> Outcome:
     """Call `step` for each tenant in turn and return the outcome.
 
-    A TenantError or ClerkError is a failure of that tenant. The batch stops at an error of STOP_REASONS
-    and after `seconds`.
+    Any error is a failure of that tenant only. The batch stops at an error of STOP_REASONS, after several
+    unexpected errors of one kind in a row, and after `seconds`.
     """
-    waiting, outcome = deque(selected), Outcome()
+    waiting, outcome, streak = deque(selected), Outcome(), FailureStreak()
     end = time.monotonic() + seconds
     while waiting and not outcome.stop_reason:
         if time.monotonic() >= end:
@@ -52,12 +56,26 @@ def run_batch(
         try:
             step(tenant)
             outcome.done += 1
-        except (TenantError, ClerkError) as error:
-            outcome.failures.append(f"{tenant} (tenant {tenant.pk}): {error}")
-            reasons = (reason for kind, reason in STOP_REASONS.items() if isinstance(error, kind))
-            outcome.stop_reason = next(reasons, "")
+            streak.add("", kind="", message="")
+        except Exception as error:
+            _record_failure(outcome, streak, tenant, error)
     outcome.not_tried = len(waiting)
     return outcome
+
+
+def _record_failure(outcome: Outcome, streak: FailureStreak, tenant: Tenant, error: Exception) -> None:
+    name, kind, message = f"{tenant} (tenant {tenant.pk})", "", str(error)
+    if not isinstance(error, TenantError | ClerkError):
+        logger.exception("admin action failed for tenant %s", tenant.pk)
+        kind = type(error).__name__
+        message = f"unexpected error {kind}; the log has the details."
+    outcome.failures.append(f"{name}: {message}")
+    reasons = (reason for cause, reason in STOP_REASONS.items() if isinstance(error, cause))
+    outcome.stop_reason = next(reasons, "")
+    try:
+        streak.add(name, kind=kind, message=message)
+    except FailedAlike:
+        outcome.stop_reason = "Several tenants in a row failed with the same unexpected error."
 
 
 def report(request: HttpRequest, outcome: Outcome, *, done: str) -> None:

@@ -177,9 +177,23 @@ def test_run_batch_out_of_time_starts_no_tenant() -> None:
     assert outcome == Outcome(not_tried=2, stop_reason=OUT_OF_TIME)
 
 
-def test_run_batch_unexpected_error_is_raised() -> None:
+def test_run_batch_unexpected_error_of_one_tenant_continues(caplog: pytest.LogCaptureFixture) -> None:
+    def step(tenant: Tenant) -> None:
+        if tenant.name == "b":
+            raise ZeroDivisionError("secret")
+
+    outcome = run_batch([Tenant(pk=n, name=name) for n, name in enumerate("abc")], step)
+
+    failure = "b (tenant 1): unexpected error ZeroDivisionError; the log has the details."
+    assert outcome == Outcome(done=2, failures=[failure])
+    assert caplog.records[0].exc_info is not None
+
+
+def test_run_batch_the_same_unexpected_error_in_a_row_stops() -> None:
     def step(tenant: Tenant) -> None:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
-        run_batch([Tenant(pk=1)], step)
+    outcome = run_batch([Tenant(pk=n, name=str(n)) for n in range(9)], step)
+
+    assert (outcome.done, len(outcome.failures), outcome.not_tried) == (0, 5, 4)
+    assert "in a row" in outcome.stop_reason
