@@ -8,11 +8,9 @@ from tenants.exceptions import SyncError
 from tenants.models import SyncRun
 from tenants.reconcile.progress import Progress
 from tenants.runs import records
+from tenants.runs.failures import FailedAlike, FailureStreak
 
 logger = logging.getLogger(__name__)
-
-MAX_ALIKE = 5
-"""So many items in a row that failed alike stop the batch: the next one would fail as well."""
 
 
 class Isolation:
@@ -21,24 +19,25 @@ class Isolation:
     def __init__(self, run: SyncRun, progress: Progress) -> None:
         self._run = run
         self._progress = progress
-        self._alike: list[type[Exception]] = []
+        self._streak = FailureStreak()
 
     @contextmanager
     def item(self, name: str, *, count: int = 1) -> Iterator[None]:
         """Record an exception of the block as the failure of the item, which counts `count`.
 
-        Raise it if the items before failed alike, MAX_ALIKE in a row, and raise SyncError always.
+        Raise the exception if five items in a row failed alike, and raise SyncError always.
         """
         try:
             yield
         except SyncError:
             raise
         except Exception as error:
-            self._alike = [kind for kind in self._alike if kind is type(error)] + [type(error)]
             logger.warning("Full sync %s left %s as it is: %s", self._run.pk, name, error)
             self._progress.note(f"{name}: left as it is: {error}")
-            if len(self._alike) >= MAX_ALIKE:
-                raise
+            try:
+                self._streak.add(name, kind=type(error).__name__, message=str(error))
+            except FailedAlike:
+                raise error from None
             records.count(self._run, failed=count)
         else:
-            self._alike.clear()
+            self._streak.add(name, kind="", message="")
