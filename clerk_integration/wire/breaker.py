@@ -28,7 +28,7 @@ from clerk_integration.exceptions import ClerkError, ClerkNotAsked, ClerkUnavail
 FAILURES = 2
 """Requests in a row, each with its retries, that open a breaker."""
 
-OPEN_SECONDS = 3.0
+OPEN_SECONDS = 2.0
 
 SLOT_SECONDS = 1.0
 """How long a thread waits for a slot, provided that Clerk answers quickly."""

@@ -29,8 +29,8 @@ import django
 import tests.environment  # noqa: F401  (before Django reads its settings)
 from tests.sandbox import SandboxControl
 
-START_SECONDS = 6.0
-"""For the first lists, which fill the mirror."""
+START_SECONDS = 60.0
+"""How long the first lists, which fill the mirror, may take."""
 
 OPENED_AFTER = 6.0
 """Seconds of a fault after which breakers are open: the deadline of a call to Clerk, and one more."""
@@ -109,7 +109,7 @@ def main() -> int:
     django.setup()
     missed = 0
     with _scene(options.clients) as (clients, clerk):
-        time.sleep(START_SECONDS)
+        _await_first_lists(clients, options.clients // 4)
         for fault in options.fault or FAULTS:
             missed += _measure(clients, clerk, fault, options.seconds)
     return int(missed > 0)
@@ -211,6 +211,14 @@ def _measure(clients: Clients, clerk: SandboxControl, fault: str, seconds: float
     missed += back > SYNCED_LIMIT
     print(f"  every list says `synced` again after {back:.1f} s (limit {SYNCED_LIMIT:.0f})", flush=True)
     return missed
+
+
+def _await_first_lists(clients: Clients, count: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while len(clients.synced) < count or len(clients.samples["primary-id"]) < count:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"Only {len(clients.synced)} of {count} lists were synced at first.")
+        time.sleep(0.1)
 
 
 def _seconds_until_synced(clients: Clients, ended: float) -> float:
