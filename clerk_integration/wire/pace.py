@@ -62,7 +62,7 @@ class _Slots:
         self._reserved: deque[float] = deque()
 
     def take(self) -> float:
-        """Return the time of the next slot; a slot used late would crowd the ones after it."""
+        """Reserve the next slot and return its time. A slot that is used late crowds the next ones."""
         with self._lock:
             while self._reserved and self._reserved[0] < time.monotonic() - CATCH_UP_SECONDS:
                 self._reserved.popleft()

@@ -1,4 +1,4 @@
-"""Where the embedded PostgreSQL of a project keeps its files, and how to connect to it."""
+"""Name the files of a project's embedded PostgreSQL and the parameters to connect to it."""
 
 import hashlib
 import os

@@ -22,7 +22,7 @@ LISTING_SECONDS = 600.0
 
 @dataclass
 class ClerkSnapshot:
-    """The organizations that were made for some tenants, and the slugs that are taken."""
+    """The organizations in Clerk that carry the markers of given tenants, and the slugs that are taken."""
 
     began_at: datetime
     complete: bool = False

@@ -49,7 +49,9 @@ def link(
 
 
 def unlink(tenant: Tenant) -> Tenant:
-    """Make the tenant a legacy tenant again; a mirror-only tenant takes over an organization that lives.
+    """Make the tenant a legacy tenant again.
+
+    If the organization still exists in Clerk, a new mirror-only tenant takes it over.
 
     Writes `tenants` and `memberships`. Own columns stay: a tenant that was deactivated because its
     organization was deleted stays deactivated. A tenant that is not linked is left as it is.

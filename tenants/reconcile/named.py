@@ -30,7 +30,7 @@ def sync_one_organization(clerk_org_id: str) -> Tenant:
 
 
 def sync_one_user(clerk_user_id: str) -> int:
-    """Mirror all memberships of one user, however fresh they are, and return how many Clerk lists.
+    """Mirror all memberships of one user, even if they are fresh, and return their number in Clerk.
 
     Writes what `TenantService.sync_user_tenants_from_clerk` does. Raise InvalidClerkId, NotAMember
     when Clerk does not know the user, SyncAlreadyRunning while another process lists the same user,
