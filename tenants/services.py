@@ -226,7 +226,10 @@ def list_user(clerk_user_id: str, lease: leases.Lease) -> int:
     or DatabaseError, after the lease was released; then nothing else is written.
     """
     try:
-        refuse_other_instance(lease.instance_id)
+        if lease.instance_id is None:
+            require_own_instance()
+        else:
+            refuse_other_instance(lease.instance_id)
         memberships = get_user_clerk_orgs(clerk_user_id)
         writer.write_user_listing(
             clerk_user_id,

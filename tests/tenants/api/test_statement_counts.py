@@ -8,6 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from clerk_integration.entities import MARKER_KEY
+from clerk_integration.instance import store_instance
 from tenants.models import Membership
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
@@ -31,8 +32,9 @@ def statements() -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def organizations(sandbox: SandboxControl) -> Iterator[Caller]:
-    """A user with 1,000 organizations in Clerk, none of which is mirrored yet."""
+def organizations(sandbox: SandboxControl, db: None) -> Iterator[Caller]:
+    """A user with 1,000 organizations in a known Clerk instance, none of which is mirrored yet."""
+    store_instance(sandbox.description["instanceId"])
     sandbox.reset(organizations=1000, users=1, membershipsPerOrganization=1)
     [user] = sandbox.api("GET", "/users")
     yield Caller(sandbox, user["id"])
@@ -92,6 +94,7 @@ def test_authentication_with_a_cached_key_takes_no_statement_and_no_call(
 def test_list_syncing_organizations_with_foreign_markers_takes_no_more_statements(
     sandbox: SandboxControl, ada: Caller
 ) -> None:
+    store_instance(sandbox.description["instanceId"])
     marker = {"tenant": 1_000_000, "installation": "of-another-database", "attempt": None}
     for number in range(3):
         sandbox.organization(f"Migrated {number}", ada.id, private_metadata={MARKER_KEY: marker})

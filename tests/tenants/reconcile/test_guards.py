@@ -101,6 +101,22 @@ def test_full_sync_of_instances_a_b_b_a_ends_with_the_organizations_of_a(
     assert Tenant.objects.count() == 20
 
 
+def test_list_learns_the_instance_and_refuses_the_next_one(sandbox: SandboxControl, switch: Switch) -> None:
+    switch("")
+    [mirrored] = fill(sandbox, 1, name="A")
+    [user] = [user["id"] for user in sandbox.api("GET", "/users")]
+    assert TenantService.sync_user_tenants_from_clerk(user) == SyncState.SYNCED
+
+    switch("B")
+    fill(sandbox, 9, name="B")
+    states = [
+        TenantService.sync_user_tenants_from_clerk(other["id"]) for other in sandbox.api("GET", "/users")
+    ]
+
+    assert set(states) == {SyncState.STALE}
+    assert active() == {mirrored}
+
+
 @pytest.mark.parametrize("mirrored", [1, 9])
 def test_full_sync_of_an_older_mirror_asks_for_a_sample_before_it_writes(
     sandbox: SandboxControl, switch: Switch, settings: Settings, mirrored: int
