@@ -179,7 +179,3 @@ def _post(draft: Draft, marker: Mapping[str, Any]) -> ClerkOrganization:
 def _settle(attempt: CreationAttempt, organization: ClerkOrganization) -> ClerkOrganization:
     attempts.settle_creation(attempt, State.SUCCEEDED, {"clerk_org_id": organization.id})
     return organization
-
-
-def _key(tenant_id: int) -> str:
-    return f"tenant:{tenant_id}"

@@ -14,7 +14,7 @@ from clerk_integration.instance import get_clerk_organization_settings
 from clerk_integration.organizations import create_clerk_org, get_clerk_membership, iter_clerk_orgs
 from tenants.creation import attempts, search
 from tenants.exceptions import IdempotencyKeyReused, NotAMember, OrganizationDeleted, TenantInactive
-from tenants.lifecycle.primary import move_primary
+from tenants.lifecycle.primary import move_primary, set_primary
 from tenants.mirror import deletions, leases, locks, writer
 from tenants.models import CreationAttempt, Tenant
 
@@ -186,7 +186,6 @@ def _claim_primary(attempt: CreationAttempt, tenant: Tenant) -> None:
     if answer.get("primary"):
         return
     with transaction.atomic():
-        locks.hold_primaries([attempt.clerk_user_id])
         with suppress(NotAMember, TenantInactive):
-            move_primary(attempt.clerk_user_id, tenant.pk)
+            set_primary(attempt.clerk_user_id, tenant)
         CreationAttempt.objects.filter(pk=attempt.pk).update(answer={**answer, "primary": True})

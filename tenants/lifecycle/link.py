@@ -31,6 +31,7 @@ def link(
     with transaction.atomic():
         movable = _lock_primaries_of(organization.id)
         locks.hold_organization(organization.id)
+        _share_members_of(organization.id, memberships)
         target, others = _lock_for_link(tenant, organization.id)
         if target.clerk_org_id not in (None, organization.id):
             raise AlreadyLinked(f"Tenant {target.pk} is linked to {target.clerk_org_id}; unlink it first.")
@@ -59,6 +60,7 @@ def unlink(tenant: Tenant) -> Tenant:
     with transaction.atomic():
         locked = lock_with_organization(tenant)
         if not locked.is_legacy:
+            _share_members_of(locked.clerk_org_id)
             unlink_tenant(locked)
         tenant.refresh_from_db()
     return tenant
@@ -81,6 +83,13 @@ def _lock_primaries_of(clerk_org_id: str) -> set[str]:
     users = set(flagged.values_list("clerk_user_id", flat=True))
     locks.hold_primaries(users)
     return users
+
+
+def _share_members_of(clerk_org_id: str | None, memberships: Sequence[ClerkMembership] = ()) -> None:
+    """Keep deletions of the members away, before one of their rows is locked or read."""
+    stored = Membership.objects.filter(tenant__clerk_org_id=clerk_org_id)
+    users = {membership.user_id for membership in memberships}
+    locks.share(users=users.union(stored.values_list("clerk_user_id", flat=True)))
 
 
 def _lock_for_link(tenant: Tenant, clerk_org_id: str) -> tuple[Tenant, list[Tenant]]:

@@ -61,7 +61,7 @@ def record_membership_deleted(membership_id: str, membership: ClerkMembership | 
         )
     ended = Membership.objects.alias(began=Coalesce("clerk_created_at", 0)).filter(rows)
     with transaction.atomic():
-        locks.hold_organization(_organization_of(membership_id, membership))
+        _hold_organization_of(membership_id, membership)
         _record_tombstone(Tombstone.Kind.MEMBERSHIP, membership_id, Tombstone.Source.EVENT)
         for row in ended.select_for_update(of=["self"]):
             _end(row, membership)
@@ -107,12 +107,15 @@ def _record_tombstone(kind: Tombstone.Kind, clerk_id: str, source: Tombstone.Sou
     )
 
 
-def _organization_of(membership_id: str, membership: ClerkMembership | None) -> str:
-    """Return the organization of a membership; empty if neither the event nor a row of ours says it."""
-    if membership is not None:
-        return membership.organization.id
+def _hold_organization_of(membership_id: str, membership: ClerkMembership | None) -> None:
+    """Keep writers of the membership's organization away; all writers, if neither event nor row names it."""
     rows = Membership.objects.filter(clerk_membership_id=membership_id)
-    return rows.values_list("tenant__clerk_org_id", flat=True).first() or ""
+    stored = rows.values_list("tenant__clerk_org_id", flat=True).first()
+    clerk_org_id = stored if membership is None else membership.organization.id
+    if clerk_org_id is None:
+        locks.hold_all_organizations()
+    else:
+        locks.hold_organization(clerk_org_id)
 
 
 def _retire(tenant: Tenant) -> None:

@@ -56,6 +56,11 @@ locked AS MATERIALIZED (
 SELECT count(*) FROM locked
 """
 
+HOLD_ALL = f"""
+SELECT {_LIMITS}, pg_advisory_xact_lock({ORGANIZATIONS}, number)
+FROM generate_series(0, {LOCKS - 1}) AS number
+"""
+
 
 def enter_request(**_: Any) -> None:
     """Let the locks of this thread wait as long as a web request may; a receiver of `request_started`."""
@@ -84,6 +89,11 @@ def share(*, organizations: Iterable[str | None] = (), users: Iterable[str] = ()
 def hold_organization(clerk_org_id: str) -> None:
     """Keep all other writers of the organization away until the end of the open transaction."""
     query_locked(HOLD, kind=ORGANIZATIONS, ids=[clerk_org_id], count=LOCKS)
+
+
+def hold_all_organizations() -> None:
+    """Keep all other writers of organizations away until the end of the open transaction."""
+    query_locked(HOLD_ALL)
 
 
 def hold_user(clerk_user_id: str) -> None:

@@ -203,7 +203,9 @@ def end_memberships(ids: Sequence[int], *, listed_at: datetime) -> int:
     Writes `memberships` in one statement. Rows that were written after `listed_at` and rows of legacy tenants
     are left alone.
     """
+    rows = Membership.objects.filter(pk__in=ids).values_list("tenant__clerk_org_id", "clerk_user_id")
     with transaction.atomic():
+        locks.share(organizations=[row[0] for row in rows], users=[row[1] for row in rows])
         ended = query(statements.END_MEMBERSHIPS, records="[]", ids=list(ids), as_of=listed_at)
         signals.announce_memberships(ended)
     return len(ended)

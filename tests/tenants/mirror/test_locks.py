@@ -152,6 +152,70 @@ def test_user_deleted_waits_for_a_writer_of_the_user_only() -> None:
     assert not Membership.objects.get().is_active
 
 
+def test_membership_deleted_without_an_organization_waits_for_all_writers() -> None:
+    with transaction.atomic():
+        writer.write_memberships([membership_of(0)])
+        waiting = ThreadPoolExecutor(1)
+        blocked = waiting.submit(
+            in_own_connection, partial(deletions.record_membership_deleted, membership_of(0).id)
+        )
+        wait_until(lambda: is_waiting_for_an_advisory_lock() or blocked.done())
+    blocked.result(timeout=10)
+    waiting.shutdown()
+    assert not Membership.objects.get().is_active
+
+
+def test_link_beside_a_deletion_of_a_member_locks_no_row_before_it_waits() -> None:
+    writer.write_memberships([membership_of(0)])
+    tenant = Tenant.objects.create(name="Old")
+    organization = membership_of(0).organization
+    listed_at = writer.clock()
+
+    with transaction.atomic():
+        locks.hold_user("user_ada")
+        linking = partial(
+            link.link, tenant, organization, [membership_of(0)], listed_at=listed_at, complete=True
+        )
+        waiting = ThreadPoolExecutor(1)
+        blocked = waiting.submit(in_own_connection, linking)
+        wait_until(lambda: is_waiting_for_an_advisory_lock() or blocked.done())
+        # A deadlock, if the link has locked the member's row.
+        deletions.record_user_deleted("user_ada")
+    blocked.result(timeout=10)
+    waiting.shutdown()
+    assert not Membership.objects.get().is_active
+
+
+def test_unlink_beside_a_deletion_of_a_member_begins_no_membership() -> None:
+    writer.write_memberships([membership_of(0)])
+    tenant = Tenant.objects.get()
+
+    with transaction.atomic():
+        deletions.record_user_deleted("user_ada")
+        waiting = ThreadPoolExecutor(1)
+        blocked = waiting.submit(in_own_connection, partial(link.unlink, tenant))
+        wait_until(lambda: value("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+    blocked.result(timeout=10)
+    waiting.shutdown()
+    assert Membership.objects.filter(is_active=False).count() == 2
+
+
+def test_end_memberships_beside_a_link_leaves_the_absorbed_members_alone() -> None:
+    writer.write_memberships([membership_of(0)])
+    absorbed, listed_at = Membership.objects.get().pk, writer.clock()
+    tenant, organization = Tenant.objects.create(name="Old"), membership_of(0).organization
+
+    with transaction.atomic():
+        link.link(tenant, organization, [membership_of(0)], listed_at=listed_at, complete=True)
+        waiting = ThreadPoolExecutor(1)
+        ending = partial(writer.end_memberships, [absorbed], listed_at=listed_at)
+        blocked = waiting.submit(in_own_connection, ending)
+        wait_until(lambda: value("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+    assert blocked.result(timeout=10) == 0
+    waiting.shutdown()
+    assert Membership.objects.get().is_active
+
+
 @pytest.mark.parametrize("members", [1, 3, 9])
 def test_link_locks_the_primaries_of_all_members_of_the_absorbed_tenant(members: int) -> None:
     memberships = [membership_of(0, f"user_{number}") for number in range(members)]
