@@ -9,6 +9,7 @@ import re
 import selectors
 import socket
 import time
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -26,6 +27,12 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_BUFFERED_BYTES = 32 * 1024 * 1024
 """Of all incomplete requests of one worker together."""
 
+LINGER_SECONDS = 2.0
+"""How long a connection stays open after its last answer, unless the client closes it."""
+
+MAX_DIGITS = 10
+"""Digits of a length that are read; Python refuses to convert thousands of digits."""
+
 RECEIVE_BYTES = 64 * 1024
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -41,6 +48,7 @@ class RequestTooLarge(Exception):
     """The head or the body is larger than its limit; the argument is the status to answer."""
 
 
+HEAD_END = b"\r\n\r\n"
 HEAD_TOO_LARGE = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 BODY_TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]+")
@@ -53,7 +61,9 @@ class IncomingRequest:
         self.data = bytearray(data)
         self.expects_continue = False
         self._length: int | None = None
-        self._body_start = self._chunk_start = 0
+        self._body_start = self._chunk_start = self._trailers_start = 0
+        # Where to search next: clients may send single bytes, and the rest has been searched already.
+        self._searched = 0
 
     def is_complete(self) -> bool:
         """Return True if gunicorn can read the request without waiting; raise RequestTooLarge.
@@ -71,32 +81,43 @@ class IncomingRequest:
         return len(self.data) >= self._body_start + self._length
 
     def _read_head(self) -> bool:
-        head, separator, _ = bytes(self.data).partition(b"\r\n\r\n")
-        if not separator:
+        end = self._find(HEAD_END, 0)
+        if end < 0:
             return False
+        head = bytes(self.data[:end])
         fields = (line.partition(b":") for line in head.split(b"\r\n")[1:])
         headers = {name.strip().lower(): value.strip() for name, _, value in fields}
-        self._body_start = self._chunk_start = len(head) + len(separator)
+        self._body_start = self._chunk_start = end + len(HEAD_END)
         self.expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
         if b"transfer-encoding" not in headers:
             length = headers.get(b"content-length", b"")
-            self._length = int(length) if length.isdigit() else 0
+            self._length = int(length.lstrip(b"0")[:MAX_DIGITS] or b"0") if length.isdigit() else 0
         return True
 
     def _is_last_chunk_here(self) -> bool:
-        while (line_end := self.data.find(b"\r\n", self._chunk_start)) >= 0:
+        while not self._trailers_start and (line_end := self._find(b"\r\n", self._chunk_start)) >= 0:
             size = CHUNK_SIZE.match(self.data, self._chunk_start, line_end)
             if size is None:
                 return True
             if int(size[0], 16) == 0:
-                return self.data.find(b"\r\n\r\n", line_end) >= 0
+                self._trailers_start = line_end
+                break
             chunk_end = line_end + 2 + int(size[0], 16) + 2
             self._check_chunked_size(chunk_end)
             if chunk_end > len(self.data):
                 return False
             self._chunk_start = chunk_end
+        if self._trailers_start and self._find(HEAD_END, self._trailers_start) >= 0:
+            return True
         self._check_chunked_size(len(self.data))
         return False
+
+    def _find(self, separator: bytes, start: int) -> int:
+        """Return where the separator is at `start` or later, or -1."""
+        found = self.data.find(separator, max(start, self._searched))
+        if found < 0:
+            self._searched = max(0, len(self.data) - len(separator) + 1)
+        return found
 
     def _check_chunked_size(self, end: int) -> None:
         # The lines between the chunks take space, too; `chunked_bodies` counts the body alone.
@@ -106,12 +127,12 @@ class IncomingRequest:
 
 @dataclass(eq=False)
 class Arrival:
-    """A connection whose request is arriving."""
+    """A connection whose request is arriving, or that has got its last answer and is being closed."""
 
     conn: TConn
     request: IncomingRequest
     deadline: float = field(default_factory=lambda: time.monotonic() + DEADLINE_SECONDS)
-    is_refused: bool = False
+    is_answered: bool = False
 
 
 class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped library
@@ -119,7 +140,6 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped library
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # In the order of their deadlines.
         self._arrivals: dict[TConn, Arrival] = {}
         self._buffered_bytes = 0
 
@@ -137,14 +157,31 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped library
         self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._receive(arrival))
         self._receive(arrival)
 
+    def finish_request(self, conn: TConn, fs: Future[Any]) -> None:
+        """Prepare for the next request of a connection, or close it. gunicorn calls this after a request.
+
+        gunicorn would wait in the event loop until the client closes the connection, for up to two seconds.
+        """
+        if not fs.cancelled() and fs.exception() is None and fs.result():
+            super().finish_request(conn, fs)
+        else:
+            self._linger(conn)
+
     def murder_pending(self) -> None:
         """Refuse requests that have not arrived in time. gunicorn calls this once a second."""
         super().murder_pending()
         now = time.monotonic()
         for arrival in [arrival for arrival in self._arrivals.values() if arrival.deadline < now]:
-            if arrival.request.data and not arrival.is_refused:
+            if arrival.request.data and not arrival.is_answered:
                 self._refuse(arrival, HTTPStatus.REQUEST_TIMEOUT)
             self._close(arrival)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """Close connections that send nothing by `deadline`. gunicorn calls this when the worker stops."""
+        super()._cap_keepalive(deadline)
+        for arrival in self._arrivals.values():
+            if not arrival.request.data:
+                arrival.deadline = min(arrival.deadline, deadline)
 
     def _receive(self, arrival: Arrival) -> None:
         try:
@@ -156,7 +193,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped library
         if data == b"":
             # An incomplete request is worth no answer: gunicorn closes the connection silently, too.
             self._close(arrival)
-        elif not arrival.is_refused:
+        elif not arrival.is_answered:
             self._add(arrival, data or b"")
 
     def _add(self, arrival: Arrival, data: bytes) -> None:
@@ -166,13 +203,15 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped library
         try:
             if request.is_complete():
                 self._pass_to_thread(arrival)
-            elif self._buffered_bytes > MAX_BUFFERED_BYTES:
-                self._refuse(arrival, HTTPStatus.SERVICE_UNAVAILABLE)
-            elif request.expects_continue:
-                request.expects_continue = False
-                self._send(arrival, CONTINUE)
+                return
         except RequestTooLarge as error:
             self._refuse(arrival, error.args[0])
+        if self._buffered_bytes > MAX_BUFFERED_BYTES:
+            largest = max(self._arrivals.values(), key=lambda one: len(one.request.data))
+            self._refuse(largest, HTTPStatus.SERVICE_UNAVAILABLE)
+        if request.expects_continue and not arrival.is_answered:
+            request.expects_continue = False
+            self._send(arrival, CONTINUE)
 
     def _pass_to_thread(self, arrival: Arrival) -> None:
         conn = arrival.conn
@@ -187,7 +226,6 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped library
 
         Closing at once would reset the connection, and the client might lose the answer.
         """
-        arrival.is_refused = True
         code, detail = REFUSALS[status]
         kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "client_error"
         errors = [{"code": code, "detail": detail, "attr": None}]
@@ -198,6 +236,22 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped library
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         self._send(arrival, head.encode() + body)
+        self._ignore_rest(arrival)
+
+    def _linger(self, conn: TConn) -> None:
+        """Close a connection when its client has closed it, or after LINGER_SECONDS."""
+        if conn.sock.fileno() < 0:
+            self.nr_conns -= 1
+            return
+        conn.sock.setblocking(False)
+        arrival = Arrival(conn, IncomingRequest(b""), deadline=time.monotonic() + LINGER_SECONDS)
+        self._arrivals[conn] = arrival
+        self._ignore_rest(arrival)
+        self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._receive(arrival))
+        self._receive(arrival)
+
+    def _ignore_rest(self, arrival: Arrival) -> None:
+        arrival.is_answered = True
         with suppress(OSError):
             arrival.conn.sock.shutdown(socket.SHUT_WR)
         self._buffered_bytes -= len(arrival.request.data)

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from config.gunicorn_worker import IncomingRequest
 from tests.tokens import public_pem, session_token
 from tests.web_server import web_server
 from tests.webhooks import WebhookSender, new_instance_id, new_signing_secret
@@ -118,6 +119,42 @@ def test_server_with_many_incomplete_requests_answers_others_at_once(port: int, 
         assert time.monotonic() - started < 2.5
 
 
+@pytest.mark.parametrize(
+    ("request_", "status"), [(HEALTHZ[:-2] + b"Connection: close\r\n\r\n", 200), (b"nonsense\r\n\r\n", 400)]
+)
+def test_server_clients_that_do_not_close_their_connections_block_no_others(
+    port: int, request_: bytes, status: int
+) -> None:
+    with ExitStack() as stack:
+        for _ in range(5):
+            lingering = stack.enter_context(HttpConnection(port))
+            lingering.send(request_)
+            assert lingering.read()[0] == status
+        started = time.monotonic()
+        with HttpConnection(port) as http:
+            http.send(HEALTHZ)
+            assert http.read()[0] == 200
+        assert time.monotonic() - started < 1
+        assert lingering.is_closed()
+
+
+def test_server_full_of_incomplete_bodies_refuses_the_largest(port: int) -> None:
+    head = POST + b"Content-Length: %d\r\n\r\n" % MIB
+    with ExitStack() as stack:
+        for free in [0] * 31 + [20]:
+            large = stack.enter_context(HttpConnection(port))
+            large.send(head + b"x" * (MIB - len(head) - free))
+        # The server reads a part of each connection before it answers.
+        for _ in range(40):
+            with HttpConnection(port) as http:
+                http.send(HEALTHZ)
+                assert http.read()[0] == 200
+        small = stack.enter_context(HttpConnection(port))
+        small.send(POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+
+        assert small.read()[0] == 100
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("beginning", [POST + b"X-Long: ", POST + b"Content-Length: 9\r\n\r\n"])
 def test_server_request_that_takes_too_long_is_answered_408(http: HttpConnection, beginning: bytes) -> None:
@@ -188,8 +225,11 @@ def test_server_body_over_the_limit_is_answered_413(http: HttpConnection, size: 
     assert (status, json.loads(answer)["errors"][0]["code"]) == (413, "body_too_large")
 
 
-def test_server_length_larger_than_the_limit_is_answered_before_the_body(http: HttpConnection) -> None:
-    http.send(webhook(b"", framing=f"Content-Length: {10**12}"))
+@pytest.mark.parametrize("length", [str(10**12), "9" * 5000])
+def test_server_length_larger_than_the_limit_is_answered_before_the_body(
+    http: HttpConnection, length: str
+) -> None:
+    http.send(webhook(b"", framing=f"Content-Length: {length}"))
 
     assert http.read()[0] == 413
 
@@ -237,3 +277,29 @@ def test_server_endless_headers_are_refused(http: HttpConnection) -> None:
     http.send(b"GET / HTTP/1.1\r\n" + b"X-Long: " + b"x" * 100_000)
 
     assert http.read()[0] == 431
+
+
+def test_server_endless_trailers_are_refused(http: HttpConnection) -> None:
+    http.send(POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"x" * 2 * MIB)
+
+    assert http.read()[0] == 413
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        HEALTHZ,
+        POST + b"Content-Length: 5\r\n\r\nab\r\n\r",
+        POST + b"Content-Length: 00000000000005\r\n\r\nabcde",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n4\r\n\r\n\r\n\r\n1;x=y\r\n0\r\n0\r\nX: y\r\nY: z\r\n\r\n",
+    ],
+)
+def test_incoming_request_in_single_bytes_is_complete_at_its_last_byte(request_: bytes) -> None:
+    incoming = IncomingRequest(b"")
+    completions = []
+    for byte in request_:
+        incoming.data.append(byte)
+        completions.append(incoming.is_complete())
+
+    assert completions == [False] * (len(request_) - 1) + [True]
