@@ -26,6 +26,7 @@ ARGUMENTS = {
     "restore_tenants": ["1"],
     "send_test_webhook": ["organization.created"],
     "sync_from_clerk": [],
+    "unlink_tenants": ["1"],
 }
 
 WITHOUT_DATABASE = {"check_clerk", "clerk_sandbox", "demo"}
