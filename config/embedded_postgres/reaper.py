@@ -61,10 +61,17 @@ def stop_server(root: Path) -> None:
     """
     deadline = time.monotonic() + STOP_SECONDS
     pid = None
-    while root.exists() and is_locked(root / "server") and time.monotonic() < deadline:
+    while _is_running(root) and time.monotonic() < deadline:
         if pid is None and (pid := recorded_server(root)) is not None:
             os.kill(pid, signal.SIGINT)  # fast shutdown: ends open connections
         time.sleep(POLL_SECONDS)
+
+
+def _is_running(root: Path) -> bool:
+    try:
+        return is_locked(root / "server")
+    except FileNotFoundError:
+        return False  # no server was ever started, or its directory was removed
 
 
 def main() -> None:
