@@ -169,8 +169,10 @@ def _workers_on(part: str) -> str:
 
 
 def _finish(run: SyncRun) -> None:
-    """Record the end of a run: failed if it refused to retire what is missing."""
-    records.finish(run, SyncRun.State.FAILED if run.error else SyncRun.State.COMPLETED, run.error)
+    """Record the end of a run: failed if it refused to retire what is missing. Raise SyncLost."""
+    state = SyncRun.State.FAILED if run.error else SyncRun.State.COMPLETED
+    if not records.finish(run, state, run.error):
+        raise leases.lost(run)
 
 
 @contextmanager

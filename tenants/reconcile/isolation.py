@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from tenants.exceptions import SyncError
 from tenants.models import SyncRun
 from tenants.reconcile.progress import Progress
-from tenants.runs import records
+from tenants.runs import leases, records
 from tenants.runs.failures import FailedAlike, FailureStreak
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ class Isolation:
 
         Raise the exception if five items in a row failed alike, and raise SyncError always.
         """
+        leases.renew(self._run)
         try:
             yield
         except SyncError:

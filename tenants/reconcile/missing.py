@@ -22,7 +22,7 @@ from tenants.mirror import deletions, statements, writer
 from tenants.models import Membership, SyncRun, Tenant, Tombstone
 from tenants.reconcile.isolation import Isolation
 from tenants.reconcile.progress import Progress
-from tenants.runs import records
+from tenants.runs import leases, records
 from tenants.services import sync_organization
 from tenants.sql import query
 
@@ -126,6 +126,7 @@ def end_memberships(run: SyncRun, progress: Progress) -> None:
                 gone += _gone(clerk_org_id, batch)
             progress.advance(len(batch))
     for ids in _batches(gone, END_AT_ONCE):
+        leases.renew(run)
         records.count(run, retired=writer.end_memberships(ids, listed_at=run.started_at))
 
 

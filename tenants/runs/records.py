@@ -21,7 +21,7 @@ from clerk_integration.exceptions import ClerkError, ClerkUnavailable
 from tenants.exceptions import SyncAlreadyRunning, SyncError
 from tenants.models import SyncRun, SyncRunPage
 from tenants.runs.leases import LEASE, Lease, held_runs, kept_alive, lost
-from tenants.sql import execute
+from tenants.sql import query
 
 TRANSIENT = (ClerkUnavailable, DatabaseError, InterfaceError)
 """Errors that may be gone at the next try: an outage, a deadlock, a connection that was cut."""
@@ -46,6 +46,7 @@ SET state = %(state)s, error = %(error)s, finished_at = clock_timestamp(), lease
         SELECT DISTINCT listing, unnest(ids) FROM sync_run_pages WHERE run_id = %(run)s) AS listed)
         - created - updated)
 WHERE id = %(run)s AND state = 'running' AND holder = %(holder)s
+RETURNING id
 """
 
 
@@ -136,8 +137,9 @@ def interrupt_dead(*kinds: SyncRun.Kind) -> int:
 
 
 def count(run: SyncRun, **counts: int) -> None:
-    """Add to the run's counts, such as `retired=1`. Write `sync_runs`."""
-    SyncRun.objects.filter(pk=run.pk).update(**{name: F(name) + value for name, value in counts.items()})
+    """Add to the run's counts, such as `retired=1`. Write `sync_runs`; raise SyncLost if the run was lost."""
+    if not held_runs(run).update(**{name: F(name) + value for name, value in counts.items()}):
+        raise lost(run)
 
 
 def record_error(run: SyncRun, error: str) -> None:
@@ -146,10 +148,11 @@ def record_error(run: SyncRun, error: str) -> None:
     run.error = error
 
 
-def finish(run: SyncRun, state: SyncRun.State, error: str = "") -> None:
-    """Record how the run ended, unless another process holds it by now. Write `sync_runs`."""
-    execute(FINISH, run=run.pk, holder=run.holder, state=state, error=error)
+def finish(run: SyncRun, state: SyncRun.State, error: str = "") -> bool:
+    """Record how the run ended; return False if another process holds or ended it. Write `sync_runs`."""
+    is_ours = bool(query(FINISH, run=run.pk, holder=run.holder, state=state, error=error))
     run.refresh_from_db()
+    return is_ours
 
 
 @contextmanager
