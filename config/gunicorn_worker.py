@@ -1,7 +1,9 @@
-"""gunicorn's threaded worker, in which a request takes a thread only when it has arrived completely.
+"""gunicorn's threaded worker, in which no thread waits for a client.
 
-gunicorn's own worker reads headers and bodies in its threads. There, a few clients that send one byte a
-second occupy all threads, without any login, and no other request is answered.
+gunicorn's own worker reads requests and sends answers in its threads. There, a few clients that send one
+byte a second, or do not read their answers, occupy all threads, without any login, and no other request is
+answered.
+Here the event loop receives requests, and it sends what a client does not read at once.
 """
 
 import json
@@ -17,8 +19,13 @@ from typing import Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
+from config.gunicorn_answers import AnswerSocket, UnsentBytes
+
 DEADLINE_SECONDS = 10.0
 """How long a request may take to arrive."""
+
+ANSWER_SECONDS = 60.0
+"""How long the client may take to read an answer."""
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_HEAD_BYTES = 64 * 1024
@@ -135,13 +142,27 @@ class Arrival:
     is_answered: bool = False
 
 
+@dataclass(eq=False)
+class Departure:
+    """A connection whose answer is being sent by the event loop, and the result of gunicorn's thread."""
+
+    conn: TConn
+    answer: AnswerSocket
+    result: Future[Any]
+    deadline: float = field(default_factory=lambda: time.monotonic() + ANSWER_SECONDS)
+
+
 class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped library
-    """Receives requests in the event loop, and passes complete requests to the threads."""
+    """Passes complete requests to the threads; receives requests and sends long answers in the event loop."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._arrivals: dict[TConn, Arrival] = {}
         self._buffered_bytes = 0
+        # Written by the threads before the event loop reads them.
+        self._answers: dict[TConn, AnswerSocket] = {}
+        self._departures: dict[TConn, Departure] = {}
+        self._unsent_bytes = UnsentBytes()
 
     def enqueue_req(self, conn: TConn) -> None:
         """Receive a request. gunicorn calls this for new connections and for further requests on them."""
@@ -157,20 +178,65 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped library
         self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._receive(arrival))
         self._receive(arrival)
 
-    def finish_request(self, conn: TConn, fs: Future[Any]) -> None:
-        """Prepare for the next request of a connection, or close it. gunicorn calls this after a request.
+    def handle_request(self, req: Any, conn: TConn) -> Any:
+        """Answer a request without waiting for its client. gunicorn calls this in a thread."""
+        if self.cfg.is_ssl:
+            return super().handle_request(req, conn)
+        sock = conn.sock
+        conn.sock = self._answers[conn] = AnswerSocket(sock, self._unsent_bytes)
+        try:
+            return super().handle_request(req, conn)
+        finally:
+            conn.sock = sock
 
-        gunicorn would wait in the event loop until the client closes the connection, for up to two seconds.
+    def finish_request(self, conn: TConn, fs: Future[Any]) -> None:
+        """Send the rest of an answer, then wait for the next request or close the connection.
+
+        gunicorn calls this in the event loop after a request.
         """
+        answer = self._answers.pop(conn, None)
+        if answer is None or not answer.unsent:
+            self._finish(conn, fs)
+        elif conn.sock.fileno() < 0:
+            answer.drop()
+            self._finish(conn, fs)
+        else:
+            departure = self._departures[conn] = Departure(conn, answer, fs)
+            self.poller.register(conn.sock, selectors.EVENT_WRITE, lambda _: self._flush(departure))
+
+    def _finish(self, conn: TConn, fs: Future[Any]) -> None:
+        # gunicorn would wait in the event loop until the client closes the connection, for two seconds.
         if not fs.cancelled() and fs.exception() is None and fs.result():
             super().finish_request(conn, fs)
         else:
             self._linger(conn)
 
+    def _flush(self, departure: Departure) -> None:
+        try:
+            is_sent = departure.answer.flush()
+        except OSError:
+            self._abort(departure)
+            return
+        if is_sent:
+            self._forget_departure(departure)
+            self._finish(departure.conn, departure.result)
+
+    def _abort(self, departure: Departure) -> None:
+        self._forget_departure(departure)
+        departure.answer.drop()
+        self.nr_conns -= 1
+        departure.conn.close()
+
+    def _forget_departure(self, departure: Departure) -> None:
+        del self._departures[departure.conn]
+        self.poller.unregister(departure.conn.sock)
+
     def murder_pending(self) -> None:
-        """Refuse requests that have not arrived in time. gunicorn calls this once a second."""
+        """Close connections whose request or answer takes too long. gunicorn calls this once a second."""
         super().murder_pending()
         now = time.monotonic()
+        for departure in [departure for departure in self._departures.values() if departure.deadline < now]:
+            self._abort(departure)
         for arrival in [arrival for arrival in self._arrivals.values() if arrival.deadline < now]:
             if arrival.request.data and not arrival.is_answered:
                 self._refuse(arrival, HTTPStatus.REQUEST_TIMEOUT)

@@ -6,8 +6,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
+from django.contrib.staticfiles.finders import find
 
 from config.gunicorn_worker import IncomingRequest
 from tests.tokens import public_pem, session_token
@@ -19,6 +21,8 @@ MIB = 1024 * 1024
 PATH = "/api/v1/webhooks/clerk"
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /api/v1/webhooks/clerk HTTP/1.1\r\nHost: localhost\r\n"
+BUNDLE = "drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js"
+LARGE_FILE = f"GET /static/{BUNDLE} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 REFUSED_DATABASE = "postgres://nobody@127.0.0.1:9/nothing"
 
 
@@ -136,6 +140,23 @@ def test_server_clients_that_do_not_close_their_connections_block_no_others(
             assert http.read()[0] == 200
         assert time.monotonic() - started < 1
         assert lingering.is_closed()
+
+
+def test_server_clients_that_do_not_read_their_answers_block_no_others(port: int) -> None:
+    path = find(BUNDLE)
+    assert path
+    bundle = Path(path).read_bytes()
+    with ExitStack() as stack:
+        for _ in range(8):
+            unread = stack.enter_context(HttpConnection(port))
+            unread.send(LARGE_FILE * 6)
+        for _ in range(3):
+            with HttpConnection(port) as http:
+                http.send(HEALTHZ)
+                assert http.read()[0] == 200
+        for _ in range(6):
+            status, body = unread.read()
+            assert (status, body == bundle) == (200, True)
 
 
 def test_server_full_of_incomplete_bodies_refuses_the_largest(port: int) -> None:
