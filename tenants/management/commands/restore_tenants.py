@@ -1,15 +1,22 @@
 """`manage.py restore_tenants`: brings back tenants whose organization Clerk has after all."""
 
+import logging
 from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import CommandError
+from django.db import connection
 
 from clerk_integration.exceptions import ClerkError
+from clerk_integration.management.arguments import positive
 from clerk_integration.management.base import DatabaseCommand
 from tenants.exceptions import TenantError
+from tenants.management.interrupts import stop_on_signals
 from tenants.models import Tenant
 from tenants.reconcile import sync_one_organization
+from tenants.runs.failures import FailedAlike, FailureStreak
+
+logger = logging.getLogger(__name__)
 
 
 class Command(DatabaseCommand):
@@ -22,37 +29,50 @@ class Command(DatabaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
-        parser.add_argument("tenants", type=int, nargs="+", metavar="ID")
+        parser.add_argument("tenants", type=positive, nargs="+", metavar="ID")
         parser.add_argument("--json", action="store_true", help="print a JSON summary as the last line")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Restore one tenant after the other."""
+        """Restore one tenant after the other; stop after several in a row that failed alike."""
         progress = self.start_progress(options)
-        wanted = list(dict.fromkeys(options["tenants"]))
-        progress.start(len(wanted), "tenants")
-        failed = 0
-        for tenant_id in wanted:
-            problem = _restore(tenant_id)
-            failed += bool(problem)
-            progress.note(f"tenant {tenant_id}: {problem or 'restored'}")
-            progress.advance()
-        progress.finish({"restored": len(wanted) - failed, "failed": failed})
-        if failed:
-            count = "1 tenant was" if failed == 1 else f"{failed} tenants were"
-            raise CommandError(f"{count} not restored; the lines above say why.")
+        waiting = list(dict.fromkeys(options["tenants"]))
+        progress.start(len(waiting), "tenants")
+        counts, streak = {"restored": 0, "failed": 0}, FailureStreak()
+        with stop_on_signals() as stopping:
+            while waiting and not stopping.is_set():
+                tenant_id = waiting.pop(0)
+                problem, kind = _restore(tenant_id)
+                counts["failed" if problem else "restored"] += 1
+                progress.note(f"tenant {tenant_id}: {problem or 'restored'}")
+                progress.advance()
+                try:
+                    streak.add(f"tenant {tenant_id}", kind=kind, message=problem)
+                except FailedAlike as failure:
+                    progress.note(str(failure))
+                    break
+        progress.finish({**counts, "not_tried": len(waiting)})
+        if counts["failed"] or waiting:
+            raise CommandError(
+                f"{counts['failed']} not restored, {len(waiting)} not tried; the lines above say why. Run the"
+                " command again for these."
+            )
 
 
-def _restore(tenant_id: int) -> str:
-    """Restore the tenant; return why it was not restored, or an empty string."""
+def _restore(tenant_id: int) -> tuple[str, str]:
+    """Restore the tenant; return why it was not restored, and the kind of a failure that others may meet."""
     tenant = Tenant.objects.filter(pk=tenant_id).first()
     if tenant is None:
-        return "There is no such tenant."
+        return "There is no such tenant.", ""
     if tenant.clerk_org_id is None or tenant.deleted_at is None:
-        return "It is not recorded as deleted in Clerk."
+        return "It is not recorded as deleted in Clerk.", ""
     try:
         restored = sync_one_organization(tenant.clerk_org_id)
     except (ClerkError, TenantError) as error:
-        return str(error)
+        return str(error), type(error).__name__ if isinstance(error, ClerkError) else ""
+    except Exception as error:  # one tenant must not stop the others
+        logger.warning("Tenant %s was not restored: %s", tenant_id, error)
+        connection.close_if_unusable_or_obsolete()
+        return f"{type(error).__name__}: {error}", type(error).__name__
     if restored.deleted_at is not None:
-        return f"Clerk has no organization {tenant.clerk_org_id}. Nothing was changed."
-    return ""
+        return f"Clerk has no organization {tenant.clerk_org_id}. Nothing was changed.", ""
+    return "", ""

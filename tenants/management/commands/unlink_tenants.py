@@ -1,5 +1,6 @@
 """`manage.py unlink_tenants`: undo the links of tenants to their organizations."""
 
+import logging
 from argparse import ArgumentParser
 from typing import Any
 
@@ -11,6 +12,8 @@ from tenants.exceptions import TenantError, UnknownTenants
 from tenants.lifecycle.link import unlink
 from tenants.management.interrupts import stop_on_signals
 from tenants.models import Tenant
+
+logger = logging.getLogger(__name__)
 
 
 class Command(DatabaseCommand):
@@ -59,4 +62,7 @@ def _unlink(tenant: Tenant) -> tuple[str, str]:
         unlink(tenant)
     except TenantError as error:
         return "failed", str(error)
+    except Exception as error:  # one tenant must not stop the others
+        logger.warning("Tenant %s was not unlinked: %s", tenant.pk, error)
+        return "failed", f"{type(error).__name__}: {error}"
     return "unlinked", f"unlinked from {clerk_org_id}"

@@ -1,22 +1,24 @@
 """What keeps a full sync from losing data: the instance, a sample of the mirror, a limit to retirements."""
 
 import io
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models import F
 from pytest_django import Settings
 
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable, WrongInstance
 from clerk_integration.models import LearnedInstance
 from tenants.exceptions import TooManyMissing
+from tenants.management.commands import restore_tenants
 from tenants.mirror import deletions
 from tenants.models import Membership, SyncRun, Tenant, Tombstone
-from tenants.reconcile import Comparison, compare_with_clerk, run_full_sync
+from tenants.reconcile import Comparison, compare_with_clerk, run_full_sync, sync_one_organization
 from tenants.services import SyncState, TenantService, sync_clerk_org_to_db
 from tests.sandbox import SandboxControl
 from tests.tenants.reconcile.test_full_sync import oldest_first
@@ -258,11 +260,40 @@ def test_restore_tenants_brings_back_what_clerk_has(sandbox: SandboxControl) -> 
     tenants = {str(tenant.clerk_org_id): tenant.pk for tenant in Tenant.objects.all()}
     out = io.StringIO()
 
-    with pytest.raises(CommandError, match="1 tenant was not restored"):
+    with pytest.raises(CommandError, match="1 not restored, 0 not tried"):
         call_command("restore_tenants", tenants[gone], tenants[kept], stdout=out)
 
     assert active() == {kept}
     assert f"tenant {tenants[gone]}: Clerk has no organization {gone}" in out.getvalue()
+
+
+@pytest.mark.parametrize("failing", [1, 3, 9])
+def test_restore_tenants_that_fail_alike_do_not_stop_the_others_before_five(
+    sandbox: SandboxControl, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    ids = fill(sandbox, failing + 1, name="A")
+    run_full_sync()
+    for clerk_org_id in ids:
+        deletions.record_organization_deleted(clerk_org_id, source=Tombstone.Source.NOT_FOUND)
+    let_tombstones_age()
+    tenants = {str(tenant.clerk_org_id): tenant.pk for tenant in Tenant.objects.all()}
+
+    def sync(clerk_org_id: str) -> Tenant:
+        if clerk_org_id != ids[-1]:
+            raise OperationalError("canceling statement due to lock timeout")
+        return sync_one_organization(clerk_org_id)
+
+    monkeypatch.setattr(restore_tenants, "sync_one_organization", sync)
+    out = io.StringIO()
+
+    with pytest.raises(CommandError):
+        call_command(
+            "restore_tenants", *(tenants[clerk_org_id] for clerk_org_id in ids), json=True, stdout=out
+        )
+
+    tried = min(failing, 5)
+    summary = {"restored": int(failing < 5), "failed": tried, "not_tried": 0 if failing < 5 else failing - 4}
+    assert json.loads(out.getvalue().splitlines()[-1]) == summary
 
 
 @pytest.mark.parametrize("status", [403, 500])
