@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 from django.db import DatabaseError, IntegrityError, InterfaceError
 from django.db.models import Case, F, Q, Value, When
@@ -31,6 +32,8 @@ RESUME_WITHIN = timedelta(hours=1)
 
 RETENTION = timedelta(days=90)
 """How long runs are kept after their end."""
+
+_PROCESS_CODE = uuid4().hex[:8]
 
 WORKERS = "workers"
 """Beginning of `SyncRun.holder` while workers do the slices of a run."""
@@ -184,12 +187,15 @@ def last_complete(**filters: Any) -> SyncRun | None:
 
 
 def this_process() -> str:
-    """Return user, machine and process, as `SyncRun.holder` names them."""
+    """Return user, machine and process, as `SyncRun.holder` names them.
+
+    The code at the end distinguishes processes of containers, which often have the same name and number.
+    """
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # A container may run under a number that has no name.
         user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}, process {os.getpid()}"[:255]
+    return f"{user}@{socket.gethostname()}"[:150] + f", process {os.getpid()} ({_PROCESS_CODE})"
 
 
 def _begin(instance_id: str, **cursor: Any) -> SyncRun:

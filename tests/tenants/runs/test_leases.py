@@ -1,5 +1,8 @@
 """The lease of a run: taken once, kept by a heartbeat, lost to the process that takes the run over."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -79,6 +82,24 @@ def test_resume_after_a_lease_expired_continues_the_same_run() -> None:
     run, resumed = resume()
 
     assert (run.pk, resumed, run.state, run.error) == (died.pk, True, "running", "")
+
+
+NAME_PROCESS_1 = """
+import os; os.getpid = lambda: 1
+import django; django.setup()
+from tenants.runs import records
+print(records.this_process())
+"""
+
+
+def test_this_process_of_two_containers_with_the_same_name_and_number_differs() -> None:
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings"}
+    command = [sys.executable, "-c", NAME_PROCESS_1]
+    names = [
+        subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    ]
+    assert names[0] != names[1]
+    assert all(", process 1 (" in name for name in names)
 
 
 def test_heartbeat_keeps_the_lease() -> None:
