@@ -22,6 +22,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -37,10 +38,12 @@ from clerk_integration.conf import JWKS_TIMEOUT_SECONDS, clerk_settings
 from clerk_integration.exceptions import (
     ClerkError,
     ClerkMisconfigured,
+    ClerkNotAsked,
     ClerkProtocolError,
     SessionTokenError,
     SigningKeysUnavailable,
 )
+from clerk_integration.wire.breaker import waiting_for_clerk
 from clerk_integration.wire.client import fetch_jwks
 
 logger = logging.getLogger(__name__)
@@ -109,15 +112,15 @@ class JwksKeys:
         """Return the key named `kid`, after a fetch if one is due; raises as `get_signing_key`."""
         if self._claim_fetch(kid):
             self._refresh()
+        else:
+            self._await_fetch(kid)
         with self._condition:
             return self._answer(kid)
 
     def _claim_fetch(self, kid: str) -> bool:
-        """Return whether this thread must fetch; wait for another thread's fetch if `kid` depends on it."""
+        """Return whether this thread must fetch."""
         with self._condition:
             if self._fetching:
-                if not self._has(kid):
-                    self._condition.wait_for(lambda: not self._fetching, JWKS_TIMEOUT_SECONDS)
                 return False
             is_fresh = kid in self._keys and self._age() < FRESH_SECONDS
             if is_fresh or self._seconds_to_next_fetch() > 0:
@@ -125,6 +128,14 @@ class JwksKeys:
             self._fetching = True
             self._attempted_at = self._clock()
             return True
+
+    def _await_fetch(self, kid: str) -> None:
+        """Wait for another thread's fetch if `kid` depends on it and few threads wait for Clerk."""
+        if not self._fetching or self._has(kid):
+            return
+        # If too many threads wait, the answer is that of a fetch that takes too long.
+        with suppress(ClerkNotAsked), waiting_for_clerk(), self._condition:
+            self._condition.wait_for(lambda: not self._fetching, JWKS_TIMEOUT_SECONDS)
 
     def _refresh(self) -> None:
         keys: dict[str, RSAPublicKey] = {}

@@ -4,7 +4,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for_futures
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ from clerk_integration.exceptions import (
 )
 from clerk_integration.tokens.authentication import authenticate_session_token
 from clerk_integration.tokens.signing_keys import FETCH_INTERVAL_SECONDS, JwksKeys, load_jwt_key
+from clerk_integration.wire import breaker
 from tests.jwks_server import JwksServer, running_jwks_server
 from tests.tokens import KID, forged_token, handmade_token, jwk, private_key, public_pem, session_token
 
@@ -168,6 +170,33 @@ def test_hanging_clerk_is_unavailable_within_the_ceiling_for_everybody(jwks: Jwk
     assert time.monotonic() - began < 4.5
     assert {type(result) for result in results} == {SigningKeysUnavailable}
     assert jwks.fetches == 1
+
+
+def test_hanging_clerk_holds_no_more_web_threads_than_may_wait(settings: Settings) -> None:
+    settings.CLERK_MAX_WAITING = 2
+    is_fetching, has_ended = threading.Event(), threading.Event()
+
+    def hang() -> list[dict[str, Any]]:
+        is_fetching.set()
+        has_ended.wait(10)
+        return [jwk()]
+
+    keys = JwksKeys(hang)
+
+    def wait() -> RSAPublicKey:
+        breaker.begin_request()
+        return keys.get(KID)
+
+    with ThreadPoolExecutor(4) as pool:
+        fetcher = pool.submit(keys.get, KID)
+        assert is_fetching.wait(10)
+        waiting = [pool.submit(wait) for _ in range(3)]
+        done, held = wait_for_futures(waiting, return_when=FIRST_COMPLETED, timeout=2.5)
+        has_ended.set()
+        assert len(held) == 2
+        with pytest.raises(SigningKeysUnavailable):
+            done.pop().result()
+        assert all(future.result() == fetcher.result() for future in held)
 
 
 def test_missing_secret_key_is_a_misconfiguration(settings: Settings) -> None:
