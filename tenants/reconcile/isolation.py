@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from clerk_integration.exceptions import InvalidClerkId
 from tenants.exceptions import SyncError
 from tenants.models import SyncRun
 from tenants.reconcile.progress import Progress
@@ -35,8 +36,10 @@ class Isolation:
         except Exception as error:
             logger.warning("Full sync %s left %s as it is: %s", self._run.pk, name, error)
             self._progress.note(f"{name}: left as it is: {error}")
+            # An id that Clerk cannot have says nothing about the next item.
+            kind = "" if isinstance(error, InvalidClerkId) else type(error).__name__
             try:
-                self._streak.add(name, kind=type(error).__name__, message=str(error))
+                self._streak.add(name, kind=kind, message=str(error))
             except FailedAlike:
                 raise error from None
             records.count(self._run, failed=count)

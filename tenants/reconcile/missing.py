@@ -82,9 +82,11 @@ def restore_organizations(run: SyncRun, progress: Progress) -> None:
     isolation = Isolation(run, progress)
     for (clerk_org_id,) in rows:
         with isolation.item(clerk_org_id), clerk_deadline(JOB_TIMEOUT_SECONDS):
-            sync_organization(clerk_org_id)
-            records.count(run, updated=1)
-            progress.note(f"{clerk_org_id}: recorded as deleted, but Clerk has it; its tenant is restored")
+            if sync_organization(clerk_org_id) is not None:
+                records.count(run, updated=1)
+                progress.note(
+                    f"{clerk_org_id}: recorded as deleted, but Clerk has it; its tenant is restored"
+                )
 
 
 def retire_organizations(run: SyncRun, progress: Progress) -> None:

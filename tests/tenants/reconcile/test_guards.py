@@ -311,6 +311,35 @@ def test_full_sync_one_organization_that_cannot_be_asked_for_is_left_and_named(
     assert active() == {ids[1], *ids[3:]}
 
 
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_full_sync_ids_that_clerk_cannot_have_do_not_stop_it(sandbox: SandboxControl, count: int) -> None:
+    [gone] = fill(sandbox, 1, name="A")
+    run_full_sync()
+    delete(sandbox, [gone])
+    Tenant.objects.bulk_create(
+        Tenant(name=str(number), clerk_org_id=f"a/{number}") for number in range(count)
+    )
+
+    run = run_full_sync(max_retire_percent=100)
+
+    assert (run.state, run.retired, run.failed) == (SyncRun.State.COMPLETED, 1, count)
+
+
+def test_full_sync_listed_organization_that_clerk_answers_404_for_is_not_restored(
+    sandbox: SandboxControl,
+) -> None:
+    [clerk_org_id] = fill(sandbox, 1, name="A")
+    run_full_sync()
+    deletions.record_organization_deleted(clerk_org_id, source=Tombstone.Source.EVENT)
+    let_tombstones_age()
+    # Its list shows an organization for a while after it was deleted.
+    sandbox.fault(f"GET /v1/organizations/{clerk_org_id}", status=404)
+
+    run = run_full_sync()
+
+    assert (run.state, run.updated, active()) == (SyncRun.State.COMPLETED, 0, set())
+
+
 def test_full_sync_five_organizations_that_fail_alike_stop_it(sandbox: SandboxControl) -> None:
     ids = fill(sandbox, 60, name="A")
     run_full_sync()
