@@ -20,7 +20,7 @@ MAY_OPEN_TRANSACTIONS = {
     "clerk_integration/jobs/stalled.py",  # a job is closed and replaced
     "clerk_integration/webhooks/rescue.py",  # as above
     "clerk_integration/webhooks/inbox.py",
-    "tenants/files/imports.py",  # a file becomes rows whole or not at all
+    "tenants/files/imports.py",  # the lines of a batch become rows together
     "tenants/runs/slices.py",  # the slices of a run and their jobs are handed out together
     "tenants/mirror/deletions.py",
     "tenants/mirror/writer.py",

@@ -70,8 +70,10 @@ def record_membership_deleted(membership_id: str, membership: ClerkMembership | 
 def remove_tombstone(clerk_org_id: str, *, asked_at: datetime) -> None:
     """Record that the organization lives, because Clerk was asked for it at `asked_at` and has it.
 
-    Deletes the tombstone, and gives the tenant the status that it had before. Raise OrganizationDeleted if
-    the tombstone was not at least 60 s old when Clerk was asked: the answer may have been stale.
+    Deletes the tombstone, gives the tenant the status that it had before, and begins the memberships again
+    that ended with the organization and are not in Clerk. The caller writes those of Clerk. Raise
+    OrganizationDeleted if the tombstone was not at least 60 s old when Clerk was asked: the answer may have
+    been stale.
     """
     with transaction.atomic():
         locks.hold_organization(clerk_org_id)
@@ -84,6 +86,7 @@ def remove_tombstone(clerk_org_id: str, *, asked_at: datetime) -> None:
                     f" was changed; try again in {RESTORABLE_AFTER.seconds} s."
                 )
             for tenant in Tenant.objects.select_for_update().filter(clerk_org_id=clerk_org_id):
+                signals.announce_memberships(query(statements.BEGIN_LOCAL_MEMBERSHIPS, tenant=tenant.pk))
                 _reopen(tenant, tombstone.status_before or Tenant.Status.ACTIVE.value)
             tombstone.delete()
 

@@ -250,6 +250,17 @@ END_MEMBERSHIPS_OF_TENANT = _END.format(scope="tenant_id = %(tenant)s")
 
 END_MEMBERSHIPS_OF_USER = _END.format(scope=f"clerk_user_id = %(user)s AND {MIRRORED_MEMBERSHIP}")
 
+# Memberships that are not in Clerk, and that ended when the organization was recorded as deleted.
+BEGIN_LOCAL_MEMBERSHIPS = f"""
+UPDATE memberships SET is_active = true, written_at = clock_timestamp()
+FROM tenants
+WHERE tenants.id = memberships.tenant_id AND tenants.id = %(tenant)s
+  AND NOT memberships.is_active AND NOT {MIRRORED_MEMBERSHIP}
+  AND memberships.written_at >= tenants.deleted_at
+RETURNING memberships.tenant_id, memberships.clerk_user_id,
+          '{{"is_active": false}}'::jsonb, '{{"is_active": true}}'::jsonb
+"""
+
 # The members of an absorbed tenant, with their stamps.
 MOVE_MEMBERSHIPS = """
 WITH moved AS (

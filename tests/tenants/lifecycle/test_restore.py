@@ -59,6 +59,25 @@ def test_sync_organization_recorded_as_deleted_restores_status_and_members(
     assert state(tenant) == (status, False, 1, 0)
 
 
+@pytest.mark.parametrize("events", [1, 3])
+def test_sync_organization_recorded_as_deleted_restores_members_who_are_not_in_clerk(
+    tenant: Tenant, events: int
+) -> None:
+    for number in range(3):
+        Membership.objects.create(tenant=tenant, clerk_user_id=f"user_local_{number}", role="member")
+    Membership.objects.filter(clerk_user_id="user_local_2").update(is_active=False)
+    for _ in range(events):
+        deletions.record_organization_deleted(str(tenant.clerk_org_id), source=NOT_FOUND)
+    assert state(tenant) == DELETED
+    age_tombstones(61)
+
+    sync_organization(str(tenant.clerk_org_id))
+
+    local = Membership.objects.filter(tenant=tenant, clerk_membership_id=None, is_active=True)
+    assert sorted(local.values_list("clerk_user_id", flat=True)) == ["user_local_0", "user_local_1"]
+    assert state(tenant) == ("active", False, 3, 0)
+
+
 def test_sync_organization_tombstone_younger_than_60_s_changes_nothing(tenant: Tenant) -> None:
     deletions.record_organization_deleted(str(tenant.clerk_org_id), source=EVENT)
     age_tombstones(58)
