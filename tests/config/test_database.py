@@ -210,6 +210,7 @@ thread.join()
     ("query", "pool", "expected"),
     [("", "false", "15s"), ("", "true", "15s"), ("&disable_server_side_cursors=true", "false", "0")],
 )
+@pytest.mark.slow
 def test_web_connections_end_long_statements(
     project: Path, start_user: Callable[..., DatabaseUser], query: str, pool: str, expected: str
 ) -> None:

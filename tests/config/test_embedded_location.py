@@ -92,6 +92,7 @@ def test_server_as_root_runs_as_an_unprivileged_account_in_a_temporary_directory
 
 
 @only_root
+@pytest.mark.slow
 def test_server_as_root_copies_binaries_that_its_account_cannot_reach(
     new_project: Path, start_user: StartUser
 ) -> None:

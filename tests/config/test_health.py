@@ -219,6 +219,7 @@ def test_readyz_without_a_database_is_unready() -> None:
     assert answer == "503 Unavailable: the database does not answer"
 
 
+@pytest.mark.slow
 def test_readyz_with_a_database_that_hangs_gives_up_and_is_unready() -> None:
     with silent_database() as port:
         answer = readyz_of_a_process_with(f"postgres://nobody:secret@127.0.0.1:{port}/nothing")

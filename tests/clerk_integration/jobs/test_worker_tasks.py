@@ -101,6 +101,7 @@ def test_nightly_calls_every_receiver_and_then_reports_the_failed() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.slow
 def test_jobs_that_ended_a_month_ago_are_removed_and_others_are_kept(tmp_path: Path) -> None:
     with workers_on(tmp_path) as workers:
         ended, ended_lately, waiting = (enqueued() for _ in range(3))

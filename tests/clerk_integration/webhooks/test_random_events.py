@@ -60,6 +60,7 @@ def make_readable(value: Any, number: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [1])
+@pytest.mark.slow
 def test_500_events_of_all_types_are_stored_and_processed_without_an_error_of_ours(
     clerk: WebhookSender, caplog: pytest.LogCaptureFixture, seed: int
 ) -> None:

@@ -205,6 +205,7 @@ def all_organizations(sandbox: SandboxControl) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_migration_that_was_killed_is_recorded_as_interrupted_by_the_next_and_not_while_it_lives(
     sandbox: SandboxControl, start: Callable[[], Child], legacy: Callable[..., Tenant]
 ) -> None:
