@@ -153,6 +153,7 @@ def test_calls_in_forked_children_get_their_own_answers(sandbox: SandboxControl,
     assert len(sandbox.requests()) == 6 * 20
 
 
+@pytest.mark.slow
 def test_call_in_a_child_forked_while_threads_were_calling_answers(
     sandbox: SandboxControl, org_ids: list[str]
 ) -> None:
