@@ -18,7 +18,7 @@ class DatabaseCommand(BaseCommand):
 
     Raises CommandError before anything is done if the database cannot be reached or lacks migrations, and
     when it fails later. Other exceptions keep their traceback. With `--json`, the last line of output is
-    one JSON object, also after a CommandError.
+    one JSON object, also after an exception.
     """
 
     requires_migrations_checks = True
@@ -44,9 +44,12 @@ class DatabaseCommand(BaseCommand):
         """Run the command; raise CommandError for a database error."""
         try:
             return self._execute(*args, **options)
-        except CommandError as error:
+        except Exception as error:
             if options.get("json") and not (self._progress and self._progress.is_finished):
-                self.stdout.write(json.dumps({"error": str(error)}))
+                message = (
+                    str(error) if isinstance(error, CommandError) else f"{type(error).__name__}: {error}"
+                )
+                self.stdout.write(json.dumps({"error": message}))
             raise
 
     def _execute(self, *args: Any, **options: Any) -> str | None:

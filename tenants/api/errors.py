@@ -9,7 +9,6 @@ drf-standardized-errors renders them as `{"type", "errors": [{"code", "detail", 
 | ClerkMisconfigured | 500 clerk_misconfigured | 500 clerk_misconfigured |
 | ClerkNotFound | 404 not_found | 400 with Clerk's message |
 | ClerkRejected, InvalidClerkId | 400 on the field | 400 on the field |
-
 | database: cannot be reached | 503 database_unavailable | as reading |
 | database: accepts no writes | 503 database_read_only | as reading |
 | database: a lock or a statement timed out | 503 database_busy | as reading |

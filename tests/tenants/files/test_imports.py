@@ -1,4 +1,4 @@
-"""`import_tenants`: whole files or nothing, every wrong line named, and a second time changes nothing."""
+"""`import_tenants`: every wrong line is named first, and a second import changes nothing."""
 
 import json
 from collections.abc import Callable
@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import DataError, connection, transaction
 
+from tenants.files import imports
 from tenants.files.imports import BATCH, Imported, import_tenants
 from tenants.models import Membership, SyncRun, Tenant
 from tests.workers import wait_until
@@ -240,3 +241,16 @@ def test_import_stopped_keeps_its_batches_and_is_completed_by_a_second_one(tmp_p
         "interrupted",
         "completed",
     ]
+
+
+def test_import_with_an_unexpected_error_ends_with_an_error_in_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tenants.csv"
+    path.write_text(CSV)
+    monkeypatch.setattr(imports, "INSERT_TENANTS", "SELECT 1 / 0 -- %(lines)s")
+
+    with pytest.raises(DataError):
+        call_command("import_tenants", str(path), "--json")
+
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["error"].startswith("DataError: division by")
