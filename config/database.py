@@ -25,8 +25,9 @@ CONNECTION_OPTIONS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,  # milliseconds
 }
-# psycopg's pool, one per process. `timeout` is how long a thread waits for a free connection.
-POOL_OPTIONS = {"min_size": 1, "max_size": 16, "timeout": 5}
+# psycopg's pool, one per process. `timeout` is how long a thread waits for a free connection. While the
+# database is down, the pauses between attempts to connect double; after `reconnect_timeout` they begin anew.
+POOL_OPTIONS: dict[str, Any] = {"min_size": 1, "max_size": 16, "timeout": 5, "reconnect_timeout": 10}
 
 
 def database_settings(env: environ.Env, *, debug: bool, base_dir: Path) -> dict[str, Any]:

@@ -2,13 +2,18 @@
 
 import json
 import os
+import socket
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import environ
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from config.database import (
     CONNECTION_OPTIONS,
@@ -71,6 +76,24 @@ def test_database_url_with_a_pool_keeps_no_connection_outside_of_it() -> None:
 
     assert database["CONN_MAX_AGE"] == 0
     assert database["OPTIONS"]["pool"] == POOL_OPTIONS
+
+
+@pytest.mark.slow
+def test_pool_after_an_outage_of_40_seconds_connects_again_within_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    address = f"host=127.0.0.1 port={port} connect_timeout=1"
+    with ConnectionPool(address, open=True, **POOL_OPTIONS) as pool:
+        end = time.monotonic() + 40
+        while time.monotonic() < end:
+            with suppress(PoolTimeout):
+                pool.getconn(timeout=1)
+        with ThreadPoolExecutor(1) as client, socket.create_server(("127.0.0.1", port)) as server:
+            server.settimeout(8)
+            refused = client.submit(pool.getconn, timeout=10)
+            server.accept()[0].close()
+            with suppress(PoolTimeout):
+                refused.result()
 
 
 @pytest.mark.parametrize("host", ["%2FVar%2Frun%2Fpostgresql", "%2fVar%2frun%2fpostgresql"])
