@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from clerk_integration.management.base import DatabaseCommand
-from tenants.exceptions import TenantError
+from clerk_integration.management.base import DatabaseCommand, sentence
+from tenants.exceptions import SyncLost, TenantError
 from tenants.files.imports import check_file, import_tenants
 from tenants.management.interrupts import stop_on_signals
 
@@ -43,6 +43,10 @@ class Command(DatabaseCommand):
                 )
         except TenantError as error:
             raise CommandError(str(error)) from error
+        except SyncLost as error:
+            raise CommandError(
+                f"Stopped: {sentence(error)} Run the command again with the same file to resume."
+            ) from error
         progress.finish({"dry_run": dry_run, **asdict(imported)})
         if not imported.complete:
             raise CommandError(

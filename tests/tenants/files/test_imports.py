@@ -14,6 +14,7 @@ from django.db import DataError, connection, transaction
 from tenants.files import imports
 from tenants.files.imports import BATCH, Imported, import_tenants
 from tenants.models import Membership, SyncRun, Tenant
+from tenants.runs.leases import Lease, lost
 from tests.workers import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -254,3 +255,16 @@ def test_import_with_an_unexpected_error_ends_with_an_error_in_json(
         call_command("import_tenants", str(path), "--json")
 
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["error"].startswith("DataError: division by")
+
+
+def test_import_that_was_taken_over_says_what_is_kept_and_what_to_do(
+    load: Import, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(lease: Lease) -> None:
+        raise lost(lease.run)
+
+    monkeypatch.setattr(Lease, "check", check)
+
+    message = refusal(load, CSV)
+
+    assert "What it wrote is kept. Run the command again with the same file to resume." in message
