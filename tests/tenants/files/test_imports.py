@@ -265,6 +265,5 @@ def test_import_that_was_taken_over_says_what_is_kept_and_what_to_do(
 
     monkeypatch.setattr(Lease, "check", check)
 
-    message = refusal(load, CSV)
-
-    assert "What it wrote is kept. Run the command again with the same file to resume." in message
+    with pytest.raises(CommandError, match=r"What it wrote is kept\. Run the command again"):
+        load(CSV)
