@@ -189,6 +189,19 @@ def test_server_request_that_takes_too_long_is_answered_408(http: HttpConnection
     assert http.is_closed()
 
 
+@pytest.mark.slow
+def test_server_stops_without_waiting_for_connections_that_send_nothing() -> None:
+    options = ("--workers", "1", "--threads", "1")
+    with ExitStack() as stack:
+        with web_server(*options, output=subprocess.DEVNULL, DATABASE_URL=REFUSED_DATABASE) as port:
+            stack.enter_context(HttpConnection(port))
+            with HttpConnection(port) as http:  # so that the server has accepted both
+                http.send(HEALTHZ)
+                http.read()
+            started = time.monotonic()
+        assert time.monotonic() - started < 7
+
+
 def test_server_request_in_single_bytes_is_answered(http: HttpConnection) -> None:
     for byte in HEALTHZ:
         http.send(bytes([byte]))
