@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from django.contrib.staticfiles.finders import find
 
+from config.gunicorn_answers import MAX_UNSENT_BYTES, AnswerSocket, UnsentBytes
 from config.gunicorn_worker import IncomingRequest
 from tests.tokens import public_pem, session_token
 from tests.web_server import web_server
@@ -157,6 +158,21 @@ def test_server_clients_that_do_not_read_their_answers_block_no_others(port: int
         for _ in range(6):
             status, body = unread.read()
             assert (status, body == bundle) == (200, True)
+
+
+def test_answers_larger_than_the_limit_together_are_cut_off_and_make_room() -> None:
+    unsent_bytes = UnsentBytes()
+    server, client = socket.socketpair()
+    with server, client:
+        answer = AnswerSocket(server, unsent_bytes)
+        answer.sendall(b"x" * MAX_UNSENT_BYTES)
+        assert 0 < len(answer.unsent) <= MAX_UNSENT_BYTES
+
+        with pytest.raises(BrokenPipeError):
+            answer.sendall(b"x" * MAX_UNSENT_BYTES)
+
+        assert not answer.unsent
+        unsent_bytes.add(MAX_UNSENT_BYTES)
 
 
 def test_server_full_of_incomplete_bodies_refuses_the_largest(port: int) -> None:
