@@ -77,8 +77,8 @@ def run_migration(
 
     Migrate `concurrency` tenants at a time, at the shared pace. `report` is called with each outcome, by
     one thread at a time; an OSError that it raises stops the run. `note` is called with lines for the
-    operator. When `stopping` is set, finish the tenants in flight and record the run as interrupted. Write
-    `sync_runs` and `sync_run_slices`.
+    operator. When `stopping` is set, finish the tenants that were begun, and record the run as interrupted.
+    Write `sync_runs` and `sync_run_slices`.
     """
     error = ""
     with _begin(plan, report, stopping) as (run, carrier):

@@ -1,4 +1,4 @@
-"""The dry run: what a full sync would change, found with one SELECT a page and nothing written."""
+"""The dry run: find what a full sync would change, with one SELECT for each page and without writing."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -58,7 +58,7 @@ WHERE kind = 'organization' AND clerk_id = ANY (%(seen)s) AND tombstones.created
 ORDER BY clerk_id
 """
 
-# By EXCEPT, for the same reason as in `missing`.
+# EXCEPT instead of NOT EXISTS: see MISSING_ORGANIZATIONS in `missing`.
 UNLISTED_ORGANIZATIONS = f"""
 WITH unlisted AS MATERIALIZED (
     SELECT clerk_org_id FROM tenants
@@ -82,12 +82,12 @@ ORDER BY memberships.id
 """
 
 Kind = Literal["organization", "membership"]
-What = Literal["missing here", "missing there", "changed", "recorded as deleted here"]
+What = Literal["missing here", "missing from Clerk", "changed", "recorded as deleted here"]
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One record that a full sync would write; `changes` maps a column to (here, in Clerk)."""
+    """One record that a full sync would write; `changes` maps a column to (mirrored, in Clerk)."""
 
     kind: Kind
     what: What
@@ -106,10 +106,12 @@ class Comparison:
 
     unchanged: int = 0
     missing_here: int = 0
+    """Records in Clerk that have no row in the mirror."""
     missing_there: int = 0
+    """Rows of the mirror that are missing from Clerk's list."""
     changed: int = 0
     deleted_here: int = 0
-    """Organizations that are recorded as deleted for at least 60 s, and that Clerk has."""
+    """Organizations that have had a tombstone for at least 60 s although Clerk lists them."""
     skipped: int = 0
     """Records in Clerk that could not be read."""
 
@@ -121,10 +123,10 @@ def compare_with_clerk(
     progress: Progress | None = None,
     stopping: Event | None = None,
 ) -> Comparison:
-    """Tell `report` every difference between Clerk and the mirror, and return their numbers.
+    """Call `report` with each difference between Clerk and the mirror; return the number of each kind.
 
-    Writes nothing; reads Clerk as a full sync does, and the mirror with one statement a page. What is
-    missing there is not asked for by id, which a full sync would do before it retires anything.
+    Writes nothing. Reads Clerk as a full sync does, and the mirror with one statement for each page. Does not
+    ask Clerk by id for the records that its list lacks; a full sync does, before it retires a row.
     Raise WrongInstance, ListingIncomplete, SyncInterrupted and ClerkError.
     """
     comparison = Comparison()
@@ -138,7 +140,7 @@ def compare_with_clerk(
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """Where a comparison reports to, what stops it, and when it began by the database's clock."""
+    """The callbacks of a comparison, the event that stops it, and its start by the database's clock."""
 
     report: Callable[[Difference], None]
     progress: Progress
@@ -174,7 +176,7 @@ _MEMBERSHIPS: _Side[ClerkMembership] = _Side(
 
 
 class _Comparer(Generic[Record]):
-    """Compares one list page by page; a record that comes twice is compared once."""
+    """Compares one list page by page; compares a record that is on two pages only once."""
 
     def __init__(self, side: "_Side[Record]", comparison: Comparison, task: "_Task") -> None:
         self._side = side
@@ -183,7 +185,7 @@ class _Comparer(Generic[Record]):
         self._seen = SeenRecords()
 
     def compare(self) -> None:
-        """Read the whole list and report what differs, then what it lacks."""
+        """Read the whole list and report the records that differ; then report the rows that it lacks."""
         self._task.progress.start(None, f"{self._side.kind}s")
         read_whole(self._side.fetch, self)
         self._comparison.skipped += len(self._seen.skipped)
@@ -192,10 +194,10 @@ class _Comparer(Generic[Record]):
         unlisted = query(self._side.unlisted, as_of=self._task.began, seen=list(self._seen.ids))
         for clerk_id, name in unlisted:
             self._comparison.missing_there += 1
-            self._task.report(Difference(self._side.kind, "missing there", clerk_id, name))
+            self._task.report(Difference(self._side.kind, "missing from Clerk", clerk_id, name))
 
     def _report_deleted_here(self) -> None:
-        """Report tombstones that a full sync would question."""
+        """Report the listed organizations whose tombstone a full sync would check with Clerk."""
         contradicted = query(
             DELETED_HERE,
             seen=list(self._seen.ids),
@@ -208,32 +210,37 @@ class _Comparer(Generic[Record]):
             self._task.report(Difference("organization", "recorded as deleted here", clerk_id, name))
 
     def handle_page(self, pass_number: int, page: ClerkPage[Record]) -> None:
-        """Compare what the page shows for the first time."""
-        news = self._seen.add(pass_number, page)
-        rows = self._differing(news) if news else []
-        self._comparison.unchanged += len(news) - len(rows)
+        """Compare the records of the page that no earlier page has shown."""
+        new = self._seen.add(pass_number, page)
+        rows = self._differing(new) if new else []
+        self._comparison.unchanged += len(new) - len(rows)
         for row in rows:
-            self._tell(*row)
+            self._report(*row)
         self._task.progress.expect(page.total)
-        self._task.progress.advance(len(news))
+        self._task.progress.advance(len(new))
         if self._task.stopping.is_set():
-            raise SyncInterrupted("Stopped; nothing was written.")
+            raise SyncInterrupted(
+                "Stopped the dry run. Nothing was written. Run the same command again; it starts from the"
+                " beginning."
+            )
 
     def count_seen(self, pass_number: int) -> int:
-        """Return how many different records the pass has met, unreadable ones included."""
+        """Return how many different records the pass has read, unreadable ones included."""
         return self._seen.count()
 
     def _differing(self, records: list[Record]) -> list[tuple[Any, ...]]:
         rows = json.dumps(self._side.rows(records))
         return query(self._side.differing, records=rows, as_of=self._task.began)
 
-    def _tell(
-        self, clerk_id: str, name: str, here: Mapping[str, Any] | None, there: Mapping[str, Any]
+    def _report(
+        self, clerk_id: str, name: str, mirrored: Mapping[str, Any] | None, incoming: Mapping[str, Any]
     ) -> None:
-        if here is None:
+        if mirrored is None:
             self._comparison.missing_here += 1
             self._task.report(Difference(self._side.kind, "missing here", clerk_id, name))
             return
-        changes = {column: (here[column], new) for column, new in there.items() if here[column] != new}
+        changes = {
+            column: (mirrored[column], new) for column, new in incoming.items() if mirrored[column] != new
+        }
         self._comparison.changed += 1
         self._task.report(Difference(self._side.kind, "changed", clerk_id, name, changes))

@@ -46,7 +46,7 @@ class Command(BaseCommand):
             summary = {"ok": not failed, "findings": [asdict(finding) for finding in findings]}
             self.stdout.write(json.dumps(summary))
         if failed:
-            raise CommandError(f"Failed: {', '.join(failed)}.")
+            raise CommandError(f"Failed: {', '.join(failed)}. Each finding above says what to change.")
 
     def _adopt(self, *, as_json: bool) -> None:
         try:

@@ -75,7 +75,10 @@ class Command(BaseCommand):
             server.start()
             self._serve_until_stopped(server.description)
         except OSError as error:
-            raise CommandError(f"{env_file} cannot be written: {error.strerror}.") from None
+            raise CommandError(
+                f"{env_file} cannot be written: {error.strerror}. Nothing was started. Give another file with"
+                " --env-file."
+            ) from None
         finally:
             server.stop()
 

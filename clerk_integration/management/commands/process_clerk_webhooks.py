@@ -70,6 +70,6 @@ def _raise_unless_all_processed(*, interrupted: bool, failed: int) -> None:
     if failed:
         webhooks = "1 webhook" if failed == 1 else f"{failed:,} webhooks"
         raise CommandError(
-            f"{webhooks} failed. The admin shows each error with its traceback; once the cause is gone, run "
+            f"{webhooks} failed. The admin shows each error with its traceback. Remove the cause, then run "
             "this command with --failed."
         )

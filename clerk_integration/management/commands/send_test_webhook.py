@@ -78,7 +78,10 @@ def _event(event_type: str, organization_id: str) -> dict[str, Any]:
 def _signed_headers(body: str) -> dict[str, str]:
     secret = next(filter(is_signing_secret, clerk_settings.webhook_signing_secrets), None)
     if secret is None:
-        raise CommandError("CLERK_WEBHOOK_SIGNING_SECRET is not set to a signing secret. Nothing was sent.")
+        raise CommandError(
+            "CLERK_WEBHOOK_SIGNING_SECRET is not set to a signing secret. Nothing was sent. Set "
+            "it to the signing secret of the webhook endpoint (whsec_...)."
+        )
     message_id, now = f"msg_sample{secrets.token_hex(10)}", datetime.now(UTC)
     return {
         "content-type": "application/json",
@@ -123,9 +126,15 @@ def _explain(response: requests.Response) -> str:
 
 def _explain_failure(url: str, error: requests.RequestException) -> str:
     if isinstance(error, requests.Timeout):
-        return f"{url} did not answer within {TIMEOUT_SECONDS} s, so Clerk would send the event again."
+        return (
+            f"{url} did not answer within {TIMEOUT_SECONDS} s, so Clerk would send the event again. "
+            "It may be stored; check the log of that server."
+        )
     if isinstance(error, requests.exceptions.SSLError):
-        return f"{url} has no valid certificate, so Clerk would not send the event. Nothing was sent."
+        return (
+            f"{url} has no valid certificate, so Clerk would not send the event. Nothing was sent. Give "
+            "the server a valid certificate."
+        )
     if isinstance(error, requests.ConnectionError):
         return (
             f"Nothing answers at {url}. Start the server first (manage.py runserver), or name its address "

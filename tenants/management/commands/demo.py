@@ -1,4 +1,4 @@
-"""`manage.py demo`: the main job on one machine with nothing set up."""
+"""`manage.py demo`: show the main features on one machine, without any configuration."""
 
 import os
 import sys
@@ -20,9 +20,9 @@ class Command(BaseCommand):
     """Exit code: 0 if every step held, 1 if one failed, 128 + signal number if interrupted before the end."""
 
     help = (
-        "Shows the main job with nothing set up: starts an embedded PostgreSQL, a local Clerk, the web "
-        "server and a worker, creates and lists tenants through the REST API, receives Clerk's webhooks, "
-        "migrates a legacy tenant, verifies each answer, and serves until Ctrl-C. Uses neither your "
+        "Shows the main features without any configuration: starts an embedded PostgreSQL, a local Clerk, "
+        "the web server and a worker, creates and lists tenants through the REST API, receives webhooks of "
+        "Clerk, migrates a legacy tenant, verifies each answer, and serves until Ctrl-C. Uses neither your "
         "database nor your Clerk key."
     )
     # This process may have other settings than the demo.
@@ -31,7 +31,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
         parser.add_argument("--port", type=_port, default=8000, help="port of the web server (default: 8000)")
-        parser.add_argument("--no-serve", action="store_true", help="exit after the walk")
+        parser.add_argument("--no-serve", action="store_true", help="exit after the last step")
         parser.add_argument(
             "--reset", action="store_true", help="begin with an empty database (each port has its own)"
         )

@@ -50,6 +50,6 @@ class Command(DatabaseCommand):
         progress.finish({"dry_run": dry_run, **asdict(imported)})
         if not imported.complete:
             raise CommandError(
-                "The import was stopped. What was imported is kept; run it again with the same file to"
-                " resume."
+                "The import was stopped. What was imported is kept. Run the command again with the same"
+                " file to resume."
             )

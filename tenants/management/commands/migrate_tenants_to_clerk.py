@@ -93,7 +93,8 @@ class Command(DatabaseCommand):
         if plan.counts[Action.CONFLICT]:
             conflicts = plan.counts[Action.CONFLICT]
             raise CommandError(
-                f"{conflicts} {'conflict' if conflicts == 1 else 'conflicts'}; nothing was changed."
+                f"{conflicts} {'conflict' if conflicts == 1 else 'conflicts'}; nothing was changed. The lines"
+                " above say why. Resolve each conflict before you migrate its tenant."
             )
 
     def _enqueue(self, plan: Plan, progress: CommandProgress) -> None:
@@ -129,7 +130,7 @@ class Command(DatabaseCommand):
         if error:
             raise CommandError(f"Stopped: {sentence(error)} {RESUME}")
         if run.state == SyncRun.State.INTERRUPTED:
-            raise CommandError(f"Interrupted; the tenants in flight were finished. {RESUME}")
+            raise CommandError(f"Interrupted; the tenants that were begun are finished. {RESUME}")
         if run.error:
             raise CommandError(f"{_need_a_look(len(run.error.splitlines()))} {RESUME}")
 
@@ -162,7 +163,10 @@ def _report_to(path: Path | None) -> Iterator[Any]:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
         except OSError as error:
-            raise CommandError(f"The report cannot be written: {error}. Nothing was changed.") from error
+            raise CommandError(
+                f"The report cannot be written: {error}. Nothing was changed. Give another file with"
+                " --report."
+            ) from error
         yield writer
 
 

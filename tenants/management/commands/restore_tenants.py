@@ -53,8 +53,9 @@ class Command(DatabaseCommand):
         progress.finish({**counts, "not_tried": len(waiting)})
         if counts["failed"] or waiting:
             raise CommandError(
-                f"{counts['failed']} not restored, {len(waiting)} not tried; the lines above say why. Run the"
-                " command again for these."
+                f"Tenants: {counts['failed']} not restored, {len(waiting)} not tried; the others are"
+                " restored. The lines above say why. Remove the cause and run the command again for these"
+                " tenants."
             )
 
 

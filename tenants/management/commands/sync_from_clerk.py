@@ -80,8 +80,11 @@ class Command(DatabaseCommand):
         finally:
             progress.finish(summary)
         if summary.get("failed"):
+            failed = summary["failed"]
             raise CommandError(
-                f"{summary['failed']} could not be synced; the lines above and the log say why."
+                f"{failed} {'record' if failed == 1 else 'records'} could not be synced; the others"
+                " are synced. The lines above and the log say why. Remove the cause and run the command"
+                " again."
             )
 
 
@@ -158,7 +161,10 @@ def _organizations(ids: list[str], progress: CommandProgress, stopping: Event) -
     progress.start(len(ids), "organizations")
     for clerk_org_id in dict.fromkeys(ids):
         if stopping.is_set():
-            raise SyncInterrupted(f"Stopped before {clerk_org_id}; those before it are synced.")
+            raise SyncInterrupted(
+                f"Stopped before {clerk_org_id}. The results shown above are kept. Run the command again with"
+                f" {clerk_org_id} and the organizations after it."
+            )
         try:
             tenant = sync_one_organization(clerk_org_id)
         except (ClerkMisconfigured, ClerkUnavailable):

@@ -49,7 +49,8 @@ class Command(DatabaseCommand):
         progress.finish({**counts, "not_tried": left})
         if counts["failed"] or left:
             raise CommandError(
-                f"{counts['failed']} failed, {left} not tried. Run the command again for these."
+                f"Tenants: {counts['failed']} not unlinked, {left} not tried; the others are unlinked. The"
+                " lines above say why. Remove the cause and run the command again for these tenants."
             )
 
 

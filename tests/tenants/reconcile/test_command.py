@@ -98,7 +98,7 @@ def test_a_dry_run_prints_the_differences_and_writes_nothing(instance: SandboxCo
 
     assert (row_versions(), SyncRun.objects.count()) == before
     assert all(sql.lstrip().startswith(("SELECT", "WITH unlisted")) for sql in collected), collected
-    assert f"organization {extra.clerk_org_id} ({extra.name}): missing there" in lines
+    assert f"organization {extra.clerk_org_id} ({extra.name}): missing from Clerk" in lines
     assert f"organization {missing.clerk_org_id} ({missing.name}): missing here" in lines
     assert any("changed: " in line and f"name {changed.name!r} -> 'New name'" in line for line in lines)
     summary = json.loads(lines[-1])
@@ -146,7 +146,7 @@ def test_named_organizations_one_that_fails_is_named_and_the_others_are_synced(
     instance.fault(f"GET /v1/organizations/{ids[1]}", status=422)
     out = io.StringIO()
 
-    with pytest.raises(CommandError, match="1 could not be synced"):
+    with pytest.raises(CommandError, match="1 record could not be synced"):
         call_command("sync_from_clerk", "--organization", *ids, stdout=out)
 
     assert set(Tenant.objects.values_list("clerk_org_id", flat=True)) == {ids[0], ids[2]}
