@@ -1,4 +1,4 @@
-"""The cache of the settings: the cache named by CACHE_URL, or one per process."""
+"""The setting `CACHES`: the cache that CACHE_URL names, or a cache in the memory of each process."""
 
 from typing import Any
 

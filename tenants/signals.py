@@ -33,11 +33,14 @@ membership_changed = Signal()
 
 
 Rows = Iterable[tuple[int, str, Mapping[str, Any] | None, Mapping[str, Any]]]
-"""Written rows: two ids, the columns before (None: a new row) and after."""
+"""Written rows as tuples: tenant id, Clerk id, old columns (None if the row is new), new columns.
+
+The Clerk id is the id of the organization for a tenant, and of the user for a membership.
+"""
 
 
 def announce_tenants(rows: Rows) -> None:
-    """Announce written tenants: id, organization id, columns before (None: a new row) and after."""
+    """Send `tenant_linked` for each new row, and `tenant_updated` for each row with a changed column."""
     for tenant_id, clerk_org_id, before, after in rows:
         if before is None:
             _send(tenant_linked, tenant_id=tenant_id, clerk_org_id=clerk_org_id)
@@ -67,7 +70,7 @@ def announce_restore(tenant_id: int, clerk_org_id: str, changes: Mapping[str, An
 
 
 def announce_memberships(rows: Rows) -> None:
-    """Announce written memberships: tenant id, user id, columns before (None: a new row) and after."""
+    """Send `membership_changed` for each new row and for each row with a changed column."""
     for tenant_id, clerk_user_id, before, after in rows:
         if changes := _changes(before or dict.fromkeys(after), after):
             _send(membership_changed, tenant_id=tenant_id, clerk_user_id=clerk_user_id, changes=changes)

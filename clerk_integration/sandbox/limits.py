@@ -11,7 +11,7 @@ MODES = ("dev", "live", "none")
 WINDOW_SECONDS = 10.0
 REQUESTS_PER_WINDOW = {"dev": 100, "live": 1000}
 CHANGES_PER_WINDOW = 10
-"""PATCH of one organization, membership or user, and PATCH and PUT of its metadata, together."""
+"""The limit for one organization, membership or user: all changes of the object and of its metadata."""
 
 
 class RateLimiter:
@@ -22,9 +22,10 @@ class RateLimiter:
         self._windows: dict[tuple[str, ...], deque[float]] = {}
 
     def admit(self, *, changed: tuple[str, ...] = ()) -> None:
-        """Count one request, and one change of the object that the ids `changed` name, if any.
+        """Count one request of the instance; raise `too_many_requests` if a limit is reached.
 
-        Raise `too_many_requests` with Retry-After in seconds.
+        If Clerk limits the changes of the object that the request changes, `changed` holds the ids of that
+        object; then count one change of the object, too.
         """
         if self.mode != "none":
             self._count(("instance",), REQUESTS_PER_WINDOW[self.mode])

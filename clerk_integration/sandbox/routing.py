@@ -1,4 +1,4 @@
-"""Finding the handler of a request."""
+"""Find the handler of a request by its method and path."""
 
 import re
 from collections.abc import Callable
@@ -16,10 +16,11 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method and a path such as `/v1/users/{user_id}`, and what answers it.
+    """A method and a path such as `/v1/users/{user_id}`, and the handler of its requests.
 
-    The handler is called with the LocalClerk, with its parameters as `given` if it declares them, and with
-    the variables of the path by name. It returns a JSON value, JSON text or a Reply.
+    The handler gets the LocalClerk and, as keyword arguments, the variables of the path. A handler with an
+    argument `given: SomeParameters` gets the parameters of the request in `given`. A handler returns a JSON
+    value, JSON text or a Reply.
     """
 
     method: str
@@ -28,12 +29,12 @@ class Route:
     handler: Callable[..., Any]
     parameters: type[Parameters] | None
     unlimited: bool
-    """Whether Clerk counts no rate limit for it."""
+    """Whether Clerk does not limit the rate of these requests."""
     limited_per: tuple[str, ...]
-    """The variables of the path that name an object of which Clerk limits the changes."""
+    """The variables of the path that identify the object; Clerk limits the rate of its changes."""
 
     def call(self, clerk: Any, request: Request, variables: dict[str, str]) -> Reply:
-        """Read the parameters and call the handler; it refuses a query when it declares none."""
+        """Read the parameters and call the handler; refuse a query if the handler declares no parameters."""
         if self.parameters is None:
             Query.read(request)
             return Reply.of(self.handler(clerk, **variables))
@@ -72,7 +73,7 @@ class Router:
         raise ApiError("resource_not_found", f"There is no route {method} {path}.")
 
     def dispatch(self, clerk: Any, request: Request, path: str) -> Reply:
-        """Call the handler of a path without a look at key, version and limits."""
+        """Call the handler of a path; do not check the key, the API version and the rate limits."""
         route, variables = self.find(request.method, path)
         return route.call(clerk, request, variables)
 

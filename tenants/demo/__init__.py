@@ -1,4 +1,4 @@
-"""`manage.py demo`: the main job, end to end, on one machine with nothing set up.
+"""`manage.py demo`: show the main features, end to end, on one machine without any configuration.
 
 `run` starts everything; `walk` takes the steps in `listing`, `outage`, `webhooks` and `migration`; each step
 verifies its results through a `scene`.

@@ -51,7 +51,7 @@ def ok(answer: httpx.Response) -> httpx.Response:
 
 
 def summary(answer: httpx.Response) -> str:
-    """Return the call, the status, the sync header if there is one, and the duration."""
+    """Return one line: the request, the status, the sync header if the answer has one, and the duration."""
     sync = answer.headers.get(SYNC_HEADER)
     header = f", {SYNC_HEADER}: {sync}" if sync else ""
     call = f"{answer.request.method} {answer.request.url.raw_path.decode()}"

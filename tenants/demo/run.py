@@ -98,7 +98,7 @@ def _client(base_url: str, token: str = "") -> httpx.Client:
 
 
 def _session_token(sandbox_url: str, user_id: str) -> str:
-    """Return a session token that is valid for longer than the minute of Clerk's own tokens."""
+    """Return a session token that is valid for TOKEN_SECONDS; Clerk's own tokens are valid for one minute."""
     body = {"userId": user_id, "expiresIn": TOKEN_SECONDS}
     return str(ok(_client(sandbox_url).post("/session-tokens", json=body)).json()["jwt"])
 

@@ -78,7 +78,7 @@ def lock_with_organization(tenant: Tenant) -> Tenant:
 
 
 def _lock_primaries_of(clerk_org_id: str) -> set[str]:
-    """Lock the primaries of the users whose primary the organization's tenant is, and return the users."""
+    """Lock the primaries of the users whose primary tenant is the organization's; return these users."""
     flagged = Membership.objects.filter(tenant__clerk_org_id=clerk_org_id, is_primary=True)
     users = set(flagged.values_list("clerk_user_id", flat=True))
     locks.hold_primaries(users)
@@ -86,7 +86,7 @@ def _lock_primaries_of(clerk_org_id: str) -> set[str]:
 
 
 def _share_members_of(clerk_org_id: str | None, memberships: Sequence[ClerkMembership] = ()) -> None:
-    """Keep deletions of the members away, before one of their rows is locked or read."""
+    """Block deletions of the members until the transaction ends. Call it before their rows are read."""
     stored = Membership.objects.filter(tenant__clerk_org_id=clerk_org_id)
     users = {membership.user_id for membership in memberships}
     locks.share(users=users.union(stored.values_list("clerk_user_id", flat=True)))

@@ -49,8 +49,9 @@ def record_user_deleted(clerk_user_id: str) -> None:
 def record_membership_deleted(membership_id: str, membership: ClerkMembership | None = None) -> None:
     """Record that the membership was deleted in Clerk; a newer membership of the same user stays.
 
-    Writes `tombstones`, even if the membership has no row here, and the `memberships` row. Without the whole
-    `membership`, ends only the row that has its id.
+    Writes `tombstones`, even if the membership has no row here, and `memberships`. Always ends the row with
+    this membership id. If `membership` is given, also ends an older membership of the same user in the same
+    organization; if it is None, the user and the organization are unknown.
     """
     rows = Q(clerk_membership_id=membership_id)
     if membership is not None:
@@ -111,7 +112,7 @@ def _record_tombstone(kind: Tombstone.Kind, clerk_id: str, source: Tombstone.Sou
 
 
 def _hold_organization_of(membership_id: str, membership: ClerkMembership | None) -> None:
-    """Keep writers of the membership's organization away; all writers, if neither event nor row names it."""
+    """Block other writers of the membership's organization, or of all organizations if it is unknown."""
     rows = Membership.objects.filter(clerk_membership_id=membership_id)
     stored = rows.values_list("tenant__clerk_org_id", flat=True).first()
     clerk_org_id = stored if membership is None else membership.organization.id

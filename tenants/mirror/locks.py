@@ -19,7 +19,7 @@ from tenants.sql import query
 ORGANIZATIONS = 0x636C6B01
 PRIMARIES = 0x636C6B02
 USERS = 0x636C6B05
-"""First keys of the advisory locks; any constants of ours will do."""
+"""First keys of the advisory locks; the numbers are arbitrary constants."""
 
 LOCKS = 128
 """How many locks the organizations share, and how many the users."""
@@ -78,7 +78,7 @@ def query_locked(statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
 
 
 def share(*, organizations: Iterable[str | None] = (), users: Iterable[str] = ()) -> None:
-    """Keep deletions of these organizations and users away until the end of the open transaction.
+    """Block deletions of these organizations and users until the end of the open transaction.
 
     None stands for the organization of a legacy tenant, which needs no lock.
     """
@@ -87,20 +87,20 @@ def share(*, organizations: Iterable[str | None] = (), users: Iterable[str] = ()
 
 
 def hold_organization(clerk_org_id: str) -> None:
-    """Keep all other writers of the organization away until the end of the open transaction."""
+    """Block all other writers of the organization until the end of the open transaction."""
     query_locked(HOLD, kind=ORGANIZATIONS, ids=[clerk_org_id], count=LOCKS)
 
 
 def hold_all_organizations() -> None:
-    """Keep all other writers of organizations away until the end of the open transaction."""
+    """Block all other writers of organizations until the end of the open transaction."""
     query_locked(HOLD_ALL)
 
 
 def hold_user(clerk_user_id: str) -> None:
-    """Keep all other writers of the user's memberships away until the end of the open transaction."""
+    """Block all other writers of the user's memberships until the end of the open transaction."""
     query_locked(HOLD, kind=USERS, ids=[clerk_user_id], count=LOCKS)
 
 
 def hold_primaries(clerk_user_ids: Iterable[str]) -> None:
-    """Keep others from moving these users' primaries until the end of the open transaction."""
+    """Block changes of these users' primary tenants by others until the end of the open transaction."""
     query_locked(HOLD, kind=PRIMARIES, ids=list(clerk_user_ids), count=PRIMARY_LOCKS)

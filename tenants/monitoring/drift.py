@@ -14,15 +14,15 @@ class DriftReport:
     """What is known of the distance; `clerk` only when Clerk was asked."""
 
     last_complete_sync_at: datetime | None
-    """When the last full sync of organizations and memberships that came to its end began."""
+    """The start of the last completed full sync of organizations and memberships."""
     age_seconds: float | None
     linked: int
-    """Tenants whose organization lives in Clerk, as far as is known here."""
+    """Tenants with an organization that is not recorded as deleted."""
     deleted: int
     legacy: int
     unresolved_creations: int
     clerk: Comparison | None = None
-    """Missing here, missing there (extra) and changed."""
+    """The result of the comparison with Clerk; None if Clerk was not asked."""
 
 
 def drift_report(*, with_clerk: bool = False) -> DriftReport:

@@ -1,4 +1,4 @@
-"""All of Clerk against the mirror: the full sync, its dry run, and what becomes of lost creations."""
+"""Compare all of Clerk with the mirror: the full sync, its dry run, and creations without a reply."""
 
 from tenants.reconcile.creations import resolve_creations
 from tenants.reconcile.differences import Comparison, Difference, compare_with_clerk

@@ -1,4 +1,4 @@
-"""Creations whose reply was lost: found by their marker, or certain to have created nothing."""
+"""Settle the creations whose reply was lost: search Clerk for an organization with their marker."""
 
 import logging
 from datetime import timedelta
@@ -18,12 +18,12 @@ LISTING_SECONDS = 600.0
 
 
 def resolve_creations() -> int:
-    """Settle the creations that have had no outcome for a minute; return how many there were.
+    """Settle the creations that have had no outcome for a minute; return the number of these creations.
 
-    Search all of Clerk's organizations, and only if a creation is due (`creation.search.is_due`). An
-    organization that is found is mirrored, its creator by the next sync; a creation that a complete search
-    did not find has failed, and its request may be sent again. Write `creation_attempts` and `tenants`. Raise
-    ListingIncomplete and ClerkError; what was found until then is settled.
+    Search all of Clerk's organizations, but only if a creation is due (`creation.search.is_due`). If the
+    organization is found, mirror it; the next sync mirrors its creator. If a complete search does not find
+    it, record that the creation failed; its request may then be sent again. Write `creation_attempts` and
+    `tenants`. Raise ListingIncomplete and ClerkError; organizations found before the error are kept.
     """
     now = writer.clock()
     sent_before = now - timedelta(seconds=UNRESOLVED_SECONDS)
@@ -40,5 +40,5 @@ def resolve_creations() -> int:
                 writer.write_organizations([organization])
     if organizations.complete:
         failed = attempts.fail_creations(sent_before=sent_before)
-        logger.info("%d creations settled, %d of them created nothing", len(markers), failed)
+        logger.info("Creations searched for: %d; found to have created nothing: %d", len(markers), failed)
     return len(markers)

@@ -1,9 +1,9 @@
-"""The full sync: mirrors everything that Clerk has, and retires what it no longer has.
+"""The full sync: mirror all records that Clerk has, and retire the rows that Clerk no longer has.
 
-First the organizations, by Clerk's listing, then the memberships of the whole instance by theirs: one
-request and three statements for each 500. The plan of a list is one slice that this process reads, or many
-that workers read at the same time; either way the same functions read a slice and conclude the list. Each
-page is committed with its record, so a run that was stopped, or died, is resumed behind its last page.
+It reads the list of all organizations, then the list of all memberships, with one request and three
+statements for each 500 records. A list is read as one slice by this process, or as many slices by workers at
+the same time; the same functions read a slice and conclude the list in both cases. Each page is committed
+with its record, so a run that was stopped or killed resumes after its last page.
 """
 
 import logging
@@ -65,7 +65,7 @@ def run_full_sync(
         instance_id=instance_id, skip_memberships=skip_memberships, max_retire_percent=max_retire_percent
     )
     for replaced in waiting:
-        progress.note(f"Full sync {replaced}, which waits for workers, is replaced by this one.")
+        progress.note(f"Full sync {replaced}, which waits for workers, is replaced by this run.")
     if resumed:
         progress.note(f"Resuming full sync {run.pk}, which began {run.started_at:%Y-%m-%d %H:%M:%S} UTC.")
     with _recorded(run), leases.kept_alive(run):
@@ -83,16 +83,17 @@ def enqueue_full_sync(
     max_retire_percent: float = DEFAULT_MAX_RETIRE_PERCENT,
     slice_records: int = SLICE_RECORDS,
 ) -> SyncRun:
-    """Put a full sync on the queue, which does what `run_full_sync` does; return its run.
+    """Put the jobs of a full sync on the queue; return its run.
 
-    Write `sync_runs`, `sync_run_slices` and the jobs. Two requests: for the instance of the key, and for the
-    length of the list. Raise SyncAlreadyRunning, also when a sync waits on the queue already, and ClerkError.
+    Workers then do what `run_full_sync` does. Write `sync_runs`, `sync_run_slices` and the jobs. Send two
+    requests: for the instance of the key, and for the length of the list. Raise ClerkError, and
+    SyncAlreadyRunning if a sync is running or is on the queue already.
     """
     instance_id = right_instance()
     total = _total(ORGANIZATIONS)
     for run_id in slices.waiting_runs(SyncRun.Kind.FULL_SYNC):
         raise SyncAlreadyRunning(
-            f"Full sync {run_id} is on the queue already. Nothing was done; watch that one with"
+            f"Full sync {run_id} is on the queue already. Nothing was done; watch that run with"
             f" `sync_from_clerk --follow {run_id}`."
         )
     run = records.begin(
@@ -107,10 +108,10 @@ def enqueue_full_sync(
 
 
 def sync_slice(run_id: int, part: str, number: int) -> None:
-    """Do the job of one slice: read it and write it; when it is repeated, do what is left of it.
+    """Read and write one slice; if the job is repeated, continue after the last recorded page.
 
-    Write what the pages of a full sync write, and the slice. End quietly when the run has ended or was
-    replaced. Raise ClerkError.
+    Write the rows that the pages of a full sync write, and the row of the slice. Return without an error if
+    the run has ended or was replaced. Raise ClerkError.
     """
     with _run_of_workers(run_id) as run:
         if run.holder != _workers_on(part):
@@ -124,9 +125,10 @@ def sync_slice(run_id: int, part: str, number: int) -> None:
 
 
 def conclude_listing(run_id: int, part: str) -> None:
-    """Do the job that follows the last slice of a list: conclude it, then hand out the next or end the run.
+    """Conclude a list after its last slice; then enqueue the slices of the next list, or end the run.
 
-    A job that was given up and wakes finds that it does not hold the run. Raise ClerkError.
+    A job that was rescued elsewhere and continues later does not hold the run any more, and writes nothing.
+    Raise ClerkError.
     """
     with _run_of_workers(run_id) as run:
         workers = _workers_on(part)
@@ -153,7 +155,7 @@ def _hand_out(run: SyncRun, listing: Listing[Any], total: int) -> None:
 
 
 def _cut(total: int, size: int) -> list[JSONDict]:
-    """Cut a list into slices that overlap; the last one has no end, for the list may grow."""
+    """Cut a list into slices that overlap; the last slice has no end, because the list may grow."""
     starts = range(0, max(1, total - OVERLAP), size - OVERLAP)
     return [{"start": start, "until": None if start == starts[-1] else start + size} for start in starts]
 
@@ -169,7 +171,7 @@ def _workers_on(part: str) -> str:
 
 
 def _finish(run: SyncRun) -> None:
-    """Record the end of a run: failed if it refused to retire what is missing. Raise SyncLost."""
+    """Record the end of a run, as failed if it refused to retire missing rows. Raise SyncLost."""
     state = SyncRun.State.FAILED if run.error else SyncRun.State.COMPLETED
     if not records.finish(run, state, run.error):
         raise leases.lost(run)
@@ -190,7 +192,7 @@ def _recorded(run: SyncRun) -> Iterator[None]:
 
 @contextmanager
 def _run_of_workers(run_id: int) -> Iterator[SyncRun]:
-    """Record an error that a retry cannot mend as the end of the run; log that the run was lost."""
+    """Record an error that a retry cannot fix as the end of the run; only log that the run was lost."""
     run = SyncRun.objects.get(pk=run_id)
     try:
         with records.failures_on_record(run, spared=(SyncLost, *records.TRANSIENT)):

@@ -1,4 +1,4 @@
-"""A batch isolates its items: an exception of one item is the failure of that item."""
+"""Isolate the items of a batch: if one item raises an exception, only that item fails."""
 
 import logging
 from collections.abc import Iterator
@@ -24,9 +24,9 @@ class Isolation:
 
     @contextmanager
     def item(self, name: str, *, count: int = 1) -> Iterator[None]:
-        """Record an exception of the block as the failure of the item, which counts `count`.
+        """Catch an exception of the `with` block, and add `count` to the failed records of the run.
 
-        Raise the exception if five items in a row failed alike, and raise SyncError always.
+        Raise the exception again if it is a SyncError, or if five items in a row failed alike.
         """
         leases.renew(self._run)
         try:
@@ -34,8 +34,8 @@ class Isolation:
         except SyncError:
             raise
         except Exception as error:
-            logger.warning("Full sync %s left %s as it is: %s", self._run.pk, name, error)
-            self._progress.note(f"{name}: left as it is: {error}")
+            logger.warning("Full sync %s did not change %s: %s", self._run.pk, name, error)
+            self._progress.note(f"{name}: not changed: {error}")
             # An id that Clerk cannot have says nothing about the next item.
             kind = "" if isinstance(error, InvalidClerkId) else type(error).__name__
             try:

@@ -1,4 +1,4 @@
-"""Clerk's two lists of everything: how a run reads, writes and records their pages."""
+"""Clerk's lists of all organizations and all memberships: how a run reads, writes and records their pages."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -38,9 +38,10 @@ class Listing(Generic[Record]):
 
 
 def _retire_organizations(run: SyncRun, progress: Progress) -> None:
-    """Restore and retire organizations; fail the creations that no organization of the list shows.
+    """Restore and retire organizations; fail the creations whose marker no listed organization carries.
 
-    An organization that could not be read may carry a creation's marker: then no creation is failed.
+    If an organization could not be read, no creation is recorded as failed: that organization may carry the
+    marker.
     """
     if not pages.count_skipped(run, ORGANIZATIONS.name):
         attempts.fail_creations(sent_before=run.started_at - timedelta(seconds=UNRESOLVED_SECONDS))
@@ -83,7 +84,7 @@ class ListingReader(Generic[Record]):
         self._counted = 0
 
     def read_slice(self, piece: SyncRunSlice) -> None:
-        """Read and write a slice, from behind its last recorded page; mark it if its pages have a gap.
+        """Read and write a slice, after its last recorded page; set `broken` if its pages have a gap.
 
         Raise SyncInterrupted between two pages, SyncLost and ClerkError.
         """
@@ -96,9 +97,10 @@ class ListingReader(Generic[Record]):
         )
 
     def conclude(self) -> None:
-        """Read on, or once more, if the slices may have missed a record; then retire what is missing.
+        """Read the list further, or again, if the slices may have missed a record; then retire missing rows.
 
-        If too much is missing, retire nothing, here and in the run's next list, and record why in the run.
+        If too many rows are missing, retire nothing in this list and in the run's next one, and record the
+        reason in the run.
         Raise SyncInterrupted, ListingIncomplete, SyncLost and ClerkError.
         """
         self._read_rest()
@@ -121,16 +123,16 @@ class ListingReader(Generic[Record]):
         self._count_to(page.end)
         if self._stopping.is_set():
             raise SyncInterrupted(
-                f"Stopped. What full sync {self._run.pk} has read is kept. Run the same command within an"
-                " hour to resume; later it begins anew."
+                f"Stopped. The pages that full sync {self._run.pk} has read are kept. Run the same command"
+                " within an hour to resume; after an hour, it starts from the beginning."
             )
 
     def count_seen(self, pass_number: int) -> int:
-        """Return how many different records the pass has met, by the run's record."""
+        """Return how many different records the pass has read, as its recorded pages show."""
         return pages.count_seen(self._run, self.listing.name, pass_number)
 
     def _read_rest(self) -> None:
-        """Read what the slices may have missed.
+        """Read the part of the list that the slices may have missed.
 
         | the pages recorded so far             | read                                    |
         | ------------------------------------- | --------------------------------------- |
@@ -148,7 +150,7 @@ class ListingReader(Generic[Record]):
         read_whole(self.listing.fetch, self, pass_number=pass_number, resume_after=_position(last))
 
     def _writable(self, records_of_page: Sequence[Record]) -> list[Record]:
-        """Write the records one by one; return those that could be written, and name the others."""
+        """Write the records one by one; return the written records, and report the others by their ids."""
         writable = []
         for record in records_of_page:
             try:
@@ -165,13 +167,13 @@ class ListingReader(Generic[Record]):
         skipped = pages.count_skipped(self._run, self.listing.name)
         if skipped:
             self._progress.note(
-                f"{skipped} {self.listing.name} in Clerk could not be read and have no id. They are not"
-                " mirrored; the log says why. Rows missing from the list are retired only after Clerk has"
-                " confirmed each by its id."
+                f"Unreadable {self.listing.name} without an id in Clerk: {skipped}. They are not mirrored;"
+                " the log says why. A row that is missing from the list is retired only after Clerk has"
+                " confirmed that its id does not exist."
             )
 
     def _count_to(self, end: int) -> None:
-        """Report progress up to `end`, once: pages overlap, and a pass may be repeated."""
+        """Report progress up to `end`. Count no record twice, because pages overlap and a pass may repeat."""
         self._progress.advance(max(0, end - self._counted))
         self._counted = max(self._counted, end)
 

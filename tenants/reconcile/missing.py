@@ -1,7 +1,8 @@
-"""The organizations and memberships that a complete listing did not show, or that contradict a tombstone.
+"""Retire rows that a complete listing did not show; restore organizations that it showed despite a tombstone.
 
-Each is confirmed by its id: a missing row is retired only if Clerk does not have it, and an organization that
-is recorded as deleted is restored only if Clerk has it. An exception of one item is the failure of that item.
+Clerk is asked for each id first. A missing row is retired only if Clerk no longer has the record. An
+organization that is recorded as deleted is restored only if Clerk returns it. If one item raises an
+exception, only that item fails.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,8 +31,8 @@ Item = TypeVar("Item")
 
 END_AT_ONCE = 500
 
-# EXCEPT is hashed or sorted whatever the planner thinks of tables that were filled just now; NOT EXISTS may
-# become a nested loop over all that was listed.
+# The planner has no statistics of tables that were filled just now. EXCEPT is hashed or sorted even then; NOT
+# EXISTS may become a nested loop over all listed ids.
 MISSING_ORGANIZATIONS = f"""
 WITH missing AS MATERIALIZED (
     SELECT clerk_org_id FROM tenants WHERE {statements.TENANT_CAN_BE_RETIRED}
@@ -74,9 +75,10 @@ class Member(NamedTuple):
 
 
 def restore_organizations(run: SyncRun, progress: Progress) -> None:
-    """Restore the organizations that the run has met and that are recorded as deleted for at least 60 s.
+    """Restore the organizations that the run found in Clerk and that have had a tombstone for at least 60 s.
 
-    Two reads for each, and one for each 500 members. Write what `services.sync_organization` does.
+    Send two requests for each organization, and one for each 500 members. Write the rows that
+    `services.sync_organization` writes.
     """
     rows = query(CONTRADICTED_TOMBSTONES, run=run.pk, age=deletions.RESTORABLE_AFTER)
     isolation = Isolation(run, progress)
@@ -90,10 +92,10 @@ def restore_organizations(run: SyncRun, progress: Progress) -> None:
 
 
 def retire_organizations(run: SyncRun, progress: Progress) -> None:
-    """Record organizations as deleted that the run did not meet and that Clerk answers 404 for.
+    """Record organizations as deleted if the run did not find them and Clerk answers 404 for their ids.
 
-    Mirror those that Clerk has. One read for each 100 missing ones, and one for each that is not among the
-    answers. Raise TooManyMissing.
+    Mirror the missing organizations that Clerk still has. Send one request for each 100 missing
+    organizations, and one more for each organization that the reply lacks. Raise TooManyMissing.
     """
     rows = query(MISSING_ORGANIZATIONS, run=run.pk, as_of=run.started_at)
     _refuse_too_many(run, "organizations", [created_at for _, created_at in rows])
@@ -101,7 +103,7 @@ def retire_organizations(run: SyncRun, progress: Progress) -> None:
     isolation = Isolation(run, progress)
     for batch in _batches([row[0] for row in rows], MAX_IDS):
         living: set[str] = set()
-        with isolation.item(f"{len(batch)} missing organizations", count=0):
+        with isolation.item(f"missing organizations, {len(batch)} in one request", count=0):
             living = _mirror_living(
                 [clerk_org_id for clerk_org_id in batch if is_id(clerk_org_id, ORGANIZATION)]
             )
@@ -112,10 +114,10 @@ def retire_organizations(run: SyncRun, progress: Progress) -> None:
 
 
 def end_memberships(run: SyncRun, progress: Progress) -> None:
-    """End the memberships that the run did not meet and that their organization does not list either.
+    """End the memberships that the run did not find and that the list of their organization lacks, too.
 
-    Mirror those that Clerk has. One read for each 100 missing members of an organization. Raise
-    TooManyMissing.
+    Mirror the missing memberships that Clerk still has. Send one request for each 100 missing members of an
+    organization. Raise TooManyMissing.
     """
     missing = [Member(*row) for row in query(MISSING_MEMBERSHIPS, run=run.pk, as_of=run.started_at)]
     _refuse_too_many(run, "memberships", [member.created_at for member in missing])
@@ -124,7 +126,9 @@ def end_memberships(run: SyncRun, progress: Progress) -> None:
     gone: list[int] = []
     for clerk_org_id, members in groupby(missing, key=lambda member: member.clerk_org_id):
         for batch in _batches(members, MAX_IDS):
-            with isolation.item(f"{len(batch)} members of {clerk_org_id}", count=len(batch)):
+            with isolation.item(
+                f"missing members of {clerk_org_id}, {len(batch)} in one request", count=len(batch)
+            ):
                 gone += _gone(clerk_org_id, batch)
             progress.advance(len(batch))
     for ids in _batches(gone, END_AT_ONCE):
@@ -135,8 +139,9 @@ def end_memberships(run: SyncRun, progress: Progress) -> None:
 def _refuse_too_many(run: SyncRun, what: str, missing: Sequence[datetime]) -> None:
     """Raise TooManyMissing if more rows are missing than `--max-retire-percent` and FEW allow.
 
-    `missing` is when each missing row was created. Rows that were created since the first run after the last
-    complete one do not count, on either side: a run that was refused may have written them.
+    `missing` holds the creation time of each missing row. Rows that were created after the first run since
+    the last complete run do not count, neither as missing nor as mirrored: a refused run may have written
+    them.
     """
     if len(missing) <= FEW:
         return
@@ -184,7 +189,7 @@ def _retire_if_gone(run: SyncRun, clerk_org_id: str) -> None:
 
 
 def _gone(clerk_org_id: str, members: Sequence[Member]) -> list[int]:
-    """Return the rows of those who are not members in Clerk; mirror the others."""
+    """Return the row ids of the members that Clerk no longer has; mirror the members that Clerk has."""
     try:
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
             living = get_clerk_memberships(clerk_org_id, [member.clerk_user_id for member in members])

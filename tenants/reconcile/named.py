@@ -1,4 +1,4 @@
-"""Sync single organizations and users, named by an operator or a request."""
+"""Sync one organization or one user whose id an operator or a request gives."""
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
 from clerk_integration.exceptions import ClerkNotFound
@@ -30,7 +30,7 @@ def sync_one_organization(clerk_org_id: str) -> Tenant:
 
 
 def sync_one_user(clerk_user_id: str) -> int:
-    """Mirror all memberships of one user, even if they are fresh, and return their number in Clerk.
+    """Mirror all memberships of one user, even if they are fresh; return how many memberships Clerk lists.
 
     Writes what `TenantService.sync_user_tenants_from_clerk` does. Raise InvalidClerkId, NotAMember
     when Clerk does not know the user, SyncAlreadyRunning while another process lists the same user,

@@ -4,16 +4,16 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """What `management.progress.CommandProgress` offers to long work."""
+    """The methods of `management.progress.CommandProgress` that long work calls."""
 
     def start(self, total: int | None, label: str) -> None:
-        """Begin a part of the work."""
+        """Begin a part of the work that has `total` items, or an unknown number if None."""
 
     def expect(self, total: int) -> None:
-        """Correct the number of items of the running part."""
+        """Correct the number of items of the current part."""
 
     def advance(self, n: int = 1) -> None:
-        """Count items as done."""
+        """Count `n` more items of the current part as done."""
 
     def note(self, line: str) -> None:
         """Print a line."""

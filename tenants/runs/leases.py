@@ -27,7 +27,7 @@ from tenants.models import SyncRun
 logger = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=30)
-"""How long a killed process keeps others away."""
+"""How long other processes wait after the holder was killed."""
 
 HEARTBEAT_SECONDS = 10.0
 """Two renewals may fail before a lease expires."""

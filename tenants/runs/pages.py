@@ -1,6 +1,6 @@
-"""The pages that full syncs have read: the ids on each, and whether a list was read without a gap.
+"""Record the pages that a full sync has read, with their ids; find out whether a list was read without a gap.
 
-A page is recorded in the transaction that writes it, on the condition that the run is still its holder's.
+A page is recorded in the transaction that writes its records, and only while this process holds the run.
 """
 
 from django.db.models import Func, IntegerField, Max, Sum
@@ -41,7 +41,7 @@ SELECT (SELECT count(*) = 1 AND bool_and(NOT broken) FROM sync_run_slices
         ORDER BY id DESC LIMIT 1) <= ({COUNT_SEEN})
 """
 
-# A record that two slices have met joins them: no record between them was missed.
+# If a record is in two neighbouring slices, no record between these slices was missed.
 COUNT_JOINED = """
 WITH listed AS MATERIALIZED (
     SELECT slice_number, unnest(ids) AS id FROM sync_run_pages
@@ -52,11 +52,10 @@ JOIN listed AS later ON later.id = earlier.id AND later.slice_number = earlier.s
 
 
 def record(page: SyncRunPage, *, readable: int, created: int, updated: int) -> None:
-    """Record a page and add to the counts of its run; one statement, which also renews the lease.
+    """Record a page, add to the counts of its run, and renew the lease of the run, in one statement.
 
-    `readable` is how many records of the page could be read.
-
-    Call it in the transaction that writes the page. Raise SyncLost if another process has taken the run over.
+    `readable` is the number of records of the page that could be read. Call this function in the transaction
+    that writes the page. Raise SyncLost if another process has taken the run over.
     """
     recorded = query(
         RECORD_PAGE,
@@ -80,19 +79,19 @@ def record(page: SyncRunPage, *, readable: int, created: int, updated: int) -> N
 
 
 def last_page(run: SyncRun, listing: str, **of: int) -> SyncRunPage | None:
-    """Return the page behind which a listing, or a slice (`slice_number=...`), resumes, if there is one."""
+    """Return the last recorded page of a listing, or of a slice (`slice_number=...`), if there is one."""
     pages = run.pages.filter(listing=listing, **of)
     return pages.order_by("-pass_number", "-slice_number", "-id").first()
 
 
 def is_one_slice_whole(run: SyncRun, listing: str) -> bool:
-    """Return whether a listing that was read as one slice has no gap and as many records as Clerk counted."""
+    """Return whether one slice is the whole listing: it has no gap and as many records as Clerk counts."""
     [(is_whole,)] = query(ONE_SLICE_IS_WHOLE, run=run.pk, listing=listing, pass_number=1)
     return bool(is_whole)
 
 
 def is_joined(run: SyncRun, listing: str) -> bool:
-    """Return whether the slices of a listing's first pass continue each other without a gap."""
+    """Return whether there is no gap in a slice of the listing's first pass, nor between two slices."""
     broken = list(run.slices.filter(part=listing).values_list("broken", flat=True))
     if any(broken) or len(broken) == 1:
         return not any(broken)
@@ -101,13 +100,13 @@ def is_joined(run: SyncRun, listing: str) -> bool:
 
 
 def count_seen(run: SyncRun, listing: str, pass_number: int) -> int:
-    """Return how many different records one pass has met, unreadable ones included."""
+    """Return how many different records one pass has read, unreadable ones included."""
     [(seen,)] = query(COUNT_SEEN, run=run.pk, listing=listing, pass_number=pass_number)
     return int(seen)
 
 
 def count_read(run: SyncRun, listing: str) -> tuple[int, int]:
-    """Return how many records the latest pass has read, those on two pages twice, and Clerk's total."""
+    """Return how many records the latest pass has read (twice if on two pages), and Clerk's total."""
     pages = SyncRunPage.objects.filter(run=run, listing=listing)
     latest = pages.order_by("-pass_number").values("pass_number")[:1]
     read = pages.filter(pass_number=latest).aggregate(
