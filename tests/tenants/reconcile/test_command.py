@@ -71,21 +71,23 @@ def halfway(sandbox: SandboxControl) -> Iterator["subprocess.Popen[str]"]:
     sandbox.clear_faults()
 
 
-def test_the_last_line_is_a_summary_as_json(instance: SandboxControl) -> None:
+def test_sync_with_json_ends_with_a_summary(instance: SandboxControl) -> None:
     summary = json.loads(sync("--json")[-1])
 
     counts = {name: summary[name] for name in ("state", "created", "updated", "retired", "failed")}
     assert counts == {"state": "completed", "created": 6, "updated": 0, "retired": 0, "failed": 0}
 
 
-def test_without_a_terminal_there_are_plain_lines(instance: SandboxControl) -> None:
+def test_sync_without_a_terminal_prints_plain_lines(instance: SandboxControl) -> None:
     lines = sync()
 
     assert any(line.startswith("organizations: 3 of 3, ") for line in lines)
     assert "created: 6" in lines
 
 
-def test_a_dry_run_prints_the_differences_and_writes_nothing(instance: SandboxControl) -> None:
+def test_dry_run_of_a_changed_mirror_prints_the_differences_and_writes_nothing(
+    instance: SandboxControl,
+) -> None:
     sync()
     changed, extra, missing = Tenant.objects.all()
     instance.api("PATCH", f"/organizations/{changed.clerk_org_id}", {"name": "New name"})
@@ -105,7 +107,7 @@ def test_a_dry_run_prints_the_differences_and_writes_nothing(instance: SandboxCo
     assert (summary["missing_here"], summary["missing_there"], summary["changed"]) == (2, 2, 1)
 
 
-def test_a_dry_run_of_a_level_mirror_finds_nothing(instance: SandboxControl) -> None:
+def test_dry_run_of_an_up_to_date_mirror_finds_nothing(instance: SandboxControl) -> None:
     sync()
 
     summary = json.loads(sync("--dry-run", "--json")[-1])
@@ -120,7 +122,7 @@ def test_a_dry_run_of_a_level_mirror_finds_nothing(instance: SandboxControl) -> 
     }
 
 
-def test_named_organizations_are_synced_whole(instance: SandboxControl) -> None:
+def test_named_organizations_two_of_three_are_synced_with_members(instance: SandboxControl) -> None:
     [one, two, _] = [row["id"] for row in instance.api("GET", "/organizations")["data"]]
 
     sync("--organization", one, "--organization", two)
@@ -129,7 +131,7 @@ def test_named_organizations_are_synced_whole(instance: SandboxControl) -> None:
     assert Membership.objects.count() == 2
 
 
-def test_a_named_organization_that_was_deleted_becomes_a_tombstone(instance: SandboxControl) -> None:
+def test_named_organization_deleted_in_clerk_becomes_a_tombstone(instance: SandboxControl) -> None:
     sync()
     gone = str(Tenant.objects.earliest("id").clerk_org_id)
     instance.api("DELETE", f"/organizations/{gone}")
@@ -139,7 +141,7 @@ def test_a_named_organization_that_was_deleted_becomes_a_tombstone(instance: San
     assert Tombstone.objects.filter(clerk_id=gone).exists()
 
 
-def test_named_organizations_one_that_fails_is_named_and_the_others_are_synced(
+def test_named_organizations_one_fails_names_it_and_syncs_the_others(
     instance: SandboxControl,
 ) -> None:
     ids = [row["id"] for row in instance.api("GET", "/organizations")["data"]]
@@ -154,7 +156,7 @@ def test_named_organizations_one_that_fails_is_named_and_the_others_are_synced(
 
 
 @pytest.mark.parametrize("name", ["org_unknown", "acme", "org_../users"])
-def test_an_unknown_organization_fails_with_one_message(instance: SandboxControl, name: str) -> None:
+def test_named_organization_unknown_fails_with_one_message(instance: SandboxControl, name: str) -> None:
     with pytest.raises(CommandError) as failure:
         sync("--organization", name)
 
@@ -162,7 +164,7 @@ def test_an_unknown_organization_fails_with_one_message(instance: SandboxControl
     assert Tenant.objects.count() == 0
 
 
-def test_a_named_user_gets_their_memberships(instance: SandboxControl) -> None:
+def test_named_user_with_memberships_mirrors_only_these(instance: SandboxControl) -> None:
     user = instance.api("GET", "/users")[0]["id"]
 
     sync("--user", user)
@@ -170,7 +172,7 @@ def test_a_named_user_gets_their_memberships(instance: SandboxControl) -> None:
     assert set(Membership.objects.values_list("clerk_user_id", flat=True)) == {user}
 
 
-def test_an_unknown_user_fails_with_one_message(instance: SandboxControl) -> None:
+def test_named_user_unknown_fails_with_one_message(instance: SandboxControl) -> None:
     with pytest.raises(CommandError, match="Clerk has no user user_nobody"):
         sync("--user", "user_nobody")
 
@@ -183,7 +185,7 @@ def test_an_unknown_user_fails_with_one_message(instance: SandboxControl) -> Non
         ("CLERK_INSTANCE_ID", "ins_another", "ins_another"),
     ],
 )
-def test_a_wrong_key_or_instance_fails_with_one_message(
+def test_sync_wrong_key_or_instance_fails_with_one_message(
     instance: SandboxControl, settings: Settings, arguments: list[str], wrong: tuple[str, str, str]
 ) -> None:
     setting, value, message = wrong
@@ -236,7 +238,7 @@ def test_sync_outage_at_the_start_reports_what_was_kept(
     assert str(failure.value).endswith(f". {left}")
 
 
-def test_a_key_that_is_revoked_halfway_ends_the_run_and_keeps_what_was_written(
+def test_sync_key_revoked_halfway_fails_the_run_and_keeps_written_rows(
     instance: SandboxControl,
 ) -> None:
     instance.fault("GET /v1/organization_memberships", status=401)
@@ -258,13 +260,13 @@ def test_sync_error_is_reported_once(instance: SandboxControl, settings: Setting
 
 
 @pytest.mark.parametrize("percent", ["-1", "101", "many", "nan"])
-def test_a_percentage_out_of_range_is_refused(percent: str) -> None:
+def test_max_retire_percent_out_of_range_is_refused(percent: str) -> None:
     with pytest.raises(CommandError, match="no percentage"):
         sync(f"--max-retire-percent={percent}")
 
 
 @pytest.mark.slow
-def test_a_terminal_gets_a_bar(instance: SandboxControl) -> None:
+def test_sync_at_a_terminal_shows_a_bar(instance: SandboxControl) -> None:
     here, there = pty.openpty()
     environment = child_environment(instance.description) | {"TERM": "xterm", "COLUMNS": "100"}
     with subprocess.Popen(COMMAND, cwd=PROJECT, env=environment, stdout=there, stderr=there) as process:
@@ -299,7 +301,7 @@ def test_sync_ctrl_c_finishes_the_page_and_says_how_to_resume(halfway: "subproce
 
 
 @pytest.mark.slow
-def test_a_killed_sync_is_resumed_by_the_next_one(halfway: "subprocess.Popen[str]") -> None:
+def test_sync_killed_halfway_is_resumed_by_the_next_one(halfway: "subprocess.Popen[str]") -> None:
     halfway.kill()
     halfway.communicate(timeout=30)
     with pytest.raises(CommandError, match=f"process {halfway.pid}, since "):
@@ -313,7 +315,7 @@ def test_a_killed_sync_is_resumed_by_the_next_one(halfway: "subprocess.Popen[str
 
 
 @pytest.mark.slow
-def test_a_second_full_sync_says_who_holds_it(halfway: "subprocess.Popen[str]") -> None:
+def test_full_sync_while_another_runs_names_its_holder(halfway: "subprocess.Popen[str]") -> None:
     with pytest.raises(CommandError) as refusal:
         sync("--skip-memberships")
 
@@ -322,7 +324,7 @@ def test_a_second_full_sync_says_who_holds_it(halfway: "subprocess.Popen[str]") 
     assert (halfway.returncode, SyncRun.objects.count()) == (0, 1)
 
 
-def test_sync_with_a_refused_key_exits_with_1_and_says_so_once(
+def test_sync_with_a_refused_key_exits_with_1_and_one_message(
     sandbox: SandboxControl, settings: Settings
 ) -> None:
     settings.CLERK_SECRET_KEY = "sk_test_no"
@@ -335,7 +337,7 @@ def test_sync_with_a_refused_key_exits_with_1_and_says_so_once(
     assert "Traceback" not in finished.errors
 
 
-def test_enqueue_hands_the_sync_to_workers_once_and_says_how_to_watch(instance: SandboxControl) -> None:
+def test_enqueue_twice_adds_one_sync_and_names_follow(instance: SandboxControl) -> None:
     output = "\n".join(sync("--enqueue"))
     run = SyncRun.objects.get()
     with pytest.raises(CommandError, match=f"{run.pk} is on the queue already.*--follow {run.pk}"):
@@ -349,9 +351,7 @@ def test_enqueue_hands_the_sync_to_workers_once_and_says_how_to_watch(instance: 
     assert Tenant.objects.count() == 3
 
 
-def test_following_a_run_that_failed_fails_with_its_message(
-    instance: SandboxControl, settings: Settings
-) -> None:
+def test_follow_failed_run_fails_with_its_message(instance: SandboxControl, settings: Settings) -> None:
     run = json.loads(sync("--enqueue", "--json")[-1])["run"]
     settings.CLERK_SECRET_KEY = "sk_test_wrong"
     with pytest.raises(ClerkMisconfigured):
@@ -361,7 +361,7 @@ def test_following_a_run_that_failed_fails_with_its_message(
         sync("--follow", str(run))
 
 
-def test_following_a_run_that_ended_long_ago_shows_no_speed(instance: SandboxControl) -> None:
+def test_follow_finished_run_shows_no_speed(instance: SandboxControl) -> None:
     run = json.loads(sync("--json")[-1])["run"]
 
     lines = sync("--follow", str(run))
@@ -370,24 +370,24 @@ def test_following_a_run_that_ended_long_ago_shows_no_speed(instance: SandboxCon
     assert not any("/s" in line for line in lines)
 
 
-def test_following_a_run_that_is_none_fails_with_one_message() -> None:
+def test_follow_unknown_run_fails_with_one_message() -> None:
     with pytest.raises(CommandError, match="There is no full sync 987654"):
         sync("--follow", "987654")
 
 
 @pytest.mark.parametrize("other", [["--dry-run"], ["--user", "user_1"], ["--organization", "org_1"]])
-def test_enqueue_with_anything_but_a_full_sync_is_refused(other: list[str]) -> None:
+def test_enqueue_with_options_other_than_a_full_sync_is_refused(other: list[str]) -> None:
     with pytest.raises(CommandError, match="--enqueue"):
         sync("--enqueue", *other)
 
 
 @pytest.mark.parametrize("other", ["--dry-run", "--skip-memberships", "--max-retire-percent=10", "--enqueue"])
-def test_following_with_options_that_would_be_ignored_is_refused(other: str) -> None:
+def test_follow_with_ignored_options_is_refused(other: str) -> None:
     with pytest.raises(CommandError, match=f"--follow only watches; leave out {other.partition('=')[0]}."):
         sync("--follow", "1", other)
 
 
-def test_enqueue_says_whether_a_worker_is_there(instance: SandboxControl) -> None:
+def test_enqueue_without_a_live_worker_says_so(instance: SandboxControl) -> None:
     register_worker(heartbeat_seconds_ago=60)
     assert "No worker is running: start `manage.py procrastinate worker`." in "\n".join(sync("--enqueue"))
     empty_queue()

@@ -100,7 +100,7 @@ def instance(sandbox: SandboxControl) -> SandboxControl:
     return sandbox
 
 
-def test_full_sync_brings_everything_in_one_call_per_500(instance: SandboxControl) -> None:
+def test_full_sync_of_an_empty_mirror_mirrors_all_in_one_call_per_500(instance: SandboxControl) -> None:
     run = run_full_sync()
 
     assert (run.state, run.created, run.updated, run.retired) == (SyncRun.State.COMPLETED, 1503, 0, 0)
@@ -118,7 +118,7 @@ def test_full_sync_of_unchanged_data_writes_no_row(instance: SandboxControl) -> 
     assert row_versions() == before
 
 
-def test_a_page_takes_three_statements(instance: SandboxControl) -> None:
+def test_full_sync_page_takes_three_statements(instance: SandboxControl) -> None:
     with statements() as collected:
         run_full_sync()
 
@@ -129,7 +129,7 @@ def test_a_page_takes_three_statements(instance: SandboxControl) -> None:
     assert len(collected) - 3 * 5 < 35, "what a run takes besides, whatever the number of its pages"
 
 
-def test_an_organization_deleted_in_clerk_becomes_a_tombstone(instance: SandboxControl) -> None:
+def test_full_sync_organization_deleted_in_clerk_becomes_a_tombstone(instance: SandboxControl) -> None:
     run_full_sync()
     gone = Tenant.objects.earliest("id")
     instance.api("DELETE", f"/organizations/{gone.clerk_org_id}")
@@ -144,7 +144,7 @@ def test_an_organization_deleted_in_clerk_becomes_a_tombstone(instance: SandboxC
     assert asked == [f"/v1/organizations/{gone.clerk_org_id}"], "its 404 is the proof"
 
 
-def test_a_membership_ended_in_clerk_ends_here(instance: SandboxControl) -> None:
+def test_full_sync_membership_ended_in_clerk_ends_here(instance: SandboxControl) -> None:
     run_full_sync()
     gone = Membership.objects.select_related("tenant").filter(role="org:member").latest("id")
     instance.api("DELETE", f"/organizations/{gone.tenant.clerk_org_id}/memberships/{gone.clerk_user_id}")
@@ -154,7 +154,7 @@ def test_a_membership_ended_in_clerk_ends_here(instance: SandboxControl) -> None
     assert list(Membership.objects.filter(is_active=False)) == [gone]
 
 
-def test_what_is_absent_is_measured_by_the_whole_mirror_however_much_has_changed(
+def test_full_sync_missing_rows_are_measured_by_the_whole_mirror(
     sandbox: SandboxControl,
 ) -> None:
     sandbox.reset(organizations=10, users=5, membershipsPerOrganization=1)
@@ -169,7 +169,7 @@ def test_what_is_absent_is_measured_by_the_whole_mirror_however_much_has_changed
     assert (run.updated, run.retired) == (9, 1), "one of ten, which is no more than ten percent"
 
 
-def test_another_instance_is_refused_before_anything_is_read(
+def test_full_sync_of_another_instance_is_refused_before_the_lists_are_read(
     instance: SandboxControl, settings: Settings
 ) -> None:
     settings.CLERK_INSTANCE_ID = "ins_another"
@@ -180,7 +180,7 @@ def test_another_instance_is_refused_before_anything_is_read(
     assert (listing_requests(instance), Tenant.objects.count(), SyncRun.objects.count()) == ([], 0, 0)
 
 
-def test_legacy_tenants_and_their_members_are_spared(
+def test_full_sync_legacy_tenants_and_their_members_are_left_alone(
     sandbox: SandboxControl, legacy: Callable[..., Tenant]
 ) -> None:
     sandbox.organization(created_by=sandbox.user()["id"])
@@ -193,7 +193,7 @@ def test_legacy_tenants_and_their_members_are_spared(
     assert tenant.memberships.get().is_active
 
 
-def test_rows_written_since_the_run_began_are_spared(sandbox: SandboxControl) -> None:
+def test_full_sync_rows_written_since_it_began_are_left_alone(sandbox: SandboxControl) -> None:
     """A webhook may know of an organization that a page did not show yet."""
     sandbox.organization(created_by=sandbox.user()["id"])
     with after_page(sandbox, 1, lambda: writer.write_organizations([NEWS])):
@@ -203,7 +203,7 @@ def test_rows_written_since_the_run_began_are_spared(sandbox: SandboxControl) ->
     assert (news.status, news.deleted_at) == ("active", None)
 
 
-def test_a_newer_fact_is_not_overtaken_by_an_older_page(sandbox: SandboxControl) -> None:
+def test_full_sync_page_older_than_the_row_does_not_overwrite_it(sandbox: SandboxControl) -> None:
     organization = sandbox.organization(created_by=sandbox.user()["id"])
     newer = ClerkOrganization(id=organization["id"], name="Newer", updated_at=organization["updated_at"] + 1)
     with after_page(sandbox, 1, lambda: writer.write_organizations([newer])):
@@ -212,7 +212,7 @@ def test_a_newer_fact_is_not_overtaken_by_an_older_page(sandbox: SandboxControl)
     assert Tenant.objects.get().name == "Newer"
 
 
-def test_an_organization_that_appears_between_the_lists_is_not_lost(sandbox: SandboxControl) -> None:
+def test_full_sync_organization_created_between_the_lists_is_mirrored(sandbox: SandboxControl) -> None:
     sandbox.reset(organizations=5, users=5, membershipsPerOrganization=1)
     user = sandbox.api("GET", "/users")[0]["id"]
     late: list[str] = []
@@ -228,7 +228,7 @@ def test_an_organization_that_appears_between_the_lists_is_not_lost(sandbox: San
 
 
 @pytest.mark.parametrize("is_known", [False, True], ids=["new", "mirrored before"])
-def test_a_row_deleted_from_a_page_that_was_read_hides_none_and_retires_nothing_else(
+def test_full_sync_record_deleted_from_a_read_page_misses_and_retires_no_other(
     sandbox: SandboxControl, is_known: bool
 ) -> None:
     sandbox.reset(organizations=600, users=1, membershipsPerOrganization=1)
@@ -253,7 +253,7 @@ def hide(sandbox: SandboxControl, path: str, is_missing: Callable[[dict[str, Any
     sandbox.fault(f"GET {path}", body=json.dumps({"data": shown, "total_count": len(shown)}))
 
 
-def test_an_absent_organization_that_clerk_has_by_id_is_not_retired(sandbox: SandboxControl) -> None:
+def test_full_sync_missing_organization_that_clerk_has_by_id_is_not_retired(sandbox: SandboxControl) -> None:
     sandbox.reset(organizations=20, users=3, membershipsPerOrganization=1)
     run_full_sync()
     missed = Tenant.objects.earliest("id")
@@ -267,7 +267,9 @@ def test_an_absent_organization_that_clerk_has_by_id_is_not_retired(sandbox: San
     assert (missed.status, missed.deleted_at, missed.name) == ("active", None, "New name")
 
 
-def test_an_absent_membership_that_its_organization_lists_does_not_end(sandbox: SandboxControl) -> None:
+def test_full_sync_missing_membership_that_its_organization_lists_does_not_end(
+    sandbox: SandboxControl,
+) -> None:
     sandbox.reset(organizations=20, users=3, membershipsPerOrganization=1)
     run_full_sync()
     missed = Membership.objects.earliest("id")
@@ -279,7 +281,7 @@ def test_an_absent_membership_that_its_organization_lists_does_not_end(sandbox: 
     assert Membership.objects.filter(is_active=True).count() == 20
 
 
-def test_a_run_that_was_taken_over_writes_nothing_more(instance: SandboxControl) -> None:
+def test_full_sync_taken_over_writes_nothing_more(instance: SandboxControl) -> None:
     def take_over() -> None:
         while not SyncRunPage.objects.exists():
             time.sleep(0.005)
@@ -353,7 +355,7 @@ def test_full_sync_resumed_after_the_list_moved_misses_no_record(
     assert set(Tenant.objects.values_list("clerk_org_id", flat=True)) >= set(ids) - {ids[3]}
 
 
-def test_a_row_dated_back_into_a_page_that_was_read_is_not_missed(sandbox: SandboxControl) -> None:
+def test_full_sync_record_dated_back_into_a_read_page_is_not_missed(sandbox: SandboxControl) -> None:
     sandbox.reset(organizations=600, users=1, membershipsPerOrganization=1)
     ids = oldest_first(sandbox)
     run_full_sync(skip_memberships=True)
@@ -369,7 +371,7 @@ def test_a_row_dated_back_into_a_page_that_was_read_is_not_missed(sandbox: Sandb
     assert (Tenant.objects.filter(deleted_at=None).count(), run.retired) == (601, 0)
 
 
-def test_a_list_that_never_stands_still_fails_and_retires_nothing(sandbox: SandboxControl) -> None:
+def test_full_sync_list_that_never_stands_still_fails_and_retires_nothing(sandbox: SandboxControl) -> None:
     """Clerk counts one more than it ever lists."""
     sandbox.reset(organizations=3, users=3, membershipsPerOrganization=1)
     run_full_sync()
@@ -420,7 +422,7 @@ def test_full_sync_one_membership_without_user_still_ends_the_missing_one(
     assert list(Membership.objects.filter(is_active=False)) == [gone]
 
 
-def test_an_outage_leaves_a_run_that_is_resumed_where_it_was(instance: SandboxControl) -> None:
+def test_full_sync_outage_leaves_a_run_that_resumes_at_its_page(instance: SandboxControl) -> None:
     instance.fault("GET /v1/organization_memberships", times=3, status=503)
     with pytest.raises(ClerkUnavailable):
         run_full_sync()
@@ -443,7 +445,7 @@ def test_full_sync_older_than_an_hour_is_not_resumed(instance: SandboxControl) -
     assert SyncRun.objects.count() == 2
 
 
-def test_a_wrong_key_changes_nothing(instance: SandboxControl, settings: Settings) -> None:
+def test_full_sync_wrong_key_changes_nothing(instance: SandboxControl, settings: Settings) -> None:
     settings.CLERK_SECRET_KEY = "sk_test_wrong"
 
     with pytest.raises(ClerkMisconfigured):
@@ -460,7 +462,7 @@ def attempt(**columns: Any) -> CreationAttempt:
 
 
 @pytest.mark.parametrize("settle", [run_full_sync, resolve_creations])
-def test_a_lost_creation_is_found_by_its_marker_or_has_failed(
+def test_full_sync_lost_creation_is_found_by_its_marker_or_has_failed(
     sandbox: SandboxControl, settle: Callable[[], object]
 ) -> None:
     found, nowhere = attempt(), attempt()
@@ -516,6 +518,6 @@ def test_nightly_deletes_old_runs_and_settled_creations_but_not_the_last_complet
     assert list(CreationAttempt.objects.all()) == [unsettled]
 
 
-def test_without_a_lost_creation_nothing_is_searched(instance: SandboxControl) -> None:
+def test_resolve_creations_without_a_lost_creation_sends_no_request(instance: SandboxControl) -> None:
     assert resolve_creations() == 0
     assert instance.requests() == []

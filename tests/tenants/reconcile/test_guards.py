@@ -139,7 +139,7 @@ def test_full_sync_of_an_older_mirror_asks_for_a_sample_before_it_writes(
     assert not LearnedInstance.objects.exists()
 
 
-def test_adopting_an_instance_lets_it_be_mirrored(
+def test_adopt_instance_of_another_key_allows_its_sync(
     sandbox: SandboxControl, switch: Switch, settings: Settings
 ) -> None:
     switch("")
@@ -250,7 +250,7 @@ def test_full_sync_does_not_question_a_tombstone_of_the_last_minute(sandbox: San
     assert active() == set(ids[1:])
 
 
-def test_restore_tenants_brings_back_what_clerk_has(sandbox: SandboxControl) -> None:
+def test_restore_tenants_that_clerk_has_restores_them(sandbox: SandboxControl) -> None:
     kept, gone = fill(sandbox, 2, name="A")
     run_full_sync()
     delete(sandbox, [gone])

@@ -68,7 +68,7 @@ def again(run: SyncRun) -> SyncRun:
     return run
 
 
-def test_slices_bring_what_one_process_brings_with_the_same_statements(instance: SandboxControl) -> None:
+def test_slices_of_workers_mirror_the_same_rows_with_the_same_statements(instance: SandboxControl) -> None:
     run = enqueue()
     instance.clear_requests()
     with statements() as collected:
@@ -100,7 +100,7 @@ def test_slices_done_twice_and_out_of_order_change_nothing_more(instance: Sandbo
     assert (again(run).state, instance.requests()) == (SyncRun.State.COMPLETED, [])
 
 
-def test_a_record_that_falls_between_two_slices_is_not_missed(instance: SandboxControl) -> None:
+def test_slices_record_between_two_of_them_is_not_missed(instance: SandboxControl) -> None:
     """More are deleted from the slice that was read than slices overlap."""
     ids = oldest_first(instance)
     run = enqueue(skip_memberships=True)
@@ -118,7 +118,7 @@ def test_a_record_that_falls_between_two_slices_is_not_missed(instance: SandboxC
     assert set(SyncRunPage.objects.values_list("pass_number", flat=True)) == {1, 2}
 
 
-def test_a_record_dated_back_into_a_slice_that_was_read_is_not_missed(instance: SandboxControl) -> None:
+def test_slices_record_dated_back_into_a_read_one_is_not_missed(instance: SandboxControl) -> None:
     ids = oldest_first(instance)
     run = enqueue(skip_memberships=True)
     do(waiting()[0])
@@ -129,7 +129,7 @@ def test_a_record_dated_back_into_a_slice_that_was_read_is_not_missed(instance: 
     assert again(run).state == SyncRun.State.COMPLETED
 
 
-def test_records_added_while_slices_are_read_are_met_at_the_end(instance: SandboxControl) -> None:
+def test_slices_records_added_meanwhile_are_read_at_the_end(instance: SandboxControl) -> None:
     run = enqueue(skip_memberships=True)
     for job in reversed(waiting()):
         do(job)
@@ -140,7 +140,7 @@ def test_records_added_while_slices_are_read_are_met_at_the_end(instance: Sandbo
     assert set(SyncRunPage.objects.values_list("pass_number", flat=True)) == {1}
 
 
-def test_what_is_absent_is_retired_when_all_slices_are_read(instance: SandboxControl) -> None:
+def test_slices_all_read_retires_missing_rows(instance: SandboxControl) -> None:
     gone, kept = oldest_first(instance)[:2]
     leaver = instance.user()["id"]
     instance.membership(kept, leaver)
@@ -173,7 +173,7 @@ def test_slices_too_many_missing_write_the_rest_and_retire_nothing(instance: San
     assert Membership.objects.filter(is_active=True).count() == 1201
 
 
-def test_a_list_that_never_stands_still_ends_the_run_as_failed(instance: SandboxControl) -> None:
+def test_slices_list_that_never_stands_still_fails_the_run(instance: SandboxControl) -> None:
     run = enqueue(skip_memberships=True)
     for job in waiting():
         do(job)
@@ -185,7 +185,7 @@ def test_a_list_that_never_stands_still_ends_the_run_as_failed(instance: Sandbox
     assert (again(run).state, "nothing was retired" in run.error) == (SyncRun.State.FAILED, True)
 
 
-def test_an_outage_leaves_the_slice_to_another_try(instance: SandboxControl) -> None:
+def test_slice_outage_leaves_it_to_a_retry(instance: SandboxControl) -> None:
     run = enqueue(skip_memberships=True)
     job = waiting()[1]
     instance.fault("GET /v1/organizations", times=3, status=503)
@@ -198,7 +198,7 @@ def test_an_outage_leaves_the_slice_to_another_try(instance: SandboxControl) -> 
     assert (again(run).state, Tenant.objects.count()) == (SyncRun.State.COMPLETED, 1200)
 
 
-def test_a_wrong_key_ends_the_run_and_its_other_slices_do_nothing(
+def test_slice_wrong_key_ends_the_run_and_other_slices_do_nothing(
     instance: SandboxControl, settings: Settings
 ) -> None:
     run = enqueue()
@@ -214,7 +214,7 @@ def test_a_wrong_key_ends_the_run_and_its_other_slices_do_nothing(
     assert (again(run).state, instance.requests(), waiting()) == (SyncRun.State.FAILED, [], [])
 
 
-def test_a_run_whose_jobs_have_failed_is_not_waited_for(instance: SandboxControl) -> None:
+def test_run_with_only_failed_jobs_is_not_waited_for(instance: SandboxControl) -> None:
     run = enqueue()
     do(waiting()[0])
     assert slices.end_abandoned_runs() == 0
@@ -228,7 +228,7 @@ def test_a_run_whose_jobs_have_failed_is_not_waited_for(instance: SandboxControl
     assert slices.end_abandoned_runs() == 0
 
 
-def test_a_sync_of_one_process_replaces_one_that_waits_for_workers(instance: SandboxControl) -> None:
+def test_full_sync_while_another_waits_for_workers_replaces_it(instance: SandboxControl) -> None:
     waits = enqueue()
     done, *others = waiting()
     do(done)
@@ -262,7 +262,7 @@ def test_slice_while_another_process_syncs_does_nothing(instance: SandboxControl
     assert (again(run).state, Tenant.objects.count()) == (SyncRun.State.RUNNING, 0)
 
 
-def test_a_worker_that_concluded_a_list_and_was_given_up_can_record_nothing_more(
+def test_conclude_listing_given_up_by_its_worker_records_nothing_more(
     instance: SandboxControl,
 ) -> None:
     run = enqueue(skip_memberships=True)
@@ -278,7 +278,9 @@ def test_a_worker_that_concluded_a_list_and_was_given_up_can_record_nothing_more
 
 
 @pytest.mark.parametrize("before", [lambda: None, enqueue_full_sync], ids=["alone", "with one waiting"])
-def test_the_nightly_sync_is_handed_out_once(instance: SandboxControl, before: Callable[[], object]) -> None:
+def test_nightly_sync_run_twice_is_enqueued_once(
+    instance: SandboxControl, before: Callable[[], object]
+) -> None:
     before()
     for _ in range(2):
         nightly.send(sender=None)
@@ -288,7 +290,7 @@ def test_the_nightly_sync_is_handed_out_once(instance: SandboxControl, before: C
     assert Tenant.objects.count() == 1200
 
 
-def test_jobs_of_a_sync_keep_to_the_shared_pace(instance: SandboxControl) -> None:
+def test_slice_jobs_keep_to_the_shared_pace(instance: SandboxControl) -> None:
     """Pages are fetched ahead by a thread of their own, which must wait for its turn as well."""
     enqueue(skip_memberships=True)
     with connection.cursor() as cursor:

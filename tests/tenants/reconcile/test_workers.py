@@ -65,7 +65,7 @@ def assert_everything_is_there_once() -> None:
     assert sorted(slices) == [("memberships", 3, 3), ("organizations", 3, 3)]
 
 
-def test_two_workers_share_a_full_sync(instance: SandboxControl, workers: Workers) -> None:
+def test_workers_two_at_a_time_share_a_full_sync(instance: SandboxControl, workers: Workers) -> None:
     for _ in range(2):
         workers.start()
     call_command("sync_from_clerk", "--enqueue")
@@ -80,7 +80,7 @@ def test_two_workers_share_a_full_sync(instance: SandboxControl, workers: Worker
 
 
 @pytest.mark.parametrize("stop", [Worker.kill, Worker.freeze], ids=["killed", "frozen"])
-def test_slices_of_a_worker_that_is_stopped_are_done_by_the_other(
+def test_workers_one_stopped_leaves_its_slices_to_the_other(
     instance: SandboxControl, workers: Workers, stop: Callable[[Worker], Any]
 ) -> None:
     victim = workers.start()
