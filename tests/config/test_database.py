@@ -203,6 +203,7 @@ def test_unconfigured_database_used_names_database_url(tmp_path: Path) -> None:
     assert answer.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_database_url_of_a_running_server_is_reached(
     project: Path, start_user: Callable[..., DatabaseUser]
 ) -> None:

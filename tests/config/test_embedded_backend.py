@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.config.processes import DJANGO, run_python
 
 DBSHELL = (
@@ -14,6 +16,7 @@ call_command("dbshell", "--", "-Atc", "SELECT 'in ' || current_database()")
 )
 
 
+@pytest.mark.slow
 def test_dbshell_starts_the_server_and_reaches_the_database(project: Path) -> None:
     assert run_python(DBSHELL, project, DEBUG="true", PATH=os.environ["PATH"]) == "in tenants\n"
 

@@ -80,6 +80,7 @@ def test_server_last_user_ended_by_a_signal_is_stopped_and_keeps_its_data(
     assert user.ask("DROP TABLE kept") is None
 
 
+@pytest.mark.slow
 def test_server_next_user_comes_in_time_keeps_running(project: Path, start_user: StartUser) -> None:
     first = start_user(project)
     postmaster = first.read()
@@ -188,6 +189,7 @@ def test_server_meaningless_pid_file_does_not_prevent_starting(
     assert user.ask("SELECT 1") == [1]
 
 
+@pytest.mark.slow
 def test_server_stale_pid_of_another_program_starts_and_leaves_that_program_alone(
     project: Path, start_user: StartUser, stranger: subprocess.Popen[bytes]
 ) -> None:
@@ -272,6 +274,7 @@ def test_server_that_answers_no_query_is_reported_and_stopped_when_it_continues(
     assert isinstance(start_user(project).read(), int)
 
 
+@pytest.mark.slow
 def test_server_database_of_a_killed_test_run_is_dropped_and_a_living_one_kept(
     project: Path, start_user: StartUser, stranger: subprocess.Popen[bytes]
 ) -> None:
@@ -290,6 +293,7 @@ def test_server_database_of_a_killed_test_run_is_dropped_and_a_living_one_kept(
     user.ask(f"DROP DATABASE {kept}")
 
 
+@pytest.mark.slow
 def test_server_starter_killed_before_creating_the_database_gets_it_from_the_next_user(
     project: Path, start_user: StartUser
 ) -> None:

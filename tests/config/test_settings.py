@@ -61,6 +61,7 @@ def test_settings_lists_forgive_spaces_between_their_values() -> None:
     }
 
 
+@pytest.mark.slow
 def test_check_command_malformed_rate_limit_is_named() -> None:
     done = run("manage.py", "check", CLERK_RATE_LIMIT="abc", DEBUG="true")
 

@@ -39,6 +39,7 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
         yield started
 
 
+@pytest.mark.slow
 def test_worker_started_late_processes_what_has_gathered(workers: Workers) -> None:
     gathered = [deliver() for _ in range(20)]
 
@@ -112,6 +113,7 @@ def overtake_and_fail(delivery: WebhookDelivery) -> None:
         connection.close()
 
 
+@pytest.mark.slow
 def test_two_workers_share_the_work_four_at_a_time(workers: Workers) -> None:
     with Gate() as gate:
         deliveries = [deliver("test.hold", lock=gate.lock) for _ in range(9)]

@@ -193,6 +193,7 @@ def test_check_clerk_says_that_webhooks_are_refused_and_why(sandbox: SandboxCont
     assert finding["advice"]
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_check_clerk_without_a_database_reports_everything_else(sandbox: SandboxControl) -> None:
     environment = {**child_environment(sandbox.description), "DATABASE_URL": "postgres://me@127.0.0.1:9/none"}

@@ -224,6 +224,7 @@ def test_purge_as_json_ends_with_one_object() -> None:
     assert json.loads(out.splitlines()[-1]) == {"deleted": 1_001, "interrupted": False}
 
 
+@pytest.mark.slow
 def test_purge_interrupted_reports_the_count_and_can_be_repeated() -> None:
     many_old(2_001)
     command = [sys.executable, str(ROOT / "manage.py"), "purge_webhook_deliveries"]

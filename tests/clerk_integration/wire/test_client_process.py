@@ -148,6 +148,7 @@ def test_first_calls_of_many_threads_at_once_get_their_own_answers(
     assert len(sandbox.requests()) == THREADS * 10
 
 
+@pytest.mark.slow
 def test_calls_in_forked_children_get_their_own_answers(sandbox: SandboxControl, org_ids: list[str]) -> None:
     run_python(FORK, sandbox, org_ids)
     assert len(sandbox.requests()) == 6 * 20

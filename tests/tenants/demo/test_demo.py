@@ -458,6 +458,7 @@ def test_demo_beside_another_on_its_own_port_works(start: Start) -> None:
     assert first.process.poll() is None
 
 
+@pytest.mark.slow
 def test_demo_on_a_port_in_use_says_so_and_starts_nothing(start: Start, tmp_path: Path) -> None:
     base_dir = copy_of_the_project(tmp_path / "project")
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -67,7 +67,10 @@ def test_dry_run_of_organizations_reports_what_the_write_changes(deleted: bool) 
         assert bool(reported) == (version("tenants") != before), (ours, incoming)
 
 
-@pytest.mark.parametrize("tombstone", ["", "organization", "membership", "user"])
+@pytest.mark.parametrize(
+    "tombstone",
+    ["", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("organization", "membership", "user"))],
+)
 def test_dry_run_of_memberships_reports_what_the_write_changes(tombstone: str) -> None:
     ids = {"organization": "org_1", "membership": "orgmem_1", "user": "user_1"}
     stamps = [(1, 1), (1, 2), (2, 2), (None, None)]

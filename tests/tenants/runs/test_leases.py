@@ -92,6 +92,7 @@ print(records.this_process())
 """
 
 
+@pytest.mark.slow
 def test_this_process_of_two_containers_with_the_same_name_and_number_differs() -> None:
     env = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings"}
     command = [sys.executable, "-c", NAME_PROCESS_1]
