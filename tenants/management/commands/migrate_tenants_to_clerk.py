@@ -164,8 +164,8 @@ def _report_to(path: Path | None) -> Iterator[Any]:
             writer.writerow(COLUMNS)
         except OSError as error:
             raise CommandError(
-                f"The report cannot be written: {error}. Nothing was changed. Give another file with"
-                " --report."
+                f"The report cannot be written: {error}. Give another file with --report."
+                " Nothing was changed."
             ) from error
         yield writer
 
