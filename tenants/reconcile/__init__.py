@@ -1,4 +1,4 @@
-"""Compare all of Clerk with the mirror: the full sync, its dry run, and creations without a reply."""
+"""Compare the mirror with Clerk: the full sync, its dry run, and creations whose reply was lost."""
 
 from tenants.reconcile.creations import resolve_creations
 from tenants.reconcile.differences import Comparison, Difference, compare_with_clerk

@@ -1,4 +1,4 @@
-"""Settle the creations whose reply was lost: search Clerk for an organization with their marker."""
+"""Settle the creations whose reply was lost: search Clerk for an organization that carries their marker."""
 
 import logging
 from datetime import timedelta
@@ -14,16 +14,16 @@ from tenants.models import CreationAttempt
 logger = logging.getLogger(__name__)
 
 LISTING_SECONDS = 600.0
-"""Deadline of the whole search: 100,000 organizations are 200 pages."""
+"""Deadline of the whole search. 100,000 organizations are 200 pages."""
 
 
 def resolve_creations() -> int:
     """Settle the creations that have had no outcome for a minute; return the number of these creations.
 
-    Search all of Clerk's organizations, but only if a creation is due (`creation.search.is_due`). If the
-    organization is found, mirror it; the next sync mirrors its creator. If a complete search does not find
-    it, record that the creation failed; its request may then be sent again. Write `creation_attempts` and
-    `tenants`. Raise ListingIncomplete and ClerkError; organizations found before the error are kept.
+    Search all organizations in Clerk, but only if a creation is due (`creation.search.is_due`). Mirror each
+    organization that is found; the next sync mirrors its creator. If a complete search does not find the
+    organization, record that the creation failed; the client may then repeat its request. Write
+    `creation_attempts` and `tenants`. Raise ListingIncomplete and ClerkError; keep what was found before.
     """
     now = writer.clock()
     sent_before = now - timedelta(seconds=UNRESOLVED_SECONDS)

@@ -1,4 +1,4 @@
-"""The dry run: find what a full sync would change, with one SELECT for each page and without writing."""
+"""The dry run: find what a full sync would change. Run one SELECT for each page, and write nothing."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -58,7 +58,7 @@ WHERE kind = 'organization' AND clerk_id = ANY (%(seen)s) AND tombstones.created
 ORDER BY clerk_id
 """
 
-# EXCEPT instead of NOT EXISTS: see MISSING_ORGANIZATIONS in `missing`.
+# MISSING_ORGANIZATIONS in `missing` explains why this is EXCEPT and not NOT EXISTS.
 UNLISTED_ORGANIZATIONS = f"""
 WITH unlisted AS MATERIALIZED (
     SELECT clerk_org_id FROM tenants
@@ -87,7 +87,7 @@ What = Literal["missing here", "missing from Clerk", "changed", "recorded as del
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One record that a full sync would write; `changes` maps a column to (mirrored, in Clerk)."""
+    """One record that a full sync would write; `changes` maps a column to (value here, value in Clerk)."""
 
     kind: Kind
     what: What
@@ -102,7 +102,7 @@ class Difference:
 
 @dataclass
 class Comparison:
-    """How many records are the same, and how many a full sync would write."""
+    """The number of records that are equal here and in Clerk, and of records that a full sync would write."""
 
     unchanged: int = 0
     missing_here: int = 0
@@ -125,9 +125,9 @@ def compare_with_clerk(
 ) -> Comparison:
     """Call `report` with each difference between Clerk and the mirror; return the number of each kind.
 
-    Writes nothing. Reads Clerk as a full sync does, and the mirror with one statement for each page. Does not
-    ask Clerk by id for the records that its list lacks; a full sync does, before it retires a row.
-    Raise WrongInstance, ListingIncomplete, SyncInterrupted and ClerkError.
+    Write nothing. Read Clerk as a full sync does, and the mirror with one statement for each page. A full
+    sync also asks Clerk for the id of each missing record before it retires a row; this function does not.
+    Raise WrongInstance, ListingIncomplete, SyncInterrupted (after `stopping` is set) and ClerkError.
     """
     comparison = Comparison()
     right_instance(writing=False)
@@ -140,7 +140,7 @@ def compare_with_clerk(
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """The callbacks of a comparison, the event that stops it, and its start by the database's clock."""
+    """The callbacks of a comparison, the event that stops it, and its start time by the database's clock."""
 
     report: Callable[[Difference], None]
     progress: Progress
@@ -176,7 +176,7 @@ _MEMBERSHIPS: _Side[ClerkMembership] = _Side(
 
 
 class _Comparer(Generic[Record]):
-    """Compares one list page by page; compares a record that is on two pages only once."""
+    """Compares one list page by page. If two pages contain the same record, the record is compared once."""
 
     def __init__(self, side: "_Side[Record]", comparison: Comparison, task: "_Task") -> None:
         self._side = side
@@ -185,7 +185,7 @@ class _Comparer(Generic[Record]):
         self._seen = SeenRecords()
 
     def compare(self) -> None:
-        """Read the whole list and report the records that differ; then report the rows that it lacks."""
+        """Read the whole list and report the records that differ; then report the rows missing from Clerk."""
         self._task.progress.start(None, f"{self._side.kind}s")
         read_whole(self._side.fetch, self)
         self._comparison.skipped += len(self._seen.skipped)
@@ -197,7 +197,7 @@ class _Comparer(Generic[Record]):
             self._task.report(Difference(self._side.kind, "missing from Clerk", clerk_id, name))
 
     def _report_deleted_here(self) -> None:
-        """Report the listed organizations whose tombstone a full sync would check with Clerk."""
+        """Report organizations that Clerk lists although they have had a tombstone for at least 60 s."""
         contradicted = query(
             DELETED_HERE,
             seen=list(self._seen.ids),
@@ -210,7 +210,7 @@ class _Comparer(Generic[Record]):
             self._task.report(Difference("organization", "recorded as deleted here", clerk_id, name))
 
     def handle_page(self, pass_number: int, page: ClerkPage[Record]) -> None:
-        """Compare the records of the page that no earlier page has shown."""
+        """Compare the records of the page that no earlier page contained."""
         new = self._seen.add(pass_number, page)
         rows = self._differing(new) if new else []
         self._comparison.unchanged += len(new) - len(rows)
@@ -225,7 +225,7 @@ class _Comparer(Generic[Record]):
             )
 
     def count_seen(self, pass_number: int) -> int:
-        """Return how many different records the pass has read, unreadable ones included."""
+        """Return how many different records the pass has read, including unreadable records."""
         return self._seen.count()
 
     def _differing(self, records: list[Record]) -> list[tuple[Any, ...]]:

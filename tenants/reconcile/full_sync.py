@@ -1,9 +1,9 @@
 """The full sync: mirror all records that Clerk has, and retire the rows that Clerk no longer has.
 
-It reads the list of all organizations, then the list of all memberships, with one request and three
-statements for each 500 records. A list is read as one slice by this process, or as many slices by workers at
-the same time; the same functions read a slice and conclude the list in both cases. Each page is committed
-with its record, so a run that was stopped or killed resumes after its last page.
+The full sync reads the list of all organizations, then the list of all memberships, with one request and
+three statements for each 500 records. This process reads a list as one slice, or workers read many slices
+at the same time; both use the same functions. The rows of a page and its `sync_run_pages` row are committed
+together, so a run that was stopped or killed resumes after its last page.
 """
 
 import logging
@@ -30,13 +30,13 @@ from tenants.runs import leases, records, slices
 logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_RETIRE_PERCENT = 10.0
-"""If a larger part of the mirror is missing from Clerk, a wrong key is likelier than deletions."""
+"""If a larger part of the mirror is missing from Clerk, the probable cause is a wrong key, not deletions."""
 
 SYNC_SLICE = "tenants.tasks.sync_slice"
 CONCLUDE_LISTING = "tenants.tasks.conclude_listing"
 
 SLICE_RECORDS = 5_000
-"""Records in the slice of one job: ten pages."""
+"""Number of records in the slice of one job: ten pages."""
 
 
 def run_full_sync(
@@ -46,17 +46,17 @@ def run_full_sync(
     progress: Progress | None = None,
     stopping: Event | None = None,
 ) -> SyncRun:
-    """Bring the whole mirror up to date with Clerk; return the run, completed.
+    """Bring the whole mirror up to date with Clerk; return the completed run.
 
-    Create and update tenants and memberships, settle creations whose reply was lost, record organizations
-    as deleted that Clerk answers 404 for, and end memberships that it no longer has. Own columns, members
-    of legacy tenants, and rows written since the run began are left alone. Write `sync_runs`,
-    `sync_run_slices` and `sync_run_pages`; resume a run that was interrupted within the hour.
+    Create and update tenants and memberships. Settle creations whose reply was lost. Record an organization
+    as deleted if Clerk answers 404 for its id. End a membership if Clerk no longer has it. Do not change
+    columns that are not Clerk's, members of legacy tenants, and rows written since the run began. Write also
+    `sync_runs`, `sync_run_slices` and `sync_run_pages`. Resume as `records.begin_or_resume` does.
 
-    `progress` receives the progress; when `stopping` is set, the current page is finished first.
-    Raise SyncError and ClerkError; what was written until then is kept, and the run records the error.
-    Raise TooManyMissing at the end if more than `max_retire_percent` (0 to 100) of the organizations or of
-    the memberships would have been retired, and more than a few; none of them was, the rest is written.
+    When `stopping` is set, finish the current page, then raise SyncInterrupted. Raise SyncError and
+    ClerkError; keep the rows written before, and record the error in the run. Raise TooManyMissing at the
+    end if more than `max_retire_percent` (0 to 100) of the organizations or of the memberships, and more
+    than `creation.instances.FEW`, are missing from Clerk. Then retire none of them, but write the rest.
     """
     progress, stopping = progress or NoProgress(), stopping or Event()
     instance_id = right_instance()
@@ -85,9 +85,9 @@ def enqueue_full_sync(
 ) -> SyncRun:
     """Put the jobs of a full sync on the queue; return its run.
 
-    Workers then do what `run_full_sync` does. Write `sync_runs`, `sync_run_slices` and the jobs. Send two
-    requests: for the instance of the key, and for the length of the list. Raise ClerkError, and
-    SyncAlreadyRunning if a sync is running or is on the queue already.
+    Workers then do the work of `run_full_sync`. Write `sync_runs`, `sync_run_slices` and the jobs. Request
+    the instance of the key and the length of the list from Clerk. Raise ClerkError, and SyncAlreadyRunning
+    if a full sync is running or on the queue already.
     """
     instance_id = right_instance()
     total = _total(ORGANIZATIONS)
@@ -110,8 +110,8 @@ def enqueue_full_sync(
 def sync_slice(run_id: int, part: str, number: int) -> None:
     """Read and write one slice; if the job is repeated, continue after the last recorded page.
 
-    Write the rows that the pages of a full sync write, and the row of the slice. Return without an error if
-    the run has ended or was replaced. Raise ClerkError.
+    Write the tenants or memberships, the pages and the slice. If the run has ended or was replaced, write
+    nothing and return without an error. Raise ClerkError.
     """
     with _run_of_workers(run_id) as run:
         if run.holder != _workers_on(part):
@@ -127,8 +127,7 @@ def sync_slice(run_id: int, part: str, number: int) -> None:
 def conclude_listing(run_id: int, part: str) -> None:
     """Conclude a list after its last slice; then enqueue the slices of the next list, or end the run.
 
-    A job that was rescued elsewhere and continues later does not hold the run any more, and writes nothing.
-    Raise ClerkError.
+    If another worker has taken this job over in the meantime, write nothing more. Raise ClerkError.
     """
     with _run_of_workers(run_id) as run:
         workers = _workers_on(part)
@@ -155,7 +154,7 @@ def _hand_out(run: SyncRun, listing: Listing[Any], total: int) -> None:
 
 
 def _cut(total: int, size: int) -> list[JSONDict]:
-    """Cut a list into slices that overlap; the last slice has no end, because the list may grow."""
+    """Divide a list into slices that overlap. The last slice has no end, because the list may grow."""
     starts = range(0, max(1, total - OVERLAP), size - OVERLAP)
     return [{"start": start, "until": None if start == starts[-1] else start + size} for start in starts]
 
@@ -171,7 +170,7 @@ def _workers_on(part: str) -> str:
 
 
 def _finish(run: SyncRun) -> None:
-    """Record the end of a run, as failed if it refused to retire missing rows. Raise SyncLost."""
+    """Record the end of a run: as failed if too many rows were missing. Raise SyncLost."""
     state = SyncRun.State.FAILED if run.error else SyncRun.State.COMPLETED
     if not records.finish(run, state, run.error):
         raise leases.lost(run)
@@ -179,7 +178,7 @@ def _finish(run: SyncRun) -> None:
 
 @contextmanager
 def _recorded(run: SyncRun) -> Iterator[None]:
-    """Record how the run ends; after an interruption or a transient error it can be resumed."""
+    """Record how the run ends. A run that an interruption or a transient error ended can be resumed."""
     resumable = (SyncInterrupted, KeyboardInterrupt, *records.TRANSIENT)
     try:
         with records.failures_on_record(run, spared=(SyncLost, *resumable)):
@@ -192,7 +191,7 @@ def _recorded(run: SyncRun) -> Iterator[None]:
 
 @contextmanager
 def _run_of_workers(run_id: int) -> Iterator[SyncRun]:
-    """Record an error that a retry cannot fix as the end of the run; only log that the run was lost."""
+    """Yield the run; record it as failed after an error that a retry cannot fix. Only log SyncLost."""
     run = SyncRun.objects.get(pk=run_id)
     try:
         with records.failures_on_record(run, spared=(SyncLost, *records.TRANSIENT)):

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Isolation:
-    """Counts the failures of items in a run, and names them in the log and to the operator."""
+    """Counts the failed items of a run, and names each failed item in the log and in `progress`."""
 
     def __init__(self, run: SyncRun, progress: Progress) -> None:
         self._run = run
@@ -36,7 +36,7 @@ class Isolation:
         except Exception as error:
             logger.warning("Full sync %s did not change %s: %s", self._run.pk, name, error)
             self._progress.note(f"{name}: not changed: {error}")
-            # An id that Clerk cannot have says nothing about the next item.
+            # An invalid id is a problem of this item only.
             kind = "" if isinstance(error, InvalidClerkId) else type(error).__name__
             try:
                 self._streak.add(name, kind=kind, message=str(error))

@@ -1,4 +1,4 @@
-"""Clerk's lists of all organizations and all memberships: how a run reads, writes and records their pages."""
+"""Read Clerk's lists of all organizations and all memberships; write and record each page."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[Record]):
-    """One of Clerk's lists: how a page is fetched and written, and how missing records are retired."""
+    """One of Clerk's lists: how to fetch a page, write a page, write one record, and retire missing rows."""
 
     name: str
     fetch: FetchPage[Record]
@@ -38,10 +38,9 @@ class Listing(Generic[Record]):
 
 
 def _retire_organizations(run: SyncRun, progress: Progress) -> None:
-    """Restore and retire organizations; fail the creations whose marker no listed organization carries.
+    """Restore and retire organizations; record creations without an organization in Clerk as failed.
 
-    If an organization could not be read, no creation is recorded as failed: that organization may carry the
-    marker.
+    If an organization could not be read, record no creation as failed: the organization may carry the marker.
     """
     if not pages.count_skipped(run, ORGANIZATIONS.name):
         attempts.fail_creations(sent_before=run.started_at - timedelta(seconds=UNRESOLVED_SECONDS))
@@ -67,7 +66,7 @@ LISTINGS: dict[str, Listing[Any]] = {listing.name: listing for listing in (ORGAN
 
 
 class ListingReader(Generic[Record]):
-    """Reads one list for a run: writes and records each page, and stops between two pages on request."""
+    """Reads one list for a run. Writes and records each page; stops after a page if `stopping` is set."""
 
     def __init__(
         self,
@@ -84,9 +83,9 @@ class ListingReader(Generic[Record]):
         self._counted = 0
 
     def read_slice(self, piece: SyncRunSlice) -> None:
-        """Read and write a slice, after its last recorded page; set `broken` if its pages have a gap.
+        """Read and write a slice, beginning after its last recorded page; set `broken` if it has a gap.
 
-        Raise SyncInterrupted between two pages, SyncLost and ClerkError.
+        Raise SyncInterrupted after a page if `stopping` is set, SyncLost and ClerkError.
         """
         self._slice_number = piece.number
         last = pages.last_page(self._run, self.listing.name, slice_number=piece.number)
@@ -97,9 +96,9 @@ class ListingReader(Generic[Record]):
         )
 
     def conclude(self) -> None:
-        """Read the list further, or again, if the slices may have missed a record; then retire missing rows.
+        """Read the records that the slices may have missed; then retire missing rows.
 
-        If too many rows are missing, retire nothing in this list and in the run's next one, and record the
+        If too many rows are missing, retire nothing in this list and in the run's next list, and record the
         reason in the run.
         Raise SyncInterrupted, ListingIncomplete, SyncLost and ClerkError.
         """
@@ -134,12 +133,12 @@ class ListingReader(Generic[Record]):
     def _read_rest(self) -> None:
         """Read the part of the list that the slices may have missed.
 
-        | the pages recorded so far             | read                                    |
-        | ------------------------------------- | --------------------------------------- |
-        | of one slice whose count is right     | nothing                                 |
-        | of joined slices                      | the rest of the list, behind the slices |
-        | of slices with a gap between or in it | the whole list, as pass 2               |
-        | of a later pass                       | the rest of that pass                   |
+        | pages recorded so far                        | read                                       |
+        | -------------------------------------------- | ------------------------------------------ |
+        | one slice, as many records as Clerk counts   | nothing                                    |
+        | slices without a gap                         | the rest of the list, after the last slice |
+        | slices with a gap in or between slices       | the whole list again, as pass 2            |
+        | pages of pass 2 or later                     | the rest of this pass                      |
         """
         if pages.is_one_slice_whole(self._run, self.listing.name):
             return
@@ -150,7 +149,7 @@ class ListingReader(Generic[Record]):
         read_whole(self.listing.fetch, self, pass_number=pass_number, resume_after=_position(last))
 
     def _writable(self, records_of_page: Sequence[Record]) -> list[Record]:
-        """Write the records one by one; return the written records, and report the others by their ids."""
+        """Write the records one by one; return the written records, and report each record that failed."""
         writable = []
         for record in records_of_page:
             try:
@@ -163,7 +162,7 @@ class ListingReader(Generic[Record]):
         return writable
 
     def _note_unreadable(self) -> None:
-        """Report how many records could not be read and have no id by which to compare them."""
+        """Report the number of records that could not be read and have no id."""
         skipped = pages.count_skipped(self._run, self.listing.name)
         if skipped:
             self._progress.note(
@@ -173,7 +172,7 @@ class ListingReader(Generic[Record]):
             )
 
     def _count_to(self, end: int) -> None:
-        """Report progress up to `end`. Count no record twice, because pages overlap and a pass may repeat."""
+        """Report progress up to record `end`. Count each record once, even if it is read twice."""
         self._progress.advance(max(0, end - self._counted))
         self._counted = max(self._counted, end)
 

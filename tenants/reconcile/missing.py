@@ -1,7 +1,7 @@
-"""Retire rows that a complete listing did not show; restore organizations that it showed despite a tombstone.
+"""Retire rows that are missing from a complete listing; restore listed organizations that have a tombstone.
 
-Clerk is asked for each id first. A missing row is retired only if Clerk no longer has the record. An
-organization that is recorded as deleted is restored only if Clerk returns it. If one item raises an
+Clerk is first asked for each id. A missing row is retired only if Clerk no longer has the record. An
+organization with a tombstone is restored only if Clerk returns the organization. If one item raises an
 exception, only that item fails.
 """
 
@@ -31,7 +31,7 @@ Item = TypeVar("Item")
 
 END_AT_ONCE = 500
 
-# The planner has no statistics of tables that were filled just now. EXCEPT is hashed or sorted even then; NOT
+# The planner has no statistics of tables that were just filled. Even then, EXCEPT uses a hash or a sort; NOT
 # EXISTS may become a nested loop over all listed ids.
 MISSING_ORGANIZATIONS = f"""
 WITH missing AS MATERIALIZED (
@@ -65,7 +65,7 @@ ORDER BY clerk_id
 
 
 class Member(NamedTuple):
-    """A membership that the listing did not show."""
+    """A mirrored membership that is missing from the listing."""
 
     row_id: int
     clerk_org_id: str
@@ -75,7 +75,7 @@ class Member(NamedTuple):
 
 
 def restore_organizations(run: SyncRun, progress: Progress) -> None:
-    """Restore the organizations that the run found in Clerk and that have had a tombstone for at least 60 s.
+    """Restore the organizations that the run found although they have had a tombstone for at least 60 s.
 
     Send two requests for each organization, and one for each 500 members. Write the rows that
     `services.sync_organization` writes.
@@ -95,7 +95,7 @@ def retire_organizations(run: SyncRun, progress: Progress) -> None:
     """Record organizations as deleted if the run did not find them and Clerk answers 404 for their ids.
 
     Mirror the missing organizations that Clerk still has. Send one request for each 100 missing
-    organizations, and one more for each organization that the reply lacks. Raise TooManyMissing.
+    organizations, and one more for each organization that the reply does not contain. Raise TooManyMissing.
     """
     rows = query(MISSING_ORGANIZATIONS, run=run.pk, as_of=run.started_at)
     _refuse_too_many(run, "organizations", [created_at for _, created_at in rows])
@@ -114,7 +114,7 @@ def retire_organizations(run: SyncRun, progress: Progress) -> None:
 
 
 def end_memberships(run: SyncRun, progress: Progress) -> None:
-    """End the memberships that the run did not find and that the list of their organization lacks, too.
+    """End the memberships that the run did not find and that their organization's list does not contain.
 
     Mirror the missing memberships that Clerk still has. Send one request for each 100 missing members of an
     organization. Raise TooManyMissing.
@@ -139,9 +139,9 @@ def end_memberships(run: SyncRun, progress: Progress) -> None:
 def _refuse_too_many(run: SyncRun, what: str, missing: Sequence[datetime]) -> None:
     """Raise TooManyMissing if more rows are missing than `--max-retire-percent` and FEW allow.
 
-    `missing` holds the creation time of each missing row. Rows that were created after the first run since
-    the last complete run do not count, neither as missing nor as mirrored: a refused run may have written
-    them.
+    `missing` has the creation time of each missing row. Count only rows that are older than the first full
+    sync after the last completed one, both for the missing and for the mirrored rows: a run that was refused
+    may have written the newer rows.
     """
     if len(missing) <= FEW:
         return

@@ -1,4 +1,4 @@
-"""Sync one organization or one user whose id an operator or a request gives."""
+"""Sync one organization or one user by id, for an operator or a request."""
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
 from clerk_integration.exceptions import ClerkNotFound
@@ -16,8 +16,8 @@ LEASE_SECONDS = JOB_TIMEOUT_SECONDS + 5.0
 def sync_one_organization(clerk_org_id: str) -> Tenant:
     """Mirror one organization with all its members, as `services.sync_organization` does.
 
-    Raise InvalidClerkId, UnknownOrganization if neither Clerk nor the mirror knows it, OrganizationDeleted,
-    WrongInstance and ClerkError.
+    Raise InvalidClerkId, UnknownOrganization if neither Clerk nor the mirror has the organization,
+    OrganizationDeleted, WrongInstance and ClerkError.
     """
     validate_org_id(clerk_org_id)
     right_instance()
@@ -32,9 +32,9 @@ def sync_one_organization(clerk_org_id: str) -> Tenant:
 def sync_one_user(clerk_user_id: str) -> int:
     """Mirror all memberships of one user, even if they are fresh; return how many memberships Clerk lists.
 
-    Writes what `TenantService.sync_user_tenants_from_clerk` does. Raise InvalidClerkId, NotAMember
-    when Clerk does not know the user, SyncAlreadyRunning while another process lists the same user,
-    WrongInstance and ClerkError.
+    Write the same rows as `TenantService.sync_user_tenants_from_clerk`. Raise InvalidClerkId, NotAMember
+    if Clerk has no such user, SyncAlreadyRunning while another process syncs the same user, WrongInstance
+    and ClerkError.
     """
     validate_user_id(clerk_user_id)
     right_instance()

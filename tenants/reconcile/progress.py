@@ -7,7 +7,7 @@ class Progress(Protocol):
     """The methods of `management.progress.CommandProgress` that long work calls."""
 
     def start(self, total: int | None, label: str) -> None:
-        """Begin a part of the work that has `total` items, or an unknown number if None."""
+        """Begin a part of the work with `total` items; None if the number of items is unknown."""
 
     def expect(self, total: int) -> None:
         """Correct the number of items of the current part."""
@@ -20,7 +20,7 @@ class Progress(Protocol):
 
 
 class NoProgress:
-    """Reports nothing."""
+    """A Progress that reports nothing."""
 
     def start(self, total: int | None, label: str) -> None:
         """Do nothing."""

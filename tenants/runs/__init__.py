@@ -1,1 +1,1 @@
-"""Record long work: runs, the pages they have read and the slices that workers share."""
+"""Record long work: runs, the pages that a run has read, and the slices that workers share."""

@@ -1,13 +1,13 @@
-"""Stop a batch whose items fail one after the other for the same reason."""
+"""Stop a batch if several items in a row fail for the same reason."""
 
 from threading import Lock
 
 MAX_ALIKE = 5
-"""So many items in a row that failed alike stop a batch: the next ones would fail as well."""
+"""A batch stops after this many failures of one kind in a row: the next items would fail as well."""
 
 
 class FailedAlike(Exception):
-    """Several items in a row failed for the same reason, so the batch stopped. What is done is kept."""
+    """Several items in a row failed for the same reason, so the batch stopped. Finished items are kept."""
 
     def __init__(self, message: str, *, kind: str) -> None:
         super().__init__(message)
@@ -15,7 +15,7 @@ class FailedAlike(Exception):
 
 
 class FailureStreak:
-    """Counts the items in a row that failed alike; may be used by several threads."""
+    """Counts failures of one kind in a row. Several threads may share an object."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -23,9 +23,9 @@ class FailureStreak:
         self._items: list[str] = []
 
     def add(self, item: str, *, kind: str, message: str) -> None:
-        """Add the result of an item; `kind` is empty if it did not fail, or by its own data only.
+        """Add the result of an item. `kind` is empty if the item succeeded, or failed by its own data.
 
-        Raise FailedAlike, which names the items, if this is the last of `MAX_ALIKE` in a row.
+        Raise FailedAlike, which names the items, after `MAX_ALIKE` failures of one kind in a row.
         """
         with self._lock:
             if kind != self._kind:

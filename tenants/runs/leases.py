@@ -1,4 +1,4 @@
-"""The lease of a run: the row in `sync_runs` itself says which process works on it, and until when.
+"""The lease of a run: its row in `sync_runs` names the process that works on the run, and the expiry.
 
 | state     | lease_expires_at | meaning                                                              |
 | --------- | ---------------- | -------------------------------------------------------------------- |
@@ -7,7 +7,7 @@
 | `running` | NULL             | the run waits in the queue; its jobs say whether it is still alive   |
 | any other | NULL             | the run has ended                                                    |
 
-All times are the database's clock. Nothing is kept in the database session, so leases work through a
+All times are taken from the database's clock. Leases need no database session, so they work with a
 connection pool in transaction mode.
 """
 
@@ -27,25 +27,25 @@ from tenants.models import SyncRun
 logger = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=30)
-"""How long other processes wait after the holder was killed."""
+"""Duration of a lease: other processes wait this long after the holder was killed."""
 
 HEARTBEAT_SECONDS = 10.0
-"""Two renewals may fail before a lease expires."""
+"""Interval of the renewals. Two renewals in a row may fail before the lease expires."""
 
 
 def held_runs(run: SyncRun) -> QuerySet[SyncRun]:
-    """Return the row of the run as a queryset, empty when `run.holder` does not hold it any more."""
+    """Return the row of the run as a queryset; it is empty if `run.holder` no longer holds the run."""
     return SyncRun.objects.filter(pk=run.pk, state=SyncRun.State.RUNNING, holder=run.holder)
 
 
 def renew(run: SyncRun) -> None:
-    """Extend the lease of the run. Write `sync_runs`; raise SyncLost when another process holds it."""
+    """Extend the lease of the run. Write `sync_runs`. Raise SyncLost if the process no longer holds it."""
     if not held_runs(run).update(lease_expires_at=Now() + LEASE):
         raise lost(run)
 
 
 def lost(run: SyncRun) -> SyncLost:
-    """Return the exception of a process that does not hold the run any more."""
+    """Return the exception to raise in a process that no longer holds the run."""
     return SyncLost(
         f"Run {run.pk} has ended or was taken over by another process, so this one has stopped."
         " What it wrote is kept."
@@ -53,12 +53,12 @@ def lost(run: SyncRun) -> SyncLost:
 
 
 class Lease:
-    """A lease that a thread renews; `check` raises SyncLost once the lease is lost."""
+    """A lease that a thread renews; `check` raises SyncLost after the lease was lost."""
 
     def __init__(self, run: SyncRun, *, every: float = HEARTBEAT_SECONDS) -> None:
         self.run = run
         self._every = every
-        # A copy: handing the run on changes the holder of `run`, and this lease ends with its own holder.
+        # A copy, because another holder may be written to `run`, and this lease is only for the first holder.
         self._held = SyncRun(pk=run.pk, holder=run.holder)
         self._lost: SyncLost | None = None
         self._stopping = Event()
@@ -70,11 +70,11 @@ class Lease:
             raise self._lost
 
     def start(self) -> None:
-        """Begin to renew the lease, every so many seconds."""
+        """Begin to renew the lease, every `every` seconds."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop renewing; the lease itself stays until it expires or the run ends."""
+        """Stop to renew the lease. The lease stays valid until it expires or the run ends."""
         self._stopping.set()
         self._thread.join(HEARTBEAT_SECONDS)
 
@@ -93,7 +93,7 @@ class Lease:
 
 @contextmanager
 def kept_alive(run: SyncRun, *, every: float = HEARTBEAT_SECONDS) -> Iterator[Lease]:
-    """Renew the lease of the run from a thread, every so many seconds, for as long as the block takes."""
+    """Renew the lease of the run in a thread, every `every` seconds, until the block ends."""
     lease = Lease(run, every=every)
     lease.start()
     try:

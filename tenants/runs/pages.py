@@ -1,6 +1,7 @@
-"""Record the pages that a full sync has read, with their ids; find out whether a list was read without a gap.
+"""Record the pages that a full sync has read, with the ids on each page; find gaps between the pages.
 
-A page is recorded in the transaction that writes its records, and only while this process holds the run.
+A page is recorded in the transaction that writes its organizations or memberships, and only while this
+process holds the run.
 """
 
 from django.db.models import Func, IntegerField, Max, Sum
@@ -79,19 +80,19 @@ def record(page: SyncRunPage, *, readable: int, created: int, updated: int) -> N
 
 
 def last_page(run: SyncRun, listing: str, **of: int) -> SyncRunPage | None:
-    """Return the last recorded page of a listing, or of a slice (`slice_number=...`), if there is one."""
+    """Return the last recorded page of a listing, or of a slice (`slice_number=...`); None if none."""
     pages = run.pages.filter(listing=listing, **of)
     return pages.order_by("-pass_number", "-slice_number", "-id").first()
 
 
 def is_one_slice_whole(run: SyncRun, listing: str) -> bool:
-    """Return whether one slice is the whole listing: it has no gap and as many records as Clerk counts."""
+    """Return whether the listing is one slice without a gap, with as many records as Clerk counts."""
     [(is_whole,)] = query(ONE_SLICE_IS_WHOLE, run=run.pk, listing=listing, pass_number=1)
     return bool(is_whole)
 
 
 def is_joined(run: SyncRun, listing: str) -> bool:
-    """Return whether there is no gap in a slice of the listing's first pass, nor between two slices."""
+    """Return whether the first pass of the listing has no gap, neither in a slice nor between two slices."""
     broken = list(run.slices.filter(part=listing).values_list("broken", flat=True))
     if any(broken) or len(broken) == 1:
         return not any(broken)
@@ -100,13 +101,13 @@ def is_joined(run: SyncRun, listing: str) -> bool:
 
 
 def count_seen(run: SyncRun, listing: str, pass_number: int) -> int:
-    """Return how many different records one pass has read, unreadable ones included."""
+    """Return how many different records one pass has read, including unreadable records."""
     [(seen,)] = query(COUNT_SEEN, run=run.pk, listing=listing, pass_number=pass_number)
     return int(seen)
 
 
 def count_read(run: SyncRun, listing: str) -> tuple[int, int]:
-    """Return how many records the latest pass has read (twice if on two pages), and Clerk's total."""
+    """Return how many records the latest pass has read, repetitions included, and Clerk's total."""
     pages = SyncRunPage.objects.filter(run=run, listing=listing)
     latest = pages.order_by("-pass_number").values("pass_number")[:1]
     read = pages.filter(pass_number=latest).aggregate(

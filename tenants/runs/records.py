@@ -1,8 +1,8 @@
 """The rows in `sync_runs`: begin a run, resume it, take it over, and record how it ended.
 
-One full sync runs at a time; a unique constraint and the lease of its row (see `leases`) say so.
-Migrations and link files may run at the same time. Each page and each count is recorded on the condition
-that the run is still its holder's, so a process that lost its lease can record nothing more.
+Only one full sync runs at a time; a unique constraint and the lease of its row (see `leases`) ensure this.
+Several migrations and link files may run at the same time. A page or a count is recorded only while the
+process holds the run, so a process that lost its lease can record nothing more.
 """
 
 import getpass
@@ -25,23 +25,23 @@ from tenants.runs.leases import LEASE, Lease, held_runs, kept_alive, lost
 from tenants.sql import query
 
 TRANSIENT = (ClerkUnavailable, DatabaseError, InterfaceError)
-"""Errors that may be gone at the next try: an outage, a deadlock, a connection that was cut."""
+"""Errors after which a retry may succeed: an outage, a deadlock, a closed connection."""
 
 RESUME_WITHIN = timedelta(hours=1)
-"""How old a run may be that is resumed: its pages are as old."""
+"""Maximum age of a run that is resumed: its first pages are as old as the run."""
 
 RETENTION = timedelta(days=90)
-"""How long runs are kept after their end."""
+"""How long a run is kept after its end."""
 
 _PROCESS_CODE = uuid4().hex[:8]
 
 WORKERS = "workers"
-"""Beginning of `SyncRun.holder` while workers do the slices of a run."""
+"""Prefix of `SyncRun.holder` while workers do the slices of a run."""
 
 DIED = "The process died without recording a result. Run the command again to resume."
 REPLACED = "Another full sync took its place."
 
-# Overlapping pages show a record twice, and a resumed run reads some again: so `unchanged` is counted anew.
+# Two pages may contain the same record, and a resumed run reads some records again. So recount `unchanged`.
 FINISH = """
 UPDATE sync_runs
 SET state = %(state)s, error = %(error)s, finished_at = clock_timestamp(), lease_expires_at = NULL,
@@ -55,10 +55,10 @@ RETURNING id
 
 @contextmanager
 def recorded_run(kind: SyncRun.Kind, **cursor: Any) -> Iterator[Lease]:
-    """Record the block as a run of its own and keep its lease; several may run at the same time.
+    """Record the block as a new run, and renew its lease. Several such runs may exist at the same time.
 
-    Runs of this kind whose process died are recorded as interrupted first. An exception of the block ends
-    the run as failed. Write `sync_runs`.
+    First record the runs of this kind whose process died as interrupted. If the block raises an exception,
+    record the run as failed. Write `sync_runs`.
     """
     interrupt_dead(kind)
     run = SyncRun.objects.create(
@@ -70,7 +70,7 @@ def recorded_run(kind: SyncRun.Kind, **cursor: Any) -> Iterator[Lease]:
             yield lease
     except BaseException as error:
         message = Concat("error", Value(f"{type(error).__name__}: {error}"))
-        with suppress(DatabaseError):  # The database may be what has failed.
+        with suppress(DatabaseError):  # The exception may come from the database.
             held_runs(run).update(
                 state=SyncRun.State.FAILED, error=message, finished_at=Now(), lease_expires_at=None
             )
@@ -78,11 +78,11 @@ def recorded_run(kind: SyncRun.Kind, **cursor: Any) -> Iterator[Lease]:
 
 
 def begin_or_resume(*, instance_id: str, skip_memberships: bool, **cursor: Any) -> tuple[SyncRun, bool]:
-    """Begin a full sync, or resume the last one; return the run and whether it was resumed.
+    """Begin a full sync, or resume the last one; return the run, and whether it was resumed.
 
-    The last one is resumed when it was interrupted, or its process died, within an hour, and it is of the
-    same instance and extent; runs of workers are not. Raise SyncAlreadyRunning while another process works
-    on a full sync. Write `sync_runs`, and what `begin` does otherwise.
+    Resume the last full sync if it began less than an hour ago, was interrupted or lost its process, and has
+    the same instance and the same `skip_memberships`. Do not resume a run of workers. Raise
+    SyncAlreadyRunning while another process works on a full sync. Write the same tables as `begin`.
     """
     _interrupt_abandoned_full_sync()
     latest = SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC).values("pk")[:1]
@@ -109,17 +109,17 @@ def begin_or_resume(*, instance_id: str, skip_memberships: bool, **cursor: Any) 
 
 
 def begin(*, instance_id: str, **cursor: Any) -> SyncRun:
-    """Begin a new full sync; raise SyncAlreadyRunning, which names the holder, while another one runs.
+    """Begin a new full sync; raise SyncAlreadyRunning, which names the holder, while another full sync runs.
 
-    A run whose lease has expired, or that waits for workers, is recorded as interrupted. Write `sync_runs`,
-    and delete the pages of earlier runs.
+    Record a full sync as interrupted if its lease has expired or if it waits for workers. Write `sync_runs`,
+    and delete the pages of earlier full syncs.
     """
     _interrupt_abandoned_full_sync()
     return _begin(instance_id, **cursor)
 
 
 def take_over(run: SyncRun, holder: str, *, expected: str) -> None:
-    """Become the holder of a run whose holder's name begins with `expected`. Write `sync_runs`.
+    """Make `holder` the holder of a run whose current holder begins with `expected`. Write `sync_runs`.
 
     The previous holder can record nothing more. Raise SyncLost if the run has ended or has another holder.
     """
@@ -130,9 +130,10 @@ def take_over(run: SyncRun, holder: str, *, expected: str) -> None:
 
 
 def interrupt_dead(*kinds: SyncRun.Kind) -> int:
-    """Record runs of these kinds (none: of all) as interrupted whose process died; return how many.
+    """Record as interrupted the runs of these kinds whose process died; return the number of these runs.
 
-    Runs of workers are left alone: between two tries of a job no process renews their lease.
+    Without `kinds`, check all kinds. Skip runs of workers: between two tries of a job, no process renews
+    their lease.
     """
     running = SyncRun.objects.filter(kind__in=kinds or SyncRun.Kind, state=SyncRun.State.RUNNING)
     dead = running.filter(lease_expires_at__lte=Now()).exclude(holder__startswith=WORKERS)
@@ -140,19 +141,19 @@ def interrupt_dead(*kinds: SyncRun.Kind) -> int:
 
 
 def count(run: SyncRun, **counts: int) -> None:
-    """Add to the run's counts, such as `retired=1`. Write `sync_runs`; raise SyncLost if the run was lost."""
+    """Add to the run's counts, such as `retired=1`. Write `sync_runs`; raise SyncLost as `leases.renew`."""
     if not held_runs(run).update(**{name: F(name) + value for name, value in counts.items()}):
         raise lost(run)
 
 
 def record_error(run: SyncRun, error: str) -> None:
-    """Record what the run could not do; the run continues and ends as failed. Write `sync_runs`."""
+    """Record an error that does not stop the run; the run will end as failed. Write `sync_runs`."""
     held_runs(run).update(error=error)
     run.error = error
 
 
 def finish(run: SyncRun, state: SyncRun.State, error: str = "") -> bool:
-    """Record how the run ended; return False if another process holds or ended it. Write `sync_runs`."""
+    """Record the end of the run; return False if this process no longer holds it. Write `sync_runs`."""
     is_ours = bool(query(FINISH, run=run.pk, holder=run.holder, state=state, error=error))
     run.refresh_from_db()
     return is_ours
@@ -160,7 +161,7 @@ def finish(run: SyncRun, state: SyncRun.State, error: str = "") -> bool:
 
 @contextmanager
 def failures_on_record(run: SyncRun, *, spared: tuple[type[BaseException], ...]) -> Iterator[None]:
-    """End the run as failed by whatever the block raises, unless it is `spared`. Write `sync_runs`."""
+    """Record the run as failed if the block raises an exception that is not `spared`. Write `sync_runs`."""
     try:
         yield
     except spared:
@@ -174,26 +175,26 @@ def failures_on_record(run: SyncRun, *, spared: tuple[type[BaseException], ...])
 
 
 def delete_old_runs() -> int:
-    """Delete the runs that ended more than RETENTION ago, but never the last complete full sync."""
+    """Delete the runs that ended more than RETENTION ago, except the last completed full sync."""
     old = SyncRun.objects.filter(finished_at__lt=Now() - RETENTION)
     last = last_complete()
     return (old.exclude(pk=last.pk) if last else old).delete()[0]
 
 
 def last_complete(**filters: Any) -> SyncRun | None:
-    """Return the latest full sync that completed."""
+    """Return the latest completed full sync that matches `filters`; None if there is none."""
     complete = SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC, state=SyncRun.State.COMPLETED)
     return complete.filter(**filters).first()
 
 
 def this_process() -> str:
-    """Return user, machine and process, as `SyncRun.holder` names them.
+    """Return the user, the host and the process, in the form of `SyncRun.holder`.
 
-    The code at the end distinguishes processes of containers, which often have the same name and number.
+    The code at the end distinguishes containers whose host name and process id are the same.
     """
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # A container may run under a number that has no name.
+    except (KeyError, OSError):  # In a container, the user id may have no user name.
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"[:150] + f", process {os.getpid()} ({_PROCESS_CODE})"
 
@@ -209,14 +210,14 @@ def _begin(instance_id: str, **cursor: Any) -> SyncRun:
         )
     except IntegrityError:
         raise SyncAlreadyRunning(_running_full_sync()) from None
-    # Only a run that may be resumed needs its pages, and none of the earlier ones will be.
+    # Only a run that may be resumed needs its pages. No earlier run will be resumed.
     SyncRunPage.objects.filter(run__kind=SyncRun.Kind.FULL_SYNC).exclude(run=run).delete()
     run.refresh_from_db()
     return run
 
 
 def _interrupt_abandoned_full_sync() -> None:
-    """Record a full sync as interrupted whose lease has expired, or that waits for workers."""
+    """Record the running full sync as interrupted if its lease has expired or if it waits for workers."""
     abandoned = SyncRun.objects.filter(
         Q(lease_expires_at__lte=Now()) | Q(lease_expires_at=None),
         kind=SyncRun.Kind.FULL_SYNC,

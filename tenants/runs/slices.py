@@ -1,17 +1,17 @@
-"""The engine of bulk work: a run is a plan in slices, done by this process or by any number of workers.
+"""Divide a run into slices, which this process or any number of workers do.
 
-A kind of run brings one function that does a slice, and one that concludes a part when its slices are done:
+Each kind of run has a function `do` that does one slice, and a function that concludes a part of the run:
 
-1. Begin a run: `records.recorded_run` (several at a time) or `records.begin` (the one full sync).
+1. Begin a run: `records.recorded_run` (several runs at a time) or `records.begin` (only one full sync).
 2. `plan(run, part, arguments)` stores one open slice for each item of `arguments`.
-3. Then either `carry(run, part, do, concurrency=...)` does them in this process, in the order of the plan, or
-   `hand_out(run, part, task_name)` puts one job for each on the queue. The job gets `run_id`, `part` and
-   `number`, and calls `carry_one`, which says whether it closed the last slice of the part.
-4. Whoever closed the last slice concludes the part: plans the next one, or ends the run.
+3. Then either `carry(run, part, do, concurrency=...)` does the slices in this process, in the order of the
+   plan, or `hand_out(run, part, task_name)` puts one job for each slice on the queue. The job gets `run_id`,
+   `part` and `number`, and calls `carry_one`, which returns whether all slices of the part are closed.
+4. The process that closed the last slice concludes the part: it plans the next part, or ends the run.
 
-`do` gets the row of the slice: `arguments` comes from the plan, `broken` and `outcomes` are for `do` to
-set. A slice may be done twice (its worker was killed, or frozen and given up), so `do` must continue behind
-what it has recorded. A run that was interrupted is resumed by carrying its open slices.
+`do` gets the row of the slice. `arguments` comes from the plan; `do` sets `broken` and `outcomes`. A slice
+may be done twice, because its worker was killed or did not respond. So `do` must continue after the results
+that are already recorded. To resume an interrupted run, call `carry` for its open slices.
 """
 
 import logging
@@ -37,10 +37,10 @@ logger = logging.getLogger(__name__)
 Do = Callable[[SyncRunSlice], None]
 
 BULK = "bulk"
-"""The queue of long work; a worker can be limited to it."""
+"""The queue of long work. A worker can be limited to this queue."""
 
 BULK_PRIORITY = -10
-"""Deliveries have 0: a worker that takes all queues turns to them first."""
+"""Jobs of webhook deliveries have priority 0, so a worker of all queues does these jobs first."""
 
 UNFINISHED_JOBS = """
 SELECT FROM procrastinate_jobs AS job
@@ -80,7 +80,7 @@ ABANDONED = (
 
 
 def plan(run: SyncRun, part: str, arguments: Sequence[JSONDict]) -> None:
-    """Store a part of the plan, one open slice for each item; nothing if the part is planned already."""
+    """Store a part of the plan, one open slice for each item; do nothing if the part is already planned."""
     SyncRunSlice.objects.bulk_create(
         (
             SyncRunSlice(run=run, part=part, number=number, arguments=item)
@@ -92,10 +92,10 @@ def plan(run: SyncRun, part: str, arguments: Sequence[JSONDict]) -> None:
 
 
 def carry(run: SyncRun, part: str, do: Do, *, concurrency: int = 1, stopping: Event | None = None) -> None:
-    """Do the open slices of a part in this process, `concurrency` at a time, and close each.
+    """Do the open slices of a part in this process, `concurrency` at a time, and close each slice.
 
-    Begin no slice after `stopping` is set or a slice has raised; raise the first exception when the
-    slices that were begun have ended. With `concurrency`, `do` runs in threads.
+    Begin no slice after `stopping` is set or a slice has raised an exception. Raise the first exception when
+    the slices that were begun have ended. If `concurrency` is more than 1, `do` runs in threads.
     """
     opened = deque(run.slices.filter(part=part, closed_at=None).order_by("number"))
     ending = (stopping or Event(), Event())
@@ -104,7 +104,7 @@ def carry(run: SyncRun, part: str, do: Do, *, concurrency: int = 1, stopping: Ev
         while opened and not any(event.is_set() for event in ending):
             try:
                 piece = opened.popleft()
-            except IndexError:  # Another thread took the last one.
+            except IndexError:  # Another thread took the last slice.
                 return
             with _set_on_failure(ending[1]):
                 do(piece)
@@ -121,9 +121,9 @@ def carry(run: SyncRun, part: str, do: Do, *, concurrency: int = 1, stopping: Ev
 
 
 def hand_out(run: SyncRun, part: str, task_name: str, *, holder: str = WORKERS) -> None:
-    """Put a job for each open slice of the part on the queue, and leave the run to `holder`; all or nothing.
+    """Put a job for each open slice of the part on the queue, and make `holder` the holder of the run.
 
-    Write `sync_runs` and the jobs. Raise SyncLost when this process does not hold the run any more.
+    Write `sync_runs` and the jobs in one transaction. Raise SyncLost if this process no longer holds the run.
     """
     with transaction.atomic():
         if not held_runs(run).update(holder=holder, lease_expires_at=None):
@@ -150,7 +150,7 @@ def job(task_name: str, *, queueing_lock: str | None = None, **arguments: JSONVa
 
 
 def carry_one(run: SyncRun, part: str, number: int, do: Do) -> bool:
-    """Do one slice, unless it is closed, and close it; return whether no slice of the part is left."""
+    """Do and close one slice, unless it is closed; return whether all slices of the part are closed."""
     piece = run.slices.get(part=part, number=number)
     if piece.closed_at is None:
         do(piece)
@@ -158,7 +158,7 @@ def carry_one(run: SyncRun, part: str, number: int, do: Do) -> bool:
 
 
 def close(piece: SyncRunSlice) -> bool:
-    """Record that a slice is done, and return whether no slice of its part is left. Write the slice."""
+    """Record that a slice is done; return whether all slices of its part are closed. Write the slice."""
     siblings = SyncRunSlice.objects.filter(run_id=piece.run_id, part=piece.part, closed_at=None)
     siblings.filter(number=piece.number).update(closed_at=Now(), broken=piece.broken)
     return not siblings.exists()
@@ -166,24 +166,24 @@ def close(piece: SyncRunSlice) -> bool:
 
 @contextmanager
 def locked(piece: SyncRunSlice) -> Iterator[SyncRunSlice]:
-    """Yield the slice as it is stored, and lock it for the transaction that the block is."""
+    """Run the block in a transaction; read the slice from the database, lock it, and yield it."""
     with transaction.atomic():
         yield SyncRunSlice.objects.select_for_update().get(pk=piece.pk)
 
 
 def problems_of(run_id: int) -> str:
-    """Return the problems among the outcomes of a run's slices, one line each, in the order of the plan."""
+    """Return the problems in the outcomes of a run's slices, one line each, in the order of the plan."""
     [(problems,)] = query(f"SELECT {PROBLEMS} FROM sync_runs AS run WHERE run.id = %(run)s", run=run_id)
     return str(problems)
 
 
 def waiting_runs(kind: SyncRun.Kind) -> list[int]:
-    """Return the runs that have a job on the queue, or one that a worker is doing."""
+    """Return the ids of the runs that have a job on the queue or a job that a worker is doing."""
     return [run_id for (run_id,) in query(WAITING, kind=kind, queue=BULK)]
 
 
 def end_abandoned_runs() -> int:
-    """Record runs of workers as failed that have no job any more; return how many. One statement."""
+    """Record runs of workers that have no job left as failed; return their number. Run one statement."""
     ended = [run_id for (run_id,) in query(END_ABANDONED, error=ABANDONED, queue=BULK, workers=WORKERS)]
     if ended:
         logger.error("Workers gave up runs", extra={"runs": ended})
