@@ -1,1 +1,1 @@
-"""The domain: owns the rows of tenants and memberships, and decides what Clerk's facts mean for them."""
+"""Store tenants and memberships, and apply Clerk's records to them."""

@@ -3,7 +3,7 @@ from django.core.signals import request_finished, request_started
 
 
 class TenantsConfig(AppConfig):
-    """The domain: owns the rows, decides what Clerk's records mean."""
+    """The app that stores tenants and memberships, and applies Clerk's records to them."""
 
     name = "tenants"
 

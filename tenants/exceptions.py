@@ -7,25 +7,25 @@ TenantError
 ├── UnknownTenants           there are no tenants with these ids
 ├── UnknownOrganization      Clerk does not know the organization id
 ├── OrganizationDeleted      the organization is recorded as deleted in Clerk
-├── AlreadyLinked            the tenant, or the organization, is linked to another one
+├── AlreadyLinked            the tenant has another organization, or the organization another tenant
 ├── AbsorbRefused            the row to absorb has local data; `reasons` names it
 ├── AmbiguousMarker          several organizations in Clerk carry the tenant's marker
-├── NoOwner                  the tenant has no owner who could be the organization's first member
-├── IdempotencyKeyInUse      a request with the same key has no known outcome yet
-└── IdempotencyKeyReused     the same key came with another body
+├── NoOwner                  the tenant has no owner to become the organization's first member
+├── IdempotencyKeyInUse      the outcome of an earlier request with the same key is not known yet
+└── IdempotencyKeyReused     an earlier request used the same key with another body
 
 SyncError
 ├── SyncAlreadyRunning       another process runs a full sync
-├── SyncLost                 another process has taken the run over
-├── SyncInterrupted          stopped on request; the run can be resumed
-└── TooManyMissing           so much is missing from Clerk that nothing was retired
+├── SyncLost                 another process has taken over the run
+├── SyncInterrupted          the full sync was stopped on request; it can be resumed
+└── TooManyMissing           too many rows are missing from Clerk; no row was retired
 """
 
 from collections.abc import Sequence
 
 
 class TenantError(Exception):
-    """Base of the errors about tenants; never raised itself. The message is for the user."""
+    """Base class of the errors about tenants; not raised itself. The message is for the user."""
 
 
 class TenantInactive(TenantError):
@@ -37,7 +37,7 @@ class NotAMember(TenantError):
 
 
 class InvalidFile(TenantError):
-    """A file cannot be used; the message names its lines."""
+    """The file has lines that cannot be used; the message names them."""
 
 
 class UnknownTenants(TenantError):
@@ -53,11 +53,11 @@ class UnknownOrganization(TenantError):
 
 
 class OrganizationDeleted(TenantError):
-    """The organization was deleted in Clerk; its id never comes back."""
+    """The organization is recorded as deleted in Clerk."""
 
 
 class AlreadyLinked(TenantError):
-    """The tenant or the organization is linked elsewhere already."""
+    """The tenant has another organization, or the organization another tenant."""
 
 
 class AbsorbRefused(TenantError):
@@ -73,11 +73,11 @@ class AmbiguousMarker(TenantError):
 
 
 class NoOwner(TenantError):
-    """The tenant has no owner whom Clerk could make the first member of its organization."""
+    """The tenant has no owner to become the first member of the organization in Clerk."""
 
 
 class IdempotencyKeyInUse(TenantError):
-    """A request with this key has no outcome yet; try again after `retry_after` seconds."""
+    """The outcome of an earlier request with this key is unknown; try again after `retry_after` seconds."""
 
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
@@ -89,7 +89,7 @@ class IdempotencyKeyReused(TenantError):
 
 
 class SyncError(Exception):
-    """Base of the errors that end a full sync; never raised itself. The message is for operators."""
+    """Base class of the errors that end a full sync; not raised itself. The message is for operators."""
 
 
 class SyncAlreadyRunning(SyncError):
@@ -97,12 +97,12 @@ class SyncAlreadyRunning(SyncError):
 
 
 class SyncLost(SyncError):
-    """Another process has taken the run over."""
+    """Another process has taken over the run."""
 
 
 class SyncInterrupted(SyncError):
-    """Stopped on request. What was written is kept, and the run can be resumed."""
+    """The full sync was stopped on request. Written rows are kept, and the run can be resumed."""
 
 
 class TooManyMissing(SyncError):
-    """More is missing from Clerk than may be retired at once; nothing was retired, the rest was written."""
+    """More rows are missing from Clerk than may be retired at once; only the retirement was left out."""

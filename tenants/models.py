@@ -1,6 +1,7 @@
-"""The rows of the domain; no I/O.
+"""Define the models of tenants, memberships, tombstones, creation attempts and runs.
 
-`tenants.mirror` writes the mirrored columns; `tenants.lifecycle` and `tenants.creation` write our own.
+`tenants.mirror` writes the mirrored columns; `tenants.lifecycle` and `tenants.creation` write the
+local columns.
 """
 
 import uuid
@@ -18,7 +19,7 @@ class Tenant(models.Model):
     """A tenant: the mirror of a Clerk organization, or (`clerk_org_id` NULL) a legacy tenant.
 
     Mirrored columns are `clerk_org_id`, `name`, `slug`, `logo_url`, `clerk_metadata`,
-    `clerk_created_at` and `clerk_updated_at`; the two stamps are Clerk's own, in milliseconds.
+    `clerk_created_at` and `clerk_updated_at`. The last two are Clerk's times, in milliseconds.
     """
 
     class Status(models.TextChoices):
@@ -29,7 +30,7 @@ class Tenant(models.Model):
     clerk_org_id = models.CharField(
         "Clerk organization id", max_length=255, null=True, blank=True, unique=True
     )
-    # Clerk's own limits are enforced where names enter; the mirror must be able to hold any answer.
+    # No max_length: input is checked elsewhere, and the mirror must store any name that Clerk returns.
     name = models.CharField()
     slug = models.CharField(null=True, blank=True)
     logo_url = models.CharField("logo URL", blank=True, default="", db_default="")
@@ -52,7 +53,7 @@ class Tenant(models.Model):
     class Meta:
         db_table = "tenants"
         ordering: ClassVar = ["id"]
-        # Not unique: slugs are swapped in Clerk, and the two changes arrive in any order.
+        # Not unique: two organizations can swap slugs in Clerk, and the two changes arrive in any order.
         indexes: ClassVar = [models.Index(fields=["slug"], name="tenants_slug")]
         constraints: ClassVar = [
             models.CheckConstraint(
@@ -79,16 +80,16 @@ class Tenant(models.Model):
 
     @property
     def is_active(self) -> bool:
-        """Whether the tenant is open to its members."""
+        """Whether the tenant is neither suspended nor deactivated."""
         return self.status == self.Status.ACTIVE
 
 
 class Membership(models.Model):
     """A Clerk user's membership of a tenant.
 
-    Mirrored from Clerk (`clerk_membership_id` set) or local (NULL: a legacy row, or the creator of
-    a tenant whose membership has not been read back yet). `written_at` is the database's clock at
-    the last write: a listing ends no row that was written after the listing began.
+    A mirrored membership has a `clerk_membership_id`. A local membership has NULL: a member of a legacy
+    tenant, or a creator whose membership was not read from Clerk yet. `written_at` is the database's time
+    of the last write: a listing does not end a row that was written after the listing began.
     """
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
@@ -126,10 +127,10 @@ class Membership(models.Model):
 
 
 class Tombstone(models.Model):
-    """An id that was deleted in Clerk, and how that is known. It outlives the tenant's row.
+    """The id of a record that was deleted in Clerk; kept even if the tenant's row is deleted.
 
-    No event and no list brings the id back. An organization returns if Clerk answers a GET of its id that was
-    sent at least 60 s after `created_at`; its tenant then gets `status_before` back.
+    Records with this id in events and lists are ignored. An organization is restored if Clerk returns it for
+    a GET that was sent at least 60 s after `created_at`; its tenant then gets the status `status_before`.
     """
 
     class Kind(models.TextChoices):
@@ -164,9 +165,9 @@ class Tombstone(models.Model):
 
 
 class Installation(models.Model):
-    """The id of this database in the markers that it leaves in Clerk: one row, made when it is first needed.
+    """The id of this database, carried by its markers in Clerk: one row, inserted on first use.
 
-    A Clerk instance may serve several databases; a marker is ours only if it carries our id.
+    A Clerk instance may serve several databases. A marker with another id belongs to another database.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
@@ -182,10 +183,10 @@ class Installation(models.Model):
 
 
 class CreationAttempt(models.Model):
-    """One intended organization, committed before the POST to Clerk.
+    """An attempt to create an organization, committed before the POST to Clerk.
 
-    The organization carries `marker` in its private metadata, so that an attempt whose reply was
-    lost can be distinguished from one that never arrived.
+    The organization carries `marker` in its private metadata. If Clerk's reply is lost, a search for the
+    marker shows whether the organization was created.
     """
 
     class State(models.TextChoices):
@@ -229,7 +230,7 @@ class CreationAttempt(models.Model):
 
 
 class UserSync(models.Model):
-    """When a user's memberships were last listed whole, and the lease that makes a listing single-flight."""
+    """The time of a user's last full listing, and the lease that lets one process at a time list the user."""
 
     clerk_user_id = models.CharField(max_length=255, primary_key=True)
     synced_at = models.DateTimeField(null=True)
@@ -244,9 +245,9 @@ class UserSync(models.Model):
 
 
 class SyncRun(models.Model):
-    """One full sync, migration or import: how far it came, what it did, and why it ended.
+    """A run of a full sync, a migration, an import or a link file: progress, counts and error.
 
-    `holder` works on it until `lease_expires_at`; see `tenants.runs.leases`.
+    The process `holder` works on the run, with a lease until `lease_expires_at`; see `tenants.runs.leases`.
     """
 
     class Kind(models.TextChoices):
@@ -293,11 +294,11 @@ class SyncRun(models.Model):
 
 
 class SyncRunPage(models.Model):
-    """The ids on one page of a full sync's listing: what a resumed run need not fetch again.
+    """The ids on one page of a full sync's listing; a resumed run does not fetch the page again.
 
-    `total` is how many records Clerk counted with that page, `skipped` how many of the page's were
-    unreadable. A listing that moved while it was read is read again, in the next pass. `slice_number`
-    says which slice of the pass was being read, 0 when it was not cut.
+    `total` is the size of the list that Clerk reported with the page; `skipped` is the number of unreadable
+    records on the page. A listing that changed while it was read is read again, in the next pass.
+    `slice_number` is the page's slice of the pass, 0 if the pass is not divided into slices.
     """
 
     run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="pages")
@@ -323,15 +324,15 @@ class SyncRunPage(models.Model):
 
     @property
     def end(self) -> int:
-        """The offset behind the page."""
+        """The offset of the first record after the page."""
         return self.offset + len(self.ids) + self.skipped
 
 
 class SyncRunSlice(models.Model):
-    """A slice of a run's plan: `arguments` says what to do, `closed_at` that it is done.
+    """A slice of a run's work: `arguments` describes the work; `closed_at` is set when it is done.
 
-    `broken` says that the pages of a listing's slice do not continue each other. `outcomes` maps the id of
-    an item to its outcome; a `problem` in it is a line for the operator. See `tenants.runs.slices`.
+    `broken` is true if the slice is part of a listing and its pages are not contiguous. `outcomes` maps the
+    id of an item to its outcome; its `problem` is a line for the operator. See `tenants.runs.slices`.
     """
 
     run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="slices")

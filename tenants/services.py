@@ -1,7 +1,7 @@
-"""What views, admin actions, commands and jobs call: one function for each thing that can be done.
+"""Provide one function per operation on tenants, for views, admin actions, commands and jobs.
 
-Each fetches from Clerk first, with no transaction open, and then writes through `tenants.mirror.writer` and
-`tenants.lifecycle`.
+Each function fetches from Clerk first, with no transaction open, and then writes through
+`tenants.mirror.writer` and `tenants.lifecycle`.
 """
 
 import logging
@@ -43,13 +43,13 @@ from tenants.models import Tenant, Tombstone
 logger = logging.getLogger(__name__)
 
 LEASE_MARGIN_SECONDS = 5.0
-"""How much longer than Clerk's deadline a lease lives: the time to write what was listed."""
+"""A lease lives this much longer than the deadline for Clerk: the time to write the listing."""
 
 LEASE_POLL_SECONDS = 0.1
 
 
 class SyncState(StrEnum):
-    """Where the data of a list of tenants comes from; the value of the header `X-Clerk-Sync`."""
+    """The source of the data in a list of tenants; the value of the header `X-Clerk-Sync`."""
 
     SYNCED = "synced"
     FRESH = "fresh"
@@ -58,7 +58,7 @@ class SyncState(StrEnum):
 
 
 class TenantService:
-    """Everything that can be done with tenants across Clerk and the mirror."""
+    """Operations on tenants, in Clerk and in the mirror."""
 
     @staticmethod
     def create_tenant(tenant_data: Mapping[str, Any], clerk_org_id: str | None = None) -> Tenant:
@@ -87,12 +87,12 @@ class TenantService:
         clerk_org_id: str | None = None,
         idempotency_key: str | None = None,
     ) -> Tenant:
-        """Create an organization in Clerk and mirror it; with `clerk_org_id`, adopt that one instead.
+        """Create an organization in Clerk and mirror it; with `clerk_org_id`, adopt that organization.
 
-        `tenant_data` holds `name` (1 to 256 characters) and perhaps `slug`. The tenant becomes the
+        `tenant_data` holds `name` (1 to 256 characters) and optionally `slug`. The tenant becomes the
         user's primary. Writes `creation_attempts`, `tenants`, `memberships`; calls Clerk twice: to
         create and to read the creator's role. Raise ClerkError, and for an adoption NotAMember,
-        UnknownOrganization or OrganizationDeleted; then no tenant is left.
+        UnknownOrganization or OrganizationDeleted; then no tenant is written.
         """
         with default_deadline():
             require_own_instance()
@@ -104,23 +104,24 @@ class TenantService:
 
     @staticmethod
     def get_or_sync_from_clerk(clerk_org_id: str) -> Tenant | None:
-        """Return the local row, else fetch the organization and store it.
+        """Return the organization's tenant; if there is none, fetch and mirror the organization.
 
-        None when Clerk does not know it. Raise ClerkError when Clerk cannot be asked.
+        Return None if Clerk does not know the organization. Raise ClerkError if Clerk cannot be asked.
         """
         tenant = Tenant.objects.filter(clerk_org_id=clerk_org_id).first()
         return tenant or sync_clerk_org_to_db(clerk_org_id)
 
     @staticmethod
     def sync_user_tenants_from_clerk(clerk_user_id: str) -> SyncState:
-        """Bring the user's memberships and their tenants up to date; raise nothing that only costs freshness.
+        """Update the user's memberships and their tenants from Clerk, and return the state of the data.
 
         Does nothing while they are fresh (`CLERK_SYNC_MAX_AGE_SECONDS`); waits, up to the deadline, for
         another process that is listing them. Otherwise lists all memberships of the user, creates and
-        updates tenants and memberships, and ends the memberships that Clerk no longer lists. Left alone:
-        members of legacy tenants, rows written while the listing ran, and all rows (`stale`) if Clerk does
-        not know the user or fails, a lock is not free in time, the database is read-only, or the last try
-        failed seconds ago.
+        updates tenants and memberships, and ends the memberships that Clerk no longer lists. Does not change
+        members of legacy tenants and rows that were written during the listing. Returns `stale` and changes
+        no tenant or membership if Clerk does not know the user or fails, a lock is not free in time, the
+        database is read-only, or the last listing failed seconds ago. Raise DatabaseError only if the
+        connection cannot be used.
         """
         deadline = time.monotonic() + clerk_settings.timeout_seconds
         try:
@@ -153,7 +154,7 @@ class TenantService:
 
     @staticmethod
     def link_to_clerk_org(tenant: Tenant, clerk_org_id: str, *, acting_user: Any) -> Tenant:
-        """Give a legacy tenant its organization in Clerk, and absorb the organization's mirror-only tenant.
+        """Link a legacy tenant to an organization, and absorb the organization's mirror-only tenant.
 
         Fetches the organization and its memberships, then writes `tenants` and `memberships` under
         lock. `acting_user` is logged (None: the system). Raise
@@ -179,8 +180,8 @@ def sync_clerk_org_to_db(
 ) -> Tenant | None:
     """Mirror one organization, from `clerk_org_data` when given, else fetched from Clerk.
 
-    Return its tenant; None if the organization is recorded as deleted or unknown to Clerk. A 404 makes an
-    existing tenant a tombstone. Raise ClerkError if Clerk cannot be asked.
+    Return its tenant; None if the organization is recorded as deleted or unknown to Clerk. If Clerk answers
+    404, record the organization of an existing tenant as deleted. Raise ClerkError if Clerk cannot be asked.
     """
     asked_at = writer.clock()
     try:
@@ -196,10 +197,10 @@ def sync_organization(clerk_org_id: str) -> Tenant | None:
     """Fetch an organization and all its memberships, mirror them, and return the tenant.
 
     Members that Clerk no longer lists end; legacy members stay. An organization that is recorded as deleted
-    and lives in Clerk is restored: status as it was before, members from Clerk. None if Clerk answers 404,
-    which makes an existing tenant a tombstone. Raise OrganizationDeleted if the organization was recorded
-    as deleted less than 60 s ago and Clerk has it, ClerkMisconfigured for a key of another instance, and
-    ClerkError; then nothing is written.
+    but exists in Clerk is restored, with the tenant's earlier status and the members from Clerk. If Clerk
+    answers 404, record the organization of an existing tenant as deleted and return None. Raise
+    OrganizationDeleted if the organization was recorded as deleted less than 60 s ago and Clerk has it,
+    ClerkMisconfigured for a key of another instance, and ClerkError; then nothing is written.
     """
     asked_at = writer.clock()
     try:
@@ -222,8 +223,8 @@ def sync_organization(clerk_org_id: str) -> Tenant | None:
 def list_user(clerk_user_id: str, lease: leases.Lease) -> int:
     """List all memberships of the user in Clerk, mirror them, and return their number.
 
-    Writes what `writer.write_user_listing` does, which closes the lease. Raise ClerkError, WrongInstance too,
-    or DatabaseError, after the lease was released; then nothing else is written.
+    Writes what `writer.write_user_listing` does, which closes the lease. If this fails, release the
+    lease, write nothing else, and raise ClerkError (for example WrongInstance) or DatabaseError.
     """
     try:
         if lease.instance_id is None:
@@ -239,17 +240,17 @@ def list_user(clerk_user_id: str, lease: leases.Lease) -> int:
             complete=memberships.complete,
         )
     except Exception as error:
-        with suppress(DatabaseError):  # The lease expires without us, too.
+        with suppress(DatabaseError):  # The lease expires by itself.
             leases.release_lease(clerk_user_id, lease, back_off=not isinstance(error, ClerkNotAsked))
         raise
     return len(memberships)
 
 
 def _await_lease(clerk_user_id: str, deadline: float) -> leases.LeaseState:
-    """Wait until the user's memberships are fresh or may be listed.
+    """Wait until the user's memberships are fresh, or this process has the lease to list them.
 
-    They are neither if the deadline comes first, for `leases.BACK_OFF_SECONDS` after a failed try, or if too
-    many threads wait for Clerk.
+    Neither is true if the deadline passes first, during `leases.BACK_OFF_SECONDS` after a failed listing, or
+    if too many threads wait for Clerk.
     """
     state = _take_lease(clerk_user_id)
     if _is_decided(state):
@@ -300,10 +301,10 @@ def _given(clerk_org_id: str, data: Mapping[str, Any] | ClerkOrganization | None
 
 
 def _record_deleted_if_known(clerk_org_id: str, asked_at: datetime) -> None:
-    """Record as deleted an organization that has a tenant here and that Clerk answered 404 for.
+    """Record the organization as deleted if it has a tenant here. Call it after a 404 from Clerk.
 
-    Leave it alone if its tenant was synced since Clerk was asked: the 404 may be a read that lags behind.
-    Raise ClerkMisconfigured if the key is of another instance, which answers 404 for every id that we know.
+    Do nothing if the tenant was synced after Clerk was asked: the 404 may be stale. Raise ClerkMisconfigured
+    if the key is of another instance, where every id that is stored here gets a 404.
     """
     known = Tenant.objects.filter(clerk_org_id=clerk_org_id, deleted_at=None)
     if not known.exclude(last_synced_at__gte=asked_at).exists():
@@ -313,7 +314,7 @@ def _record_deleted_if_known(clerk_org_id: str, asked_at: datetime) -> None:
 
 
 def _require_known_instance(clerk_org_id: str) -> None:
-    """Ask Clerk whose key CLERK_SECRET_KEY is; raise ClerkMisconfigured unless it is the known instance's."""
+    """Raise ClerkMisconfigured unless Clerk confirms that CLERK_SECRET_KEY is of the known instance."""
     expected = known_instance_id()
     if not expected:
         raise ClerkMisconfigured(

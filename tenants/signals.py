@@ -1,21 +1,21 @@
 """Signals for other apps: sent after commit, one for each row that changed.
 
-Receivers get plain values, not rows, because the row may have changed again by then. An exception of a
-receiver is logged, and the other receivers are called. `changes` maps a column to the pair (old, new); the
-old value is the one that the writer read, None in a row that another writer inserted at the same time. A
-process that is killed between its commit and the signal sends none: a receiver that must miss nothing has
-to compare from time to time.
+Receivers get plain values, not model instances, because the row may change again before the signal is sent.
+If a receiver raises an exception, it is logged and the other receivers are called. `changes` maps a column to
+the pair (old, new). The old value is the one that the writer read; it is None if another writer inserted the
+row at the same time. A process that is killed between its commit and the signal sends no signal: a receiver
+that needs every change must also compare the rows periodically.
 
-* tenant_linked(tenant_id, clerk_org_id): a tenant has an organization now, as a new row of the
-  mirror or because a legacy tenant was linked. A row that linking absorbs goes without a signal.
-* tenant_updated(tenant_id, clerk_org_id, changes): mirrored columns changed; `clerk_org_id` itself
-  when the tenant was unlinked, which then is None.
+* tenant_linked(tenant_id, clerk_org_id): a new tenant mirrors an organization, or a legacy tenant
+  was linked. A mirror-only tenant that the link absorbs is deleted without a signal.
+* tenant_updated(tenant_id, clerk_org_id, changes): mirrored columns changed. After an unlink,
+  `clerk_org_id` is None, and `changes` holds `clerk_org_id`.
 * tenant_deactivated(tenant_id, clerk_org_id, changes): its organization was deleted in Clerk;
   `changes` holds `status` and `deleted_at`.
-* tenant_restored(tenant_id, clerk_org_id, changes): its organization lives in Clerk after all; `changes`
-  holds `status` and `deleted_at`.
-* membership_changed(tenant_id, clerk_user_id, changes): began (old values None), ended or changed
-  its role; `changes` holds `role` and `is_active`.
+* tenant_restored(tenant_id, clerk_org_id, changes): its organization was recorded as deleted but
+  exists in Clerk; `changes` holds `status` and `deleted_at`.
+* membership_changed(tenant_id, clerk_user_id, changes): a membership began (old values None),
+  ended or changed its role; `changes` holds `role` and `is_active`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -49,23 +49,23 @@ def announce_tenants(rows: Rows) -> None:
 
 
 def announce_link(tenant_id: int, clerk_org_id: str) -> None:
-    """Announce that a legacy tenant has its organization."""
+    """Send `tenant_linked` for one tenant."""
     _send(tenant_linked, tenant_id=tenant_id, clerk_org_id=clerk_org_id)
 
 
 def announce_unlink(tenant_id: int, clerk_org_id: str) -> None:
-    """Announce that a tenant has lost its organization and is a legacy tenant again."""
+    """Send `tenant_updated` for a tenant that was unlinked from its organization."""
     changes = {"clerk_org_id": (clerk_org_id, None)}
     _send(tenant_updated, tenant_id=tenant_id, clerk_org_id=None, changes=changes)
 
 
 def announce_deactivation(tenant_id: int, clerk_org_id: str, changes: Mapping[str, Any]) -> None:
-    """Announce that a tenant's organization was deleted in Clerk."""
+    """Send `tenant_deactivated` for a tenant whose organization was deleted in Clerk."""
     _send(tenant_deactivated, tenant_id=tenant_id, clerk_org_id=clerk_org_id, changes=changes)
 
 
 def announce_restore(tenant_id: int, clerk_org_id: str, changes: Mapping[str, Any]) -> None:
-    """Announce that a tenant's organization lives in Clerk after all."""
+    """Send `tenant_restored` for a tenant whose organization was recorded as deleted but exists in Clerk."""
     _send(tenant_restored, tenant_id=tenant_id, clerk_org_id=clerk_org_id, changes=changes)
 
 

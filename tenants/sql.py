@@ -1,4 +1,4 @@
-"""Raw statements: parameters by name in, rows out."""
+"""Run raw SQL statements with named parameters."""
 
 import json
 from typing import Any
@@ -7,24 +7,24 @@ from django.db import connection
 from django.db.models import DateTimeField, Func
 
 JSONB_OID = 3802
-"""PostgreSQL's type number of jsonb, which Django's cursors leave as text."""
+"""PostgreSQL's OID of the type jsonb. Django's cursors return jsonb values as text."""
 
 
 class ClockTimestamp(Func):
-    """The database's clock when the row is written; `Now()` is the time when the statement began."""
+    """The database's time when the row is written; `Now()` is the time when the statement began."""
 
     function = "clock_timestamp"
     output_field = DateTimeField()
 
 
 def execute(statement: str, **parameters: Any) -> None:
-    """Run a statement for its effect."""
+    """Run a statement and return nothing."""
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
 
 
 def query(statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
-    """Run a statement and return its rows, JSON already read."""
+    """Run a statement and return its rows, with jsonb values parsed."""
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         is_json = [column.type_code == JSONB_OID for column in cursor.description]

@@ -1,4 +1,4 @@
-"""Jobs of `manage.py procrastinate worker`: bulk work, and creations that got no answer."""
+"""Define the jobs of `manage.py procrastinate worker`: bulk work, and creations without an answer."""
 
 import logging
 from contextlib import suppress
@@ -29,22 +29,22 @@ FULL_SYNC = "tenants.tasks.full_sync"
 SETTLE_CREATIONS = "tenants.tasks.settle_creations"
 
 RETRY_STRATEGY = RetryStrategy(max_attempts=5, exponential_wait=4, retry_exceptions=records.TRANSIENT)
-"""After 4, 16, 64, 256 and 1,024 seconds: what a full sync has read is then half an hour old."""
+"""Retry after 4, 16, 64, 256 and 1,024 seconds: the data of a full sync is then half an hour old."""
 
 
 @app.task(
     name=migrating.MIGRATE_SLICE, queue=slices.BULK, retry=RetryStrategy(max_attempts=8, exponential_wait=4)
 )
 def migrate_slice(run_id: int, part: str, number: int) -> None:
-    """Migrate some tenants of a run, tried again while Clerk is down; see `backfill.run`."""
+    """Migrate a slice of a run's tenants; retry while Clerk is down. See `backfill.run`."""
     migrating.migrate_slice(run_id, part, number)
 
 
-# The queueing lock keeps these from piling up. A `lock` would let one that was killed stop all later ones.
+# `queueing_lock` allows one waiting job at a time. With `lock`, a killed job would block all later jobs.
 @app.periodic(cron=EVERY_MINUTE)
 @app.task(name=SETTLE_CREATIONS, queue=MAINTENANCE, queueing_lock="settle_creations", pass_context=True)
 def settle_creations(context: JobContext, timestamp: int) -> None:
-    """Settle creations without an answer, and finish tenants that a migration left; one job at a time."""
+    """Settle creations without an answer, and finish half-migrated tenants; one job at a time."""
     working = ProcrastinateJob.objects.filter(task_name=SETTLE_CREATIONS, status="doing")
     if working.exclude(pk=context.job.id).exists():
         return
@@ -69,7 +69,7 @@ def conclude_listing(run_id: int, part: str) -> None:
 
 @app.task(name=FULL_SYNC, queue=slices.BULK, retry=RETRY_STRATEGY)
 def full_sync() -> None:
-    """Hand a full sync out to the workers, unless another one is running."""
+    """Enqueue the jobs of a full sync, unless another full sync is running."""
     try:
         with paced():
             syncing.enqueue_full_sync()
@@ -80,21 +80,21 @@ def full_sync() -> None:
 @app.periodic(cron=EVERY_MINUTE)
 @app.task(queue=MAINTENANCE, queueing_lock="end_abandoned_runs")
 def end_abandoned_runs(timestamp: int) -> None:
-    """End runs that wait for nothing any more: their jobs have failed, or their process died."""
+    """End runs that cannot continue because their jobs have failed or their process died."""
     slices.end_abandoned_runs()
     records.interrupt_dead()
 
 
 @receiver(nightly, dispatch_uid=FULL_SYNC)
 def sync_nightly(**_: Any) -> None:
-    """Put a full sync on the queue every night, whatever webhooks were lost."""
+    """Enqueue a full sync every night, because webhooks may be lost."""
     with suppress(AlreadyEnqueued):
         queue.defer_job(slices.job(FULL_SYNC, queueing_lock=FULL_SYNC))
 
 
 @receiver(nightly, dispatch_uid="tenants.tasks.delete_old_records")
 def delete_old_records(**_: Any) -> None:
-    """Delete runs and creation attempts whose retention is over, every night."""
+    """Delete runs and creation attempts whose retention period is over, every night."""
     logger.info(
         "deleted %d rows of old runs, %d creation attempts", records.delete_old_runs(), delete_old_attempts()
     )

@@ -1,8 +1,8 @@
 """Handle Clerk's events about organizations, memberships and users.
 
-Payloads go through the same tolerant entities and the same writer as everything else, so an event may come
-late, twice, or before an earlier one. A handler raises UnreadableRecord for a payload that cannot be read,
-and the inbox keeps the delivery as failed.
+Handlers parse and write payloads like records from a fetch or a list, so an event may arrive late, twice or
+out of order. A handler raises UnreadableRecord for a payload that cannot be read; the inbox then keeps the
+delivery as failed.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ from tenants.mirror import deletions, writer
 from tenants.models import Tombstone
 
 MAX_CLOCK_OFFSET = timedelta(seconds=60)
-"""How far Clerk's clock may be ahead of the database's."""
+"""The maximum by which Clerk's clock may be ahead of the database's clock."""
 
 
 def organization_written(event: ClerkEvent) -> None:
@@ -37,17 +37,17 @@ def membership_deleted(event: ClerkEvent) -> None:
     try:
         membership = ClerkMembership.from_json(event.data)
     except UnreadableRecord:
-        membership = None  # The id alone is enough.
+        membership = None  # The membership's id is enough.
     deletions.record_membership_deleted(_id_of(event), membership)
 
 
 def user_deleted(event: ClerkEvent) -> None:
-    """End the user's mirrored memberships, also those whose events come later: user.deleted."""
+    """End the user's mirrored memberships, and ignore later events about them: user.deleted."""
     deletions.record_user_deleted(_id_of(event))
 
 
 def register_handlers() -> None:
-    """Register the handlers with the inbox. To be called once, when the app is ready."""
+    """Register the handlers with the inbox. Call it once, when the app is ready."""
     register("organization.created", organization_written)
     register("organization.updated", organization_written)
     register("organization.deleted", organization_deleted)
@@ -58,7 +58,7 @@ def register_handlers() -> None:
 
 
 def _happened_at(event: ClerkEvent) -> datetime | None:
-    """Return a time by the database's clock at which the event had not happened later; None if unknown."""
+    """Return the earliest possible time of the event by the database's clock; None if unknown."""
     if event.timestamp is None:
         return None
     return datetime.fromtimestamp(event.timestamp / 1000, UTC) - MAX_CLOCK_OFFSET
