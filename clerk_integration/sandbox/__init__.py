@@ -1,6 +1,5 @@
 """A stateful local Clerk over HTTP on 127.0.0.1, for development and tests.
 
-It is reached over HTTP only: nothing outside this package and its command imports it, and it
-imports neither Django nor the rest of the project. What it can and cannot do stands as data in
-`coverage.py` (endpoints) and `errors.py` (error codes).
+Only the command `clerk_sandbox` imports this package. The package imports neither Django nor the rest of
+the project. `coverage.py` lists the emulated endpoints, and `errors.py` the error codes.
 """

@@ -1,4 +1,4 @@
-"""From request to reply: faults, latency, secret key, API version and rate limits, then the route."""
+"""Answer a request: apply faults, latency, secret key, API version and rate limits, then call the route."""
 
 import hmac
 import re
@@ -21,16 +21,17 @@ _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def answer(clerk: LocalClerk, request: Request) -> Reply:
-    """Return the reply; raise NoReply when the connection is to be closed without one."""
+    """Return the reply; raise NoReply if the server must close the connection without a reply."""
     if request.path == CONTROL_PATH or request.path.startswith(f"{CONTROL_PATH}/"):
         return _answer_control(clerk, request)
     return _answer_api(clerk, request)
 
 
 def _answer_control(clerk: LocalClerk, request: Request) -> Reply:
-    """Answer control paths, and Clerk's own under /sandbox/v1 as if used by hand in Clerk's dashboard.
+    """Answer the control API, and Clerk's API under /sandbox/v1.
 
-    Neither needs the key, is logged, counted, delayed or made to fail.
+    These requests act like a change in Clerk's dashboard. They need no secret key and are not logged. Rate
+    limits, latency and faults do not apply to them.
     """
     try:
         if request.path.startswith(f"{CONTROL_PATH}/v1/"):
@@ -70,7 +71,7 @@ def _serve_with(fault: Fault, clerk: LocalClerk, request: Request) -> Reply:
 
 
 def _serve(clerk: LocalClerk, request: Request) -> Reply:
-    """Answer a request; a client without the key learns about the key only."""
+    """Answer a request. Check the secret key first: a client without the key gets no other error."""
     try:
         with clerk.lock:
             if not request.path.startswith(PUBLIC_PATHS):
@@ -96,7 +97,7 @@ def _require_secret_key(clerk: LocalClerk, request: Request) -> None:
 
 
 def _require_valid_version(request: Request) -> None:
-    """Accept a date in the header or in the query, not in both."""
+    """Raise `api_version_invalid` unless the version is a date, in the header or the query, not both."""
     versions = request.query.get(VERSION_PARAMETER, [])[:1]
     header = request.headers.get("clerk-api-version")
     if header is not None:

@@ -1,4 +1,4 @@
-"""One attempt to deliver a webhook: signed as Svix signs, judged as Svix judges."""
+"""One attempt to deliver a webhook. The signature and the rules for success are those of Svix."""
 
 import time
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Attempt:
     started_at: int
     status: int | None
     error: str | None
-    """None after a reply of 2xx in time; a redirect is a failure."""
+    """None if the reply was 2xx and in time. A redirect is a failure."""
     aborted: bool = False
     """Whether the receiver asked for no further attempts."""
 
@@ -34,7 +34,7 @@ class Attempt:
 
 
 def new_session() -> requests.Session:
-    """Return a session for one thread; it ignores the proxy variables of the environment."""
+    """Return an HTTP session for one thread. The session ignores the proxy variables of the environment."""
     session = requests.Session()
     session.trust_env = False
     session.headers.update({"Content-Type": "application/json", "User-Agent": "Svix-Webhooks/sandbox"})
@@ -44,7 +44,7 @@ def new_session() -> requests.Session:
 def attempt(
     session: requests.Session, url: str, message_id: str, body: str, secrets: Sequence[str]
 ) -> Attempt:
-    """POST the message once; every failure is in the result."""
+    """POST the message once and return the result. Return a failure as a result, too; raise nothing."""
     started_at, start = time.time_ns() // 1_000_000, time.monotonic()
     try:
         reply = session.post(
@@ -59,7 +59,7 @@ def attempt(
         return Attempt(started_at, None, f"{type(error).__name__}: {error}")
     seconds = time.monotonic() - start
     with reply:
-        # A short reply is read to its end, which keeps the connection for the next message.
+        # Read a short reply to its end, so that the next message can use the same connection.
         with suppress(HTTPError, OSError):
             reply.raw.read(MAX_REPLY_BYTES, decode_content=False)
         aborted = reply.headers.get(ABORT_HEADER) == ABORT_VALUE
@@ -67,7 +67,7 @@ def attempt(
 
 
 def _signed(message_id: str, body: str, secrets: Sequence[str]) -> dict[str, str]:
-    """Return the headers of an attempt made now, with one signature per secret."""
+    """Return the Svix headers for an attempt at the current time, with one signature per secret."""
     now = datetime.now(UTC)
     return {
         "svix-id": message_id,

@@ -1,33 +1,33 @@
-"""The control API under /sandbox: what a test or a person does to the local Clerk from outside.
+"""The control API under /sandbox, through which a test or a person controls the local Clerk.
 
 | method and path                          | does                                                            |
 | ---------------------------------------- | --------------------------------------------------------------- |
-| GET `/sandbox`                           | shows a page                                                    |
-| any method, `/sandbox/v1/...`            | calls one of Clerk's paths as by hand in the dashboard          |
+| GET `/sandbox`                           | shows an HTML page                                              |
+| any method, `/sandbox/v1/...`            | calls Clerk's API, like a change in Clerk's dashboard           |
 | POST `/sandbox/session-tokens`           | signs a session token, see `TokenRequest`                       |
 | POST `/sandbox/users`                    | creates a user, see `NewUser`                                   |
-| GET, POST, DELETE `/sandbox/faults`      | shows, adds and clears what requests meet, see `Fault`          |
-| POST `/sandbox/outages`                  | refuses connections for so many `seconds`, and ends open ones   |
-| POST `/sandbox/records`                  | serves odd JSON for one record, see `RecordPatch`               |
-| POST `/sandbox/settings`                 | changes how the instance behaves, see `SettingsChange`          |
-| POST `/sandbox/instances`                | serves another instance at the same address, see `InstanceName` |
-| GET, DELETE `/sandbox/requests`          | shows and forgets what was called                               |
-| GET, POST `/sandbox/webhooks`            | shows and changes what befalls webhooks, see `WebhookOptions`   |
-| GET, DELETE `/sandbox/webhooks/messages` | shows and forgets the messages with their bodies                |
+| GET, POST, DELETE `/sandbox/faults`      | shows, adds and deletes faults of requests, see `Fault`         |
+| POST `/sandbox/outages`                  | closes all connections, and refuses new ones for `seconds`      |
+| POST `/sandbox/records`                  | changes the JSON of one record, see `RecordPatch`               |
+| POST `/sandbox/settings`                 | changes the settings of the instance, see `SettingsChange`      |
+| POST `/sandbox/instances`                | switches to another instance, see `InstanceName`                |
+| GET, DELETE `/sandbox/requests`          | shows and deletes the log of requests to Clerk's API            |
+| GET, POST `/sandbox/webhooks`            | shows and changes the delivery options, see `WebhookOptions`    |
+| GET, DELETE `/sandbox/webhooks/messages` | shows and deletes the messages with their bodies                |
 | POST `/sandbox/webhooks/replay`          | sends one message again                                         |
-| POST `/sandbox/reset`                    | returns to the start, or to another population                  |
+| POST `/sandbox/reset`                    | restores the first records, or creates others, see `Population` |
 
-For the odd things that Clerk may do:
+Ways to simulate unusual behaviour of Clerk:
 
-| to show                                            | use                                                   |
+| to simulate                                        | use                                                   |
 | -------------------------------------------------- | ----------------------------------------------------- |
-| a hanging Clerk                                    | a fault with `timeoutSeconds`, or `latencyMs`         |
-| resets, a 429 storm, refused connections           | faults with `reset` or `rateLimit`; an outage         |
-| an HTML 403 at the edge                            | a fault with `status`, `body` and `contentType`       |
-| a list that grows or shrinks while it is read      | a fault with `then`                                   |
+| a Clerk that does not answer                       | a fault with `timeoutSeconds`, or `latencyMs`         |
+| connection resets, many 429, refused connections   | faults with `reset` or `rateLimit`; an outage         |
+| an HTML 403 from a proxy before Clerk              | a fault with `status`, `body` and `contentType`       |
+| a list that changes between two of its pages       | a fault with `then`                                   |
 | an organization that answers 404 for a while       | a fault with `status` 404 and `times`                 |
 | a wrong total, a page without `data`               | a fault with `patch`                                  |
-| a record with missing or odd fields, long ids, NUL | `set` and `remove` of a record                        |
+| a record with missing fields, wrong types, NUL     | `set` and `remove` of a record                        |
 | a number of 4,400 digits, 1,100 nested lists       | `text` of a record                                    |
 | another instance's keys and data                   | another instance                                      |
 """
@@ -60,7 +60,7 @@ from clerk_integration.sandbox.tokens import TokenRequest
 
 
 def roles(value: Any) -> dict[str, Role]:
-    """Return roles by key, given as lists of permissions."""
+    """Return the roles by key. `value` holds a list of permissions for each key."""
     return {key: Role(key, tuple(texts(permissions))) for key, permissions in mapping(value).items()}
 
 
@@ -78,9 +78,9 @@ class NewUser(ControlParameters):
 
 
 class SettingsChange(ControlParameters):
-    """How the instance behaves; what is left out stays.
+    """Changes of the instance's settings. A setting that is left out keeps its value.
 
-    Clerk's own organization settings are changed through /sandbox/v1/instance/organization_settings.
+    To change Clerk's own organization settings, use /sandbox/v1/instance/organization_settings.
     """
 
     slugs: str | None = optional(local_clerk.slugs)
@@ -90,15 +90,15 @@ class SettingsChange(ControlParameters):
     organizations_per_user: int | None = optional(integer())
     creator_role: str | None = optional(text)
     custom_roles: Mapping[str, Role] | None = optional(roles)
-    """Lists of permissions by the key of the role."""
+    """A list of permissions for each role key."""
     latency_ms: float | None = optional(local_clerk.latency)
     rate_limit: str | None = optional(local_clerk.rate_limit)
 
 
 class RecordPatch(ControlParameters):
-    """JSON that Clerk's rules would not allow, served for one record until the next reset.
+    """A change to the JSON of one record, until the next reset. The JSON need not follow Clerk's rules.
 
-    `set` and `remove` change fields; `text` is served in the record's place, to the letter.
+    `set` and `remove` change fields. `text` replaces the JSON of the record, byte for byte.
     """
 
     id: str = required(filled_text)
@@ -108,19 +108,19 @@ class RecordPatch(ControlParameters):
 
 
 class InstanceName(ControlParameters):
-    """An instance: made with keys of its own and without records when the name is new, "" for the first."""
+    """The name of an instance; "" names the first. For a new name, create an instance with new keys."""
 
     name: str = required(text)
 
 
 class Outage(ControlParameters):
-    """How long connections are refused."""
+    """The number of seconds for which the server refuses connections."""
 
     seconds: float = required(seconds)
 
 
 class WebhookChange(WebhookOptions):
-    """What is left out stays; `rotateSecret` makes a new secret, which signs beside the one before it."""
+    """Changes of the options. `rotateSecret` creates a new secret; the previous secret signs, too."""
 
     rotate_secret: bool = optional(boolean, False)
 
@@ -133,7 +133,7 @@ class MessageId(ControlParameters):
 
 @CONTROL.route("GET", "/sandbox")
 def show_page(clerk: LocalClerk) -> Any:
-    """Show the instance to a person."""
+    """Serve the HTML page about the instance."""
     return Reply(200, render_page(clerk).encode(), "text/html; charset=utf-8")
 
 
@@ -158,13 +158,13 @@ def create_user(clerk: LocalClerk, given: NewUser) -> Any:
 
 @CONTROL.route("GET", "/sandbox/faults")
 def list_faults(clerk: LocalClerk) -> Any:
-    """Show the faults that wait."""
+    """Show the faults that are not used up."""
     return [fault.as_json() for fault in clerk.faults]
 
 
 @CONTROL.route("POST", "/sandbox/faults")
 def create_fault(clerk: LocalClerk, given: Fault) -> Any:
-    """Let a fault wait for requests."""
+    """Add a fault, which applies to later requests."""
     given.require_kind()
     clerk.faults.append(given)
     return given.as_json()
@@ -172,33 +172,33 @@ def create_fault(clerk: LocalClerk, given: Fault) -> Any:
 
 @CONTROL.route("DELETE", "/sandbox/faults")
 def clear_faults(clerk: LocalClerk) -> Any:
-    """Let no fault wait."""
+    """Delete all faults."""
     clerk.faults.clear()
     return []
 
 
 @CONTROL.route("POST", "/sandbox/outages")
 def begin_outage(clerk: LocalClerk, given: Outage) -> Any:
-    """Refuse connections for a while, once this reply is sent."""
+    """Refuse connections for some seconds, starting after this reply is sent."""
     return Reply(200, b"{}", after=lambda: clerk.refuse_connections(given.seconds))
 
 
 @CONTROL.route("GET", "/sandbox/requests")
 def list_requests(clerk: LocalClerk) -> Any:
-    """Show what was called, oldest first."""
+    """Show the log of requests to Clerk's API, oldest first."""
     return [entry.as_json() for entry in clerk.log]
 
 
 @CONTROL.route("DELETE", "/sandbox/requests")
 def clear_requests(clerk: LocalClerk) -> Any:
-    """Forget what was called."""
+    """Delete the log of requests."""
     clerk.log.clear()
     return []
 
 
 @CONTROL.route("POST", "/sandbox/settings")
 def change_settings(clerk: LocalClerk, given: SettingsChange) -> Any:
-    """Change how the instance behaves."""
+    """Change the settings of the instance."""
     changes, settings = given.given(), clerk.store.settings
     changes["roles"] = {**settings.roles, **changes.pop("custom_roles", {})}
     if given.creator_role is not None and given.creator_role not in changes["roles"]:
@@ -214,34 +214,34 @@ def change_settings(clerk: LocalClerk, given: SettingsChange) -> Any:
 
 @CONTROL.route("POST", "/sandbox/records")
 def patch_record(clerk: LocalClerk, given: RecordPatch) -> Any:
-    """Serve odd JSON for one record."""
+    """Change the JSON that is served for one record."""
     clerk.store.patches[given.id] = Patch(given.set or {}, frozenset(given.remove), given.text)
     return {}
 
 
 @CONTROL.route("POST", "/sandbox/instances")
 def use_instance(clerk: LocalClerk, given: InstanceName) -> Any:
-    """Serve another instance from now on; the reply is what its clients need to know."""
+    """Switch to another instance; the reply holds the URL and the keys for its clients."""
     return clerk.use_instance(given.name).description
 
 
 @CONTROL.route("POST", "/sandbox/reset")
 def reset(clerk: LocalClerk, given: Population) -> Any:
-    """Return to the start, or to another population when one is described; the keys stay."""
+    """Restore the first records, or create a described population. The keys stay the same."""
     clerk.reset(given if given.given() else None)
     return {}
 
 
 @CONTROL.route("GET", "/sandbox/webhooks")
 def show_webhooks(clerk: LocalClerk) -> Any:
-    """Show the options and counts of webhooks and every message with its attempts, without its body."""
+    """Show the options and counts of webhooks, and every message with its attempts but without its body."""
     messages = [message.summary() for message in clerk.instance.deliveries.messages()]
     return _webhooks(clerk) | {"messages": messages}
 
 
 @CONTROL.route("POST", "/sandbox/webhooks")
 def change_webhooks(clerk: LocalClerk, given: WebhookChange) -> Any:
-    """Change what befalls webhooks; the reply carries a rotated secret."""
+    """Change the options of webhooks; the reply contains a new secret if `rotateSecret` is true."""
     changes = given.given()
     changes.pop("rotate_secret", None)
     clerk.instance.deliveries.configure(changes)
@@ -258,14 +258,14 @@ def list_messages(clerk: LocalClerk) -> Any:
 
 @CONTROL.route("DELETE", "/sandbox/webhooks/messages")
 def clear_messages(clerk: LocalClerk) -> Any:
-    """Forget every message, also those that were not sent yet."""
+    """Delete every message, including messages that were not sent yet."""
     clerk.instance.deliveries.clear()
     return []
 
 
 @CONTROL.route("POST", "/sandbox/webhooks/replay")
 def replay_message(clerk: LocalClerk, given: MessageId) -> Any:
-    """Send one message again, under its own id."""
+    """Send one message again, under the same message id."""
     message = clerk.instance.deliveries.replay(given.id)
     if message is None:
         raise ApiError("resource_not_found", f"No message is known with id {given.id}.")

@@ -1,4 +1,4 @@
-"""What the sandbox covers of Clerk's Backend API, as data; compared with the routes by the tests."""
+"""A table of the endpoints of Clerk's Backend API. Tests compare the table with the sandbox's routes."""
 
 from typing import Literal, NamedTuple
 
@@ -6,7 +6,7 @@ Coverage = Literal["supported", "partial", "missing"]
 
 
 class Endpoint(NamedTuple):
-    """One endpoint of Clerk's and how far it is emulated."""
+    """One endpoint of Clerk's API, and how much of the endpoint the sandbox emulates."""
 
     method: str
     path: str

@@ -1,7 +1,7 @@
-"""The webhooks of an instance: queued, sent by a few threads, retried, and disturbed on request.
+"""Queue, send and retry the webhooks of an instance; drop, duplicate or shuffle them on request.
 
-As Svix does it for Clerk: at least once, in no certain order, with the same id for every attempt of a
-message.
+Webhooks behave as with Svix, which sends them for Clerk. Every message is delivered at least once, in no
+guaranteed order. All attempts of a message have the same id.
 """
 
 import heapq
@@ -30,12 +30,12 @@ from clerk_integration.sandbox.records import random_id
 from clerk_integration.sandbox.shapes import dump
 
 RETRY_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 36_000)
-"""Svix's waits after the first failed attempt, the second, ...; after the last it gives up."""
+"""Svix's wait after each failed attempt. If the attempt after the last wait fails, the message fails."""
 
 WORKERS = 8
 STOP_SECONDS = 2.0
 SHUFFLE_SECONDS = 0.5
-"""The time over which shuffled messages are spread."""
+"""With `shuffle`, the maximum of the random delay before a message is sent."""
 
 MAX_QUEUED = 50_000
 MAX_FINISHED = 10_000
@@ -46,7 +46,7 @@ _COUNTED = ("pending", "delivered", "failed", "dropped", "discarded")
 
 
 def http_url(value: Any) -> str | None:
-    """Return the URL, None for an empty one; refuse others than http and https."""
+    """Return the URL, or None if it is empty; raise Unacceptable unless it is an http or https URL."""
     try:
         parts = urlsplit(text(value))
         is_http = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -58,43 +58,43 @@ def http_url(value: Any) -> str | None:
 
 
 def probability(value: Any) -> float:
-    """Return a number of 0 to 1; false and true stand for 0 and 1."""
+    """Return a number from 0 to 1; read false as 0 and true as 1."""
     return float(value) if isinstance(value, bool) else number(1)(value)
 
 
 class WebhookOptions(ControlParameters):
-    """Where webhooks go and what befalls them.
+    """The endpoint of the webhooks, and how their delivery is disturbed.
 
-    Probabilities are 0 to 1, or booleans. `duplicate` and `drop` meet a message when it is first sent,
-    `shuffle` sends in random order.
+    `duplicate` and `drop` are probabilities from 0 to 1, or booleans. They apply to the first attempt of a
+    message. `shuffle` sends messages in random order.
     """
 
     url: str | None = optional(http_url)
-    """None (or empty): the instance has no endpoint, and a change makes a message only when `paused`."""
+    """None (or empty): the instance has no endpoint, and creates messages only while `paused` is true."""
     retry_scale: float = optional(number(), 1.0)
-    """Factor of Svix's waits."""
+    """Svix's waits are multiplied by this number."""
     paused: bool = optional(boolean, False)
-    """Whether messages are made and wait."""
+    """Whether to queue messages without sending them."""
     duplicate: float = optional(probability, 0.0)
     drop: float = optional(probability, 0.0)
     shuffle: bool = optional(boolean, False)
     cascades: bool = optional(boolean, True)
-    """Whether memberships that end with their organization or user are reported one by one.
+    """Whether deleting an organization or user also sends one event for each deleted membership.
 
-    Nothing shows whether Clerk does; receivers must cope with both.
+    Clerk does not document whether it sends these events; receivers must work in both cases.
     """
     timestamp_unit: str = optional(choice("ms", "s"), "ms")
-    """Clerk's documents say milliseconds, the examples of its specification show seconds."""
+    """Clerk's documentation says milliseconds, but the examples of its OpenAPI specification show seconds."""
 
 
 def new_signing_secret() -> str:
-    """Return a new secret as Svix spells it."""
+    """Return a new random secret in Svix's format, `whsec_` and base64."""
     return f"whsec_{b64encode(secrets.token_bytes(24)).decode()}"
 
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """One event for the endpoint, under one id for all its attempts."""
+    """One event for the endpoint. All attempts to deliver the message have the same id."""
 
     id: str
     type: str
@@ -102,7 +102,7 @@ class Message:
     status: Status = "pending"
     attempts: list[Attempt] = field(default_factory=list)
     underway: int = 0
-    """How many deliveries of it have not ended."""
+    """The number of deliveries of this message that have not ended."""
 
     def summary(self) -> dict[str, Any]:
         """Return the message without its body."""
@@ -117,7 +117,7 @@ class Message:
 
 @dataclass(slots=True, eq=False)
 class _Delivery:
-    """One way of a message to the endpoint: the first, a duplicate or a replay."""
+    """One delivery of a message, with its retries: the first delivery, a duplicate or a replay."""
 
     message: Message
     is_first: bool = False
@@ -126,7 +126,7 @@ class _Delivery:
 
 
 class Deliveries:
-    """The messages of an instance. Only the threads that send wait for the network."""
+    """The messages of an instance. Their threads wait for the network; the methods, except `stop`, do not."""
 
     def __init__(self, signing_secret: str, options: WebhookOptions) -> None:
         self.options = options
@@ -142,10 +142,10 @@ class Deliveries:
         self._stopped = False
         self._random = random.Random()  # noqa: S311 - chance, not a secret
 
-    # --- what happens in the instance ------------------------------------------------------------
+    # --- called by the instance ------------------------------------------------------------------
 
     def add(self, event_type: str, body: str) -> None:
-        """Queue a new message; discard and count it when the queue is full."""
+        """Queue a new message. If the queue is full, discard the message and count it as discarded."""
         message = Message(random_id("msg_"), event_type, body)
         with self._changed:
             if len(self._queue) >= MAX_QUEUED:
@@ -156,14 +156,14 @@ class Deliveries:
             self._begin(_Delivery(message, is_first=True))
 
     def reset(self) -> None:
-        """Forget every message and return to the first options and the first secret."""
+        """Delete every message, and restore the first options and the first secret."""
         with self._changed:
             self._signing_secrets, self.options = self._start
             self._forget()
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Send nothing more; wait a short time for what is being sent."""
+        """Stop sending; wait a short time for attempts that have begun."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -174,7 +174,7 @@ class Deliveries:
     # --- control ---------------------------------------------------------------------------------
 
     def configure(self, changes: dict[str, Any]) -> None:
-        """Change some options; messages that wait are planned anew, in their order."""
+        """Change some options, and reschedule the queued messages in their present order."""
         with self._changed:
             self.options = self.options.changed(**changes)
             waiting = [entry[-1] for entry in sorted(self._queue)]
@@ -185,13 +185,13 @@ class Deliveries:
             self._changed.notify_all()
 
     def rotate_secret(self) -> str:
-        """Return a new secret; from now on it and the one before it sign together."""
+        """Return a new secret. Later attempts carry a signature by the new and one by the previous secret."""
         with self._changed:
             self._signing_secrets = (new_signing_secret(), self._signing_secrets[0])
             return self._signing_secrets[0]
 
     def replay(self, message_id: str) -> Message | None:
-        """Deliver a message once more, under its own id; return None when there is no such message."""
+        """Queue a message again, under the same id, and return it; return None if no message has the id."""
         with self._changed:
             message = self._messages.get(message_id)
             if message is not None:
@@ -200,21 +200,21 @@ class Deliveries:
             return message
 
     def messages(self) -> list[Message]:
-        """Return the messages, oldest first: those that are pending and the latest that are not."""
+        """Return all pending messages and the latest MAX_FINISHED finished messages, oldest first."""
         with self._changed:
             return list(self._messages.values())
 
     def clear(self) -> None:
-        """Forget every message, pending ones too."""
+        """Delete every message, including pending messages."""
         with self._changed:
             self._forget()
 
     def counts(self) -> dict[str, int]:
-        """Return how many messages are in which state; `discarded` ones found the queue full."""
+        """Return the number of messages in each state; a message is `discarded` if the queue was full."""
         with self._changed:
             return {name: self._counts[name] for name in _COUNTED}
 
-    # --- the queue, all of it under the lock -----------------------------------------------------
+    # --- the queue; the caller holds the lock ----------------------------------------------------
 
     def _begin(self, delivery: _Delivery) -> None:
         delivery.message.underway += 1
@@ -259,7 +259,7 @@ class Deliveries:
     # --- sending ---------------------------------------------------------------------------------
 
     def _start_workers(self) -> None:
-        """Start the threads when there is an endpoint for the first time."""
+        """Start the threads unless they are running or no endpoint is set."""
         if self._workers or self._stopped or self.options.url is None:
             return
         self._workers = [
@@ -277,7 +277,7 @@ class Deliveries:
                 self._note(delivery, attempt(session, url, message.id, message.body, signing_secrets))
 
     def _take(self) -> tuple[_Delivery, str, tuple[str, ...]] | None:
-        """Wait for a delivery that is due; return None at the end of the server."""
+        """Wait for a due delivery; return the delivery, the URL and the secrets, or None after `stop`."""
         with self._changed:
             while not self._stopped:
                 url = self.options.url
@@ -291,9 +291,9 @@ class Deliveries:
             return None
 
     def _pop(self) -> _Delivery | None:
-        """Take the next delivery, perhaps duplicate a first one; return None when it was dropped."""
+        """Remove the next delivery and return it, or None if it is dropped. Apply `drop` and `duplicate`."""
         delivery = heapq.heappop(self._queue)[-1]
-        # Another thread may be waiting for a later time than the next delivery needs.
+        # Wake another thread: the next delivery may be due earlier than the thread would wake.
         self._changed.notify()
         if not delivery.is_first or delivery.failures:
             return delivery
@@ -305,7 +305,7 @@ class Deliveries:
         return delivery
 
     def _note(self, delivery: _Delivery, result: Attempt) -> None:
-        """Record the result of an attempt, and plan the next one if it failed."""
+        """Record the result of an attempt; schedule a retry if the attempt failed and may be retried."""
         with self._changed:
             delivery.message.attempts.append(result)
             if result.error is None:

@@ -1,4 +1,4 @@
-"""The settings for the clients of a local Clerk, in a file from which its next start takes its keys."""
+"""Write the settings for clients of a local Clerk to a file, and read the keys from it at the next start."""
 
 import os
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ NAMES = {
     "instanceId": "CLERK_INSTANCE_ID",
     "webhookSigningSecret": "CLERK_WEBHOOK_SIGNING_SECRET",
 }
-"""The settings by their names in the description of a server."""
+"""The names of the settings, by the keys of `SandboxServer.description`."""
 
 
 class EnvFileError(Exception):
-    """The file cannot be used; the message says why and what to do."""
+    """The file cannot be used. The message says why and what to do."""
 
 
 def read_keys(path: Path) -> Keys | None:
-    """Return the keys that an earlier start wrote; None when the file has no settings of Clerk's.
+    """Return the keys that an earlier start wrote, or None if the file has no Clerk settings.
 
-    Raise EnvFileError for a file with settings of another Clerk, which must not be overwritten.
+    Raise EnvFileError if the file has settings of another Clerk, because they must not be overwritten.
     """
     values = dict(_assignment(line) for line in _lines(path))
     if PRIVATE_KEY in values:
@@ -51,7 +51,7 @@ def read_keys(path: Path) -> Keys | None:
 
 
 def write_settings(path: Path, description: Mapping[str, str], private_pem: str) -> None:
-    """Write the settings, keeping all other lines; a new file gets DEBUG=true as well."""
+    """Write the settings and keep all other lines of the file. Add DEBUG=true if the file is new."""
     settings = {NAMES[key]: value for key, value in description.items()} | {PRIVATE_KEY: private_pem}
     kept = [line for line in _lines(path) if _assignment(line)[0] not in settings]
     if not path.exists():

@@ -1,11 +1,11 @@
-"""Clerk's error codes as data, and the exception that carries one of them to the wire."""
+"""A table of Clerk's error codes, and the exception for an error response with one of the codes."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
 class ErrorRow(NamedTuple):
-    """One code of Clerk's error catalogue."""
+    """One error code from Clerk's documentation."""
 
     status: int
     code: str
@@ -43,7 +43,7 @@ SUPPORTED: tuple[ErrorRow, ...] = (
     ErrorRow(503, "service_unavailable", "Service unavailable"),
     ErrorRow(504, "gateway_timeout", "Gateway timeout"),
 )
-"""The codes that the sandbox answers with; its tests show what leads to each."""
+"""The codes that the sandbox can return. Tests show a request that causes each code."""
 
 MISSING: Mapping[str, tuple[str, ...]] = {
     "billing is not emulated": (
@@ -74,13 +74,13 @@ MISSING: Mapping[str, tuple[str, ...]] = {
     "role sets are not emulated": ("role_migration_in_progress",),
     "slugs that are taken answer form_identifier_exists": ("form_already_exists",),
 }
-"""The other codes of Clerk's catalogue, by the reason why nothing leads to them."""
+"""Codes that Clerk documents and the sandbox never returns, grouped by the reason."""
 
 CODES: Mapping[str, ErrorRow] = {row.code: row for row in SUPPORTED}
 
 
 class ApiError(Exception):
-    """An answer in Clerk's error shape; the status and the message follow from the code."""
+    """An error response in Clerk's format. The code determines the status and the default message."""
 
     def __init__(
         self,
@@ -103,5 +103,5 @@ class ApiError(Exception):
 
 
 def code_for_status(status: int) -> str | None:
-    """Return the code of a fault with this status, the first of the table; None when it has none."""
+    """Return the first code in the table with this status, or None if no code has the status."""
     return next((row.code for row in SUPPORTED if row.status == status), None)

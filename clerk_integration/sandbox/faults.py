@@ -1,4 +1,4 @@
-"""Faults on demand: what Clerk, or the network before it, may do to a request."""
+"""Faults: simulated failures of Clerk, or of the network between the client and Clerk."""
 
 import json
 import secrets
@@ -29,31 +29,32 @@ seconds = number(3600)
 
 
 class Call(ControlParameters):
-    """A call of one of Clerk's paths."""
+    """A request to Clerk's API that the sandbox makes itself."""
 
     method: str = required(filled_text)
     path: str = required(filled_text)
     body: Mapping[str, Any] | None = optional(mapping)
 
     def request(self) -> Request:
-        """Return the request that makes the call."""
+        """Return the call as a Request."""
         return Request(self.method, self.path, raw_body=dump(self.body or {}).encode())
 
 
 class Fault(ControlParameters):
-    """What happens to the next `times` requests that match `METHOD /path` (* is a wildcard).
+    """A fault of the next `times` requests that match `match`, "METHOD /path" (* is a wildcard).
 
-    | kind              | what the request meets                                                         |
-    | ----------------- | ------------------------------------------------------------------------------ |
-    | `status`          | this status, nothing is done; the body is Clerk's error, or `body`             |
-    | `body`            | these bytes (with 200, or `status`), nothing is done; see `contentType`        |
-    | `rateLimit`       | 429 with Retry-After of so many seconds, nothing is done                       |
-    | `reset`           | a connection reset, nothing is done                                            |
-    | `timeoutSeconds`  | the reply, held back for so long; what was asked for is done at once           |
-    | `dropAfterCommit` | a closed connection instead of the reply; what was asked for is done           |
-    | `patch`           | the reply with this JSON merge patch (RFC 7396); what was asked for is done    |
-    | `then`            | the reply; after it is made, another call (`method`, `path`, `body`) is made as |
-    |                   | by hand in Clerk's dashboard: a list grows or shrinks while it is read         |
+    | kind              | executed? | result of the request                                              |
+    | ----------------- | --------- | ------------------------------------------------------------------ |
+    | `status`          | no        | this HTTP status; the body is Clerk's error, or `body`             |
+    | `body`            | no        | this body, with status 200 or `status`; see `contentType`          |
+    | `rateLimit`       | no        | 429; the value is the number of seconds in Retry-After             |
+    | `reset`           | no        | a connection reset                                                 |
+    | `timeoutSeconds`  | yes       | the reply, after a delay; the request is executed before the delay |
+    | `dropAfterCommit` | yes       | a closed connection without a reply                                |
+    | `patch`           | yes       | the reply, changed by this JSON merge patch (RFC 7396)             |
+    | `then`            | yes       | the reply; before it is sent, the sandbox also makes the call      |
+    |                   |           | `method`, `path`, `body`, for example to change a list that a      |
+    |                   |           | client reads page by page                                          |
     """
 
     match: str = required(filled_text)
@@ -73,16 +74,16 @@ class Fault(ControlParameters):
         return super().as_json() | {"then": self.then.as_json() if self.then else None}
 
     def require_kind(self) -> None:
-        """Raise `form_param_missing` when nothing is to happen."""
+        """Raise `form_param_missing` unless the fault has at least one of KINDS."""
         if self.given().keys().isdisjoint(KINDS):
             raise ApiError("form_param_missing", f"Give one of {', '.join(KINDS)}.", param="status")
 
     def matches(self, method: str, path: str) -> bool:
-        """Return whether a request meets this fault."""
+        """Return whether the fault applies to a request."""
         return fnmatchcase(f"{method} {path}", self.match)
 
     def replacement(self) -> Reply | None:
-        """Return the reply that stands in for Clerk's; None when the request is to be served."""
+        """Return the reply if the request must not be executed, or None if the request must be executed."""
         if self.rate_limit is not None:
             return error_reply(too_many_requests(self.rate_limit))
         if self.body is not None:
@@ -93,7 +94,7 @@ class Fault(ControlParameters):
         return error_reply(ApiError(code)) if code else Reply(self.status, b"")
 
     def patched(self, reply: Reply) -> Reply:
-        """Return the reply with the patch, if there is one and the reply is a JSON object."""
+        """Return the reply with `patch` applied, or unchanged if it is no JSON object or `patch` is None."""
         value = json.loads(reply.body) if self.patch is not None else None
         if self.patch is None or not isinstance(value, dict):
             return reply
@@ -101,6 +102,6 @@ class Fault(ControlParameters):
 
 
 def error_reply(error: ApiError) -> Reply:
-    """Return the reply that carries an error."""
+    """Return the reply for an error."""
     body = Reply.of(error_json(error, secrets.token_hex(16))).body
     return Reply(error.status, body, headers=error.headers)

@@ -1,4 +1,4 @@
-"""Clerk's documented rate limits: sliding windows of ten seconds."""
+"""Apply Clerk's documented rate limits, in sliding windows of ten seconds."""
 
 import math
 import time
@@ -43,7 +43,7 @@ class RateLimiter:
 
 
 def too_many_requests(seconds: float) -> ApiError:
-    """Return a 429 whose Retry-After is the next whole number of seconds, at least 1."""
+    """Return a 429 error; its Retry-After is `seconds`, rounded up to a whole number, at least 1."""
     retry_after = max(1, math.ceil(seconds))
     return ApiError(
         "too_many_requests", meta={"resets_in": retry_after}, headers={"Retry-After": str(retry_after)}

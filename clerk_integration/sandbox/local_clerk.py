@@ -1,4 +1,4 @@
-"""The local Clerk behind the server: instances with their keys and records, faults and the log."""
+"""The state of the local Clerk: instances with their keys and records, faults and the log of requests."""
 
 import secrets
 import threading
@@ -40,10 +40,10 @@ slugs = choice("enabled", "disabled")
 
 
 class Sizes(Parameters):
-    """How many records an instance begins with; the first member of an organization is its creator."""
+    """The numbers of the first records of an instance. The first member of an organization is its creator."""
 
     seed: int = optional(integer(), 0)
-    """The same seed makes the same ids."""
+    """Two instances with the same seed have the same ids."""
     organizations: int = optional(integer(), 0)
     users: int = optional(integer(), 0)
     memberships_per_organization: int = optional(integer(), 0)
@@ -58,26 +58,26 @@ class Sizes(Parameters):
 
 
 class Population(Sizes, ControlParameters):
-    """The same, as the control API takes it."""
+    """Sizes as the body of a request to the control API."""
 
 
 class Options(Sizes):
-    """What `clerk_sandbox` starts with."""
+    """The options of a local Clerk when it starts."""
 
     latency_ms: float = optional(latency, 0.0)
-    """Delay of every call of Clerk's API."""
+    """Delay of every request to Clerk's API, in milliseconds."""
     rate_limit: str = optional(rate_limit, "none")
-    """The limits of a development or a live instance, or none."""
+    """Which rate limits apply: of a development instance, of a live instance, or none."""
     slugs: str = optional(slugs, "enabled")
     webhook_url: str | None = optional(http_url)
-    """Where every change is reported, signed."""
+    """The endpoint that receives a signed webhook for every change."""
     webhook_retry_scale: float = optional(number(), 1.0)
-    """Factor of Svix's waits between attempts."""
+    """Svix's waits between attempts are multiplied by this number."""
 
 
 @dataclass(frozen=True)
 class Keys:
-    """What the clients of an instance know of it; the private key signs session tokens."""
+    """The id and the keys of an instance. The private key signs session tokens."""
 
     instance_id: str
     secret_key: str
@@ -86,13 +86,13 @@ class Keys:
 
     @classmethod
     def new(cls, environment: str) -> Self:
-        """Return keys of a `test` or `live` instance."""
+        """Return new keys of an instance; `environment` is `test` or `live`."""
         secret_key = f"sk_{environment}_{secrets.token_urlsafe(32)}"
         return cls(random_id("ins_"), secret_key, new_signing_secret())
 
 
 class Instance:
-    """One Clerk instance: its keys, which survive a reset, its records and its webhooks."""
+    """One Clerk instance: its keys, its records and its webhooks. A reset keeps the keys."""
 
     def __init__(self, keys: Keys, issuer: str, options: Options) -> None:
         self.keys = keys
@@ -105,7 +105,7 @@ class Instance:
 
     @property
     def description(self) -> dict[str, str]:
-        """What a client needs to know."""
+        """The URL and the keys that a client needs."""
         return {
             "apiUrl": f"{self.tokens.issuer}/v1",
             "secretKey": self.keys.secret_key,
@@ -116,7 +116,7 @@ class Instance:
         }
 
     def reset(self, sizes: Sizes) -> None:
-        """Return to the first settings and to a population of these sizes, and forget all webhooks."""
+        """Restore the first settings, replace all records by `sizes` new records, and delete all webhooks."""
         self.store = Store(self._clock)
         self.serializer = Serializer(self.store)
         _populate(self.store, sizes)
@@ -135,13 +135,13 @@ class Instance:
 
 @dataclass(slots=True)
 class LogEntry:
-    """One call of Clerk's API; `status` is None while, or because, it got no reply."""
+    """One request to Clerk's API. `status` is None if the request has no reply yet, or never gets one."""
 
     request: Request
     status: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the entry as the control API shows it; `body` is null when it was no JSON."""
+        """Return the entry as the control API shows it; `body` is null if the request had no valid JSON."""
         shown = {name: getattr(self.request, name) for name in ("method", "path", "query")}
         try:
             body = parse_json(self.request.raw_body)
@@ -151,7 +151,7 @@ class LogEntry:
 
 
 class LocalClerk:
-    """Everything behind the server. `lock` is held while a request is answered, never while one waits."""
+    """The state that all requests share. Hold `lock` to execute a request, and release it for every pause."""
 
     def __init__(self, issuer: str, options: Options, keys: Keys | None = None) -> None:
         self.lock = threading.RLock()
@@ -161,7 +161,7 @@ class LocalClerk:
         self.first = Instance(keys or Keys.new(self.environment), issuer, options)
         self._interruption = threading.Event()
         self.refuse_connections: Callable[[float], None] = lambda seconds: None
-        """Called to close the server's port for so many seconds."""
+        """A function that closes the server's port for a number of seconds."""
         self._begin()
 
     def _begin(self) -> None:
@@ -179,11 +179,11 @@ class LocalClerk:
 
     @property
     def serializer(self) -> Serializer:
-        """What turns these records into JSON."""
+        """The serializer of the current instance."""
         return self.instance.serializer
 
     def use_instance(self, name: str) -> Instance:
-        """Serve another instance at the same address, made empty when the name is new; "" is the first."""
+        """Switch to an instance; create it without records if the name is new. "" names the first one."""
         if name not in self.instances:
             options = Options.parse({"rate_limit": self._options.rate_limit})
             self.instances[name] = Instance(Keys.new(self.environment), self._issuer, options)
@@ -191,9 +191,9 @@ class LocalClerk:
         return self.instance
 
     def reset(self, sizes: Sizes | None = None) -> None:
-        """Return to the first instance, its first settings and its first or the given population.
+        """Switch to the first instance, and restore its first settings and its first or the given `sizes`.
 
-        Faults, the log and the other instances are forgotten; pauses end.
+        Delete faults, the log and the other instances. End every pause.
         """
         self._stop_other_instances()
         self.first.reset(self._options if sizes is None else sizes)
@@ -201,7 +201,7 @@ class LocalClerk:
         self.interrupt()
 
     def take_fault(self, request: Request) -> Fault | None:
-        """Return the oldest fault that the request meets and use it up by one."""
+        """Return the oldest fault that matches the request, or None; decrement the fault's `times`."""
         for position, fault in enumerate(self.faults):
             if fault.matches(request.method, request.path):
                 left = fault.changed(times=fault.times - 1)
@@ -210,16 +210,16 @@ class LocalClerk:
         return None
 
     def interrupt(self) -> None:
-        """End every pause: a request that waited belongs to the past and may change nothing now."""
+        """End every pause, so that a request from before a reset changes nothing after the reset."""
         interruption, self._interruption = self._interruption, threading.Event()
         interruption.set()
 
     def pause(self, seconds: float) -> bool:
-        """Wait; return False when a reset or the end of the server cut it short."""
+        """Wait for `seconds`; return False if a reset or the stop of the server ended the wait early."""
         return seconds <= 0 or not self._interruption.wait(seconds)
 
     def stop(self) -> None:
-        """End every pause and send no more webhooks."""
+        """End every pause and stop sending webhooks."""
         self.interrupt()
         self._stop_other_instances()
         self.first.deliveries.stop()
@@ -231,7 +231,7 @@ class LocalClerk:
 
 
 def _populate(store: Store, sizes: Sizes) -> None:
-    """Make the records: members are taken from the users in turn."""
+    """Create the first records. Make users members in turn, so that memberships are spread evenly."""
     store.new_id, random_ids = seeded_ids(sizes.seed), store.new_id
     users = [
         store.create_user(

@@ -1,4 +1,4 @@
-"""A request and a reply, as the routes see them."""
+"""The request and the reply, independent of the HTTP server."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ MAX_PARAMETERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request; `path` is percent-encoded, header names are in lower case."""
+    """One HTTP request. `path` is percent-encoded; header names are in lower case."""
 
     method: str
     path: str
@@ -26,7 +26,7 @@ class Request:
     def build(
         cls, method: str, target: str, headers: Iterable[tuple[str, str]], raw_body: bytes
     ) -> "Request":
-        """Split the request target; raise `bad_request` when it is none."""
+        """Return the request; raise `bad_request` if `target` is no valid request target."""
         try:
             parts = urlsplit(target)
             query = parse_qs(parts.query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
@@ -44,18 +44,18 @@ class Reply:
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
     after: Callable[[], None] | None = None
-    """Called once the reply is sent."""
+    """A function to call after the reply is sent."""
 
     @classmethod
     def of(cls, result: Any) -> "Reply":
-        """Return the reply for what a handler returns: a reply, JSON text, or a JSON value."""
+        """Return the reply for the result of a handler: a Reply, JSON text, or a JSON value."""
         if isinstance(result, Reply):
             return result
         return cls(200, (result if isinstance(result, str) else dump(result)).encode())
 
 
 class NoReply(Exception):
-    """The connection is to be closed without a reply, by a reset if `reset` is true."""
+    """The server must close the connection without a reply, with a TCP reset if `reset` is true."""
 
     def __init__(self, *, reset: bool = False) -> None:
         super().__init__()

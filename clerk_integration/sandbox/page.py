@@ -1,4 +1,4 @@
-"""The page at GET /sandbox, for a person who wants to see what is in there."""
+"""The HTML page at GET /sandbox, which shows the records and the state of the local Clerk."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -11,7 +11,7 @@ from clerk_integration.sandbox.local_clerk import LocalClerk
 T = TypeVar("T")
 
 SHOWN = 50
-"""Rows per table; the API lists them all."""
+"""Maximum number of rows in a table; the API lists all rows."""
 
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;margin:2rem;max-width:75rem}"
@@ -22,7 +22,7 @@ _STYLE = (
 
 
 def render_page(clerk: LocalClerk) -> str:
-    """Return the page: organizations, users, latest calls and webhooks, waiting faults and the coverage."""
+    """Return the page: organizations, users, latest requests and webhooks, open faults and the coverage."""
     store = clerk.store
     organizations = [
         (row.id, row.name, row.slug or "-", store.members_count(row.id))

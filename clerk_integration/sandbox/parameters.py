@@ -1,4 +1,4 @@
-"""Strict reading of JSON bodies, with Clerk's refusals.
+"""Read JSON bodies strictly, and raise Clerk's errors for invalid ones.
 
 A route declares its parameters as a class whose fields say how each value is read:
 
@@ -25,11 +25,11 @@ _SLUG = re.compile(r"(?=.*[a-z0-9])[a-z0-9-]+", re.ASCII)
 _URL_OR_HTML = re.compile(r"https?://|www\.|<[^>]*>", re.IGNORECASE)
 
 Read = Callable[[Any], Any]
-"""Returns what a value stands for; raises Unacceptable."""
+"""Reads a JSON value and returns the value to use; raises Unacceptable for an invalid value."""
 
 
 class Unacceptable(Exception):
-    """A value that Clerk refuses with this code."""
+    """A value is invalid; `code` is Clerk's error code."""
 
     def __init__(self, reason: str, code: str = "form_param_format_invalid") -> None:
         super().__init__(reason)
@@ -37,28 +37,28 @@ class Unacceptable(Exception):
 
 
 def required(read: Read) -> Any:
-    """Declare a parameter that must be sent."""
+    """Declare a required parameter."""
     return field(metadata={"read": read})
 
 
 def optional(read: Read, default: Any = None) -> Any:
-    """Declare a parameter that may be left out."""
+    """Declare an optional parameter."""
     return field(default=default, metadata={"read": read})
 
 
 class Parameters:
-    """Named parameters; any other name is refused, and null counts as absent."""
+    """The parameters of a request. An unknown name is an error. Null means not sent, see `keeps_null`."""
 
     camel_case: ClassVar[bool] = False
     keeps_null: ClassVar[bool] = False
-    """Whether null is a value of its own."""
+    """Whether a null that is sent is kept as None, instead of counting as not sent."""
 
     def __init_subclass__(cls) -> None:
         dataclass(frozen=True, kw_only=True)(cls)
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Self:
-        """Return the parameters; raise ApiError for the first that is wrong, unknown names first."""
+        """Return the parameters; raise ApiError for the first error. Check for unknown names first."""
         declared = {cls.sent_name(item.name): item for item in fields(cls)}  # type: ignore[arg-type]
         for name in data:
             if name not in declared:
@@ -77,11 +77,11 @@ class Parameters:
 
     @classmethod
     def read(cls, request: Request) -> Self:
-        """Return the parameters of a request: the members of its JSON body."""
+        """Return the parameters in the JSON body of a request."""
         return cls.parse(parse_object(request.raw_body))
 
     def given(self) -> dict[str, Any]:
-        """Return the parameters that were sent, by the names of the fields."""
+        """Return the parameters that were sent, by field name."""
         return dict(self.__dict__["_given"])
 
     def changed(self, **changes: Any) -> Self:
@@ -90,17 +90,17 @@ class Parameters:
 
     @classmethod
     def sent_name(cls, name: str) -> str:
-        """Return the name under which a field is sent."""
+        """Return the JSON name of a field."""
         first, *others = name.split("_")
         return first + "".join(map(str.title, others)) if cls.camel_case else name
 
     def as_json(self) -> dict[str, Any]:
-        """Return all parameters by the names under which they are sent."""
+        """Return all parameters by JSON name."""
         return {self.sent_name(item.name): getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
 
 
 class ControlParameters(Parameters):
-    """The body of a request to the control API, whose names are in camelCase."""
+    """The parameters of a request to the control API. The JSON names are in camelCase."""
 
     camel_case = True
 
@@ -116,7 +116,7 @@ def _read(name: str, read: Read, value: Any) -> Any:
 
 
 def is_a(kind: type[Any], description: str) -> Read:
-    """Return a reader of values of one type."""
+    """Return a Read for values of one type; `description` names the type in errors."""
 
     def read(value: Any) -> Any:
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -132,7 +132,7 @@ mapping = is_a(dict, "an object")
 
 
 def filled_text(value: Any) -> Any:
-    """Return a string that is not blank."""
+    """Return the string; raise Unacceptable if it is blank."""
     if not text(value).strip():
         raise Unacceptable("must not be blank", "form_param_missing")
     return value
@@ -144,7 +144,7 @@ def texts(value: Any) -> Any:
 
 
 def choice(*choices: str) -> Read:
-    """Return a reader of one of these strings."""
+    """Return a Read for one of the strings in `choices`."""
 
     def read(value: Any) -> Any:
         if text(value) not in choices:
@@ -155,7 +155,7 @@ def choice(*choices: str) -> Read:
 
 
 def bounded(value: Any, least: float, most: float) -> Any:
-    """Return a number within these bounds."""
+    """Return the number; raise Unacceptable unless it is from `least` to `most`."""
     if not least <= value <= most:
         limits = f"{least:g} or more" if most == MAX_INT64 else f"{least:g} to {most:g}"
         raise Unacceptable(f"must be {limits}", "form_param_value_invalid")
@@ -163,17 +163,17 @@ def bounded(value: Any, least: float, most: float) -> Any:
 
 
 def integer(least: int = 0, most: int = MAX_INT64) -> Read:
-    """Return a reader of integers."""
+    """Return a Read for integers from `least` to `most`."""
     return lambda value: bounded(is_a(int, "an integer")(value), least, most)
 
 
 def number(most: float = MAX_INT64) -> Read:
-    """Return a reader of numbers that are not negative."""
+    """Return a Read for numbers from 0 to `most`."""
     return lambda value: float(bounded(is_a((int, float), "a number")(value), 0, most))  # type: ignore[arg-type]
 
 
 def organization_name(value: Any) -> Any:
-    """Return a name as Clerk admits it: 1 to 256 characters, no URL, no HTML."""
+    """Return the name; raise Unacceptable unless it has 1 to 256 characters, no URL and no HTML."""
     if len(filled_text(value)) > MAX_NAME:
         raise Unacceptable(f"may have {MAX_NAME} characters", "form_param_max_length_exceeded")
     if _URL_OR_HTML.search(value):
@@ -182,14 +182,14 @@ def organization_name(value: Any) -> Any:
 
 
 def slug(value: Any) -> Any:
-    """Return a slug as Clerk admits it."""
+    """Return the slug; raise Unacceptable unless Clerk accepts it."""
     if not _SLUG.fullmatch(text(value)):
         raise Unacceptable("may contain lower-case letters, digits and dashes only")
     return value
 
 
 def metadata(value: Any) -> Any:
-    """Return a JSON object of at most 8 KB of UTF-8."""
+    """Return the JSON object; raise Unacceptable if it is larger than 8 KB in UTF-8."""
     content = json.dumps(mapping(value), separators=(",", ":"), ensure_ascii=False)
     if len(content.encode("utf-8", "surrogatepass")) > MAX_METADATA_BYTES:
         raise Unacceptable("may have 8 KB", "form_param_exceeds_allowed_size")
@@ -208,7 +208,7 @@ def milliseconds(value: Any) -> int:
 
 
 def merged(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `stored` with `changes` merged in at every level, as Clerk merges; null removes a key."""
+    """Return `stored` merged with `changes` as Clerk does it: at every level, and null removes a key."""
     result = dict(stored)
     for key, value in changes.items():
         if value is None:

@@ -1,4 +1,4 @@
-"""Strict reading of query strings, whose values arrive as lists of strings."""
+"""Read query strings strictly. The value of a parameter is a list of strings, one for each occurrence."""
 
 import re
 from collections.abc import Collection
@@ -14,40 +14,40 @@ _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 
 
 def text(values: list[str]) -> str | None:
-    """Return the first value; None for an empty one."""
+    """Return the first value, or None if it is empty."""
     return values[0] or None
 
 
 def integer(values: list[str]) -> int:
-    """Return a decimal integer; `10.0` is none."""
+    """Return the first value as an integer; raise Unacceptable for other text, such as `10.0`."""
     if not _INTEGER.fullmatch(values[0]):
         raise Unacceptable("must be an integer")
     return int(values[0])
 
 
 def boolean(values: list[str]) -> bool:
-    """Return true or false."""
+    """Return the first value as a boolean."""
     if values[0] not in {"true", "false"}:
         raise Unacceptable("must be true or false")
     return values[0] == "true"
 
 
 def values(given: list[str]) -> list[str]:
-    """Return all values, at most 100."""
+    """Return all values; raise Unacceptable for more than 100."""
     if len(given) > MAX_VALUES:
         raise Unacceptable(f"takes up to {MAX_VALUES} values", "form_param_value_invalid")
     return given
 
 
 class Signed:
-    """Values that are prefixed with + (implied) for what to include, or - for what to exclude."""
+    """Values of a filter. The prefix - excludes records; the prefix + or no prefix includes records."""
 
     def __init__(self, values: Collection[str]) -> None:
         self.excluded = frozenset(value[1:] for value in values if value.startswith("-"))
         self.included = frozenset(value.removeprefix("+") for value in values if value[:1] != "-")
 
     def admits(self, *values: str) -> bool:
-        """Return whether a record that has these values belongs to the result."""
+        """Return whether a record with these values passes the filter."""
         return self.excluded.isdisjoint(values) and not (self.included and self.included.isdisjoint(values))
 
     def __bool__(self) -> bool:
@@ -55,7 +55,7 @@ class Signed:
 
 
 class Query(Parameters):
-    """The parameters of a query string; as such, a query that takes none."""
+    """The parameters of a query string. This base class has no parameters."""
 
     @classmethod
     def read(cls, request: Request) -> Self:
@@ -72,21 +72,21 @@ class Page(Query):
 
     @property
     def page(self) -> slice:
-        """The wanted part of the list."""
+        """The slice of the list that `limit` and `offset` select."""
         return slice(self.offset, self.offset + self.limit)
 
 
 class OrderedPage(Page):
-    """`limit`, `offset` and `order_by`; a name without + or - is ascending."""
+    """`limit`, `offset` and `order_by`. The order is descending if the name has the prefix -."""
 
     orders: ClassVar[frozenset[str]]
-    """The fields to order by."""
+    """The names that `order_by` accepts."""
 
     order_by: str | None = optional(text)
 
     @property
     def order(self) -> tuple[str, bool]:
-        """The field to order by, and whether descending; raise `form_param_value_invalid`."""
+        """The field of `order_by`, and True if descending; raise `form_param_value_invalid`."""
         value = self.order_by or "-created_at"
         name = value[1:] if value[0] in "+-" else value
         if name not in self.orders:

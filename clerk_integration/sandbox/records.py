@@ -1,4 +1,4 @@
-"""What an instance stores: immutable records, replaced as a whole when they change; their ids and times."""
+"""The immutable records of an instance, their ids and times. A change replaces the whole record."""
 
 import re
 import secrets
@@ -22,12 +22,12 @@ ADMIN_PERMISSIONS = (
 MINIMUM_PERMISSIONS = frozenset(
     {"org:sys_memberships:manage", "org:sys_memberships:read", "org:sys_profile:delete"}
 )
-"""What at least one member of an organization must be allowed; Clerk demands them of a creator role."""
+"""At least one member of an organization must have these permissions, and so must the creator role."""
 
 _LENGTH = 27
 _ALPHABET = (string.ascii_letters + string.digits) * 5
 _CHARACTERS = _ALPHABET[:256].encode()
-"""The character of an id for every byte."""
+"""Maps each byte to a character for an id."""
 
 
 def random_id(prefix: str) -> str:
@@ -36,34 +36,34 @@ def random_id(prefix: str) -> str:
 
 
 def seeded_ids(seed: int) -> Callable[[str], str]:
-    """Return a factory of ids that are the same for the same seed."""
+    """Return a function that creates ids. The same seed gives the same sequence of ids."""
     random = Random(seed)  # noqa: S311 - reproducible ids, not secrets
     return lambda prefix: prefix + random.randbytes(_LENGTH).translate(_CHARACTERS).decode()
 
 
 def slugify(name: str) -> str:
-    """Return a slug for a name: lower-case letters, digits and dashes; `org` for a name without any."""
+    """Return a slug of lower-case letters, digits and dashes; return `org` if nothing of the name is left."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "org"
 
 
 class MillisecondClock:
-    """Milliseconds since 1970, each call at least one more than the call before.
+    """A clock in milliseconds since 1970 that never returns the same time twice.
 
-    Stamps are never equal, so that a test can always tell which change came later. Not thread-safe.
+    Therefore a test can always order two changes by time. Not thread-safe.
     """
 
     def __init__(self) -> None:
         self._last = 0
 
     def next(self) -> int:
-        """Return the current time, or the last stamp plus one when that is later."""
+        """Return the current time, or the last returned time plus one if the sum is later."""
         self._last = max(self._last + 1, time.time_ns() // 1_000_000)
         return self._last
 
 
 @dataclass(frozen=True, eq=False)
 class User:
-    """A user of the instance; times are milliseconds since 1970."""
+    """A user of the instance. Times are in milliseconds since 1970."""
 
     id: str
     created_at: int
@@ -81,7 +81,7 @@ class User:
 
 @dataclass(frozen=True, eq=False)
 class Organization:
-    """An organization; `public_metadata` is None after a PUT that stored JSON null, as Clerk allows."""
+    """An organization. As in Clerk, a PUT may store JSON null: `public_metadata` is None then."""
 
     id: str
     name: str
@@ -115,24 +115,24 @@ AnyRecord = TypeVar("AnyRecord", User, Organization, Membership)
 
 @dataclass(frozen=True)
 class Role:
-    """A role of the instance; its key is such as `org:admin`."""
+    """A role of the instance. Its key is, for example, `org:admin`."""
 
     key: str
     permissions: tuple[str, ...]
 
     @property
     def id(self) -> str:
-        """The id, as Clerk's organization settings take it."""
+        """The id of the role for Clerk's organization settings."""
         return f"role_{self.key.removeprefix('org:')}"
 
     @property
     def name(self) -> str:
-        """The name to show."""
+        """The display name."""
         return self.key.removeprefix("org:").replace("_", " ").title()
 
     @property
     def is_elevated(self) -> bool:
-        """Whether a member with this role satisfies Clerk's minimum for an organization."""
+        """Whether the role has all MINIMUM_PERMISSIONS."""
         return MINIMUM_PERMISSIONS.issubset(self.permissions)
 
 
@@ -144,10 +144,10 @@ DEFAULT_ROLES: Mapping[str, Role] = {
 
 @dataclass(frozen=True)
 class InstanceSettings:
-    """What the owner of the instance chooses; limits of 0 mean unlimited.
+    """The settings of an instance. A limit of 0 means unlimited.
 
-    Clerk allows 100 organizations per creator by default, but nothing shows that the Backend API
-    applies it; here it is off until it is set.
+    By default, Clerk allows a creator 100 organizations. Clerk does not document whether this limit applies
+    to the Backend API. The sandbox has no limit by default.
     """
 
     enabled: bool = True
@@ -157,18 +157,18 @@ class InstanceSettings:
     roles: Mapping[str, Role] = field(default_factory=lambda: DEFAULT_ROLES)
     slug_disabled: bool = False
     null_slugs: bool = False
-    """Whether an organization created without a slug gets none; Clerk probably generates one."""
+    """With slugs disabled, whether a new organization gets no slug. Clerk probably generates a slug."""
     membership_required: bool = False
-    """Whether a session without an active organization is pending."""
+    """Whether the status of a session without an active organization is `pending`."""
     organization_quota: int = 0
     organizations_per_user: int = 0
 
 
 @dataclass(frozen=True)
 class Patch:
-    """A change to one record's JSON that Clerk's own rules would not allow."""
+    """A change to the JSON of one record. The JSON need not follow Clerk's rules."""
 
     changed: Mapping[str, Any]
     removed: frozenset[str] = frozenset()
     text: str | None = None
-    """What is served in the record's place, to the letter."""
+    """This text replaces the JSON of the record, byte for byte."""

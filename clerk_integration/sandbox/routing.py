@@ -29,9 +29,9 @@ class Route:
     handler: Callable[..., Any]
     parameters: type[Parameters] | None
     unlimited: bool
-    """Whether Clerk does not limit the rate of these requests."""
+    """True if Clerk has no rate limit for these requests."""
     limited_per: tuple[str, ...]
-    """The variables of the path that identify the object; Clerk limits the rate of its changes."""
+    """The path variables with the ids of the object whose changes Clerk limits."""
 
     def call(self, clerk: Any, request: Request, variables: dict[str, str]) -> Reply:
         """Read the parameters and call the handler; refuse a query if the handler declares no parameters."""
@@ -55,7 +55,7 @@ class Router:
         unlimited: bool = False,
         limited_per: tuple[str, ...] = (),
     ) -> Callable[[Handler], Handler]:
-        """Return a decorator that makes a function the handler of a method and a path."""
+        """Return a decorator that registers a function as the handler of a method and a path."""
         pattern = re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path.replace(".", r"\.")))
 
         def register(handler: Handler) -> Handler:
@@ -79,6 +79,6 @@ class Router:
 
 
 API = Router()
-"""Clerk's own paths; the modules in `routes` register them."""
+"""Clerk's API. The modules in `routes` register the handlers."""
 CONTROL = Router()
-"""The paths under /sandbox; `control` registers them."""
+"""The paths under /sandbox. The module `control` registers the handlers."""

@@ -1,4 +1,4 @@
-"""The HTTP server around a local Clerk: one thread per connection, on 127.0.0.1 only."""
+"""The HTTP server of the local Clerk. It has one thread per connection and listens on 127.0.0.1 only."""
 
 import logging
 import os
@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 
 class SandboxServer:
-    """A local Clerk that listens on 127.0.0.1; port 0 means any free port, `options` are those of Options.
+    """A local Clerk that listens on 127.0.0.1. Port 0 means any free port. `options` are fields of Options.
 
-    Without `keys`, they are made anew. Raise ApiError for impossible options, OSError for a port in use.
+    Without `keys`, create new keys. Raise ApiError for invalid options, OSError if the port is in use.
     """
 
     def __init__(self, port: int = 0, *, keys: Keys | None = None, **options: Any) -> None:
@@ -45,12 +45,12 @@ class SandboxServer:
 
     @property
     def description(self) -> dict[str, str]:
-        """What a client of the first instance needs to know."""
+        """The URL and the keys that a client of the first instance needs."""
         return self._clerk.first.description
 
     @property
     def private_pem(self) -> str:
-        """The private key of the first instance, with which its keys can be used again."""
+        """The private key of the first instance in PEM, for `Keys.private_pem` of a later server."""
         return self._clerk.first.tokens.private_pem
 
     def start(self) -> None:
@@ -66,7 +66,7 @@ class SandboxServer:
         self._server.stop()
 
     def _refuse_connections(self, seconds: float) -> None:
-        """Close the port and every connection for so many seconds; do nothing during another outage."""
+        """Close the port and every connection for `seconds`; do nothing if an outage is already active."""
 
         def refuse() -> None:
             self._server.stop()
@@ -100,7 +100,7 @@ class _Server(ThreadingHTTPServer):
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop serving, free the port, close every connection and wait for its thread."""
+        """Stop serving, free the port, close every connection and wait a short time for the threads."""
         if self._thread.is_alive():
             self.shutdown()
             self._thread.join()
@@ -112,7 +112,7 @@ class _Server(ThreadingHTTPServer):
             self._changed.wait_for(lambda: not self._connections, timeout=STOP_SECONDS)
 
     def server_bind(self) -> None:
-        """Bind without looking up the host's name, which may take seconds."""
+        """Bind without the DNS lookup of the base class, which may take seconds."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, self.server_address[1]
 
@@ -128,7 +128,7 @@ class _Server(ThreadingHTTPServer):
             self._changed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing about clients that went away; our own errors are answered with 500."""
+        """Print nothing for a client that disconnected. The handler logs all other errors and answers 500."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -138,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     timeout = IDLE_SECONDS
     wbufsize = -1
-    """Replies are buffered, so that head and body leave together."""
+    """Buffer the reply, so that the head and the body are sent together."""
 
     def _handle(self) -> None:
         try:
@@ -170,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
             return error_reply(ApiError("internal_clerk_error"))
 
     def _read_body(self) -> bytes:
-        """Read the body that Content-Length announces; refuse others, because we could not skip them."""
+        """Read a body of Content-Length bytes; raise `bad_request` for a body of unknown length."""
         lengths = self.headers.get_all("Content-Length", ["0"])
         if "Transfer-Encoding" in self.headers or len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]):
             raise ApiError("bad_request", "The body needs exactly one Content-Length, a number.")
@@ -195,14 +195,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(reply.body)
 
     def _reset(self) -> None:
-        """Close the connection so that the client sees a reset."""
+        """Close the connection with a TCP reset."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         os.close(self.connection.detach())
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer a request that is no HTTP in Clerk's shape."""
+        """Answer an invalid HTTP request with an error in Clerk's format."""
         self.close_connection = True
         self._send(error_reply(ApiError("bad_request", message)))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
-        """Say nothing; GET /sandbox/requests shows what was called."""
+        """Print nothing; GET /sandbox/requests shows the requests to Clerk's API."""

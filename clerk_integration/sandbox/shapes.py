@@ -1,7 +1,7 @@
-"""Clerk's wire shapes: the only place that knows how a record looks as JSON.
+"""Convert records to Clerk's JSON.
 
-Records never change themselves, so the JSON of each is kept until another record takes its id; a page
-of 500 memberships is then little more than joining strings.
+Records are immutable. Therefore the JSON of a record is cached until another record with the same id replaces
+the record. A page of 500 memberships then mostly joins cached strings.
 """
 
 import json
@@ -33,13 +33,13 @@ _NOT_KEPT: Mapping[str, Any] = {
     **dict.fromkeys(("lockout_expires_in_seconds", "verification_attempts_remaining"), None),
     **dict.fromkeys(("last_sign_in_at", "last_active_at", "legal_accepted_at"), None),
 }
-"""Fields of a user that are the same for every user here."""
+"""Fields that have the same value for every user of the sandbox."""
 
 _EVENT_ATTRIBUTES = '{"http_request":{"client_ip":"127.0.0.1","user_agent":"clerk-sandbox"}}'
 
 
 def dump(value: Any) -> str:
-    """Return compact JSON in ASCII, so that any string that came in can go out again."""
+    """Return compact JSON in ASCII, so that a string with lone surrogates can be encoded, too."""
     return json.dumps(value, separators=(",", ":"))
 
 
@@ -48,14 +48,14 @@ def _pick(record: Record, names: str) -> dict[str, Any]:
 
 
 class Serializer:
-    """Turns records into JSON text, with the patches of the store applied."""
+    """Converts records to JSON text and applies the patches of the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._kept: dict[tuple[str, str], tuple[object, str]] = {}
 
     def organization(self, record: Organization, *, members_count: bool = False) -> str:
-        """Return one organization; with `members_count` only on request, as Clerk does it."""
+        """Return one organization. Like Clerk, add `members_count` on request only."""
         text = self._text("organization", record, organization_json)
         if members_count and text.endswith("}"):
             return f'{text[:-1]},"members_count":{self._store.members_count(record.id)}}}'
@@ -66,7 +66,7 @@ class Serializer:
         return _page((self.organization(record, members_count=members_count) for record in page), total)
 
     def membership(self, record: Membership) -> str:
-        """Return one membership with its organization and its user's public data nested."""
+        """Return one membership, which contains the organization and the public data of the user."""
         user = self._store.users[record.user_id]
         organization = self.organization(self._store.organizations[record.organization_id])
         public_user_data = self._keep("public_user_data", user, public_user_data_json)
@@ -86,13 +86,13 @@ class Serializer:
         return self._text("user", record, user_json)
 
     def users(self, page: Iterable[User]) -> str:
-        """Return a page of users: a bare list, without a total."""
+        """Return a page of users as a JSON array, without a total."""
         return f"[{','.join(map(self.user, page))}]"
 
     def event(self, event_type: str, record: Record, timestamp: int, instance_id: str) -> str:
-        """Return the body of a webhook, in the order of members that Clerk's bodies have.
+        """Return the body of a webhook. The order of its members is the same as in Clerk's webhooks.
 
-        Call it within the change, so that the body says what was true then.
+        Call this method during the change, so that the body holds the state right after the change.
         """
         deleted = event_type.endswith(".deleted")
         return (
@@ -102,11 +102,11 @@ class Serializer:
         )
 
     def forget(self) -> None:
-        """Drop all kept JSON, after the instance's roles changed."""
+        """Clear the cache. Call this method after a change of the instance's roles."""
         self._kept = {}
 
     def _event_data(self, record: Record, deleted: bool) -> str:
-        """Return what changed: only the ids of a deleted organization or user, else the whole record."""
+        """Return the JSON of the record, or Clerk's deleted object for a deleted organization or user."""
         if isinstance(record, Membership):
             return self.membership(record)
         if deleted:
@@ -134,7 +134,7 @@ def _page(items: Iterable[str], total: int) -> str:
 
 
 def _patched(fields: Mapping[str, Any], patch: Patch, nested: Mapping[str, str] | None = None) -> str:
-    """Return the JSON of a record with a patch; `nested` members are JSON text already."""
+    """Return the JSON of a record with the patch applied. The values in `nested` are JSON text."""
     if patch.text is not None:
         return patch.text
     texts = {name: dump(value) for name, value in fields.items()} | dict(nested or {})
@@ -144,7 +144,7 @@ def _patched(fields: Mapping[str, Any], patch: Patch, nested: Mapping[str, str] 
 
 
 def organization_json(record: Organization) -> dict[str, Any]:
-    """Return an organization as the Backend API shows it, private metadata included."""
+    """Return an organization as the Backend API returns it, with private metadata."""
     return {
         "object": "organization",
         **_pick(record, "id name slug max_allowed_memberships admin_delete_enabled"),
@@ -157,7 +157,7 @@ def organization_json(record: Organization) -> dict[str, Any]:
 
 
 def membership_json(record: Membership, settings: InstanceSettings) -> dict[str, Any]:
-    """Return a membership's own fields, without the two records nested in it."""
+    """Return the fields of a membership, without the nested organization and user."""
     role = settings.roles.get(record.role)
     return {
         "object": "organization_membership",
@@ -168,7 +168,7 @@ def membership_json(record: Membership, settings: InstanceSettings) -> dict[str,
 
 
 def public_user_data_json(record: User) -> dict[str, Any]:
-    """Return what a membership shows of its user."""
+    """Return the public data of the user of a membership."""
     return {
         "user_id": record.id,
         **_pick(record, "first_name last_name username banned"),
@@ -181,7 +181,7 @@ def public_user_data_json(record: User) -> dict[str, Any]:
 
 
 def user_json(record: User) -> dict[str, Any]:
-    """Return a user as the Backend API shows it; what the sandbox does not keep is empty."""
+    """Return a user as the Backend API returns it. Fields that the sandbox does not store are empty."""
     emails = [_email_address_json(record)] if record.email_address else []
     return {
         "object": "user",
@@ -216,7 +216,7 @@ def _email_address_json(record: User) -> dict[str, Any]:
 
 
 def deleted_json(record: User | Organization) -> dict[str, Any]:
-    """Return what is left of a deleted organization or user."""
+    """Return the deleted object for an organization or user, as Clerk does."""
     if isinstance(record, User):
         kind, name, value = "user", "external_id", record.external_id
     else:
@@ -244,7 +244,7 @@ def organization_settings_json(settings: InstanceSettings) -> dict[str, Any]:
 
 
 def error_json(error: ApiError, trace_id: str) -> dict[str, Any]:
-    """Return Clerk's error body."""
+    """Return the body of an error response in Clerk's format."""
     return {
         "errors": [
             {

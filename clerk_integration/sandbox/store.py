@@ -1,7 +1,7 @@
-"""The records of one Clerk instance, Clerk's rules about them, and every change of them. No HTTP in here.
+"""The records of one Clerk instance, Clerk's rules for the records, and all changes. Independent of HTTP.
 
-Not thread-safe: whoever answers requests holds one lock for each, so that a check and the change it guards
-are one step. Every change passes through `_commit`.
+Not thread-safe. The caller holds a lock for a whole request, so that no other request changes a record
+between a check and a change. `_commit` makes every change.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,8 +26,8 @@ from clerk_integration.sandbox.records import (
 T = TypeVar("T")
 
 OnChange = Callable[[str, Record, int, bool], None]
-"""Called with Clerk's name of the event, the record, the time in milliseconds, and whether the change came
-with the deletion of an organization or a user."""
+"""Called with Clerk's event type, the record, the time in milliseconds, and True if a membership is deleted
+because its organization or user is deleted."""
 
 
 def _found(record: T | None, detail: str) -> T:
@@ -37,9 +37,9 @@ def _found(record: T | None, detail: str) -> T:
 
 
 class Store:
-    """The instance's users, organizations, memberships and settings.
+    """The users, organizations, memberships and settings of an instance.
 
-    `new_id` makes the ids of new records, `on_change` is called within each change.
+    The store calls `new_id` for the id of a new record, and `on_change` during every change.
     """
 
     def __init__(self, clock: MillisecondClock) -> None:
@@ -52,9 +52,9 @@ class Store:
         self.organizations: dict[str, Organization] = {}
         self.id_by_slug: dict[str | None, str] = {}
         self.members: dict[str, dict[str, Membership]] = {}
-        """Memberships by organization, then by user."""
+        """Memberships by organization id, then by user id."""
         self.memberships: dict[str, dict[str, Membership]] = {}
-        """Memberships by user, then by organization."""
+        """Memberships by user id, then by organization id."""
         self._derived: dict[str, Any] = {}
 
     # --- reading -----------------------------------------------------------------------------
@@ -84,25 +84,25 @@ class Store:
         return [row for rows in self.members.values() for row in rows.values()]
 
     def members_count(self, organization_id: str) -> int:
-        """Return how many members the organization has."""
+        """Return the number of members of the organization."""
         return len(self.members.get(organization_id, ()))
 
     def derived(self, name: str, compute: Callable[[], T]) -> T:
-        """Return what `compute` makes of the records, kept until they change."""
+        """Return the result of `compute`. Cache the result under `name` until a record changes."""
         if name not in self._derived:
             self._derived[name] = compute()
         value: T = self._derived[name]
         return value
 
     def require_organizations_enabled(self) -> None:
-        """Raise `organization_not_enabled_in_instance` while the feature is off."""
+        """Raise `organization_not_enabled_in_instance` if organizations are disabled."""
         if not self.settings.enabled:
             raise ApiError("organization_not_enabled_in_instance")
 
     # --- users -------------------------------------------------------------------------------
 
     def create_user(self, /, **fields: Any) -> User:
-        """Store a user, under the given `id` or a new one; raise `form_identifier_exists`."""
+        """Store a user with the given `id` or a new id; raise `form_identifier_exists`."""
         user_id = fields.pop("id", None) or self.new_id("user_")
         if user_id in self.users:
             raise ApiError("form_identifier_exists", f"User {user_id} exists already.", param="id")
@@ -115,7 +115,7 @@ class Store:
         return self._commit("user.updated", replace(user, **changes, updated_at=self.clock.next()))
 
     def delete_user(self, user_id: str) -> User:
-        """Remove a user and all their memberships, the last admin's too."""
+        """Remove a user and all their memberships, even if an organization then has no admin."""
         user = self.user(user_id)
         for membership in list(self.memberships.get(user_id, {}).values()):
             self._commit("organizationMembership.deleted", membership, cascaded=True)
@@ -124,9 +124,9 @@ class Store:
     # --- organizations -----------------------------------------------------------------------
 
     def create_organization(self, /, **fields: Any) -> Organization:
-        """Store an organization and, when it has a creator, their membership in the creator role.
+        """Store an organization and, if a creator is given, a membership with the creator role.
 
-        Raise Clerk's refusals: slugs disabled, slug taken, unknown creator, quotas.
+        Raise Clerk's errors: slugs are disabled, the slug exists, the creator is unknown, a quota is reached.
         """
         self.require_organizations_enabled()
         slug, created_by = fields.pop("slug", None), fields.get("created_by")
@@ -151,7 +151,7 @@ class Store:
         return organization
 
     def update_organization(self, organization_id: str, changes: Mapping[str, Any]) -> Organization:
-        """Change some fields of an organization; raise Clerk's refusals about slugs."""
+        """Change some fields of an organization; raise Clerk's errors for slugs."""
         organization = self.organization(organization_id)
         slug = changes.get("slug")
         self._require_slug_allowed(slug)
@@ -170,7 +170,7 @@ class Store:
     # --- memberships -------------------------------------------------------------------------
 
     def create_membership(self, organization_id: str, user_id: str, role: str, **fields: Any) -> Membership:
-        """Make a user a member; refuse a second membership and one over the quota."""
+        """Add a member; raise ApiError if the user is a member already or the quota is reached."""
         organization = self.organization(organization_id)
         self.user(user_id)
         self.role(role)
@@ -183,7 +183,7 @@ class Store:
         return self._add_member(organization, user_id, role, **fields)
 
     def update_membership(self, organization_id: str, user_id: str, changes: Mapping[str, Any]) -> Membership:
-        """Change a membership's role or metadata; refuse to demote the last admin."""
+        """Change the role or metadata of a membership; raise ApiError if the last admin would be demoted."""
         membership = self.membership(organization_id, user_id)
         if not self.role(changes.get("role", membership.role)).is_elevated:
             self._require_other_admin(membership)
@@ -191,7 +191,7 @@ class Store:
         return self._commit("organizationMembership.updated", updated)
 
     def delete_membership(self, organization_id: str, user_id: str) -> Membership:
-        """Remove a membership; refuse to remove the last admin."""
+        """Remove a membership; raise ApiError if the member is the last admin."""
         membership = self.membership(organization_id, user_id)
         self._require_other_admin(membership)
         return self._commit("organizationMembership.deleted", membership)
@@ -222,7 +222,7 @@ class Store:
             raise ApiError("org_creation_limit_exceeded", f"The user may create {limit} organizations.")
 
     def _require_other_admin(self, membership: Membership) -> None:
-        """Raise `organization_minimum_permissions_needed` when this is the last member who may manage."""
+        """Raise `organization_minimum_permissions_needed` for the last member with MINIMUM_PERMISSIONS."""
         elevated = {key for key, role in self.settings.roles.items() if role.is_elevated}
         if membership.role not in elevated:
             return
@@ -244,7 +244,7 @@ class Store:
         return self._commit("organizationMembership.created", membership)
 
     def _commit(self, event_type: str, record: AnyRecord, *, cascaded: bool = False) -> AnyRecord:
-        """Report and store one change; the only place where records change."""
+        """Store one change and report it to `on_change`. No other method changes records."""
         deleted = event_type.endswith(".deleted")
         timestamp = self.clock.next() if deleted else record.updated_at
         self._apply(record, deleted=deleted)
@@ -253,7 +253,7 @@ class Store:
         return record
 
     def _apply(self, record: Record, *, deleted: bool) -> None:
-        """Store or remove a record, in every index."""
+        """Store or remove a record in all dictionaries."""
         match record:
             case User():
                 self.users.pop(record.id, None)

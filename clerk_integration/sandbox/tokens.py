@@ -1,4 +1,4 @@
-"""The signing key of an instance and the tokens that Clerk would sign with it."""
+"""The signing key of an instance, and tokens like the ones that Clerk signs."""
 
 import secrets
 import time
@@ -35,10 +35,10 @@ _HEADERS: Mapping[str, Mapping[str, str]] = {
 
 
 class TokenRequest(ControlParameters):
-    """What a token shall say: a session of a user, with an active organization when one is named.
+    """The parameters of a token. By default, it is a valid session token of a user, without an organization.
 
-    The other variants, signatures and lifetimes (in seconds, may be negative) make tokens that Clerk would
-    not issue for a session. `claims` and `header` are laid over the rest, null removes.
+    Other variants, signatures and lifetimes give tokens that are no valid session tokens. `expires_in` is in
+    seconds and may be negative. `claims` and `header` override the default values; null removes a value.
     """
 
     user_id: str = required(filled_text)
@@ -55,7 +55,7 @@ Active = tuple[Organization, Membership]
 
 
 class TokenIssuer:
-    """Signs tokens as the instance `kid`, with a private key in PEM or one that is made at start."""
+    """Signs tokens with `private_pem`, or with a new key if it is None. `kid` is the id of the instance."""
 
     def __init__(self, kid: str, issuer: str, private_pem: str | None) -> None:
         self.kid = kid
@@ -85,7 +85,7 @@ class TokenIssuer:
         return {"keys": [key | {"n": numbers["n"], "e": numbers["e"]}]}
 
     def sign(self, request: TokenRequest, active: Active | None, *, pending: bool) -> str:
-        """Return the token; a forged one carries our kid and a signature by another key."""
+        """Return the token. A forged token has the `kid` of this instance and a signature by another key."""
         claims = _overlay(self._claims(request, active, pending), request.claims or {})
         header = _overlay({"kid": self.kid, **_HEADERS[request.variant]}, request.header or {})
         if request.signature == "none":
@@ -117,7 +117,7 @@ class TokenIssuer:
 
 
 def _session_claims(active: Active | None, pending: bool) -> dict[str, Any]:
-    """Version 2: `o` only with an active organization, its role without the `org:` prefix."""
+    """Return the claims of version 2. `o` is the active organization; its role has no prefix `org:`."""
     status = "pending" if pending else "active"
     claims: dict[str, Any] = {"sid": random_id("sess_"), "v": 2, "fva": [0, -1], "sts": status}
     if active is not None:

@@ -1,1 +1,1 @@
-"""Clerk's paths."""
+"""The handlers of Clerk's API paths."""

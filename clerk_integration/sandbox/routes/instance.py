@@ -1,4 +1,4 @@
-"""The instance, its organization settings and its keys."""
+"""Endpoints for the instance, its organization settings and its public keys."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from clerk_integration.sandbox.shapes import organization_settings_json
 
 
 class OrganizationSettings(Parameters):
-    """What can be changed of the organization settings."""
+    """The organization settings that a client can change."""
 
     enabled: bool | None = optional(boolean)
     max_allowed_memberships: int | None = optional(integer())
@@ -30,7 +30,7 @@ def get_jwks(clerk: LocalClerk) -> Any:
 
 @API.route("GET", "/v1/instance")
 def get_instance(clerk: LocalClerk) -> Any:
-    """Serve the instance's id and kind."""
+    """Serve the id and the environment type of the instance."""
     return {
         "object": "instance",
         "id": clerk.instance.keys.instance_id,
@@ -42,13 +42,13 @@ def get_instance(clerk: LocalClerk) -> Any:
 
 @API.route("GET", "/v1/instance/organization_settings")
 def get_organization_settings(clerk: LocalClerk) -> Any:
-    """Serve the organization settings, also while organizations are disabled."""
+    """Serve the organization settings, even if organizations are disabled."""
     return organization_settings_json(clerk.store.settings)
 
 
 @API.route("PATCH", "/v1/instance/organization_settings")
 def update_organization_settings(clerk: LocalClerk, given: OrganizationSettings) -> Any:
-    """Change organization settings; null leaves a setting as it is."""
+    """Change organization settings; null means no change."""
     settings, changes = clerk.store.settings, given.given()
     if (role_id := changes.pop("creator_role_id", None)) is not None:
         changes["creator_role"] = _role_key(settings, role_id)

@@ -1,4 +1,4 @@
-"""Memberships: of one organization, of one user, of the whole instance."""
+"""Endpoints for the memberships of one organization, of one user and of the whole instance."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ ONE = f"{OF_ORGANIZATION}/{{user_id}}"
 
 
 class MembershipPage(OrderedPage):
-    """The parameters of the instance's list."""
+    """The parameters of the list of all memberships."""
 
     orders: ClassVar = frozenset(
         {"phone_number", "email_address", "created_at", "first_name", "last_name", "username"}
@@ -27,19 +27,19 @@ class MembershipPage(OrderedPage):
 
 
 class MemberPage(MembershipPage, UserFilter):
-    """The parameters of an organization's list."""
+    """The parameters of the list of one organization's memberships."""
 
     role: Sequence[str] = optional(queries.values, ())
 
 
 class RoleChange(Parameters):
-    """The role to give."""
+    """The new role of a member."""
 
     role: str = required(parameters.filled_text)
 
 
 class NewMembership(RoleChange, MetadataChange):
-    """The user who becomes a member."""
+    """The user to add, and the role of the new member."""
 
     user_id: str = required(parameters.filled_text)
 
@@ -59,7 +59,7 @@ def list_of_organization(clerk: LocalClerk, given: MemberPage, organization_id: 
 
 @API.route("GET", "/v1/users/{user_id}/organization_memberships")
 def list_of_user(clerk: LocalClerk, given: Page, user_id: str) -> Any:
-    """Serve a page of one user's memberships, the newest first."""
+    """Serve a page of one user's memberships, newest first."""
     store = clerk.store
     store.require_organizations_enabled()
     store.user(user_id)
@@ -78,7 +78,7 @@ def list_of_instance(clerk: LocalClerk, given: MembershipPage) -> Any:
 
 @API.route("POST", OF_ORGANIZATION)
 def create_membership(clerk: LocalClerk, given: NewMembership, organization_id: str) -> Any:
-    """Make a user a member."""
+    """Add a user to an organization."""
     return clerk.serializer.membership(clerk.store.create_membership(organization_id, **given.given()))
 
 
@@ -91,13 +91,13 @@ def update_membership(clerk: LocalClerk, given: RoleChange, organization_id: str
 
 @API.route("DELETE", ONE)
 def delete_membership(clerk: LocalClerk, organization_id: str, user_id: str) -> Any:
-    """Remove a member; the reply is the membership, not a deleted object."""
+    """Remove a member. The reply is the full membership, not a deleted object."""
     return clerk.serializer.membership(clerk.store.delete_membership(organization_id, user_id))
 
 
 @API.route("PATCH", f"{ONE}/metadata", limited_per=PER_MEMBERSHIP)
 def merge_metadata(clerk: LocalClerk, given: MetadataChange, organization_id: str, user_id: str) -> Any:
-    """Merge a membership's metadata deeply; null removes a key."""
+    """Merge the metadata of a membership at every level; null removes a key."""
     changes = merge(clerk.store.membership(organization_id, user_id), given)
     return clerk.serializer.membership(clerk.store.update_membership(organization_id, user_id, changes))
 

@@ -1,4 +1,4 @@
-"""Organizations and their metadata."""
+"""Endpoints for organizations and their metadata."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -17,14 +17,14 @@ PER_ORGANIZATION = ("organization_id",)
 
 
 class Flags(Query):
-    """What a reply may show beyond the organization."""
+    """Parameters that add fields to the reply."""
 
     include_members_count: bool = optional(queries.boolean, False)
     include_missing_member_with_elevated_permissions: bool = optional(queries.boolean, False)
 
 
 class OrganizationPage(OrderedPage, Flags):
-    """The parameters of the list."""
+    """The parameters of the list of organizations."""
 
     orders: ClassVar = frozenset({"name", "created_at", "members_count"})
 
@@ -34,7 +34,7 @@ class OrganizationPage(OrderedPage, Flags):
 
 
 class OrganizationFields(Parameters):
-    """What can be set and changed."""
+    """The fields for a new and for an existing organization."""
 
     slug: str | None = optional(parameters.slug)
     max_allowed_memberships: int | None = optional(parameters.integer())
@@ -42,7 +42,7 @@ class OrganizationFields(Parameters):
     role_set_key: str | None = optional(parameters.text)
 
     def fields(self) -> dict[str, Any]:
-        """Return what was sent; raise `form_resource_not_found` for an unknown role set."""
+        """Return the fields that were sent; raise `form_resource_not_found` for an unknown role set."""
         fields = self.given()
         if fields.pop("role_set_key", ROLE_SET) != ROLE_SET:
             detail = "There is no such role set."
@@ -51,7 +51,7 @@ class OrganizationFields(Parameters):
 
 
 class OrganizationChange(OrganizationFields):
-    """What can be changed."""
+    """The fields that a client can change."""
 
     name: str | None = optional(parameters.organization_name)
     admin_delete_enabled: bool | None = optional(parameters.boolean)
@@ -65,14 +65,14 @@ class MetadataChange(Parameters):
 
 
 class NewOrganization(OrganizationFields, MetadataChange):
-    """What can be set of a new organization."""
+    """The fields of a new organization."""
 
     name: str = required(parameters.organization_name)
     created_by: str | None = optional(parameters.text)
 
 
 class MetadataReplacement(MetadataChange):
-    """Metadata to store in the place of the present; Clerk stores a null as null."""
+    """Metadata that replaces the stored metadata. As in Clerk, null is stored as null."""
 
     keeps_null = True
 
@@ -92,7 +92,7 @@ def list_organizations(clerk: LocalClerk, given: OrganizationPage) -> Any:
 
 @API.route("POST", "/v1/organizations")
 def create_organization(clerk: LocalClerk, given: NewOrganization) -> Any:
-    """Create an organization; its creator becomes a member in the creator role."""
+    """Create an organization. The creator becomes a member with the creator role."""
     return clerk.serializer.organization(clerk.store.create_organization(**given.fields()))
 
 
@@ -106,7 +106,7 @@ def get_organization(clerk: LocalClerk, given: Flags, organization_id: str) -> A
 
 @API.route("PATCH", "/v1/organizations/{organization_id}", limited_per=PER_ORGANIZATION)
 def update_organization(clerk: LocalClerk, given: OrganizationChange, organization_id: str) -> Any:
-    """Change an organization; null leaves a field as it is."""
+    """Change an organization; null means no change."""
     return _updated(clerk, organization_id, given.fields())
 
 
@@ -118,18 +118,18 @@ def delete_organization(clerk: LocalClerk, organization_id: str) -> Any:
 
 @API.route("PATCH", "/v1/organizations/{organization_id}/metadata", limited_per=PER_ORGANIZATION)
 def merge_metadata(clerk: LocalClerk, given: MetadataChange, organization_id: str) -> Any:
-    """Merge metadata deeply; null removes a key."""
+    """Merge metadata at every level; null removes a key."""
     return _updated(clerk, organization_id, merge(clerk.store.organization(organization_id), given))
 
 
 @API.route("PUT", "/v1/organizations/{organization_id}/metadata", limited_per=PER_ORGANIZATION)
 def replace_metadata(clerk: LocalClerk, given: MetadataReplacement, organization_id: str) -> Any:
-    """Replace the metadata that is sent."""
+    """Replace public or private metadata, or both: those that the request contains."""
     return _updated(clerk, organization_id, given.given())
 
 
 def merge(stored: Any, given: MetadataChange) -> dict[str, Any]:
-    """Return the metadata of a record with the changes; refuse more than 8 KB in sum."""
+    """Return the merged metadata of a record; raise ApiError if the result is larger than 8 KB."""
     changes = {name: merged(getattr(stored, name) or {}, value) for name, value in given.given().items()}
     return MetadataChange.parse(changes).given()
 

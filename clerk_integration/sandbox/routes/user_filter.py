@@ -1,4 +1,4 @@
-"""The filters of a list of users or members; those that the coverage table does not name are refused."""
+"""The filters of a list of users or members. A filter that `coverage` does not name is an error."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,21 +10,21 @@ from clerk_integration.sandbox.records import User
 Test = Callable[[User], bool]
 
 QUERIED = ("email_address", "username", "id", "first_name", "last_name")
-"""The fields in which `query` finds a part."""
+"""The fields that `query` searches for a substring."""
 
 
 class UserFilter(Query):
-    """The filters that Clerk offers for users, alone or as members."""
+    """The filters that the lists of users and of members share."""
 
     user_id: Sequence[str] = optional(queries.values, ())
     email_address: Sequence[str] = optional(queries.values, ())
     username: Sequence[str] = optional(queries.values, ())
     query: str | None = optional(queries.text)
     phone_number: Sequence[str] = optional(queries.values, ())
-    """No user has one here."""
+    """No user of the sandbox has a phone number, so this filter matches no user."""
 
     def tests(self) -> list[Test]:
-        """Return the tests that a user must pass."""
+        """Return the conditions that a user must fulfil."""
         tests: list[Test] = []
         if ids := Signed(self.user_id):
             tests.append(lambda user: ids.admits(user.id))

@@ -1,4 +1,4 @@
-"""Users; they are made through the control API."""
+"""Endpoints for users. The control API creates users."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -16,14 +16,14 @@ from clerk_integration.sandbox.shapes import deleted_json
 
 
 class Users(UserFilter):
-    """The filters of users alone."""
+    """The filters of a list of users."""
 
     external_id: Sequence[str] = optional(queries.values, ())
     organization_id: Sequence[str] = optional(queries.values, ())
 
 
 class UserPage(OrderedPage, Users):
-    """The parameters of the list."""
+    """The parameters of the list of users."""
 
     orders: ClassVar = MembershipPage.orders | {
         "updated_at",
@@ -35,7 +35,7 @@ class UserPage(OrderedPage, Users):
 
 
 class UserChange(Parameters):
-    """What can be changed."""
+    """The fields of a user that a client can change."""
 
     first_name: str | None = optional(parameters.text)
     last_name: str | None = optional(parameters.text)
@@ -46,7 +46,7 @@ class UserChange(Parameters):
 
 @API.route("GET", "/v1/users")
 def list_users(clerk: LocalClerk, given: UserPage) -> Any:
-    """Serve a page of users, a bare list; by offset or by the cursor `starting_after`."""
+    """Serve a page of users as a JSON array. `offset` or the cursor `starting_after` selects the page."""
     name, descending = given.order
     rows = _matching(clerk, given)
     rows.sort(key=lambda row: (getattr(row, name, None) or "", row.id), reverse=descending)
@@ -57,7 +57,7 @@ def list_users(clerk: LocalClerk, given: UserPage) -> Any:
 
 @API.route("GET", "/v1/users/count")
 def count_users(clerk: LocalClerk, given: Users) -> Any:
-    """Serve the number of users that match."""
+    """Serve the number of users that match the filters."""
     return {"object": "total_count", "total_count": len(_matching(clerk, given))}
 
 
@@ -69,7 +69,7 @@ def get_user(clerk: LocalClerk, user_id: str) -> Any:
 
 @API.route("PATCH", "/v1/users/{user_id}", limited_per=("user_id",))
 def update_user(clerk: LocalClerk, given: UserChange, user_id: str) -> Any:
-    """Change a user's names and external id; null leaves a field as it is."""
+    """Change names and external id of a user; null means no change."""
     changes = given.given()
     changes.pop("notify_primary_email_address_changed", None)
     return clerk.serializer.user(clerk.store.update_user(user_id, changes))
@@ -91,7 +91,7 @@ def _matching(clerk: LocalClerk, given: Users) -> list[User]:
 
 
 def _after(rows: list[User], given: UserPage) -> list[User]:
-    """Return the rows behind the cursor, which Clerk takes with a created_at order and no offset only."""
+    """Return the rows after the cursor. Like Clerk, require an order by created_at and no offset."""
     if given.order[0] != "created_at" or given.offset:
         raise ApiError("form_param_value_invalid", param="starting_after")
     for position, row in enumerate(rows):
