@@ -1,1 +1,1 @@
-"""What the management commands of all apps share: database errors, arguments and progress."""
+"""Code that the management commands of all apps share: database errors, arguments and progress."""

@@ -17,7 +17,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def duration(text: str) -> timedelta:
-    """Read `90s`, `15m`, `2h`, `3d` or `1w`; raise ArgumentTypeError for anything else."""
+    """Parse `90s`, `15m`, `2h`, `3d` or `1w`; raise ArgumentTypeError for other text."""
     form = _DURATION.fullmatch(text.strip())
     if form is None:
         raise ArgumentTypeError(f"{text!r} is not a duration; write 90s, 15m, 2h, 3d or 1w")
@@ -25,9 +25,9 @@ def duration(text: str) -> timedelta:
 
 
 def point_in_time(text: str) -> datetime:
-    """Read an ISO 8601 date or time (UTC without an offset), or an age such as `2h`.
+    """Parse an ISO 8601 date or time (in UTC if it has no offset), or an age such as `2h`.
 
-    Raise ArgumentTypeError for anything else.
+    Raise ArgumentTypeError for other text.
     """
     if _DURATION.fullmatch(text.strip()):
         return timezone.now() - duration(text)
@@ -41,14 +41,14 @@ def point_in_time(text: str) -> datetime:
 
 
 def positive(text: str) -> int:
-    """Read a whole number from 1 on; raise ArgumentTypeError for anything else."""
+    """Parse a whole number of at least 1; raise ArgumentTypeError for other text."""
     if not _POSITIVE.fullmatch(text.strip()):
         raise ArgumentTypeError(f"{text!r} is not a whole number from 1 to 999999999")
     return int(text)
 
 
 def refuse_others(why: str, options: Mapping[str, Any], others: Iterable[str]) -> None:
-    """Raise CommandError, with `why`, if one of the `others`, which would be ignored, is given."""
+    """Raise CommandError, with `why`, if `options` holds a value for one of the names in `others`."""
     given = [f"--{name.replace('_', '-')}" for name in others if options[name] not in (None, False)]
     if given:
         raise CommandError(f"{why}; leave out {', '.join(given)}.")

@@ -16,9 +16,9 @@ from clerk_integration.management.progress import CommandProgress
 class DatabaseCommand(BaseCommand):
     """A command that needs a migrated database and reports a database error in one line.
 
-    Raises CommandError before anything is done if the database cannot be reached or lacks migrations, and
-    when it fails later. Other exceptions keep their traceback. With `--json`, the last line of output is
-    one JSON object, also after an exception.
+    Raises CommandError before `handle` if the database cannot be reached or a migration is not applied, and
+    for a later database error. Other exceptions keep their traceback. With `--json`, the last line of output
+    is one JSON object, even after an exception.
     """
 
     requires_migrations_checks = True
@@ -30,7 +30,7 @@ class DatabaseCommand(BaseCommand):
         return self._progress
 
     def check_migrations(self) -> None:
-        """Raise CommandError unless every migration is applied; Django would only print a notice."""
+        """Raise CommandError if a migration is not applied. Django's own check only prints a notice."""
         try:
             executor = MigrationExecutor(connection)
         except (Error, ImproperlyConfigured) as error:

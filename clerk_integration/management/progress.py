@@ -13,7 +13,7 @@ PLAIN_SECONDS = 5.0
 """The time between two plain lines."""
 
 INTERRUPTED = 130
-"""The exit code that a shell reports for a program that Ctrl-C has ended."""
+"""The exit code that a shell reports if Ctrl-C ends a program."""
 
 
 class CommandProgress:
@@ -32,9 +32,9 @@ class CommandProgress:
         self.is_finished = False
 
     def start(self, total: int | None, label: str, *, done: int = 0) -> None:
-        """Begin a part of the work: `total` items called `label`; None if the number is not known yet.
+        """Begin a part of the work with `total` items called `label`. `total` is None if it is not known yet.
 
-        `done` items were done before, and do not count for the speed.
+        `done` items are finished already and do not count for the speed.
         """
         self._end_part()
         self._part = _Part(total, label, done)
@@ -52,7 +52,7 @@ class CommandProgress:
 
     def advance(self, n: int = 1) -> None:
         """Count `n` items as done."""
-        # With DEBUG on, Django keeps every statement of the process, parameters included.
+        # With DEBUG=True, Django keeps every SQL statement of the process in memory.
         reset_queries()
         if self._part is None:
             return
@@ -63,7 +63,7 @@ class CommandProgress:
             self.note(self._part.line())
 
     def note(self, line: str) -> None:
-        """Print a line of its own; characters that would break or forge a line are escaped."""
+        """Print a separate line. Escape control characters, which could split or fake a line."""
         line = "".join(map(_printable, line))
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False)

@@ -1,1 +1,1 @@
-"""The `manage.py` commands that know Clerk and nothing of tenants."""
+"""The `manage.py` commands that use Clerk and do not use the tenants app."""

@@ -1,4 +1,4 @@
-"""`manage.py check_clerk`: tests the settings against Clerk, line by line."""
+"""`manage.py check_clerk`: tests the settings with requests to Clerk."""
 
 import json
 from dataclasses import asdict
@@ -14,13 +14,13 @@ from clerk_integration.wire.deadlines import clerk_deadline
 
 
 class Command(BaseCommand):
-    """Prints one line per finding; exit code 1 when any failed."""
+    """Prints one line per check; the exit code is 1 if a check failed."""
 
     help = (
         "Tests the Clerk settings against Clerk itself: key, instance, clock, organizations, slugs, signing "
         "keys, issuer, webhook secret. Changes nothing, except with --adopt-instance."
     )
-    # This command reports faults of the settings itself, one line each.
+    # The command itself reports wrong settings, one line for each.
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the findings as they come, or all as JSON."""
+        """Print the result of each check at once, or all results as JSON at the end."""
         if options["adopt_instance"]:
             self._adopt(as_json=options["json"])
         findings = []

@@ -28,7 +28,7 @@ OPTIONS = (
 
 
 class Command(BaseCommand):
-    """Serves the sandbox until SIGINT or SIGTERM, then exits 0; touches no database."""
+    """Serves the sandbox until SIGINT or SIGTERM, then exits with 0. Uses no database."""
 
     help = (
         "Serve a local Clerk on 127.0.0.1: Backend API, JWKS, session tokens and signed webhooks. "
@@ -67,7 +67,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Serve until a signal arrives; raise CommandError when it cannot start."""
+        """Serve until a signal arrives; raise CommandError if the server cannot start."""
         server, env_file = self._server(options), options["env_file"]
         try:
             if env_file:
@@ -91,7 +91,7 @@ class Command(BaseCommand):
         stopped.wait()
 
     def _server(self, options: dict[str, Any]) -> SandboxServer:
-        """Return the server; raise CommandError when it cannot be made."""
+        """Return a server with these options; raise CommandError for invalid options or a used port."""
         port = options["port"]
         try:
             keys = read_keys(options["env_file"]) if options["env_file"] else None

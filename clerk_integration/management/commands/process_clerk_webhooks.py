@@ -12,11 +12,11 @@ from clerk_integration.management.progress import INTERRUPTED
 from clerk_integration.webhooks.replay import ReplayResult, count_to_replay, replay
 
 MAX_REASON_LENGTH = 300
-"""Characters of an error that its line shows; the admin shows all of it."""
+"""Maximum length of an error in the output, in characters. The admin shows the complete error."""
 
 
 class Command(DatabaseCommand):
-    """Prints one line per failure and a summary; exit code 1 when any failed, 130 after Ctrl-C."""
+    """Prints one line per failure and a summary. The exit code is 1 after a failure, 130 after Ctrl-C."""
 
     help = (
         "Processes the webhooks that are stored and not processed yet, oldest first, in this process. No "
@@ -35,7 +35,7 @@ class Command(DatabaseCommand):
         parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Process, show progress, and print a summary."""
+        """Process the webhooks, show progress, and print a summary."""
         progress = self.start_progress(options)
         chosen = {"failed": options["failed"], "since": options["since"]}
         counts: Counter[str] = Counter(processed=0, ignored=0, failed=0)

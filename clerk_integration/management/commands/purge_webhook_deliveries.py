@@ -1,4 +1,4 @@
-"""`manage.py purge_webhook_deliveries`: deletes old deliveries."""
+"""`manage.py purge_webhook_deliveries`: deletes old webhook deliveries."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from clerk_integration.webhooks.retention import KEEP_FOR, count_to_purge, purge
 
 
 class Command(DatabaseCommand):
-    """Deletes in batches, each committed; may be interrupted and run again."""
+    """Deletes in batches and commits each batch. Can be interrupted and run again."""
 
     help = (
         "Deletes webhook deliveries that are processed or ignored and arrived long ago. Failed ones, and "
@@ -30,7 +30,7 @@ class Command(DatabaseCommand):
         parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Purge, show progress, and print how many were deleted."""
+        """Delete, show progress, and print the number of deleted deliveries."""
         progress = self.start_progress(options)
         deleted = 0
         interrupted = False

@@ -1,4 +1,4 @@
-"""`manage.py send_test_webhook TYPE`: signs a sample event and posts it, as Clerk would."""
+"""`manage.py send_test_webhook TYPE`: signs a sample event as Clerk does, and posts the event."""
 
 import json
 import secrets
@@ -27,11 +27,11 @@ ADVICE = {
 RECEIVER_URL = "http://127.0.0.1:8000/api/v1/webhooks/clerk"
 
 TIMEOUT_SECONDS = 15
-"""The time that Clerk's sender allows a receiver."""
+"""The time in which a receiver must answer Svix, which sends webhooks for Clerk."""
 
 
 class Command(DatabaseCommand):
-    """Prints status and error code of the receiver's answer; exit code 1 unless it is 2xx."""
+    """Prints status and error code of the receiver's answer. The exit code is 1 unless the status is 2xx."""
 
     help = (
         "Signs a sample event with the first signing secret and posts it to the running server. The event is "
@@ -93,7 +93,7 @@ def _signed_headers(body: str) -> dict[str, str]:
 
 def _post(url: str, body: str, headers: dict[str, str]) -> requests.Response:
     with requests.Session() as session:
-        # The server is on this machine or ours: no proxy of the environment is used.
+        # The receiver is our own server, so ignore the proxy variables of the environment.
         session.trust_env = False
         try:
             return session.post(
@@ -104,7 +104,7 @@ def _post(url: str, body: str, headers: dict[str, str]) -> requests.Response:
 
 
 def _read_error(response: requests.Response) -> tuple[str, str]:
-    """Return code and detail of an error in the API's shape; empty if the answer has another shape."""
+    """Return code and detail of an error in the format of our API; return empty strings for other formats."""
     try:
         error = response.json()["errors"][0]
         return str(error["code"]), str(error["detail"])
@@ -113,7 +113,7 @@ def _read_error(response: requests.Response) -> tuple[str, str]:
 
 
 def _explain(response: requests.Response) -> str:
-    """Say what an answer means that is not our receiver's."""
+    """Return an explanation of an answer that our webhook endpoint did not send."""
     if response.is_redirect:
         return (
             f"{response.url} redirects to {response.headers['location']}, and Clerk follows no redirect. Use "
