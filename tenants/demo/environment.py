@@ -1,10 +1,10 @@
-"""The environment of the demo's processes, which no database or Clerk key of the user ever enters."""
+"""The environment of the demo's processes. It never contains a database or a Clerk key of the user."""
 
 import os
 from collections.abc import Mapping
 
 SETTINGS: Mapping[str, str] = {
-    # No file: the settings of `.env` do not apply.
+    # Read no file, so that the settings in `.env` do not apply.
     "ENV_FILE": os.devnull,
     "DEBUG": "true",
     "LOG_LEVEL": "WARNING",
@@ -24,7 +24,7 @@ PASSED_ON = frozenset(
 PASSED_ON_PREFIXES = ("LC_", "PYTHON", "LD_", "DYLD_")
 
 DEMO_PROCESS = "DEMO_PROCESS"
-"""Holds the id of the process that has the demo's environment."""
+"""The name of a variable with the id of the process that has the demo's environment."""
 
 
 def is_isolated() -> bool:

@@ -1,8 +1,8 @@
-"""Ends the demo's processes when the demo itself was killed. A program of its own.
+"""Ends the demo's processes if the demo itself is killed. A separate program.
 
-`python keeper.py DIRECTORY` leads the process group of the demo's processes, and waits for the end of its
-standard input, a pipe that closes when the demo is gone. Then it removes the directory of their logs and
-kills its process group.
+`python keeper.py DIRECTORY` is the leader of the process group of the demo's processes. It waits for the end
+of its standard input, a pipe that closes when the demo ends. Then it removes DIRECTORY, which holds the logs,
+and kills its process group.
 """
 
 import os

@@ -17,7 +17,7 @@ SETTLE_SECONDS = 10.0
 
 
 def list_while_clerk_is_down(scene: Scene) -> None:
-    """While Clerk is suspended, the local rows are served in time."""
+    """While Clerk is suspended, the list serves local rows within the deadline."""
     started = time.monotonic()
     with scene.frozen_clerk():
         tenants = scene.list_tenants(sync="stale")
@@ -76,7 +76,7 @@ def _list_when_synced(scene: Scene) -> list[Json]:
 
 
 def _settled_posts(scene: Scene) -> list[Json]:
-    """Return the creates that Clerk received while it was suspended, when it has answered them."""
+    """Wait for Clerk to answer the create requests of the outage, and return the requests."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         bodies = ((call, call["body"]) for call in scene.ask_sandbox("/requests") if call["method"] == "POST")

@@ -1,4 +1,4 @@
-"""The processes of a demo: each writes a log of its own, and none outlives the demo."""
+"""The processes of a demo. Each process writes its own log and ends with the demo."""
 
 import os
 import signal
@@ -37,12 +37,12 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        # As a shell reports a program that the signal has ended.
+        # The exit code that a shell reports for a program that a signal ended.
         self.exit_status = 128 + number
 
 
 def raise_on_signals() -> None:
-    """Raise Interrupted for the first signal; ignore SIGHUP if the caller does (nohup)."""
+    """Raise Interrupted for the first signal; keep ignoring SIGHUP if the parent ignores it (nohup)."""
 
     def receive(number: int, frame: FrameType | None) -> None:
         ignore_signals()
@@ -62,8 +62,8 @@ def ignore_signals() -> None:
 class Processes:
     """The processes of one demo, in one process group.
 
-    `keeper` leads the group and kills it when the demo is gone. Ctrl-C at the terminal does not reach the
-    group; leaving the block stops the processes.
+    `keeper` leads the group and kills the group if the demo is killed. Ctrl-C does not reach the group.
+    The end of the `with` block stops the processes.
     """
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ class Processes:
 
     @contextmanager
     def frozen(self, name: str) -> Iterator[None]:
-        """Suspend the process for the block: its port accepts connections, and no request is answered."""
+        """Suspend the process during the block. Its port accepts connections, but no request is answered."""
         process = self._running[name]
         process.send_signal(signal.SIGSTOP)
         try:
@@ -148,7 +148,7 @@ class Processes:
                 raise DemoError(f"The process {name!r} has ended ({ending}).{self.log_tails()}")
 
     def log_tails(self) -> str:
-        """Return the end of every log that is not empty, to be appended to a message."""
+        """Return the last lines of every log that is not empty, as text to append to a message."""
         tails = {name: self._read(name, "log").splitlines() for name in self._running}
         return "".join(
             "\n".join([f"\nThe end of the log of {name!r}:", *lines[-TAIL_LINES:]])

@@ -1,4 +1,4 @@
-"""Prints what the demo does and finds."""
+"""Prints the actions and results of the demo."""
 
 import json
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ class Report:
         self._output, self._style = output, style
 
     def line(self, text: str) -> None:
-        """Print a line at once, also when piped."""
+        """Print a line and flush the output."""
         self._output.write(text)
         self._output.flush()
 

@@ -107,13 +107,13 @@ def _take_the_walk(scene: Scene, processes: Processes) -> None:
     try:
         walk(scene)
     except StepFailed as failure:
-        # The end of a process explains more than the step that failed for it.
+        # If a process has ended, its log explains the failure better than the step does.
         processes.require_running()
         raise StepFailed(f"{failure}{processes.log_tails()}") from failure
 
 
 def _print_addresses(scene: Scene, clerk: Mapping[str, str]) -> None:
-    """Print the addresses and credentials; the admin's password is new with every start."""
+    """Print the addresses and credentials. Every start gives the admin a new password."""
     report, url = scene.report, scene.url
     token = _session_token(scene.sandbox_url, scene.user_id)
     another = ["curl", "-X", "POST", f"{scene.sandbox_url}/session-tokens"]
@@ -142,7 +142,7 @@ def _renew_admin() -> str:
 
 
 def _serve(processes: Processes) -> None:
-    """Return when a signal arrives; raise DemoError if a process has ended."""
+    """Wait until a signal arrives; raise DemoError if a process ends."""
     try:
         while True:
             processes.require_running()

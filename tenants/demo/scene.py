@@ -33,9 +33,9 @@ class Scene:
 
     report: Report
     url: str
-    """The web server."""
+    """The URL of the web server."""
     sandbox_url: str
-    """The local Clerk's page, and below it what controls the local Clerk."""
+    """The URL of the local Clerk's page. The paths of its control API begin with this URL."""
     api: httpx.Client
     """Calls our REST API as the user."""
     clerk: httpx.Client
@@ -46,7 +46,7 @@ class Scene:
     """Runs a command of manage.py in a process of its own and returns its output."""
     user_id: str
     colleague_id: str
-    """Another user of Clerk."""
+    """The id of another user in Clerk."""
     created: Json = field(default_factory=dict)
     """The tenant that was created through the API."""
     listed: list[Json] = field(default_factory=list)
@@ -96,7 +96,7 @@ class Scene:
         )
 
     def roles_in_clerk(self) -> dict[str, str]:
-        """Return the user's roles by organization id, as Clerk has them."""
+        """Return the user's roles in Clerk, by organization id."""
         memberships = self.ask_clerk(f"/users/{self.user_id}/organization_memberships?limit=500")["data"]
         return {membership["organization"]["id"]: membership["role"] for membership in memberships}
 

@@ -32,7 +32,7 @@ CLERK_SETTINGS = {
 def reserve_port(port: int) -> socket.socket:
     """Return a socket that listens on 127.0.0.1; raise DemoError if the port cannot be used."""
     listener = socket.socket()
-    # Connections that a server left behind when it ended do not occupy the port.
+    # Allow a port that is in use only by closed connections of an earlier server (TIME_WAIT).
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
@@ -95,10 +95,10 @@ def start_worker(processes: Processes, environment: Mapping[str, str]) -> None:
 
 
 def wait_until_ready(processes: Processes, client: httpx.Client) -> None:
-    """Wait until `/readyz` is ready, which needs a worker, and has asked Clerk.
+    """Wait until `/readyz` reports ready, with a worker and with a result from Clerk.
 
-    The web server has loaded Clerk's SDK by then, which on a slow machine takes a large part of the first
-    call's deadline. Raise DemoError if a process has ended, or after a minute.
+    Then the web server has loaded Clerk's SDK. On a slow machine, loading takes a large part of the deadline
+    of the first call. Raise DemoError if a process has ended, or after a minute.
     """
 
     def is_ready() -> bool:

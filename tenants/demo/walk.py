@@ -1,4 +1,4 @@
-"""The walk: what a client of this project does, step by step, with every result verified.
+"""The walk: the requests that a client of this project makes, step by step, with verified results.
 
 A step may use what an earlier step left in the scene. To add a step, write a function of the scene that
 raises DemoError unless all its claims are true, and add it to STEPS.
@@ -31,7 +31,7 @@ STEPS = (
 
 
 def walk(scene: Scene) -> None:
-    """Take every step; raise StepFailed with the step's name when one fails."""
+    """Run every step; raise StepFailed with the name of a failed step."""
     for number, (title, step) in enumerate(STEPS, start=1):
         scene.report.heading(f"{number}. {title}")
         try:

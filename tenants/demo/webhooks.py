@@ -16,7 +16,7 @@ POLL_SECONDS = 0.02
 def follow_webhooks(scene: Scene) -> None:
     """Changes in Clerk reach the mirror through web server and worker, without a sync.
 
-    Clerk gets the address of the endpoint now and not earlier: the earlier steps show a sync alone.
+    Clerk gets the URL of the endpoint in this step, so that earlier steps show the sync without webhooks.
     """
     endpoint = scene.ask_sandbox("/webhooks", {"url": f"{scene.url}{WEBHOOKS}"})
     scene.report.line(f"   Clerk now sends its webhooks to {endpoint['url']}")
@@ -45,7 +45,7 @@ def follow_webhooks(scene: Scene) -> None:
 def _verify_arrival(
     scene: Scene, started: float, claim: str, has_arrived: Callable[[list[Json]], bool]
 ) -> None:
-    """Wait until the list shows a change, and verify that the list does."""
+    """Wait until the list shows a change; verify that the list shows it."""
     while True:
         answer = ok(scene.api.get(f"{MINE}{WITHOUT_SYNC}"))
         seconds = time.monotonic() - started
