@@ -1,4 +1,4 @@
-"""Chunked request bodies, which Django's WSGI handler takes for empty bodies."""
+"""Support for chunked request bodies, which Django's WSGI handler reads as empty bodies."""
 
 from collections.abc import Callable, Iterable
 from io import BytesIO
@@ -12,14 +12,14 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class ChunkedBodies:
     """WSGI middleware that gives a chunked body a Content-Length.
 
-    It reads one byte more than MAX_BODY_BYTES of a larger body, and the view answers 413.
+    It reads at most MAX_BODY_BYTES + 1 bytes of a body. The view answers 413 for a larger body.
     """
 
     def __init__(self, application: Application) -> None:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        # The server must mark the end of the body, as gunicorn does.
+        # Only a server that ends the input after the body sets this flag; gunicorn does.
         if environ.get("HTTP_TRANSFER_ENCODING") and environ.get("wsgi.input_terminated"):
             body = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
             environ["wsgi.input"] = BytesIO(body)

@@ -15,7 +15,7 @@ UNCONFIGURED_ENGINE = "config.unconfigured_database"
 
 POSTGRESQL_SCHEMES = ("postgres", "postgresql", "psql", "pgsql")
 
-# An idle connection is kept for a minute and checked before it serves the next request.
+# Keep an idle connection for a minute, and check the connection before the next request.
 CONN_MAX_AGE_SECONDS = 60
 # If the database drops packets, a request fails instead of occupying its thread for minutes.
 CONNECTION_OPTIONS = {

@@ -12,7 +12,7 @@ ASSIGNMENT = re.compile(r"(export )?[A-Za-z_0-9]+=")
 
 
 def read_env_file(default: Path) -> None:
-    """Add the settings of the file to the environment, which takes precedence. A missing file is ignored.
+    """Add the settings of the file to the environment. Keep existing variables. Ignore a missing file.
 
     Raise ImproperlyConfigured for a malformed line. The message contains the number of the line and never its
     content, which may be a secret.

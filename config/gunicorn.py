@@ -11,10 +11,10 @@ worker_class = "config.gunicorn_worker.BufferingWorker"
 workers = 2
 threads = 8
 
-# Connections per worker. Those that are idle or send slowly occupy no thread.
+# Connections per worker. An idle or slow connection occupies no thread.
 worker_connections = 500
 
-# Seconds. A worker whose event loop hangs for `timeout` is replaced.
+# Seconds. gunicorn replaces a worker whose event loop hangs for `timeout`.
 timeout = 30
 graceful_timeout = 20
 keepalive = 5
@@ -24,7 +24,7 @@ limit_request_line = 8190
 limit_request_field_size = 16 * 1024
 limit_request_fields = 100
 
-# Memory that leaks in a library is returned at intervals.
+# Restart workers regularly, so that a memory leak in a library does not grow without limit.
 max_requests = 100_000
 max_requests_jitter = 10_000
 

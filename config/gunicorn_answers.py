@@ -1,4 +1,4 @@
-"""Answers of the web server whose clients read slowly: kept in memory, so that no thread waits."""
+"""Keep answers to slow clients in memory, so that no thread waits for a client."""
 
 import socket
 import threading
@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
-"""Of all answers of one worker together. A client that reads too slowly then gets a part of its answer."""
+"""Limit for all answers of one worker together. Above the limit, a slow client gets an incomplete answer."""
 
 
 class UnsentBytes:
@@ -17,7 +17,7 @@ class UnsentBytes:
         self._count = 0
 
     def add(self, count: int) -> None:
-        """Count bytes, as sent if `count` is negative; raise BrokenPipeError if too many wait."""
+        """Add `count` bytes, or subtract sent bytes; raise BrokenPipeError above MAX_UNSENT_BYTES."""
         with self._lock:
             if count > 0 and self._count + count > MAX_UNSENT_BYTES:
                 raise BrokenPipeError("too many bytes wait for clients that read slowly")
@@ -25,7 +25,7 @@ class UnsentBytes:
 
 
 class AnswerSocket:
-    """The socket of a connection while a thread answers; keeps what the client does not read yet."""
+    """The socket of a connection while a thread answers. Keeps bytes that the client does not read yet."""
 
     def __init__(self, sock: socket.socket, unsent_bytes: UnsentBytes) -> None:
         self.unsent = bytearray()
@@ -63,6 +63,6 @@ class AnswerSocket:
         return not self.unsent
 
     def drop(self) -> None:
-        """Forget what was not sent."""
+        """Discard the bytes that were not sent."""
         self._unsent_bytes.add(-len(self.unsent))
         self.unsent.clear()

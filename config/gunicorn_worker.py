@@ -1,9 +1,8 @@
-"""gunicorn's threaded worker, in which no thread waits for a client.
+"""gunicorn's threaded worker, changed so that no thread waits for a client.
 
-gunicorn's own worker reads requests and sends answers in its threads. There, a few clients that send one
-byte a second, or do not read their answers, occupy all threads, without any login, and no other request is
-answered.
-Here the event loop receives requests, and it sends what a client does not read at once.
+gunicorn's own worker reads requests and sends answers in its threads. A few anonymous clients that send one
+byte a second, or do not read their answers, can occupy all threads and block all other requests.
+In this worker, the event loop receives requests, and sends the rest of an answer to a slow client.
 """
 
 import json
@@ -29,16 +28,16 @@ ANSWER_SECONDS = 60.0
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_HEAD_BYTES = 64 * 1024
-"""Of the request line and all headers together; `config.gunicorn` limits each header."""
+"""Limit for the request line and all headers together. `config.gunicorn` limits each header."""
 
 MAX_BUFFERED_BYTES = 32 * 1024 * 1024
-"""Of all incomplete requests of one worker together."""
+"""Limit for all incomplete requests of one worker together."""
 
 LINGER_SECONDS = 2.0
 """How long a connection stays open after its last answer, unless the client closes it."""
 
 MAX_DIGITS = 10
-"""Digits of a length that are read; Python refuses to convert thousands of digits."""
+"""Maximum number of digits in a length. Python refuses to convert thousands of digits."""
 
 RECEIVE_BYTES = 64 * 1024
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -69,7 +68,7 @@ class IncomingRequest:
         self.expects_continue = False
         self._length: int | None = None
         self._body_start = self._chunk_start = self._trailers_start = 0
-        # Where to search next: clients may send single bytes, and the rest has been searched already.
+        # The next search starts here. Clients may send single bytes, so do not search old bytes again.
         self._searched = 0
 
     def is_complete(self) -> bool:
@@ -127,14 +126,14 @@ class IncomingRequest:
         return found
 
     def _check_chunked_size(self, end: int) -> None:
-        # The lines between the chunks take space, too; `chunked_bodies` counts the body alone.
+        # This limit includes the lines between the chunks. `chunked_bodies` limits the body alone.
         if end - self._body_start > MAX_BODY_BYTES + MAX_HEAD_BYTES:
             raise RequestTooLarge(BODY_TOO_LARGE)
 
 
 @dataclass(eq=False)
 class Arrival:
-    """A connection whose request is arriving, or that has got its last answer and is being closed."""
+    """A connection whose request is arriving, or that is being closed after its last answer."""
 
     conn: TConn
     request: IncomingRequest
@@ -257,7 +256,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped library
         except OSError:
             data = b""
         if data == b"":
-            # An incomplete request is worth no answer: gunicorn closes the connection silently, too.
+            # Do not answer an incomplete request: gunicorn closes such a connection without an answer, too.
             self._close(arrival)
         elif not arrival.is_answered:
             self._add(arrival, data or b"")

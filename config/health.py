@@ -5,11 +5,10 @@
 | status   | HTTP | when                                                                              |
 | -------- | ---- | --------------------------------------------------------------------------------- |
 | unready  | 503  | the database cannot be reached, or migrations are missing                         |
-| degraded | 200  | the database is read-only, no worker runs, a job waits for long, or Clerk fails   |
+| degraded | 200  | the database is read-only, no worker runs, a job is overdue, or Clerk fails       |
 | ready    | 200  | otherwise                                                                         |
 
-A degraded process still serves reads. Taking every process out of service would turn such a failure into an
-outage.
+A degraded process still serves reads. Taking all degraded processes out of service would cause an outage.
 """
 
 import asyncio
@@ -45,10 +44,10 @@ from clerk_integration.wire.client import fetch_jwks
 logger = logging.getLogger(__name__)
 
 CHECK_TIMEOUT = datetime.timedelta(seconds=2)
-"""How long a check may take; the library adds a second."""
+"""Time limit of a check. The library adds a second."""
 
 CLERK_INTERVAL_SECONDS = 60.0
-"""Least time between two requests to Clerk, however often `/readyz` is called."""
+"""Minimum time between two requests to Clerk, even if `/readyz` is called more often."""
 
 MAX_JOB_AGE = datetime.timedelta(minutes=10)
 MAX_COUNT = 10_000
@@ -56,7 +55,7 @@ MAX_COUNT = 10_000
 
 
 def healthz(request: HttpRequest) -> JsonResponse:
-    """Answer 200: the process is alive. Touches neither the database nor the network."""
+    """Answer 200: the process is alive. Use neither the database nor the network."""
     return JsonResponse({"status": "alive"})
 
 
@@ -67,7 +66,7 @@ class Database(HealthCheck):  # type: ignore[misc]  # untyped library
     timeout = CHECK_TIMEOUT
 
     def run(self) -> None:
-        """Raise ServiceUnavailable without an answer, ServiceWarning for a read-only database."""
+        """Raise ServiceUnavailable if the database does not answer, ServiceWarning if it is read-only."""
         with _database_errors(), connection.cursor() as cursor:
             cursor.execute("SELECT current_setting('transaction_read_only')")
             if cursor.fetchone() == ("on",):
@@ -81,7 +80,7 @@ class Migrations(HealthCheck):  # type: ignore[misc]  # untyped library
     timeout = CHECK_TIMEOUT
 
     def run(self) -> None:
-        """Raise ServiceUnavailable with the apps whose newest migration is missing."""
+        """Raise ServiceUnavailable with the names of the apps whose last migration is not applied."""
         with _database_errors():
             applied = MigrationRecorder(connection).applied_migrations()
         missing = sorted({app for app, name in _newest_migrations() if (app, name) not in applied})
@@ -91,12 +90,12 @@ class Migrations(HealthCheck):  # type: ignore[misc]  # untyped library
 
 @dataclass
 class Queue(HealthCheck):  # type: ignore[misc]  # untyped library
-    """The tables of the background queue exist, and no job has been waiting for long."""
+    """The tables of the background queue exist, and no due job waits too long."""
 
     timeout = CHECK_TIMEOUT
 
     def run(self) -> None:
-        """Raise ServiceUnavailable without the tables, ServiceWarning if a due job is too old."""
+        """Raise ServiceUnavailable if the tables are missing, ServiceWarning if a due job waits too long."""
         with _database_errors():
             if not queue.check_connection():
                 raise ServiceUnavailable("run `manage.py migrate`: the queue has no tables")
@@ -125,7 +124,7 @@ class Workers(HealthCheck):  # type: ignore[misc]  # untyped library
 
 @contextmanager
 def _database_errors() -> Iterator[None]:
-    """Raise ServiceUnavailable for a database error, whose own message may name hosts and users."""
+    """Raise ServiceUnavailable for a database error, without its message, which may name hosts and users."""
     try:
         yield
     except (Error, ConnectorException) as exc:
@@ -133,7 +132,7 @@ def _database_errors() -> Iterator[None]:
 
 
 def _due_jobs() -> tuple[int, datetime.datetime | None]:
-    """Return how many jobs wait for a worker, up to MAX_COUNT, and since when the oldest one waits."""
+    """Return the number of due jobs, up to MAX_COUNT, and the time since which the oldest job is due."""
     due = ProcrastinateJob.objects.filter(
         Q(scheduled_at=None) | Q(scheduled_at__lte=Now()), status="todo"
     ).order_by("id")
@@ -186,16 +185,16 @@ class ReadinessView(HealthCheckView):  # type: ignore[misc]  # untyped library
     clerk_state = ClerkState()
 
     async def get(self, request: HttpRequest, *args: object, **kwargs: object) -> JsonResponse:
-        """Run the checks; give each of them up after three seconds."""
+        """Run all checks; report a check that takes longer than three seconds as failed."""
         with self.get_executor() as executor:
             results = await asyncio.gather(*(check.get_result(executor) for check in self.get_checks()))
         return _readiness(results, self.clerk_state.get())
 
     @contextmanager
     def get_executor(self) -> Iterator[Executor]:
-        """Give all checks one thread, thus one database connection, which is closed afterwards.
+        """Run all checks in one thread with one database connection, and close the connection afterwards.
 
-        The answer does not wait for the thread, which may hang while it connects.
+        The answer does not wait for the end of the thread, because the thread may hang while it connects.
         """
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="readyz")
         try:

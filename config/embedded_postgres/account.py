@@ -40,8 +40,8 @@ def run_as_server(
 ) -> int:
     """Run `command` as the server's account and return its exit status; raise OSError if it cannot start.
 
-    The command gets an environment of its own: PGDATA, PGHOST, LC_ALL and similar variables of the caller
-    would change how the server is configured.
+    The command does not inherit the environment: PGDATA, PGHOST, LC_ALL and similar variables would change
+    the configuration of the server.
     """
     uid, gid = server_account(location)
     switch: dict[str, Any] = {} if uid == os.geteuid() else {"user": uid, "group": gid, "extra_groups": []}

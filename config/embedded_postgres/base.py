@@ -26,7 +26,7 @@ class DatabaseClient(PostgresClient):
     def settings_to_cmd_args_env(
         cls, settings_dict: dict[str, Any], parameters: Iterable[str]
     ) -> tuple[list[str], dict[str, str] | None]:
-        """Return psql's command line. Prefer the system's psql, because it may have line editing."""
+        """Return the command line of psql. Prefer an installed psql, because it may have line editing."""
         (name, *args), env = super().settings_to_cmd_args_env(settings_dict, parameters)
         return [shutil.which(name) or str(installed_tree() / "bin" / name), *args], env
 

@@ -16,8 +16,8 @@ from config.embedded_postgres.reaper import open_lock, recorded_server, take_loc
 START_SECONDS = 60
 LOG_TAIL_CHARACTERS = 2000
 
-# Development data: it survives the death of any process, but not of the machine, and the server is several
-# times faster.
+# Suitable for development only. The data survives a crash of any process, but a crash of the machine can
+# corrupt the data. The server is several times faster.
 SERVER_SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -25,7 +25,7 @@ SERVER_SETTINGS = {
     "max_connections": "200",
 }
 
-# Sorts by code point and maps case by Unicode, whichever locales the system has.
+# Sort by code point and map case by Unicode, independently of the locales of the system.
 INITDB_OPTIONS = (
     "--no-sync",
     "--auth=trust",
@@ -52,7 +52,7 @@ def start_server(location: Location) -> None:
     lock = open_lock(location.root / "server")
     try:
         take_lock(lock)
-        # The server inherits the descriptor, and with it the lock.
+        # The server inherits the descriptor, and thereby the lock.
         _run(location, [tree / "bin" / "pg_ctl", *start], pass_fds=[lock])
     finally:
         os.close(lock)
@@ -60,7 +60,7 @@ def start_server(location: Location) -> None:
 
 
 def _initialize(location: Location, tree: Path) -> None:
-    # Renamed when complete, so that a killed process never leaves half a cluster.
+    # Rename the cluster when it is complete, so that a killed process never leaves half a cluster.
     for leftover in location.root.glob("initdb-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix="initdb-", dir=location.root))
@@ -78,7 +78,7 @@ def _forget_dead_server(location: Location) -> None:
 
 
 def _run(location: Location, command: Sequence[str | Path], *, pass_fds: Sequence[int] = ()) -> None:
-    # Output goes to a file: the server inherits it, so that a pipe would stay open.
+    # Write the output to a file. A pipe would stay open, because the server inherits it.
     with location.log.open("ab") as log:
         try:
             status = run_as_server(location, command, output=log, pass_fds=pass_fds)

@@ -1,4 +1,4 @@
-"""Queries that the embedded server answers to its superuser."""
+"""Queries to the embedded server as its superuser."""
 
 import os
 import re
@@ -29,8 +29,8 @@ def create_missing_database(location: Location) -> None:
 def drop_orphaned_databases(location: Location) -> None:
     """Drop the test databases of test runs that were killed.
 
-    Call this for a server that was just started. Another container may use a running server, and its
-    process ids mean nothing here.
+    Call this only for a server that was just started. A running server may serve another container, and the
+    process ids of another container cannot be checked here.
     """
     with _connect(location) as connection:
         for name in _names(connection):

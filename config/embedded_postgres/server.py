@@ -1,13 +1,13 @@
-"""The embedded server as its users see it: a running server for as long as one process uses it.
+"""The embedded server for its users: the server runs while at least one process uses it.
 
-Three lock files under `Location.root` decide everything. The kernel releases a lock when its last holder is
-gone, however that process ended, so no record can be out of date.
+Three lock files under `Location.root` coordinate the processes. The kernel releases a lock when its last
+holder ends, even after SIGKILL. Therefore a lock is never stale.
 
 | file     | held by                                                    | mode      |
 | -------- | ---------------------------------------------------------- | --------- |
 | `users`  | every process that uses the server                         | shared    |
 | `lock`   | the process that starts the server                         | exclusive |
-| `server` | the server and its backends, from the moment of its start  | exclusive |
+| `server` | the server and its backends, from its start                | exclusive |
 
 `reaper` waits for the exclusive lock on `users` and then stops the server.
 """
@@ -57,7 +57,7 @@ class EmbeddedPostgres:
         with self._threads:
             if not self._is_user:
                 _forget_libpq_environment()
-                # The server's account must pass through root's directory, and must not read it.
+                # The server's account must be able to enter root's directory, but not to list it.
                 mode = 0o711 if os.geteuid() == 0 else 0o700
                 make_private_dir(self.location.root, owner=os.geteuid(), mode=mode)
                 self._start_as_user()
@@ -90,7 +90,7 @@ class EmbeddedPostgres:
 
     def _run(self) -> None:
         make_private_dir(self.location.socket_dir, owner=server_account(self.location)[0])
-        # The reaper first: this process may be killed while the server is starting.
+        # Start the reaper first, because this process may be killed while the server is starting.
         if not is_locked(self.location.root / "reaper"):
             reaper = [sys.executable, "-m", "config.embedded_postgres.reaper", str(self.location.root)]
             subprocess.run(reaper, cwd=PROJECT, check=True)  # noqa: S603 - our own program
@@ -106,7 +106,7 @@ class EmbeddedPostgres:
                     f"(kill -INT), and try again."
                 )
             time.sleep(POLL_SECONDS)
-        # Also for a running server: the process that started it may have been killed before this.
+        # Do this for a running server, too: the process that started it may have been killed too early.
         create_missing_database(self.location)
 
 

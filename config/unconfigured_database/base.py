@@ -1,4 +1,4 @@
-"""A database backend with which commands work as long as they do not use the database."""
+"""A database backend for commands that do not use the database. Every connection fails."""
 
 from typing import Any, NoReturn
 
