@@ -1,4 +1,4 @@
-"""Finish tenants whose migration was interrupted and not repeated."""
+"""Finish tenants whose migration was interrupted and not started again."""
 
 import logging
 from datetime import timedelta
@@ -15,14 +15,14 @@ from tenants.models import Tenant
 logger = logging.getLogger(__name__)
 
 MAX_AGE = timedelta(days=1)
-"""An older attempt needs a person; `migrate_tenants_to_clerk` names the obstacle."""
+"""Older attempts are left to the operator; `migrate_tenants_to_clerk` prints why each attempt fails."""
 
 
 def finish_abandoned() -> int:
-    """Finish tenants whose organization was created and whose members or link are missing.
+    """Finish the migration of tenants with an unfinished attempt; return the number of these tenants.
 
-    Only attempts that are due count (`creation.search.is_due`). Write and call Clerk as the migration
-    does, and do nothing if there are none. Return how many tenants there were. Raise ClerkError.
+    Consider only attempts that are due (`creation.search.is_due`) and younger than MAX_AGE. Write the same
+    rows and send the same requests as `step.migrate`. Raise ClerkError.
     """
     now = writer.clock()
     ids = [

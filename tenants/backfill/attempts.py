@@ -1,4 +1,4 @@
-"""Find the creation attempts of legacy tenants: one for each tenant, under a key made of its id."""
+"""Find the creation attempts of legacy tenants: one for each tenant, with the tenant's id in its key."""
 
 from collections.abc import Collection
 
@@ -8,7 +8,7 @@ from tenants.creation.attempts import BACKFILLED
 from tenants.models import CreationAttempt
 
 CALLER = "backfill"
-"""The caller in our attempts. No Clerk user has this id, so no request can collide with our keys."""
+"""The `clerk_user_id` of these attempts. No Clerk user has this id, so no request can use the same keys."""
 
 State = CreationAttempt.State
 
@@ -41,13 +41,13 @@ def is_unfinished(attempt: CreationAttempt) -> bool:
 
 
 def unfinished_attempts() -> list[CreationAttempt]:
-    """Return the attempts of which `is_unfinished` is true."""
+    """Return all attempts for which `is_unfinished` is true."""
     ours = CreationAttempt.objects.filter(clerk_user_id=CALLER).exclude(state=State.FAILED)
     return list(ours.filter(Q(answer__isnull=True) | ~Q(answer__has_key=BACKFILLED)))
 
 
 def created_by(attempt: CreationAttempt | None) -> str | None:
-    """Return the id of the organization that an attempt is recorded to have created, deleted or not."""
+    """Return the id of the organization that the attempt created, even if it is deleted; None if none."""
     if attempt is None or attempt.state != State.SUCCEEDED:
         return None
     return str((attempt.answer or {})["clerk_org_id"])

@@ -28,10 +28,10 @@ MEMBER_LIMIT_REACHED = "organization_membership_quota_exceeded"
 """Clerk's code when a new member would exceed `max_allowed_memberships`."""
 
 SPARE_SEATS = 5
-"""Members and invitations that an organization may still take after its limit was raised."""
+"""Free places for members and invitations that remain after the member limit was increased."""
 
 MAX_TRIES = 4
-"""How often one membership is sent at most. Clerk refuses a second one, so sending again is safe."""
+"""Maximum number of POSTs for one membership. A repetition is safe: Clerk refuses a second membership."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class MemberResult:
 
 
 def owners_by_tenant(tenant_ids: Sequence[int]) -> dict[int, list[str]]:
-    """Return the users who may become each tenant's first member: owners before admins, then by age."""
+    """Return the users who may become each tenant's first member: owners before admins, oldest first."""
     members = Membership.objects.filter(tenant__in=tenant_ids, is_active=True, role__in=OWNER_ROLES)
     rows = members.order_by("created_at").values_list("tenant_id", "role", "clerk_user_id")
     owners: dict[int, list[str]] = defaultdict(list)
@@ -53,18 +53,18 @@ def owners_by_tenant(tenant_ids: Sequence[int]) -> dict[int, list[str]]:
 
 
 def member_limit(members: int, default_limit: int | None) -> int | None:
-    """Return the `max_allowed_memberships` to send; None if the default (0: no limit) is enough."""
+    """Return the `max_allowed_memberships` to send; None if `default_limit` (0: no limit) is enough."""
     if default_limit == 0 or members <= (default_limit or 0):
         return None
     return members + SPARE_SEATS
 
 
 def create_members(tenant_id: int, organization: ClerkOrganization, *, owner: str) -> MemberResult:
-    """Create a membership in Clerk for each of the tenant's other active members.
+    """Create a membership in Clerk for each active member of the tenant except `owner`.
 
-    Send one POST for each; existing memberships stay unchanged. A member that Clerk refuses (unknown
-    user or role) is reported, and the others are still created. Write nothing to the database. Can be
-    repeated. Raise ClerkUnavailable and ClerkMisconfigured.
+    Send one POST for each member; existing memberships stay unchanged. If Clerk refuses a member (unknown
+    user or role), report the member and continue with the next one. Write nothing to the database. The
+    call may be repeated. Raise ClerkUnavailable and ClerkMisconfigured.
     """
     local = Membership.objects.filter(tenant=tenant_id, is_active=True, clerk_membership_id=None)
     members = list(local.exclude(clerk_user_id=owner).order_by("id").values_list("clerk_user_id", "role"))
@@ -85,7 +85,7 @@ def clerk_role(role: str) -> str:
 
 
 def _create(org_id: str, user_id: str, role: str, *, seats: int) -> ClerkMembership | None:
-    """Create a membership; raise the organization's member limit first if Clerk says that it is reached."""
+    """Create a membership. If Clerk answers that the member limit is reached, increase it and try again."""
     try:
         return _send(org_id, user_id, role)
     except ClerkRejected as refusal:

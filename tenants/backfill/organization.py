@@ -1,8 +1,8 @@
 """Get or create the one organization of a legacy tenant in Clerk.
 
-A tenant has a single creation attempt. The database keeps it unique, and it is committed before the
-POST. The organization carries the attempt's marker, the tenant and this database in its private
-metadata. One whose reply was lost is found by that marker and adopted, not created again.
+A tenant has a single creation attempt, which is unique in the database and committed before the POST.
+The private metadata of the organization contains the attempt's marker, the tenant and this database. If
+the reply was lost, the next call finds the organization by its marker and adopts it.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -29,7 +29,7 @@ SLUGS_DISABLED = "organization_slugs_disabled"
 State = CreationAttempt.State
 
 FindSnapshot = Callable[[CreationAttempt], ClerkSnapshot]
-"""Returns a snapshot of Clerk that began after everything that the attempt created was visible."""
+"""Returns a snapshot of Clerk that is late enough to contain the organization of the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,11 @@ def get_or_create(
 ) -> tuple[ClerkOrganization, bool]:
     """Return the tenant's organization, and whether this call created it.
 
-    `clerk_org_id` is the organization that the caller found by its marker, if any. `find_snapshot`
-    is called only if the outcome of an earlier call is unknown. Write the attempt. Call Clerk: one POST,
-    or one GET for an organization that exists. Raise IdempotencyKeyInUse if another process is working
-    on the tenant or if the outcome cannot be known yet, ClerkNotFound if the organization was deleted,
-    and ClerkError. Calling again resumes.
+    `clerk_org_id` is the organization that the caller found by its marker, if any. `find_snapshot` is
+    called only if the outcome of an earlier POST is unknown. Write the attempt. Call Clerk: one POST, or
+    one GET for an organization that exists. Raise IdempotencyKeyInUse if another process is working on the
+    tenant or if the outcome cannot be known yet, ClerkNotFound if the organization was deleted, and
+    ClerkError. A repeated call resumes the work.
     """
     recorded = created_by(attempt)
     found = recorded if recorded and not deleted_among([recorded]) else clerk_org_id
@@ -72,10 +72,10 @@ def find_by_marker(
     snapshot: ClerkSnapshot,
     deleted: Collection[str] | None = None,
 ) -> ClerkOrganization | None:
-    """Return the organization that carries the tenant's marker or its attempt's; None if there is none.
+    """Return the organization that carries the marker of the tenant or of its attempt; None if none does.
 
-    An organization that is recorded as deleted is left out; `deleted` holds such ids if the caller has
-    read them. Raise AmbiguousMarker if there are several.
+    Ignore organizations that are recorded as deleted. `deleted` contains their ids if the caller has
+    already read them. Raise AmbiguousMarker if several organizations are left.
     """
     found = snapshot.with_marker(tenant_id, attempt)
     if deleted is None:
@@ -97,7 +97,7 @@ def refuse_in_flight(attempt: CreationAttempt) -> None:
 
 
 def deleted_among(clerk_org_ids: Collection[str]) -> set[str]:
-    """Return those of the ids that are recorded as deleted in Clerk."""
+    """Return the ids in `clerk_org_ids` that are recorded as deleted in Clerk."""
     deleted = Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id__in=clerk_org_ids)
     return set(deleted.values_list("clerk_id", flat=True))
 
@@ -123,7 +123,7 @@ def _search(tenant_id: int, attempt: CreationAttempt, find_snapshot: FindSnapsho
 def _adopt(tenant_id: int, attempt: CreationAttempt | None, clerk_org_id: str) -> ClerkOrganization:
     """Fetch an organization that exists, and record it in the attempt.
 
-    After a restore from a backup, the database may have no attempt, or one that had created nothing.
+    After a restore from a backup, the attempt may be missing or lack the organization that it created.
     """
     try:
         with default_deadline(JOB_TIMEOUT_SECONDS):
@@ -138,7 +138,7 @@ def _adopt(tenant_id: int, attempt: CreationAttempt | None, clerk_org_id: str) -
 
 
 def _create(draft: Draft, attempt: CreationAttempt | None) -> ClerkOrganization:
-    # The turn comes first: nothing may delay the POST once the attempt has its timestamp.
+    # Wait for the slot first: nothing may delay the POST after the attempt has its timestamp.
     await_slot()
     with default_deadline(JOB_TIMEOUT_SECONDS):
         claimed = _claim(draft.tenant_id, attempt)
@@ -153,9 +153,9 @@ def _create(draft: Draft, attempt: CreationAttempt | None) -> ClerkOrganization:
 
 
 def _claim(tenant_id: int, attempt: CreationAttempt | None) -> CreationAttempt:
-    """Mark the attempt as sent by this process, or begin one; raise IdempotencyKeyInUse if it changed."""
+    """Record the attempt as sent, or begin one; raise IdempotencyKeyInUse if another process changed it."""
     if attempt is None:
-        # No body hash: the tenant may be renamed, and its organization is wanted all the same.
+        # No body hash: after a rename of the tenant, the same attempt must continue.
         attempt = attempts.begin_creation(
             clerk_user_id=CALLER, body_hash="", idempotency_key=key_for(tenant_id)
         )

@@ -1,4 +1,4 @@
-"""Plan a migration: decide for each tenant what to do, and why. Writes nothing."""
+"""Plan a migration: decide for each tenant what to do, and why. Write nothing."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -32,10 +32,10 @@ from tenants.mirror.absorb import local_data_of
 from tenants.models import CreationAttempt, Tenant
 
 OWNERS_OF = 100
-"""Tenants whose owners are looked up in Clerk together."""
+"""Number of tenants whose owners are looked up in Clerk together."""
 
 DEFAULT_MEMBER_LIMIT = 5
-"""Clerk's `max_allowed_memberships` for an instance whose settings do not say."""
+"""Clerk's `max_allowed_memberships` if the settings of the instance do not contain a value."""
 
 
 class Action(StrEnum):
@@ -49,9 +49,9 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """One tenant: what to do, with which draft, and why.
+    """The plan for one tenant: the action, the draft of its organization, and the reason.
 
-    `organization_id` is the organization to adopt. It may be deleted before the row is carried out.
+    `organization_id` names the organization to adopt, which may be deleted before the row is carried out.
     """
 
     tenant_id: int
@@ -62,7 +62,7 @@ class PlanRow:
     organization_id: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the row as it is stored in a slice."""
+        """Return the row in the form that a slice stores."""
         return {**asdict(self), "action": self.action.value}
 
     @classmethod
@@ -88,13 +88,12 @@ class Plan:
 def make_plan(
     *, tenant_ids: Collection[int] | None = None, limit: int | None = None, owner: str | None = None
 ) -> Plan:
-    """Plan the migration of all legacy tenants, or of these.
+    """Plan the migration of all legacy tenants, or of the tenants in `tenant_ids`.
 
-    With `limit`, stop after that many tenants that can be migrated; conflicts do not count.
-    `owner` becomes the first member of a tenant none of whose members can. Tenants of an unfinished
-    earlier run are included, even if a webhook has linked them. Call Clerk: the instance's settings,
-    all organizations (one call for each 500), the owners (one call for each 100). Raise UnknownTenants
-    and ClerkError.
+    With `limit`, plan at most `limit` tenants that can be migrated; conflicts do not count. `owner` becomes
+    the first member of a tenant that has no suitable member. Include tenants of an unfinished earlier run,
+    even if a webhook has linked them. Call Clerk: the instance's settings, all organizations (one call for
+    each 500), the owners (one call for each 100). Raise UnknownTenants and ClerkError.
     """
     if tenant_ids is not None:
         _refuse_unknown(tenant_ids)
@@ -121,7 +120,7 @@ def _refuse_unknown(tenant_ids: Collection[int]) -> None:
 
 @dataclass
 class _Planner:
-    """Everything that decides about the rows."""
+    """The data from which the rows are decided."""
 
     tenants: Sequence[Tenant]
     fallback_owner: str | None
@@ -136,7 +135,7 @@ class _Planner:
 
     @classmethod
     def read(cls, tenants: Sequence[Tenant], fallback_owner: str | None) -> "_Planner":
-        """Read what the database and Clerk know."""
+        """Read the data from the database and from Clerk."""
         with default_deadline(JOB_TIMEOUT_SECONDS):
             require_own_instance()
             settings = get_clerk_organization_settings()
@@ -150,7 +149,7 @@ class _Planner:
         return cls(tenants, fallback_owner, settings, attempts, snapshot, deleted_among(recorded), mirrors)
 
     def rows(self, limit: int | None) -> list[PlanRow]:
-        """Decide about the tenants in order, until `limit` of them can be migrated."""
+        """Decide the rows in order, until `limit` tenants can be migrated."""
         rows: list[PlanRow] = []
         possible = 0
         for start in range(0, len(self.tenants), OWNERS_OF):
@@ -164,7 +163,7 @@ class _Planner:
         return rows
 
     def _find_owners(self, tenants: Sequence[Tenant]) -> None:
-        """Read the possible first members of some tenants, and which of them Clerk knows."""
+        """Read the possible first members of the tenants, and find the users that exist in Clerk."""
         self._owners = owners_by_tenant([tenant.pk for tenant in tenants])
         users = [user for candidates in self._owners.values() for user in candidates]
         with default_deadline(LISTING_SECONDS):
@@ -183,7 +182,7 @@ class _Planner:
     def _adoption(
         self, tenant: Tenant, attempt: CreationAttempt | None, found: ClerkOrganization | None
     ) -> PlanRow | None:
-        """Return the row of a tenant whose organization an earlier run created."""
+        """Return the row if an earlier run created the tenant's organization; otherwise None."""
         recorded = created_by(attempt)
         if recorded is not None and recorded not in self.deleted:
             organization_id, reason = recorded, f"an earlier run created {recorded} for it"
@@ -228,7 +227,7 @@ class _Planner:
         return next((user for user in candidates if user in self._known_users), None)
 
     def _obstacle(self, tenant: Tenant) -> str | None:
-        """Return why Clerk would refuse the organization and what to do about it; None if it would not."""
+        """Return why Clerk would refuse the organization and what to do; None if Clerk would accept it."""
         problem = name_problem(tenant.name)
         if problem is not None:
             return f"its name {problem}: rename it first"
@@ -259,7 +258,7 @@ class _Planner:
         return slug in self.snapshot.taken_slugs or slug in self._given_slugs
 
     def _free_slug(self, slug: str) -> str:
-        """Return the slug with the lowest number at its end that no organization and no other tenant has."""
+        """Return the slug with the lowest number at its end that is free in Clerk and in this plan."""
         suggestions = (f"{slug}-{number}" for number in count(2))
         return next(suggestion for suggestion in suggestions if not self._is_taken(suggestion))
 

@@ -1,7 +1,7 @@
 """Run a migration: a plan in slices, which the command or any number of workers carry out.
 
-The outcome of each tenant is stored with its slice. A slice may be carried out twice; then each tenant
-still counts once, and an organization that was created stays recorded as created.
+The outcome of each tenant is stored with its slice. If a slice is carried out twice, each tenant still
+counts once, and an organization that was created stays recorded as created.
 """
 
 import logging
@@ -31,18 +31,18 @@ from tenants.runs.records import recorded_run
 logger = logging.getLogger(__name__)
 
 DECIDED, TENANTS = "decided", "tenants"
-"""The two parts of a run: the tenants that need no call to Clerk, and all others."""
+"""The two parts of a run: the tenants that need no call to Clerk, and all other tenants."""
 
 MIGRATE_SLICE = "tenants.tasks.migrate_slice"
 
 SLICE = 5
-"""Tenants in one slice, not more than `MAX_ALIKE`: two or three seconds of work for a test key."""
+"""Number of tenants in one slice, at most `MAX_ALIKE`: two or three seconds of work for a test key."""
 
 MAX_TRIES = 3
-"""How often a tenant is tried whose earlier outcome is not known yet: at once, and when it can be known."""
+"""Maximum number of tries for a tenant while the outcome of its earlier attempt is not known."""
 
 MAX_NAMED = 5
-"""Tenants that a line for the operator names."""
+"""Maximum number of tenants that a line for the operator names."""
 
 OUTAGES = ("ClerkUnavailable", "ClerkRateLimited", "OperationalError", "InterfaceError")
 """Kinds of failure for which a worker tries a slice again later."""
@@ -57,12 +57,12 @@ COLUMNS = {
 """The column of `SyncRun` that counts each result."""
 
 DONE = (Result.CREATED, Result.ADOPTED)
-"""Results that a repetition of the slice, which finds the tenant linked, does not replace."""
+"""Results that stay if the slice is repeated, because the repetition finds the tenant linked."""
 
 Report = Callable[[Outcome], None]
 
 Postponed = tuple[SyncRunSlice, PlanRow, Outcome]
-"""A tenant to be tried again, and why."""
+"""The slice and the row of a tenant to try again, and its outcome so far."""
 
 
 def run_migration(
@@ -106,10 +106,10 @@ def enqueue_migration(plan: Plan, *, report: Report) -> SyncRun:
 
 
 def migrate_slice(run_id: int, part: str, number: int) -> None:
-    """Do the job of one slice; when it is repeated, do what is left of it.
+    """Do the job of one slice. A repeated job continues with the tenants that are left.
 
-    Write the slice, `sync_runs` and what the migration of a tenant writes. Raise ClerkMisconfigured, and
-    FailedAlike for an outage; the job is then tried again.
+    Write the slice, `sync_runs` and the rows that `step.migrate` writes. Raise ClerkMisconfigured, and
+    FailedAlike for an outage; then the worker tries the job again.
     """
     carrier = Carrier()
 
@@ -118,7 +118,7 @@ def migrate_slice(run_id: int, part: str, number: int) -> None:
             carrier(piece)
             carrier.finish_postponed()
         except FailedAlike as failure:
-            # A refusal stays with its tenants, which are all that the slice has.
+            # Other failures are already recorded, and the slice has no further tenant.
             if failure.kind in OUTAGES:
                 raise
 
@@ -140,8 +140,8 @@ def counts_of(run: SyncRun) -> Mapping[str, int]:
 class Carrier:
     """Carries out slices, in one or more threads: migrate each tenant, then record and report its outcome.
 
-    A tenant whose earlier outcome is not known yet is postponed. `check` is called before each tenant and
-    raises if the run must not continue.
+    A tenant is postponed while the outcome of its earlier attempt is not known. `check` is called before
+    each tenant and raises an exception if the run must not continue.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class Carrier:
     def finish_postponed(self, note: Callable[[str], None] = logger.info) -> None:
         """Wait until the outcomes of postponed tenants can be known, and finish these tenants.
 
-        `note` is called with a line for the operator. Raise the same as for a slice.
+        `note` is called with a line for the operator. Raise the same exceptions as `__call__`.
         """
         for tries_left in reversed(range(MAX_TRIES - 1)):
             postponed, self._postponed = self._postponed, []
@@ -244,7 +244,7 @@ def _record(piece: SyncRunSlice, outcome: Outcome) -> None:
 
 
 def _conclude(run: SyncRun, *, interrupted: bool = False, error: str = "") -> SyncRun:
-    """End the run: failed if `error` stopped it or if a person must look at a tenant. Write `sync_runs`."""
+    """End the run, as failed if `error` stopped it or a tenant needs the operator. Write `sync_runs`."""
     problems = slices.problems_of(run.pk)
     state = SyncRun.State.COMPLETED
     if interrupted and not error:

@@ -18,18 +18,18 @@ logger = logging.getLogger(__name__)
 
 
 def create_organization_for(tenant: Tenant, *, acting_user: Any) -> Tenant:
-    """Create a legacy tenant's organization in Clerk and link it; calling again never creates a second one.
+    """Create a legacy tenant's organization in Clerk and link it; a repeated call creates no second one.
 
     The tenant's owner becomes the first member, in Clerk's creator role. Name and slug are sent
     unchanged; if the instance has slugs disabled, the tenant gets the slug that Clerk returns. Write
-    the attempt, then the tenant and its members, and absorb the mirror-only tenant that a sync made of
-    the organization; other local members stay unchanged. Call Clerk: one listing of all
-    organizations, which may show one that carries the tenant's marker, one POST, and one listing of
-    members. `acting_user` is logged.
+    the attempt, then the tenant and its members. Absorb the mirror-only tenant if a sync has mirrored the
+    organization. The tenant's other members stay unchanged. Call Clerk: one listing of all
+    organizations, to find one that carries the tenant's marker; one POST; one listing of the members.
+    `acting_user` is logged.
 
     Raise AlreadyLinked, NoOwner, IdempotencyKeyInUse (another process is working on the tenant, or the
-    outcome of an earlier call cannot be known yet), AmbiguousMarker, AbsorbRefused or ClerkError. The
-    next call links an organization that was created.
+    outcome of an earlier call cannot be known yet), AmbiguousMarker, AbsorbRefused or ClerkError. If
+    the organization was created before the error, the next call links it.
     """
     tenant.refresh_from_db()
     if tenant.clerk_org_id is not None:

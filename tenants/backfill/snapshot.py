@@ -32,7 +32,7 @@ class ClerkSnapshot:
 
     @property
     def organization_ids(self) -> set[str]:
-        """Return the ids of the organizations that were made for one of the tenants."""
+        """Return the ids of the organizations that were created for one of the tenants."""
         by_tenant = [organization for found in self._by_tenant.values() for organization in found]
         return {organization.id for organization in (*by_tenant, *self._by_attempt.values())}
 
@@ -44,7 +44,7 @@ class ClerkSnapshot:
         return list({organization.id: organization for organization in found}.values())
 
     def is_late_enough(self, attempt: CreationAttempt) -> bool:
-        """Return whether the listing began when everything that the attempt created was visible."""
+        """Return whether the listing began late enough to contain the organization of the attempt."""
         return (self.began_at - attempt.sent_at).total_seconds() >= UNRESOLVED_SECONDS
 
     def add(
@@ -64,7 +64,7 @@ class ClerkSnapshot:
 
 
 class LazySnapshot:
-    """A snapshot for several tenants, taken when the first of them needs it."""
+    """A snapshot for several tenants, taken when it is needed for the first time."""
 
     def __init__(self, tenant_ids: Collection[int]) -> None:
         self._tenant_ids = tenant_ids
@@ -78,7 +78,7 @@ class LazySnapshot:
 
 
 def take_snapshot(tenant_ids: Collection[int], *, slugs: Iterable[str] = ()) -> ClerkSnapshot:
-    """List all organizations of the instance; keep those made for these tenants, and the taken slugs.
+    """List all organizations of the instance; keep the tenants' organizations and the taken slugs.
 
     A slug that differs from one of `slugs` only by a number at its end is kept too, so that the caller
     can suggest a free one. Call Clerk once for each 500 organizations, in `LISTING_SECONDS` unless a

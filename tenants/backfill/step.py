@@ -1,4 +1,4 @@
-"""Migrate one tenant: its organization, its members, its link. Can be interrupted and repeated."""
+"""Migrate one tenant: its organization, its members, its link. Each step may be interrupted and repeated."""
 
 import logging
 from collections.abc import Sequence
@@ -34,10 +34,10 @@ from tenants.models import CreationAttempt, Tenant
 logger = logging.getLogger(__name__)
 
 RATE_LIMIT_TRIES = 5
-"""How often a POST is sent at most that Clerk answers with 429 and therefore does not carry out."""
+"""Maximum number of POSTs if Clerk answers 429, which means that Clerk did not carry out the request."""
 
 REFUSED_TO_EVERYBODY = (HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN)
-"""Statuses of refusals for a plan, a quota or a setting: other tenants meet them, too."""
+"""Statuses of refusals because of a plan, a quota or a setting, which affect all tenants."""
 
 
 class Result(StrEnum):
@@ -63,7 +63,7 @@ class Outcome:
     member_problems: Sequence[str] = ()
     retry_after: float = 0.0
     failure: str = ""
-    """Kind of an error that other tenants may meet, too; failures of one kind are alike."""
+    """Kind of an error that may also affect other tenants; empty for other errors."""
 
     @property
     def message(self) -> str:
@@ -73,7 +73,7 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """Return whether a person must look at the tenant."""
+        """Return whether the operator must look at the tenant."""
         return self.result in (Result.FAILED, Result.CONFLICT) or bool(self.member_problems)
 
 
@@ -82,8 +82,8 @@ def migrate(row: PlanRow, find_snapshot: FindSnapshot) -> Outcome:
 
     Write the tenant's attempt, then tenant and members in one transaction. Call Clerk: a POST for the
     organization unless it exists, a POST for each further member, a listing of the members;
-    `find_snapshot` is called if the outcome of an earlier POST is unknown. Any failure is the tenant's own
-    outcome, unless every other tenant would meet it too: then raise ClerkMisconfigured.
+    `find_snapshot` is called if the outcome of an earlier POST is unknown. Return a failure as the outcome
+    of the tenant. Raise ClerkMisconfigured if all other tenants would fail in the same way.
     """
     if row.draft is None:
         conflict = row.action is Action.CONFLICT
@@ -122,7 +122,7 @@ def _migrate(row: PlanRow, draft: Draft, find_snapshot: FindSnapshot) -> Outcome
 def _retry_rate_limited(
     draft: Draft, clerk_org_id: str | None, find_snapshot: FindSnapshot
 ) -> tuple[ClerkOrganization, bool]:
-    """Get or create the organization; after a 429, do it again when the shared pace allows."""
+    """Get or create the organization; after a 429, repeat the request when the shared pace allows it."""
     for tries_left in reversed(range(RATE_LIMIT_TRIES)):
         try:
             return get_or_create(draft, attempt_for(draft.tenant_id), clerk_org_id, find_snapshot)
@@ -166,12 +166,12 @@ def link_organization(
 
 
 def _clerk_failure(tenant_id: int, error: ClerkError) -> Outcome:
-    """Return the outcome of an error of Clerk's.
+    """Return the outcome for an error of Clerk.
 
     | error                                     | outcome                                                 |
     | ----------------------------------------- | ------------------------------------------------------- |
     | ClerkRejected, by the tenant's own data   | CONFLICT                                                |
-    | ClerkUnavailable that may be carried out  | WAITING: a later snapshot tells                         |
+    | ClerkUnavailable, outcome unknown         | WAITING: a later snapshot shows the outcome             |
     | ClerkMisconfigured                        | raised if Clerk answers another request in the same way |
     | any other                                 | FAILED                                                  |
     """
@@ -187,7 +187,7 @@ def _clerk_failure(tenant_id: int, error: ClerkError) -> Outcome:
 
 
 def _raise_if_all_requests_fail() -> None:
-    """Send a request that a good key may send; raise ClerkMisconfigured if Clerk refuses that, too."""
+    """Send a request that every valid key may send; raise ClerkMisconfigured if Clerk refuses the request."""
     try:
         with clerk_deadline(JOB_TIMEOUT_SECONDS):
             get_clerk_organization_settings()

@@ -1,10 +1,10 @@
 """Import tenants and members of an older system from a file.
 
-The whole file is checked before the first row is written. Then it is written in batches, each in a
-transaction of its own, so that no lock is held for longer than a batch takes. The key of a tenant is
-`external_id`, its key in the older system. An import adds the missing tenants and members and changes
-nothing else: a tenant that was renamed, suspended or linked since stays as it is. Running an import
-that was stopped again completes it.
+The whole file is checked before the first row is written. Then the rows are written in batches, each in
+its own transaction, so that locks are held only for one batch. `external_id` identifies a tenant: it is the
+tenant's key in the older system. An import adds the missing tenants and members and changes nothing else:
+a tenant that was renamed, suspended or linked since stays unchanged. To complete an import that was
+stopped, run the import again.
 """
 
 import json
@@ -34,7 +34,7 @@ from tenants.sql import execute, query
 REQUIRED = {"external_id", "name"}
 OPTIONAL = {"slug", "status", "user_id", "role"}
 MEMBERS = "members"
-"""Key in a JSON line of the tenant's members, a list of objects with `user_id` and `role`."""
+"""Key of the members in a JSON line: a list of objects with `user_id` and `role`."""
 
 STATUSES = tuple(Tenant.Status.values)
 LEGACY_ROLES = (*LEGACY_ADMIN_ROLES, "member")
@@ -45,14 +45,14 @@ _SCIENTIFIC = re.compile(r"-?\d([.,]\d+)?E\+\d{2,3}")
 """How a spreadsheet writes a long number: 1.23457E+15."""
 
 FindProblem = Callable[[str], str | None]
-"""Returns what is wrong with a value, or None."""
+"""Returns the problem of a value; None if the value is valid."""
 
 BATCH = 1000
-"""Lines that are written in one transaction."""
+"""Number of lines that are written in one transaction."""
 
 
 class Line(NamedTuple):
-    """One line of the file: a tenant, and a member of it if `user_id` is given."""
+    """One line of the file: a tenant, and one of its members if `user_id` is given."""
 
     line: int
     external_id: str
@@ -123,7 +123,7 @@ inserted AS (
 SELECT count(*) FROM inserted
 """
 
-# The lock keeps the tenants from being linked, which would make their members Clerk's.
+# The lock blocks a link of the tenants until the commit: Clerk owns the members of a linked tenant.
 INSERT_MEMBERS = f"""
 {GIVEN}
 legacy AS (
@@ -186,7 +186,7 @@ def import_tenants(path: Path, *, stopping: Event, advance: Callable[[int], None
 
     Write the missing `tenants` and `memberships`, and a row in `sync_runs`. Members of linked tenants
     belong to Clerk and are not written. When `stopping` is set, finish the current batch and record the
-    run as interrupted. Raise InvalidFile, before anything is written.
+    run as interrupted. Raise InvalidFile before anything is written, or if the file changes meanwhile.
     """
     counts = check_file(path, advance=lambda lines: None)
     counts.tenants_created = counts.members_created = 0
@@ -210,7 +210,7 @@ def import_tenants(path: Path, *, stopping: Event, advance: Callable[[int], None
 
 
 def _write(lines: Sequence[Line]) -> tuple[int, int]:
-    """Write the missing tenants and members of some lines; return how many there were of each."""
+    """Write the missing tenants and members of some lines; return the number of each."""
     batch = json.dumps([line._asdict() for line in lines])
     with transaction.atomic():
         [(tenants,)] = query(INSERT_TENANTS, lines=batch)
@@ -219,7 +219,7 @@ def _write(lines: Sequence[Line]) -> tuple[int, int]:
 
 
 def _compare_lines(problems: Problems) -> None:
-    """Add the problems that only two lines together show."""
+    """Add the problems between two lines: repetitions and contradictions."""
     for statement, problem in (
         (REPEATED, "repeats line {first}"),
         (CONTRADICTING, "has another name, slug or status than line {first} of the same tenant"),
@@ -315,7 +315,7 @@ def _required(given: Mapping[str, Any], key: str, *, problem: FindProblem = _key
 
 
 def _text(given: Mapping[str, Any], key: str, *, problem: FindProblem = _key_problem) -> str:
-    """Return a string without a problem; empty if it is not given. Raise ValueError for anything else."""
+    """Return the string of `key`; empty if there is none. Raise ValueError if the value has a problem."""
     value = given.get(key)
     if value is None:
         return ""

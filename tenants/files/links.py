@@ -1,4 +1,4 @@
-"""Link legacy tenants to existing organizations from a file, which is checked before the first link."""
+"""Link legacy tenants to existing organizations from a file. Check the whole file before the first link."""
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 COLUMNS = {"tenant_id", "clerk_org_id"}
 
 CHUNK = 100
-"""Lines that are checked together: Clerk returns up to 100 organizations by id in one call."""
+"""Number of lines that are checked together: Clerk returns up to 100 organizations by id in one call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Link:
 class Linked:
     """The result of one line; `error` is empty if the tenant is linked.
 
-    `kind` names an error that other lines may meet, too.
+    `kind` is the kind of an error that may also affect other lines.
     """
 
     link: Link
@@ -71,8 +71,8 @@ def read_links(path: Path) -> tuple[list[Link], int]:
 def link_all(links: Sequence[Link], *, stopping: Event, report: Callable[[Linked], None]) -> None:
     """Make the links one by one, each in a transaction of its own; call `report` with each result.
 
-    Write and call Clerk as `TenantService.link_to_clerk_org`, and write a row in `sync_runs`, which an
-    exception ends as failed. Stop after the current link when `stopping` is set. Raise FailedAlike after
+    Write and call Clerk as `TenantService.link_to_clerk_org`. Write also a row in `sync_runs`; an exception
+    ends this run as failed. When `stopping` is set, stop after the current link. Raise FailedAlike after
     several links in a row that failed for the same reason.
     """
     results: list[Linked] = []
@@ -139,7 +139,7 @@ def _parse(line: int, values: Mapping[str, str], problems: Problems) -> Link | N
 
 
 def _possible(links: Sequence[Link], problems: Problems) -> Iterator[Link]:
-    """Yield the links to make; add a problem for each that cannot be made."""
+    """Yield the links to make; add a problem for each link that cannot be made."""
     ids = [link.clerk_org_id for link in links]
     tenants = Tenant.objects.in_bulk([link.tenant_id for link in links])
     mirrors = {str(tenant.clerk_org_id): tenant for tenant in Tenant.objects.filter(clerk_org_id__in=ids)}

@@ -10,14 +10,14 @@ from typing import IO, Any
 from tenants.exceptions import InvalidFile
 
 MAX_SHOWN = 20
-"""Problems that a message lists; the others are counted."""
+"""Maximum number of problems that a message lists; further problems are only counted."""
 
 Row = tuple[int, Mapping[str, Any]]
 """The number of a line, counted from 1 as in editors, and its values."""
 
 
 class Problems:
-    """The problems of a file, in bounded memory: the first ones by line, and how many there are."""
+    """The first problems of a file, in the order of its lines, and the number of all problems."""
 
     def __init__(self) -> None:
         self._shown: list[tuple[int, str]] = []
@@ -32,7 +32,7 @@ class Problems:
             self._shown.pop()
 
     def raise_any(self) -> None:
-        """Raise InvalidFile if there is a problem. Call this before anything in the file is used."""
+        """Raise InvalidFile if there is a problem. Call this method before the rows are used."""
         if not self.count:
             return
         lines = [f"line {line}: {problem}" for line, problem in sorted(self._shown)]
@@ -58,7 +58,7 @@ def csv_rows(file: IO[str], *, required: set[str], optional: set[str], problems:
     """Yield each line of a CSV file as a mapping from column to value.
 
     Add a problem for a line with too few or too many values. Raise InvalidFile if the header lacks a
-    required column, repeats a column, or has an unknown one.
+    required column, repeats a column, or has an unknown column.
     """
     reader = csv.reader(file, strict=True)
     try:
@@ -76,7 +76,7 @@ def csv_rows(file: IO[str], *, required: set[str], optional: set[str], problems:
 
 
 def json_rows(file: IO[str], problems: Problems) -> Iterator[Row]:
-    """Yield the object on each line of a JSONL file. Add a problem for a line without one."""
+    """Yield the object on each line of a JSONL file. Add a problem for a line without an object."""
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue

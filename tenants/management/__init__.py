@@ -1,1 +1,1 @@
-"""What the commands about tenants share: following a run, and stopping on signals."""
+"""Help the commands about tenants to follow a run and to stop on signals."""

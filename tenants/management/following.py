@@ -1,4 +1,4 @@
-"""Watching from one terminal what workers do for a run."""
+"""Show the progress of a run of workers in a terminal."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ POLL_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How far a run is: so many of `total` items of what `label` names."""
+    """The progress of a run: `done` of `total` items; `label` names the items."""
 
     label: str
     done: int
@@ -30,9 +30,9 @@ def follow(
     read: Callable[[SyncRun], Reading],
     summarize: Callable[[SyncRun], dict[str, Any]],
 ) -> None:
-    """Show how far a run of workers is, until it ends or Ctrl-C; the workers continue either way.
+    """Show the progress of a run of workers until the run ends or until Ctrl-C, which does not stop the run.
 
-    Writes nothing. Raise CommandError when there is no such run, and when it did not complete.
+    Write nothing. Raise CommandError if there is no such run, or if the run ended without completing.
     """
     run = SyncRun.objects.filter(pk=run_id, kind=kind).first()
     if run is None:

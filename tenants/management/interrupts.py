@@ -1,4 +1,4 @@
-"""Stop a long command on Ctrl-C or SIGTERM after the work in flight."""
+"""Stop a long command on Ctrl-C or SIGTERM after its current item."""
 
 import signal
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ POLL_SECONDS = 0.2
 
 
 class StopEvent(Event):
-    """An event for signal handlers. Setting it takes no lock: the interrupted code may hold that lock."""
+    """An event for signal handlers. `set` takes no lock, because the interrupted code may hold the lock."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class StopEvent(Event):
 
 @contextmanager
 def stop_on_signals() -> Iterator[Event]:
-    """Yield an event that the first SIGINT or SIGTERM sets, for the work to stop at the next good place.
+    """Yield an event that the first SIGINT or SIGTERM sets. The block must check the event and stop.
 
     A second signal acts as it did before the block: Ctrl-C raises KeyboardInterrupt at once.
     """

@@ -1,4 +1,4 @@
-"""Whether anybody does what a command leaves to the workers."""
+"""Report whether workers do the jobs that a command has put on the queue."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from tenants.models import SyncRun
 
 
 def tell_who_works(run: SyncRun, progress: CommandProgress) -> None:
-    """Say that workers are at the run now, or that there are none, and how to watch it. Reads only."""
+    """Print whether a worker is running, and how to watch the run. Write nothing to the database."""
     if _any_worker_lives():
         progress.note(f"Workers do it now; watch it with --follow {run.pk}.")
     else:
@@ -22,6 +22,6 @@ def tell_who_works(run: SyncRun, progress: CommandProgress) -> None:
 
 
 def _any_worker_lives() -> bool:
-    """Whether a worker's heartbeat is fresh, by the measure by which others take over its jobs."""
+    """Return whether a worker sent a heartbeat within `stalled_worker_timeout`."""
     timeout = timedelta(seconds=settings.PROCRASTINATE_WORKER_DEFAULTS["stalled_worker_timeout"])
     return ProcrastinateWorker.objects.filter(last_heartbeat__gte=Now() - timeout).exists()

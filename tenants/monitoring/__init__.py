@@ -1,1 +1,1 @@
-"""Report how far the mirror is from Clerk."""
+"""Report how much the mirror may differ from Clerk."""

@@ -1,4 +1,4 @@
-"""How far the mirror may be from Clerk: a report for the API, the admin and metrics."""
+"""Report for the API, the admin and metrics how much the mirror may differ from Clerk."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ from tenants.runs import records
 
 @dataclass(frozen=True, slots=True)
 class DriftReport:
-    """What is known of the distance; `clerk` only when Clerk was asked."""
+    """How much the mirror may differ from Clerk; `clerk` is None if Clerk was not asked."""
 
     last_complete_sync_at: datetime | None
     """The start of the last completed full sync of organizations and memberships."""
@@ -26,10 +26,10 @@ class DriftReport:
 
 
 def drift_report(*, with_clerk: bool = False) -> DriftReport:
-    """Return the report; `with_clerk` compares everything, at one call for each 500 records.
+    """Return the report; write nothing.
 
-    Writes nothing. Without `with_clerk` it takes four statements and no call; with it, raise
-    WrongInstance, ListingIncomplete and ClerkError.
+    By default, run only a few statements and call no API. `with_clerk` compares all records with Clerk, one
+    request for each 500 records; then raise WrongInstance, ListingIncomplete and ClerkError.
     """
     last = records.last_complete(cursor__skip_memberships=False)
     return DriftReport(

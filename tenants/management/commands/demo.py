@@ -17,7 +17,7 @@ LAST_PORT = 65535
 
 
 class Command(BaseCommand):
-    """Exit code: 0 if every step held, 1 if one failed, 128 + signal number if interrupted before the end."""
+    """Exit code: 0 if every step succeeded, 1 if a step failed, 128 + signal number if interrupted."""
 
     help = (
         "Shows the main features without any configuration: starts an embedded PostgreSQL, a local Clerk, "

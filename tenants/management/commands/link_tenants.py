@@ -29,7 +29,7 @@ class Command(DatabaseCommand):
         parser.add_argument("--json", action="store_true", help="print a JSON summary as the last line")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Check, then link."""
+        """Check the file, then link the tenants."""
         progress = self.start_progress(options)
         try:
             links, existing = read_links(options["file"])

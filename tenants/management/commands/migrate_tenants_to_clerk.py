@@ -155,7 +155,7 @@ def _need_a_look(tenants: int) -> str:
 
 @contextmanager
 def _report_to(path: Path | None) -> Iterator[Any]:
-    """Open the report as a CSV writer; each line is written at once, in case the process is killed."""
+    """Yield a CSV writer for the report. Each line is written at once, because the process may be killed."""
     with ExitStack() as stack:
         try:
             file = open(path or os.devnull, "w", newline="", encoding="utf-8", buffering=1)  # noqa: SIM115

@@ -1,4 +1,4 @@
-"""`manage.py restore_tenants`: brings back tenants whose organization Clerk has after all."""
+"""`manage.py restore_tenants`: restore tenants recorded as deleted whose organization Clerk still has."""
 
 import logging
 from argparse import ArgumentParser
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Command(DatabaseCommand):
-    """Asks Clerk for the organization of each tenant; exit code 1 if a tenant was not restored."""
+    """Ask Clerk for the organization of each tenant; exit with code 1 if a tenant was not restored."""
 
     help = (
         "Bring back tenants that are recorded as deleted in Clerk and whose organization Clerk has after all:"
@@ -33,7 +33,7 @@ class Command(DatabaseCommand):
         parser.add_argument("--json", action="store_true", help="print a JSON summary as the last line")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Restore one tenant after the other; stop after several in a row that failed alike."""
+        """Restore the tenants one by one; stop after several failures of the same kind in a row."""
         progress = self.start_progress(options)
         waiting = list(dict.fromkeys(options["tenants"]))
         progress.start(len(waiting), "tenants")
@@ -60,7 +60,7 @@ class Command(DatabaseCommand):
 
 
 def _restore(tenant_id: int) -> tuple[str, str]:
-    """Restore the tenant; return why it was not restored, and the kind of a failure that others may meet."""
+    """Restore the tenant. Return why it failed, and the kind of an error that may affect other tenants."""
     tenant = Tenant.objects.filter(pk=tenant_id).first()
     if tenant is None:
         return "There is no such tenant.", ""

@@ -1,4 +1,4 @@
-"""`manage.py sync_from_clerk`: brings the mirror up to date with Clerk."""
+"""`manage.py sync_from_clerk`: bring the mirror up to date with Clerk."""
 
 from argparse import ArgumentTypeError
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from tenants.runs import pages, records
 
 
 class Command(DatabaseCommand):
-    """Syncs all records of Clerk, or the named ones; exits with 1 if one failed or was not tried."""
+    """Sync all records of Clerk, or the given ids; exit with code 1 if a record failed or was not tried."""
 
     help = (
         "Brings the mirror up to date with Clerk: lists all organizations and memberships, or fetches the"
@@ -111,7 +111,7 @@ def _sync(options: Mapping[str, Any], progress: CommandProgress, stopping: Event
 
 
 def _message(error: Exception, options: Mapping[str, Any]) -> str:
-    """Return the error in one line; for an error of Clerk also what was kept and what to do now."""
+    """Return the error in one line. For an error of Clerk, add what was kept and what to do now."""
     if not isinstance(error, ClerkError):
         return str(error)
     left = _left_by_a_named_one(error, options) if _is_named(options) else _left_by_all(options)
@@ -168,7 +168,7 @@ def _organizations(ids: list[str], progress: CommandProgress, stopping: Event) -
         try:
             tenant = sync_one_organization(clerk_org_id)
         except (ClerkMisconfigured, ClerkUnavailable):
-            raise  # Every other organization would meet it, too.
+            raise  # Every other organization would fail as well.
         except Exception as error:
             if len(ids) == 1:
                 raise

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Command(DatabaseCommand):
-    """Unlink tenants one by one; exit with code 1 if any failed or was not reached."""
+    """Unlink tenants one by one; exit with code 1 if a tenant failed or was not tried."""
 
     help = (
         "Make linked tenants legacy tenants again. Clerk is not called: the organization stays, and a sync "
