@@ -25,12 +25,12 @@ STOP_REASONS = {
     ClerkUnavailable: "Clerk is unavailable.",
     ClerkMisconfigured: "The connection to Clerk is misconfigured.",
 }
-"""Errors that every other tenant would meet, too."""
+"""Errors that would occur for every other tenant, too."""
 
 
 @dataclass
 class Outcome:
-    """The result of a batch; `not_tried` counts the tenants left when it stopped for `stop_reason`."""
+    """The result of a batch; `not_tried` is the number of tenants left when the batch stopped."""
 
     done: int = 0
     failures: list[str] = field(default_factory=list)
@@ -43,7 +43,7 @@ def run_batch(
 ) -> Outcome:
     """Call `step` for each tenant in turn and return the outcome.
 
-    Any error is a failure of that tenant only. The batch stops at an error of STOP_REASONS, after several
+    An error is a failure of its tenant only. The batch stops at an error of STOP_REASONS, after several
     unexpected errors of one kind in a row, and after `seconds`.
     """
     waiting, outcome, streak = deque(selected), Outcome(), FailureStreak()

@@ -27,13 +27,13 @@ PENDING_HINT = "Operators can admit pending sessions here with CLERK_PENDING_SES
 class ClerkSessionAuthentication(BaseAuthentication):
     """Authenticates `Authorization: Bearer <Clerk session token>` as a ClerkUser; reads no cookie.
 
-    A refused token ends the request with 401, even beside a valid staff session. A pending session is
-    admitted if the view has `admits_pending_sessions = True` and CLERK_PENDING_SESSIONS is `create`.
-    Answers 503 while the keys that verify tokens cannot be fetched from Clerk.
+    A refused token ends the request with 401, even if the request has a valid staff session. A pending
+    session is admitted if the view has `admits_pending_sessions = True` and CLERK_PENDING_SESSIONS is
+    `create`. Answers 503 while the keys that verify tokens cannot be fetched from Clerk.
     """
 
     def authenticate(self, request: Request) -> tuple[ClerkUser, None] | None:
-        """Return the token's user, or None when the request carries no bearer token."""
+        """Return the token's user, or None if the request carries no bearer token."""
         token = _bearer_token(request)
         if token is None:
             return None

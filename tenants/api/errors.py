@@ -71,7 +71,7 @@ CLERK_FAILURES: tuple[tuple[type[ClerkError], str, str], ...] = (
         "Clerk could not be reached, or gave no usable answer in time. Try again later.",
     ),
 )
-"""Code and message of each failure that is not about the caller's data; the first class that fits counts."""
+"""Code and message of each failure that is not about the caller's data; the first matching class is used."""
 
 READ_ONLY_STATES = frozenset({"25006"})
 BUSY_STATES = frozenset({"40001", "40P01", "55P03", "57014"})
@@ -89,7 +89,7 @@ CONFLICTS: dict[type[TenantError], str] = {
 
 
 class Retryable(APIException):
-    """An error that a later request may not meet; sends `retry_after` seconds, rounded up, as Retry-After."""
+    """An error that may not occur again later; sends `retry_after` seconds, rounded up, as Retry-After."""
 
     def __init__(
         self, detail: str | None = None, code: str | None = None, *, retry_after: float | None = None
@@ -129,17 +129,17 @@ class Conflict(Retryable):
 
 
 class ServiceUnavailable(Retryable):
-    """503: the answer needs Clerk or the database, which cannot be used."""
+    """503: the request needs Clerk or the database, and Clerk or the database cannot be used."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
 
 
 class ServerError(Retryable):
-    """500: the server failed; the request was right."""
+    """500: the server failed; the request was valid."""
 
 
 def read_failure(error: ClerkError) -> APIException:
-    """Return the API error for a read that no local row can answer while Clerk fails with `error`."""
+    """Return the API error for a read that needs Clerk and fails with `error`."""
     if isinstance(error, ClerkNotFound):
         return NotFound()
     if isinstance(error, ClerkRejected | InvalidClerkId):
@@ -152,8 +152,8 @@ def read_failure(error: ClerkError) -> APIException:
 def create_failure(error: ClerkError) -> APIException:
     """Return the API error for a create that fails with `error`: 400 for the caller's data, else 500.
 
-    A refused search for an earlier create says nothing about the caller's data. The `detail` of a 500
-    starts with `Failed to create organization: ` and says whether the organization may exist.
+    If Clerk refuses the search for an earlier create, the error is not about the caller's data. The `detail`
+    of a 500 starts with `Failed to create organization: ` and says whether the organization may exist.
     """
     if isinstance(error, ClerkRejected | ClerkNotFound | InvalidClerkId) and not error.outcome_unknown:
         return _rejection(error)
@@ -186,7 +186,7 @@ def database_failure(error: DatabaseError) -> ServiceUnavailable | None:
         code, reason = "database_unavailable", "The database cannot be reached"
     else:
         return None
-    # Not "nothing was done": the failure may come after a write to Clerk.
+    # Not "Nothing was done.": the database may fail after a write to Clerk.
     return ServiceUnavailable(f"{reason}. Try again later.", code, retry_after=DATABASE_RETRY_SECONDS)
 
 

@@ -73,10 +73,10 @@ class ApiNotFoundView(APIView):
 
 
 class DatabaseOutageMiddleware(MiddlewareMixin):
-    """Answers 503 if a view outside DRF, such as a page of the admin, fails for an outage of the database."""
+    """Answers 503 if a view outside DRF, such as an admin page, fails because of a database outage."""
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Return the answer to an outage; Django answers other exceptions."""
+        """Return the response to a database outage; return None for other exceptions."""
         cause = exception.__cause__ if isinstance(exception, ConnectorException) else exception
         error = database_failure(cause) if isinstance(cause, DatabaseError) else None
         if error is None:

@@ -18,12 +18,12 @@ class LimitedJSONParser(JSONParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Return the parsed JSON; raise BodyTooLarge before reading, ParseError for malformed JSON."""
+        """Return the parsed JSON; raise BodyTooLarge (before reading the body) or ParseError."""
         request = (parser_context or {}).get("request")
         if request is not None and int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY_BYTES:
             raise BodyTooLarge
         try:
             return super().parse(stream, media_type, parser_context)
         except RecursionError:
-            # Python's decoder has no error of its own for thousands of nested lists.
+            # Python's decoder raises RecursionError for thousands of nested lists.
             raise ParseError("JSON parse error - nested too deeply") from None

@@ -1,4 +1,4 @@
-"""Which callers a view admits. Which tenants a caller sees is decided by the queryset."""
+"""Decide which callers a view admits. The queryset decides which tenants a caller sees."""
 
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request

@@ -1,1 +1,1 @@
-"""Create one organization in Clerk for one request: one POST, never two."""
+"""Create an organization in Clerk with one POST, even if the request is repeated."""

@@ -1,6 +1,6 @@
 """Record creation attempts: committed before the POST to Clerk, settled after it.
 
-`tenants.mirror.writer` settles those whose marker it meets on an organization.
+`tenants.mirror.writer` settles an attempt if an organization carries the attempt's marker.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from tenants.sql import ClockTimestamp
 State = CreationAttempt.State
 
 RETENTION = timedelta(days=90)
-"""How long settled attempts, and with them idempotency keys, are kept."""
+"""The time for which settled attempts, with their idempotency keys, are kept."""
 
 BACKFILLED = "backfilled"
 """Key in the answer of a legacy tenant's attempt: its organization is linked and has its members."""
@@ -28,7 +28,7 @@ def begin_creation(
 ) -> CreationAttempt | None:
     """Insert the attempt that must be committed before the POST to Clerk.
 
-    Return None when the user's idempotency key has an attempt already.
+    Return None if the user's idempotency key has an attempt already.
     """
     attempt = CreationAttempt(
         clerk_user_id=clerk_user_id, body_hash=body_hash, idempotency_key=idempotency_key
@@ -38,7 +38,7 @@ def begin_creation(
 
 
 def resume_creation(attempt: CreationAttempt) -> bool:
-    """Make an attempt that created nothing `sent` again; return False when another process was faster.
+    """Set an attempt that created nothing to `sent`; return False if another process did so first.
 
     Writes `state`, `sent_at` and `answer`, if the attempt is unchanged since it was read.
     """
@@ -50,15 +50,15 @@ def resume_creation(attempt: CreationAttempt) -> bool:
 
 
 def settle_creation(attempt: CreationAttempt, state: CreationAttempt.State, answer: dict[str, Any]) -> None:
-    """Record how Clerk answered: `failed`, `unknown`, or `succeeded` with the link still to come."""
+    """Record the outcome of the POST: `failed`, `unknown`, or `succeeded` before the tenant is linked."""
     sent = CreationAttempt.objects.filter(pk=attempt.pk, state=State.SENT, sent_at=attempt.sent_at)
     sent.update(state=state, answer=answer)
 
 
 def fail_creations(*, sent_before: datetime) -> int:
-    """Record that the unresolved creations sent before that time created nothing; return their number.
+    """Set the unresolved creations sent before `sent_before` to `failed`; return their number.
 
-    Call it after all of Clerk was searched, and what was found was mirrored.
+    Call it after all organizations in Clerk were searched and the found ones were mirrored.
     """
     unresolved = CreationAttempt.objects.filter(
         state__in=[State.SENT, State.UNKNOWN], sent_at__lt=sent_before
@@ -75,9 +75,9 @@ def close_backfill(attempt: CreationAttempt, organization: ClerkOrganization) ->
 
 @contextmanager
 def recorded_failure(attempt: CreationAttempt) -> Iterator[None]:
-    """Record the attempt as failed or unknown if the block, which sends it, raises ClerkError.
+    """Record the attempt as failed or unknown if the block, which sends the POST, raises ClerkError.
 
-    If the organization may exist, the user's next list asks Clerk, however fresh the last one is.
+    If the organization may exist, the user's next list asks Clerk, even if the last listing is fresh.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Create a tenant for a user: in Clerk first, with an attempt on record before the one POST."""
+"""Create a tenant for a user: commit an attempt, send one POST to Clerk, then mirror the answer."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from tenants.models import CreationAttempt, Tenant
 logger = logging.getLogger(__name__)
 
 DEFAULT_CREATOR_ROLE = "org:admin"
-"""Clerk's creator role, unless the instance has another one."""
+"""Clerk's default for the role of an organization's creator."""
 
 LEAST_ROLE = "org:member"
 
@@ -39,17 +39,18 @@ class Creation:
 
     @property
     def body_hash(self) -> str:
-        """SHA-256 of what the request asks for."""
+        """The SHA-256 of the name and the slug."""
         return hashlib.sha256(json.dumps([self.name, self.slug]).encode()).hexdigest()
 
 
 def create_in_clerk(creation: Creation) -> Tenant:
-    """Create the organization in Clerk and mirror it, or return what the same key created before.
+    """Create the organization in Clerk and mirror it, or return the tenant that the same key created.
 
     Writes the attempt, then tenant, membership, primary and attempt in one transaction. Calls Clerk: one
-    POST, then one GET for the creator's membership; with a key whose outcome is unknown, a listing first.
-    Raise ClerkError (if the outcome is unknown, the attempt says so), IdempotencyKeyInUse or
-    IdempotencyKeyReused; OrganizationDeleted or TenantInactive if that happened to the tenant since.
+    POST, then one GET for the creator's membership; if the key's earlier outcome is unknown, a search first.
+    Raise ClerkError (the attempt records whether the outcome is unknown), IdempotencyKeyInUse or
+    IdempotencyKeyReused; OrganizationDeleted or TenantInactive if the key's tenant was deleted or
+    deactivated since.
     """
     attempt = attempts.begin_creation(
         clerk_user_id=creation.clerk_user_id,
@@ -97,8 +98,8 @@ def adopt_organization(
 def _finish(attempt: CreationAttempt, organization: ClerkOrganization, *, just_created: bool) -> Tenant:
     """Mirror the organization with its creator, as the creator's primary.
 
-    If Clerk cannot say whether the creator is a member, or may not know it yet (a list may lag behind a
-    create), the creator has the creator role until the next sync. A creator who has left has no role.
+    If Clerk cannot be asked for the creator's membership, or does not list it yet after the create, the
+    creator gets the creator role until the next sync. A creator who has left gets no membership.
     """
     membership, is_known = None, False
     try:
@@ -123,7 +124,7 @@ def _finish(attempt: CreationAttempt, organization: ClerkOrganization, *, just_c
 
 
 def _creator_role() -> str:
-    """Return the role that Clerk gives to creators; the least one if Clerk cannot be asked."""
+    """Return the role that Clerk gives to creators; LEAST_ROLE if Clerk cannot be asked."""
     try:
         return get_clerk_organization_settings().creator_role or DEFAULT_CREATOR_ROLE
     except ClerkError:
@@ -131,7 +132,7 @@ def _creator_role() -> str:
 
 
 def _created_before(attempt: CreationAttempt, creation: Creation) -> Tenant | None:
-    """Return the tenant of an earlier request with the same key; None if this request must send it again."""
+    """Return the tenant of an earlier request with the same key; None if the POST must be sent again."""
     if attempt.body_hash != creation.body_hash:
         raise IdempotencyKeyReused("This Idempotency-Key was used for a different request.")
     if attempt.state == CreationAttempt.State.SUCCEEDED:
@@ -146,7 +147,7 @@ def _created_before(attempt: CreationAttempt, creation: Creation) -> Tenant | No
 
 
 def _search(attempt: CreationAttempt) -> ClerkOrganization | None:
-    """Look among the creator's organizations, and before anything is sent again among all others."""
+    """Search for the attempt's marker in the creator's organizations, then in all organizations."""
     try:
         return search.search(attempt, iter_clerk_orgs(user_id=attempt.clerk_user_id)) or search.search(
             attempt, iter_clerk_orgs(order_by="-created_at")
@@ -158,7 +159,7 @@ def _search(attempt: CreationAttempt) -> ClerkOrganization | None:
 
 
 def _tenant_of(attempt: CreationAttempt) -> Tenant:
-    """Return the tenant that a successful attempt made.
+    """Return the tenant that a successful attempt created.
 
     Does not check that the caller is still a member; the queryset does.
     """
@@ -178,9 +179,9 @@ def _tenant_of(attempt: CreationAttempt) -> Tenant:
 
 
 def _claim_primary(attempt: CreationAttempt, tenant: Tenant) -> None:
-    """Make the tenant its creator's primary, once, if a sync found it instead of the create.
+    """Make the tenant its creator's primary, once, if a sync inserted the tenant before the create did.
 
-    Writes `memberships.is_primary` and the attempt's `answer`; nothing if that was done before.
+    Writes `memberships.is_primary` and the attempt's `answer`, unless `answer` records an earlier call.
     """
     answer = attempt.answer or {}
     if answer.get("primary"):

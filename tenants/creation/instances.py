@@ -1,4 +1,4 @@
-"""Refuse a key of another Clerk instance than the one that is mirrored here, before anything is written."""
+"""Refuse a key of a Clerk instance other than the mirrored one, before anything is written."""
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS, clerk_settings
 from clerk_integration.exceptions import WrongInstance
@@ -17,17 +17,17 @@ from clerk_integration.wire.ids import ORGANIZATION, is_id
 from tenants.models import Tenant
 
 SAMPLE = 50
-"""Mirrored organizations that Clerk is asked for."""
+"""The number of mirrored organizations to request from Clerk."""
 
 FEW = 5
-"""As many organizations may be gone from the right instance without looking like another instance."""
+"""Up to this number, all mirrored organizations may be missing from the right instance."""
 
 
 def require_own_instance() -> None:
     """Raise WrongInstance unless the key is of the instance that this database belongs to.
 
-    While that is not known, ask for a sample of the mirrored organizations and store the key's instance. One
-    statement, and one read the first time that this process uses the key; more until the instance is stored.
+    If no instance is stored, request a sample of the mirrored organizations and store the key's instance.
+    Costs one statement, and one request on the process's first use of the key; more until one is stored.
     """
     stored = stored_instance_id()
     refuse_other_instance(stored)
@@ -37,9 +37,10 @@ def require_own_instance() -> None:
 
 
 def right_instance(*, writing: bool = True) -> str:
-    """Return the id of the key's instance, after a sample of the mirrored organizations was found there.
+    """Return the id of the key's instance, after a check with a sample of the mirrored organizations.
 
-    Two reads. With `writing`, store the instance unless one is stored. Raise WrongInstance and ClerkError.
+    Sends two requests. With `writing`, store the instance unless one is stored. Raise WrongInstance or
+    ClerkError.
     """
     stored = stored_instance_id()
     with clerk_deadline(JOB_TIMEOUT_SECONDS):
@@ -52,10 +53,10 @@ def right_instance(*, writing: bool = True) -> str:
 
 
 def _refuse_foreign_mirror(instance_id: str, stored: str | None) -> None:
-    """Raise WrongInstance if Clerk has none of the mirrored organizations.
+    """Raise WrongInstance if Clerk has none of a sample of the mirrored organizations.
 
-    Organizations older than the adoption of the instance are not asked for. In an instance that is stored, or
-    at least configured, a few may all be gone.
+    Ignores organizations that are older than the adoption of the instance. If the instance is stored or
+    configured, a sample of up to FEW organizations may be missing.
     """
     is_known = instance_id in (stored, clerk_settings.instance_id)
     mirrored = Tenant.objects.filter(clerk_org_id__isnull=False, deleted_at=None)

@@ -10,8 +10,8 @@ from tenants.models import Tenant
 def create_local_tenant(*, name: str, slug: str | None, clerk_org_id: str | None) -> Tenant:
     """Insert a tenant without asking Clerk.
 
-    Raise OrganizationDeleted when the organization is recorded as deleted, AlreadyLinked when another tenant
-    has it.
+    Raise OrganizationDeleted if the organization is recorded as deleted, AlreadyLinked if another tenant is
+    linked to it.
     """
     try:
         with transaction.atomic():

@@ -1,8 +1,8 @@
 """Find the organization of a creation attempt whose reply was lost.
 
 Clerk has no idempotency key for organizations. Each organization therefore carries the marker of its
-attempt in its private metadata. A search that does not find the marker counts only if it was complete
-and began `UNRESOLVED_SECONDS` after the attempt was sent.
+attempt in its private metadata. A search that does not find the marker proves that nothing was created
+only if it was complete and began `UNRESOLVED_SECONDS` after the attempt was sent.
 """
 
 from datetime import datetime
@@ -15,17 +15,17 @@ from tenants.mirror.rows import attempt_marker
 from tenants.models import CreationAttempt
 
 UNRESOLVED_SECONDS = 60.0
-"""For at most so long after its creation a list may lack an organization."""
+"""The longest time after a creation for which a list may lack the organization."""
 
 IN_FLIGHT_SECONDS = 45.0
-"""For so long the process that sent an attempt may still be working on it."""
+"""The longest time for which the process that sent an attempt may still be working on it."""
 
 
 def is_due(attempt: CreationAttempt, now: datetime) -> bool:
     """Return whether a job that runs every minute should search for the attempt now.
 
-    Due 1, 2, 4, 8, ... minutes after it was sent, so that an attempt that stays unknown costs a few searches
-    and not one a minute.
+    A search is due 1, 2, 4, 8, ... minutes after the attempt was sent, so that an attempt that stays unknown
+    needs only a few searches.
     """
     minutes = int((now - attempt.sent_at).total_seconds() // UNRESOLVED_SECONDS)
     return minutes > 0 and minutes & (minutes - 1) == 0
@@ -34,7 +34,7 @@ def is_due(attempt: CreationAttempt, now: datetime) -> bool:
 def search(attempt: CreationAttempt, listing: ClerkListing[ClerkOrganization]) -> ClerkOrganization | None:
     """Return the attempt's organization; None if it is certain that Clerk has none.
 
-    Raise IdempotencyKeyInUse while its sender may still be working on it, and while it is not certain.
+    Raise IdempotencyKeyInUse while the sender may still be working on the attempt, or if nothing is certain.
     """
     age = (writer.clock() - attempt.sent_at).total_seconds()
     if attempt.state == CreationAttempt.State.SENT and age < IN_FLIGHT_SECONDS:
@@ -53,7 +53,7 @@ def search(attempt: CreationAttempt, listing: ClerkListing[ClerkOrganization]) -
 
 
 def in_progress(*, retry_after: float) -> IdempotencyKeyInUse:
-    """Return what to raise while another process is working on the same attempt."""
+    """Return the exception for an attempt that another process is working on."""
     return IdempotencyKeyInUse(
         "Another request is creating this organization right now; nothing was sent again."
         f" Try again in {retry_after:.0f} s.",

@@ -8,10 +8,10 @@ from tenants.models import Tenant, Tombstone
 
 
 def delete(tenant: Tenant) -> None:
-    """Delete the tenant and its memberships for good.
+    """Delete the tenant and its memberships permanently.
 
-    The organization of a linked tenant must be deleted in Clerk already: its id is recorded as deleted, so
-    that no late event brings the tenant back.
+    Call it after the organization of a linked tenant was deleted in Clerk. Records the organization as
+    deleted, so that no late event creates the tenant again.
     """
     with transaction.atomic():
         locked = lock_with_organization(tenant)

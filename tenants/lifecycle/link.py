@@ -23,7 +23,7 @@ def link(
     listed_at: datetime,
     complete: bool,
 ) -> Tenant:
-    """Give a legacy tenant its organization, and absorb the mirror-only tenant of that organization.
+    """Link a legacy tenant to the organization, and absorb the organization's mirror-only tenant.
 
     Writes `tenants.clerk_org_id` and, through the mirror, name, slug, logo, metadata and members; deletes the
     absorbed row. Raise AlreadyLinked, OrganizationDeleted or AbsorbRefused; then nothing is written.
@@ -52,10 +52,10 @@ def link(
 def unlink(tenant: Tenant) -> Tenant:
     """Make the tenant a legacy tenant again.
 
-    If the organization still exists in Clerk, a new mirror-only tenant takes it over.
+    If the organization still exists in Clerk, a new mirror-only tenant mirrors it.
 
-    Writes `tenants` and `memberships`. Own columns stay: a tenant that was deactivated because its
-    organization was deleted stays deactivated. A tenant that is not linked is left as it is.
+    Writes `tenants` and `memberships`. Local columns are kept: a tenant that was deactivated because
+    its organization was deleted stays deactivated. A tenant that is not linked is not changed.
     """
     with transaction.atomic():
         locked = lock_with_organization(tenant)
@@ -78,7 +78,7 @@ def lock_with_organization(tenant: Tenant) -> Tenant:
 
 
 def _lock_primaries_of(clerk_org_id: str) -> set[str]:
-    """Lock the primaries of the users whose primary tenant is the organization's; return these users."""
+    """Lock the primaries of users whose primary is the organization's tenant, and return these users."""
     flagged = Membership.objects.filter(tenant__clerk_org_id=clerk_org_id, is_primary=True)
     users = set(flagged.values_list("clerk_user_id", flat=True))
     locks.hold_primaries(users)
@@ -93,7 +93,7 @@ def _share_members_of(clerk_org_id: str | None, memberships: Sequence[ClerkMembe
 
 
 def _lock_for_link(tenant: Tenant, clerk_org_id: str) -> tuple[Tenant, list[Tenant]]:
-    """Lock and return the tenant's row, and the organization's row if that is another one."""
+    """Lock and return the tenant's row, and any other tenant's row that is linked to the organization."""
     rows = Tenant.objects.select_for_update().filter(Q(pk=tenant.pk) | Q(clerk_org_id=clerk_org_id))
     locked = {row.pk: row for row in rows.order_by("pk")}
     if tenant.pk not in locked:

@@ -11,7 +11,7 @@ from tenants.models import Membership, Tenant
 def set_primary(clerk_user_id: str, tenant: Tenant) -> None:
     """Make the tenant the user's primary. Writes `memberships.is_primary`, of this user only.
 
-    Raise NotAMember without an active membership, TenantInactive when the tenant is not active.
+    Raise NotAMember if the user has no active membership, TenantInactive if the tenant is not active.
     """
     with transaction.atomic():
         locks.hold_primaries([clerk_user_id])
@@ -20,9 +20,9 @@ def set_primary(clerk_user_id: str, tenant: Tenant) -> None:
 
 
 def move_primary(clerk_user_id: str, tenant_id: int) -> None:
-    """Move the user's flag to the tenant; raise what `set_primary` raises.
+    """Make the tenant the user's primary; raise the same exceptions as `set_primary`.
 
-    Call it with the lock of the user's primary held. Rows are locked in the order of the mirror's writers.
+    Call it with the user's primary locked. Locks rows in the same order as the mirror's writers.
     """
     concerned = Q(is_primary=True) | Q(tenant_id=tenant_id)
     rows = Membership.objects.filter(concerned, clerk_user_id=clerk_user_id).order_by("tenant_id")

@@ -1,4 +1,4 @@
-"""Restore a tenant whose organization is recorded as deleted and lives in Clerk after all."""
+"""Restore a tenant whose organization is recorded as deleted but exists in Clerk."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,8 +19,8 @@ def restore(
     """Remove the organization's tombstone, and mirror the organization and all its memberships.
 
     The tenant gets the status that it had before it was recorded as deleted, and its members from Clerk; an
-    organization without a tenant gets a new one. `asked_at` is the database's clock before Clerk was asked
-    for this very id. Raise OrganizationDeleted if the tombstone is younger than 60 s by then.
+    organization without a tenant gets a new one. `asked_at` is the database's time before the GET of the
+    organization. Raise OrganizationDeleted if the tombstone was less than 60 s old at `asked_at`.
     """
     with transaction.atomic():
         deletions.remove_tombstone(organization.id, asked_at=asked_at)

@@ -18,9 +18,10 @@ ANNOUNCED_COLUMNS = ("name", "slug", "logo_url", "clerk_metadata")
 def absorb(mirror: Tenant, target: Tenant) -> list[str]:
     """Move the mirrored columns and members of `mirror` to `target`, and delete `mirror`.
 
-    The members move with their stamps, ended ones included: they may be newer than what the caller writes
-    next. Return the users whose primary `mirror` was, so that the caller can move their flag. Raise
-    AbsorbRefused, which names every reason, if `mirror` has local data. Call it with both rows locked.
+    All members move with their times, ended members too: their rows may be newer than the records that the
+    caller writes next. Return the users whose primary tenant was `mirror`; the caller makes `target` their
+    primary. Raise AbsorbRefused, with every reason, if `mirror` has local data. Call it with both rows
+    locked.
     """
     reasons = local_data_of(mirror)
     if reasons:
@@ -39,7 +40,7 @@ def absorb(mirror: Tenant, target: Tenant) -> list[str]:
 
 
 def local_data_of(tenant: Tenant) -> list[str]:
-    """Return what the tenant has beside the mirror of its organization; empty if it can be absorbed."""
+    """Return descriptions of the tenant's local data; empty if the tenant can be absorbed."""
     return [*_touched_columns(tenant), *_referring_rows(tenant)]
 
 
@@ -57,7 +58,7 @@ def _touched_columns(tenant: Tenant) -> list[str]:
 
 
 def _referring_rows(tenant: Tenant) -> list[str]:
-    """Count the rows of any app that refer to the tenant or to its members.
+    """Describe the rows of all apps that refer to the tenant or to its members, with their number.
 
     Relations with `related_name="+"` are counted too.
     """

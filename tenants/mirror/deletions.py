@@ -1,4 +1,4 @@
-"""Record deletions in Clerk as tombstones, and remove a tombstone that Clerk contradicts."""
+"""Record deletions in Clerk as tombstones, and remove the tombstone of an organization that exists."""
 
 from datetime import datetime, timedelta
 
@@ -16,14 +16,14 @@ from tenants.models import Membership, Tenant, Tombstone
 from tenants.sql import query
 
 RESTORABLE_AFTER = timedelta(seconds=60)
-"""An answer of Clerk that is older may still show an organization that was deleted."""
+"""For this time after a deletion, Clerk may still return the deleted organization."""
 
 
 def record_organization_deleted(clerk_org_id: str, *, source: Tombstone.Source) -> None:
-    """Record that the organization was deleted in Clerk, and how that is known.
+    """Record that the organization was deleted in Clerk, as reported by `source`.
 
-    Writes `tombstones`, even if the organization has no row here; its tenant becomes `deactivated` with
-    `deleted_at`, and its memberships inactive. Everything local is kept.
+    Writes `tombstones`, even if the organization has no row here. Its tenant becomes `deactivated` and gets
+    `deleted_at`; its memberships become inactive. No row is deleted.
     """
     with transaction.atomic():
         locks.hold_organization(clerk_org_id)
@@ -36,9 +36,9 @@ def record_organization_deleted(clerk_org_id: str, *, source: Tombstone.Source) 
 
 
 def record_user_deleted(clerk_user_id: str) -> None:
-    """Record that the user was deleted in Clerk: mirrored memberships end, and later ones never begin.
+    """Record that the user was deleted in Clerk; end mirrored memberships and prevent new ones.
 
-    Writes `tombstones` and `memberships`. Members of legacy tenants are left alone.
+    Writes `tombstones` and `memberships`. Members of legacy tenants are not changed.
     """
     with transaction.atomic():
         locks.hold_user(clerk_user_id)
@@ -47,7 +47,7 @@ def record_user_deleted(clerk_user_id: str) -> None:
 
 
 def record_membership_deleted(membership_id: str, membership: ClerkMembership | None = None) -> None:
-    """Record that the membership was deleted in Clerk; a newer membership of the same user stays.
+    """Record that the membership was deleted in Clerk; keep a newer membership of the same user.
 
     Writes `tombstones`, even if the membership has no row here, and `memberships`. Always ends the row with
     this membership id. If `membership` is given, also ends an older membership of the same user in the same
@@ -69,12 +69,11 @@ def record_membership_deleted(membership_id: str, membership: ClerkMembership | 
 
 
 def remove_tombstone(clerk_org_id: str, *, asked_at: datetime) -> None:
-    """Record that the organization lives, because Clerk was asked for it at `asked_at` and has it.
+    """Remove the tombstone of an organization that Clerk returned for a request sent at `asked_at`.
 
-    Deletes the tombstone, gives the tenant the status that it had before, and begins the memberships again
-    that ended with the organization and are not in Clerk. The caller writes those of Clerk. Raise
-    OrganizationDeleted if the tombstone was not at least 60 s old when Clerk was asked: the answer may have
-    been stale.
+    Gives the tenant its earlier status. Begins again the local memberships that ended with the organization;
+    the caller writes the memberships from Clerk. Raise OrganizationDeleted if the tombstone was less than
+    60 s old at `asked_at`: Clerk's answer may have been stale.
     """
     with transaction.atomic():
         locks.hold_organization(clerk_org_id)
@@ -102,7 +101,7 @@ def refuse_deleted(clerk_org_id: str) -> None:
 
 
 def _record_tombstone(kind: Tombstone.Kind, clerk_id: str, source: Tombstone.Source) -> None:
-    """Insert the tombstone; one that is there gets the new source and time."""
+    """Insert the tombstone, or update the source and time of an existing one."""
     Tombstone.objects.bulk_create(
         [Tombstone(kind=kind, clerk_id=clerk_id, source=source, created_at=clock())],
         update_conflicts=True,
@@ -143,7 +142,7 @@ def _reopen(tenant: Tenant, status: str) -> None:
 
 
 def _end(row: Membership, deleted: ClerkMembership | None) -> None:
-    """End our row of a deleted membership, with its stamps: an older membership must not begin again."""
+    """End our row of a deleted membership, with Clerk's times, so that no older record begins it again."""
     before = {"role": row.role, "is_active": row.is_active}
     if deleted is not None:
         [values] = membership_rows([deleted])

@@ -1,7 +1,7 @@
-"""When a user's memberships were last listed whole, and which process may list them now.
+"""Decide which process may list a user's memberships, and record when they were last listed.
 
-The lease is one conditional statement in a transaction of its own: it makes the listing
-single-flight across processes, and no connection waits for Clerk in an open transaction.
+One conditional statement, in its own transaction, takes the lease. Only one process at a time lists a user,
+and no transaction is open while the process waits for Clerk.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tenants.models import UserSync
 from tenants.sql import ClockTimestamp
 
 BACK_OFF_SECONDS = 3.0
-"""After a failed try, lists are served from local rows for so long, without asking Clerk."""
+"""For this time after a failed listing, the user's lists come from local rows, without asking Clerk."""
 
 TAKE_LEASE = """
 WITH known AS (
@@ -42,7 +42,7 @@ SELECT EXISTS (SELECT FROM taken),
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to list one user's memberships; `listed_at` is the database's clock when it began.
+    """The right to list one user's memberships; `listed_at` is the database's time at its start.
 
     `instance_id` is the Clerk instance that this database belongs to, None if it is not known yet.
     """
@@ -56,7 +56,8 @@ class Lease:
 class LeaseState:
     """Whether a user's memberships are fresh, and the lease if this process may list them.
 
-    Neither means that another process is listing them, or, if `is_backing_off`, that a try just failed.
+    If they are not fresh and `lease` is None, another process is listing them, or, if `is_backing_off`, the
+    last listing has just failed.
     """
 
     is_fresh: bool
@@ -67,9 +68,9 @@ class LeaseState:
 def take_lease(clerk_user_id: str, *, seconds: float) -> LeaseState:
     """Return whether the user's memberships are fresh and, if not, take the lease if it is free.
 
-    Fresh means listed whole within `CLERK_SYNC_MAX_AGE_SECONDS`. Writes `user_syncs` in one statement, and
-    nothing if they are fresh or the lease is not free. The lease expires after
-    `seconds`, so that a killed process blocks nobody for longer.
+    Fresh means fully listed within `CLERK_SYNC_MAX_AGE_SECONDS`. Writes `user_syncs` in one statement, but
+    nothing if the memberships are fresh or the lease is not free. The lease expires after `seconds`, so that
+    a killed process does not block other processes for longer.
     """
     lease_id = uuid4()
     parameters = {
@@ -86,7 +87,7 @@ def take_lease(clerk_user_id: str, *, seconds: float) -> LeaseState:
 def release_lease(clerk_user_id: str, lease: Lease, *, back_off: bool = True) -> None:
     """Give up the lease. Writes `user_syncs`.
 
-    After a failed try it is free `BACK_OFF_SECONDS` later; without `back_off`, at once.
+    With `back_off`, the lease is free `BACK_OFF_SECONDS` later; otherwise at once.
     """
     held = UserSync.objects.filter(clerk_user_id=clerk_user_id, lease=lease.id)
     free_at = ClockTimestamp() + timedelta(seconds=BACK_OFF_SECONDS) if back_off else None
@@ -94,9 +95,9 @@ def release_lease(clerk_user_id: str, lease: Lease, *, back_off: bool = True) ->
 
 
 def expire(clerk_user_id: str) -> None:
-    """Let the user's next list ask Clerk, however fresh the last one is. Writes `user_syncs`.
+    """Make the user's next list ask Clerk, even if the last listing is fresh. Writes `user_syncs`.
 
-    A list that is running now loses its lease, because its data may be stale.
+    A listing that is running now loses its lease, because its data may be stale.
     """
     sync = UserSync.objects.filter(clerk_user_id=clerk_user_id)
     sync.update(synced_at=None, lease=None, lease_expires_at=None)

@@ -1,12 +1,12 @@
-"""Locks of a transaction: of organizations, of users, and of users' primaries.
+"""Take advisory locks on organizations, users and users' primaries until the end of the transaction.
 
-A writer shares the locks of the organizations and users that it writes, a deletion holds the lock of its
-organization or user alone. Without them, a statement that began before a deletion was committed could insert
-the deleted id after it. Whoever moves a user's primary holds the lock of that user's primary.
+A writer takes shared locks on the organizations and users that it writes. A deletion takes an exclusive lock
+on its organization or user. Without these locks, a statement that began before a deletion was committed could
+insert the deleted id afterwards. A change of a user's primary takes an exclusive lock on the user's primary.
 
-All ids of a kind share a limited number of locks, so that a page of 500 records does not fill PostgreSQL's
-lock table. Locks of primaries are taken first, then those of organizations, then those of users, each in the
-order of their numbers, and all of them before any row.
+Ids are hashed to a limited number of locks, so that a page of 500 records does not fill PostgreSQL's lock
+table. A transaction locks primaries first, then organizations, then users, each in the order of the lock
+numbers, and then rows.
 """
 
 from collections.abc import Iterable
@@ -22,12 +22,12 @@ USERS = 0x636C6B05
 """First keys of the advisory locks; the numbers are arbitrary constants."""
 
 LOCKS = 128
-"""How many locks the organizations share, and how many the users."""
+"""The number of locks for organizations, and the number of locks for users."""
 
 PRIMARY_LOCKS = 1024
 
 REQUEST_LOCK_TIMEOUT = "2s"
-"""How long a web request waits for a lock; a list is then answered from local rows."""
+"""The time that a web request waits for a lock; after it, a list is answered from local rows."""
 
 _lock_timeout: ContextVar[str] = ContextVar("lock_timeout", default=LOCK_TIMEOUT)
 
@@ -35,7 +35,7 @@ _LIMITS = f"""
     set_config('idle_in_transaction_session_timeout', '{IDLE_TIMEOUT}', true),
     set_config('lock_timeout', %(lock_timeout)s, true)"""
 
-# For statements that begin with it and look at `locked`.
+# The beginning of a statement. The statement must select from `locked` to take the locks.
 SHARED = f"""
 WITH locks AS MATERIALIZED (
     SELECT DISTINCT kind, hashtext(id) & {LOCKS - 1} AS number
@@ -63,12 +63,12 @@ FROM generate_series(0, {LOCKS - 1}) AS number
 
 
 def enter_request(**_: Any) -> None:
-    """Let the locks of this thread wait as long as a web request may; a receiver of `request_started`."""
+    """Set this thread's lock timeout to REQUEST_LOCK_TIMEOUT; a receiver of `request_started`."""
     _lock_timeout.set(REQUEST_LOCK_TIMEOUT)
 
 
 def leave_request(**_: Any) -> None:
-    """Undo `enter_request`; a receiver of `request_finished`."""
+    """Reset this thread's lock timeout; a receiver of `request_finished`."""
     _lock_timeout.set(LOCK_TIMEOUT)
 
 
@@ -102,5 +102,5 @@ def hold_user(clerk_user_id: str) -> None:
 
 
 def hold_primaries(clerk_user_ids: Iterable[str]) -> None:
-    """Block changes of these users' primary tenants by others until the end of the open transaction."""
+    """Block other changes of these users' primary tenants until the end of the open transaction."""
     query_locked(HOLD, kind=PRIMARIES, ids=list(clerk_user_ids), count=PRIMARY_LOCKS)

@@ -1,4 +1,4 @@
-"""Mirrored columns, and Clerk's records as rows of them."""
+"""Name the mirrored columns, and convert Clerk's records to rows."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -31,7 +31,7 @@ def values_of(row: Model, columns: Iterable[str]) -> dict[str, Any]:
 
 
 def organization_rows(organizations: Iterable[ClerkOrganization]) -> list[dict[str, Any]]:
-    """Return one row per organization: the newest record of each."""
+    """Return one row per organization, from its newest record."""
     newest = _newest(
         organizations, key=lambda record: record.id, version=lambda record: (record.updated_at or 0,)
     )
@@ -80,7 +80,7 @@ def attempt_marker(organization: ClerkOrganization) -> UUID | None:
 
 
 def tenant_markers(organizations: Iterable[ClerkOrganization]) -> list[dict[str, Any]]:
-    """Return a row for each organization that carries the marker of one of our tenants."""
+    """Return a row for each organization that carries the marker of a tenant."""
     return [
         {"clerk_org_id": organization.id, "tenant_id": tenant_id, "installation": installation}
         for organization in organizations
@@ -90,7 +90,7 @@ def tenant_markers(organizations: Iterable[ClerkOrganization]) -> list[dict[str,
 
 
 def _plausible(stamp: int | None) -> int | None:
-    """Return Clerk's stamp; None, for unknown, if it is later than the year 9999."""
+    """Return Clerk's stamp, or None (unknown) if it is later than the year 9999."""
     return stamp if stamp is None or stamp <= LATEST_STAMP else None
 
 
@@ -106,5 +106,5 @@ def _newest(
     key: Callable[[Record], Hashable],
     version: Callable[[Record], tuple[int | str, ...]],
 ) -> list[Record]:
-    """Keep the newest record of each key: a statement may not write a row twice."""
+    """Keep the newest record of each key: an upsert must not write a row twice."""
     return list({key(record): record for record in sorted(records, key=version)}.values())

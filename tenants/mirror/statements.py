@@ -1,21 +1,20 @@
-"""The statements of `tenants.mirror.writer`: the write rule, in SQL.
+"""SQL statements of `tenants.mirror`, with the rules for which records are written.
 
-Clerk's records travel as one JSON parameter, so that a page of any size is one statement with one plan.
+Clerk's records are passed as one JSON parameter, so that a page of any size is one statement with one plan.
 `ORDER BY` makes concurrent writers lock their common rows in the same order: by tenant, then by user.
-Each statement returns the rows that it wrote, with the columns that `tenants.signals` announces, before
-and after.
+Each write returns its rows, with the columns that `tenants.signals` announces, before and after.
 """
 
 from tenants.mirror.locks import SHARED
 
-# For a page of organizations: whether one of the tenants in their markers has no organization yet.
+# For organizations: takes the locks; returns whether a tenant named in their markers is a legacy tenant.
 SHARE_LOCKS = f"""{SHARED}
 SELECT (SELECT count(*) FROM locked),
        EXISTS (SELECT FROM tenants WHERE id = ANY (%(tenants)s) AND clerk_org_id IS NULL)
 """
 
-# For a page of memberships: which of their organizations have neither a row nor a tombstone. Those are
-# written first, so that rows of tenants are locked before rows of members here as elsewhere.
+# For a page of memberships: takes the locks; returns the organizations without a row and without a tombstone.
+# These organizations are written first, because every writer locks rows of tenants before rows of members.
 SHARE_LOCKS_AND_FIND_UNKNOWN = f"""{SHARED}
 SELECT (SELECT count(*) FROM locked), ARRAY(
     SELECT nested FROM unnest(%(organizations)s::text[]) AS nested
@@ -23,7 +22,7 @@ SELECT (SELECT count(*) FROM locked), ARRAY(
       AND NOT EXISTS (SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = nested))
 """
 
-# For a user's list: closes the lease, and says whether it was still the caller's.
+# For a user's list: takes the locks, closes the lease, and returns whether the caller still had the lease.
 SHARE_LOCKS_AND_CLOSE_LEASE = f"""{SHARED},
 closed AS (
     UPDATE user_syncs
@@ -35,7 +34,7 @@ SELECT (SELECT count(*) FROM locked),
        EXISTS (SELECT FROM closed)
 """
 
-# An organization that has a row already is left to `lifecycle.link`, which absorbs that row.
+# Skips an organization that has a row already: `lifecycle.link` absorbs such a row.
 LINK_TENANTS_WITH_MARKER = """
 WITH found AS MATERIALIZED (
     SELECT tenants.id, marker.clerk_org_id
@@ -56,8 +55,8 @@ RETURNING tenants.id, tenants.clerk_org_id
 """
 
 # The write and the dry run (`tenants.reconcile.differences`) share the following conditions, so that the dry
-# run reports exactly what the write would do. Both call Clerk's records `incoming` and name their fields like
-# our columns; the conflict clause of an upsert calls the same record `excluded`.
+# run reports exactly what the write would do. In both, Clerk's records are named `incoming`, and their
+# fields have the names of our columns; in the conflict clause of an upsert, the record is named `excluded`.
 
 INCOMING_ORGANIZATIONS = """jsonb_to_recordset(%(records)s::jsonb) AS incoming(
     clerk_org_id text, name text, slug text, logo_url text, clerk_metadata jsonb,
@@ -76,7 +75,7 @@ AND NOT EXISTS (
     SELECT FROM tombstones WHERE kind = 'user' AND clerk_id = incoming.clerk_user_id)
 AND {ORGANIZATION_NOT_DELETED}"""
 
-# True as well where we have no row: every column of `tenants` is then NULL.
+# Also true if there is no row here: every column of `tenants` is then NULL.
 ORGANIZATION_CHANGES = """(
     coalesce(tenants.clerk_updated_at, 0) <= coalesce({incoming}.clerk_updated_at, 0)
     AND (tenants.name, tenants.slug, tenants.logo_url, tenants.clerk_metadata,
@@ -120,9 +119,9 @@ MEMBERSHIP_CHANGES = """(
         ({incoming}.clerk_membership_id, {incoming}.role, {incoming}.is_active,
          {incoming}.clerk_created_at, {incoming}.clerk_updated_at))"""
 
-# Which rows end when a complete list of Clerk's lacks them: mirrored rows that were not written since Clerk
-# was asked for the list. A creator whose membership could not be read back has a row without Clerk's id, but
-# with the time at which Clerk created the organization; a member of a legacy tenant has neither.
+# Rows that end if a complete list from Clerk lacks them: mirrored rows that were not written since Clerk was
+# asked for the list. A creator whose membership could not be read from Clerk has a row without an id, but
+# with the time at which Clerk created the organization; a member of a legacy tenant has no id and no time.
 TENANT_CAN_BE_RETIRED = """(
     tenants.clerk_org_id IS NOT NULL AND tenants.deleted_at IS NULL
     AND greatest(tenants.created_at, tenants.updated_at, tenants.last_synced_at) < %(as_of)s)"""
@@ -134,7 +133,7 @@ MEMBERSHIP_CAN_BE_ENDED = f"""(
     memberships.is_active AND {MIRRORED_MEMBERSHIP} AND tenants.clerk_org_id IS NOT NULL
     AND memberships.written_at < %(as_of)s::timestamptz)"""
 
-# An organization that carries the marker of a creation whose outcome is unknown settles that creation.
+# If an organization carries the marker of an unresolved creation, the creation is recorded as succeeded.
 UPSERT_ORGANIZATIONS = f"""
 WITH incoming AS MATERIALIZED (
     SELECT * FROM {INCOMING_ORGANIZATIONS}),
@@ -174,7 +173,7 @@ SELECT written.id, written.clerk_org_id, news.before,
 FROM written LEFT JOIN news ON news.clerk_org_id = written.clerk_org_id AND NOT written.is_new
 """
 
-# What a list lacks ends in the statement that writes what it shows, so that both lock rows in one order.
+# One statement writes listed memberships and ends missing ones, so that it locks all rows in one order.
 _WRITE_MEMBERSHIPS = f"""
 WITH incoming AS MATERIALIZED (
     SELECT tenants.id AS tenant_id, incoming.*, true AS is_active
@@ -250,7 +249,7 @@ END_MEMBERSHIPS_OF_TENANT = _END.format(scope="tenant_id = %(tenant)s")
 
 END_MEMBERSHIPS_OF_USER = _END.format(scope=f"clerk_user_id = %(user)s AND {MIRRORED_MEMBERSHIP}")
 
-# Memberships that are not in Clerk, and that ended when the organization was recorded as deleted.
+# Begins again the local memberships that ended when the organization was recorded as deleted.
 BEGIN_LOCAL_MEMBERSHIPS = f"""
 UPDATE memberships SET is_active = true, written_at = clock_timestamp()
 FROM tenants
@@ -261,7 +260,7 @@ RETURNING memberships.tenant_id, memberships.clerk_user_id,
           '{{"is_active": false}}'::jsonb, '{{"is_active": true}}'::jsonb
 """
 
-# The members of an absorbed tenant, with their stamps.
+# Moves the members of an absorbed tenant, with their times.
 MOVE_MEMBERSHIPS = """
 WITH moved AS (
     DELETE FROM memberships WHERE tenant_id = %(mirror)s RETURNING *),

@@ -1,4 +1,4 @@
-"""Take an organization from its tenant, and keep its mirror in a tenant of its own."""
+"""Unlink a tenant from its organization, and mirror the organization in a new tenant."""
 
 from tenants import signals
 from tenants.mirror.rows import MIRRORED_COLUMNS, MIRRORED_MEMBER_COLUMNS, values_of
@@ -6,11 +6,11 @@ from tenants.models import Membership, Tenant
 
 
 def unlink_tenant(tenant: Tenant) -> None:
-    """Take the organization from its tenant, which becomes a legacy tenant with all its members.
+    """Unlink the tenant from its organization: it becomes a legacy tenant with all its members.
 
-    An organization that lives in Clerk stays mirrored, by a mirror-only tenant with the same members; a
-    deleted one leaves its tombstone. Writes `tenants` and `memberships`; the members of the legacy tenant
-    keep their primary. Call it in a transaction that holds the organization's lock.
+    An organization that exists in Clerk stays mirrored, by a new mirror-only tenant with the same members. A
+    deleted organization keeps its tombstone. Writes `tenants` and `memberships`; the legacy tenant stays the
+    primary of its members. Call it in a transaction that holds the organization's lock.
     """
     mirrored = Tenant.objects.get(pk=tenant.pk)
     members = list(Membership.objects.filter(tenant=tenant, clerk_membership_id__isnull=False))
@@ -21,7 +21,7 @@ def unlink_tenant(tenant: Tenant) -> None:
 
 
 def forget_organization(tenant: Tenant) -> None:
-    """Clear the organization's ids and stamps from the rows of the tenant and its members."""
+    """Clear Clerk's ids and times in the rows of the tenant and its members."""
     Membership.objects.filter(tenant=tenant).update(
         clerk_membership_id=None, clerk_created_at=None, clerk_updated_at=None
     )

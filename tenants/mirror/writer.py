@@ -1,11 +1,11 @@
-"""Write the records of Clerk into mirrored columns; `deletions` writes tombstones.
+"""Write Clerk's records into mirrored columns; `deletions` writes tombstones.
 
-Records come from Clerk by webhook, by a fetch and by listings, in any order and more than once. The rules
-that make the order irrelevant stand inside the statements, where no caller can forget them:
+Records come from webhooks, fetches and listings, in any order and more than once. These rules make the result
+independent of the order. The SQL statements contain them, so that no caller can leave them out:
 
 * a row is updated only by a record that is not older (`clerk_updated_at`, Clerk's own stamp), and only when
-  something differs; a record with an equal stamp is applied again, which heals;
-* an id in `tombstones` is not written, until Clerk is asked for that very id and has it;
+  something differs; a record with an equal stamp is written too, which repairs a wrong row;
+* a record whose id is in `tombstones` is not written; `deletions.remove_tombstone` ends this;
 * of two memberships of one user in one organization, the one that Clerk created later wins.
 """
 
@@ -36,15 +36,15 @@ class Written:
 
     @classmethod
     def count(cls, rows: Sequence[Any]) -> "Written":
-        """Count the rows that an upsert returned: new rows have no earlier columns."""
+        """Count the rows that an upsert returned; the earlier columns of a new row are None."""
         created = sum(before is None for *_, before, _after in rows)
         return cls(created=created, updated=len(rows) - created)
 
 
 def clock() -> datetime:
-    """Return the time of the database's clock, which stamps every `written_at`.
+    """Return the time of the database's clock, like every `written_at`.
 
-    Read it before a listing begins: the listing then ends no row that is written later.
+    Call it before a listing begins: the listing then does not end rows that are written later.
     """
     [[now]] = query("SELECT clock_timestamp()")
     return cast("datetime", now)
@@ -74,9 +74,9 @@ def write_memberships(memberships: Sequence[ClerkMembership], *, as_of: datetime
     """Mirror memberships together with the organizations nested in them.
 
     Writes `tenants` and `memberships` in one transaction. A membership is left out when its id, its user or
-    its organization is recorded as deleted; a row without Clerk's id (a legacy member, or a creator who was
-    not read back yet) takes the id. `as_of` is the time of Clerk's answer, by the database's clock
-    (None: now): a membership that ended here after that is not begun again.
+    its organization is recorded as deleted; a row without Clerk's id (of a legacy member, or of a creator
+    whose membership was not read from Clerk yet) gets the id. `as_of` is the time of Clerk's answer, by the
+    database's clock (None: now): a membership that ended here after `as_of` does not begin again.
     """
     with transaction.atomic():
         _write_organizations(_nested(memberships), users=_users(memberships))
@@ -129,7 +129,7 @@ def write_organization_listing(
     """Mirror one organization and all its memberships.
 
     Writes `tenants` (`last_synced_at` too) and `memberships`. Members that the list lacks end under the same
-    conditions as in `write_user_listing`; legacy members are left alone.
+    conditions as in `write_user_listing`; legacy members are not changed.
     """
     with transaction.atomic():
         _write_organizations([organization], users=_users(memberships))
@@ -147,7 +147,7 @@ def write_organization_page(page: SyncRunPage, organizations: Sequence[ClerkOrga
     """Mirror a page of a full sync's organizations, and record the page.
 
     Writes what `write_organizations` does, `sync_runs` and `sync_run_pages`: three statements. Raise SyncLost
-    when another process has taken the run over; then nothing is written.
+    if another process has taken over the run; then nothing is written.
     """
     with transaction.atomic():
         written = _write_organizations(organizations)
@@ -158,9 +158,9 @@ def write_organization_page(page: SyncRunPage, organizations: Sequence[ClerkOrga
 def write_membership_page(page: SyncRunPage, memberships: Sequence[ClerkMembership]) -> Written:
     """Mirror a page of a full sync's memberships, and record the page.
 
-    Writes `memberships`, `sync_runs` and `sync_run_pages`: three statements. The run has mirrored the
-    nested organizations before; one that appeared since is mirrored too, with two statements more. Raise
-    SyncLost when another process has taken the run over; then nothing is written.
+    Writes `memberships`, `sync_runs` and `sync_run_pages`: three statements. The run has already
+    mirrored the nested organizations; new organizations are mirrored too, by two more statements. Raise
+    SyncLost if another process has taken over the run; then nothing is written.
     """
     nested = {organization.id: organization for organization in _nested(memberships)}
     with transaction.atomic():
@@ -182,10 +182,10 @@ def write_organization_with_member(
 ) -> Tenant:
     """Mirror an organization with one of its members, and return its tenant.
 
-    Without a `membership` (Clerk could not be asked for it) the user gets a row in `role`, without Clerk's
-    id: it begins when the organization did, takes the id from a later record, and ends when a list lacks
-    the user. Without both, no membership is written. Call it with the locks of both shared, for an
-    organization that is not recorded as deleted.
+    If `membership` is None (Clerk could not be asked for it), the user gets a membership with `role`, without
+    Clerk's id, from the time of the organization's creation. A later record adds the id; a list without the
+    user ends the membership. If `role` is None too, no membership is written. Call it with shared locks on
+    the organization and the user, for an organization that is not recorded as deleted.
     """
     with transaction.atomic():
         _write_organizations([organization], users=[clerk_user_id])
@@ -201,7 +201,7 @@ def end_memberships(ids: Sequence[int], *, listed_at: datetime) -> int:
     """End memberships that Clerk no longer has, and return how many ended.
 
     Writes `memberships` in one statement. Rows that were written after `listed_at` and rows of legacy tenants
-    are left alone.
+    are not changed.
     """
     rows = Membership.objects.filter(pk__in=ids).values_list("tenant__clerk_org_id", "clerk_user_id")
     with transaction.atomic():
@@ -220,7 +220,7 @@ def _users(memberships: Iterable[ClerkMembership]) -> list[str]:
 
 
 def _write_organizations(organizations: Iterable[ClerkOrganization], *, users: Sequence[str] = ()) -> Written:
-    """Share the locks, link tenants with a marker, upsert: two statements, or three if one is linked."""
+    """Take shared locks, link the tenants in markers, upsert: two statements, or three with links."""
     organizations = list(organizations)
     markers = tenant_markers(organizations)
     [(_, is_any_legacy)] = locks.query_locked(
@@ -260,7 +260,7 @@ def _upsert_memberships(memberships: Iterable[ClerkMembership], *, as_of: dateti
 def _write_listing(
     statement: str, memberships: Sequence[ClerkMembership], *, as_of: datetime, retire: bool, **scope: str
 ) -> None:
-    """Write what a list shows and end what it lacks, in one statement."""
+    """Write the listed memberships and, with `retire`, end the missing ones, in one statement."""
     rows = query(
         statement,
         records=json.dumps(membership_rows(memberships)),
