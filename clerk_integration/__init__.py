@@ -1,1 +1,1 @@
-"""Everything that knows Clerk: requests to its API, session tokens, webhooks; nothing of tenants."""
+"""All code that communicates with Clerk: API requests, session tokens, webhooks; nothing about tenants."""

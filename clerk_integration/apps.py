@@ -3,7 +3,7 @@ from django.core.signals import request_finished, request_started
 
 
 class ClerkIntegrationConfig(AppConfig):
-    """Registers the system checks, and guards what web requests ask of Clerk."""
+    """Register the system checks, and guard the requests to Clerk that web requests cause."""
 
     name = "clerk_integration"
     verbose_name = "Clerk integration"

@@ -1,7 +1,7 @@
-"""System checks of the settings: cheap, without network, database or Clerk's SDK.
+"""System checks of the settings. They use no network, no database and not Clerk's SDK.
 
-Messages name the setting and the mistake, never the value: most values are secrets. `manage.py check_clerk`
-asks Clerk whether it accepts them.
+Messages name the setting and the mistake, but never the value, because most values are secrets. `manage.py
+check_clerk` checks whether Clerk accepts the values.
 """
 
 import logging
@@ -41,9 +41,10 @@ _PLACEHOLDER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A mistake in the settings: reported where `is_wrong` returns something true.
+    """A possible mistake in the settings, reported if `is_wrong` returns a true value.
 
-    Text that it returns is the end of the message. `deploy` rules run with `check --deploy` only.
+    If `is_wrong` returns text, the message ends with this text. A rule with `deploy` runs only with `check
+    --deploy`.
     """
 
     kind: type[Error | Warning]
@@ -67,12 +68,12 @@ def check_settings(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 
 @register(deploy=True)
 def check_deployment(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Report every rule for a deployment that the settings break."""
+    """Report every deployment rule that the settings break."""
     return [message for rule in RULES if rule.deploy for message in rule.messages()]
 
 
 def _is_placeholder(key: str) -> bool:
-    """Return whether a secret key is missing or was never filled in."""
+    """Return whether a secret key is empty or still a placeholder."""
     form = _SECRET_KEY.fullmatch(key)
     body = form["body"] if form else key
     is_too_simple = len(body) < MIN_KEY_LENGTH or len(set(body)) < MIN_KEY_CHARACTERS
@@ -111,7 +112,7 @@ def _is_known_logging() -> bool:
 def _is_public_django_key() -> bool:
     try:
         return str(settings.SECRET_KEY).startswith(("insecure", "django-insecure"))
-    except ImproperlyConfigured:  # it is empty
+    except ImproperlyConfigured:  # the setting is empty
         return True
 
 

@@ -1,4 +1,4 @@
-"""Clerk's settings, read at each use, so that tests and reloads see the current value."""
+"""Clerk's settings. Each access reads the setting again, so tests and reloads see the current value."""
 
 import base64
 import binascii
@@ -42,30 +42,30 @@ class ClerkSettings:
 
     @property
     def jwt_key(self) -> str:
-        """Public key of session tokens as PEM; empty when the keys come from Clerk's JWKS.
+        """Public key for session tokens, as PEM; empty if the keys come from Clerk's JWKS.
 
-        Environment files often hold the line breaks of a PEM as the two characters `\\n`.
+        Environment files often contain the line breaks of a PEM as the two characters `\n`.
         """
         return str(settings.CLERK_JWT_KEY).replace("\\n", "\n").strip()
 
     @property
     def issuer(self) -> str:
-        """The only `iss` that session tokens may carry; empty to accept any."""
+        """Accepted `iss` of session tokens; empty to accept any `iss`."""
         return str(settings.CLERK_ISSUER).strip()
 
     @property
     def authorized_parties(self) -> frozenset[str]:
-        """Origins that `azp` may name; empty to accept any."""
+        """Accepted `azp` origins of session tokens; empty to accept any `azp`."""
         return frozenset(party.strip() for party in settings.CLERK_AUTHORIZED_PARTIES if party.strip())
 
     @property
     def audience(self) -> frozenset[str]:
-        """Values of which `aud` must hold one; empty to accept any `aud`, and none."""
+        """Accepted values of `aud`, one of which is required; empty to accept tokens with any or no `aud`."""
         return frozenset(name.strip() for name in settings.CLERK_AUDIENCE if name.strip())
 
     @property
     def clock_skew_seconds(self) -> float:
-        """Difference between Clerk's clock and ours, in seconds, that session tokens may show."""
+        """Accepted difference in seconds between Clerk's clock and ours when session tokens are verified."""
         return _seconds(settings.CLERK_CLOCK_SKEW_SECONDS, default=DEFAULT_CLOCK_SKEW_SECONDS)
 
     @property
@@ -75,12 +75,12 @@ class ClerkSettings:
 
     @property
     def webhook_signing_secrets(self) -> tuple[str, ...]:
-        """Secrets with which webhooks may be signed; several while one is rotated."""
+        """Accepted webhook signing secrets; several during a rotation."""
         return tuple(secret.strip() for secret in settings.CLERK_WEBHOOK_SIGNING_SECRET if secret.strip())
 
     @property
     def timeout_seconds(self) -> float:
-        """Deadline in seconds of one service call in a request, all its pages together."""
+        """Deadline in seconds for one service call in a web request, including all pages it reads."""
         return _seconds(settings.CLERK_TIMEOUT_SECONDS, default=DEFAULT_TIMEOUT_SECONDS)
 
     @property
@@ -91,14 +91,14 @@ class ClerkSettings:
 
     @property
     def sync_max_age_seconds(self) -> float:
-        """Age in seconds up to which a user's complete listing counts as fresh."""
+        """Age in seconds up to which a complete listing of a user's memberships counts as fresh."""
         return _seconds(settings.CLERK_SYNC_MAX_AGE_SECONDS, default=DEFAULT_SYNC_MAX_AGE_SECONDS)
 
     @property
     def rate_limit(self) -> float:
-        """Requests in ten seconds that commands and workers may send together.
+        """Requests that all commands and workers together may send in ten seconds.
 
-        Unset: Clerk's documented limit, 1000 for a live key and 100 for a test key.
+        If unset: Clerk's documented limit, 1000 for a live key and 100 for a test key.
         """
         if is_rate(settings.CLERK_RATE_LIMIT):
             return float(settings.CLERK_RATE_LIMIT)
@@ -106,7 +106,7 @@ class ClerkSettings:
 
     @property
     def pending_sessions(self) -> str:
-        """`refuse`, or `create` to admit pending sessions to create and me/get-tenants."""
+        """`refuse`, or `create` to accept pending sessions on the endpoints create and me/get-tenants."""
         return str(settings.CLERK_PENDING_SESSIONS).strip()
 
 
@@ -114,7 +114,7 @@ clerk_settings = ClerkSettings()
 
 
 def is_seconds(value: Any) -> bool:
-    """Return whether a setting is a number of seconds, zero included."""
+    """Return whether a setting is a number of seconds, zero or more."""
     try:
         return 0 <= float(value) < float("inf")
     except (TypeError, ValueError):
@@ -135,7 +135,7 @@ def is_thread_count(value: Any) -> bool:
 
 
 def is_signing_secret(secret: str) -> bool:
-    """Return whether `secret` is written as Clerk shows webhook signing secrets: whsec_ and base64."""
+    """Return whether `secret` has the form of a webhook signing secret: `whsec_` and base64."""
     encoded = secret.removeprefix("whsec_")
     try:
         decoded = base64.b64decode(encoded, validate=True)
@@ -145,5 +145,5 @@ def is_signing_secret(secret: str) -> bool:
 
 
 def _seconds(value: Any, *, default: float) -> float:
-    """Return a setting in seconds; a malformed one, which a system check reports, counts as unset."""
+    """Return a setting in seconds. A malformed value counts as unset; a system check reports the mistake."""
     return float(value) if is_seconds(value) else default

@@ -1,9 +1,9 @@
 """Clerk's records, and the only mapping from Clerk's JSON to objects.
 
-The mapping is tolerant: the official SDK's models refuse a whole page of 500 records for one null slug.
-Here a record needs only its id; a membership also needs its user, role and organization. These must fit
-into their columns unchanged: a name may lose a NUL character, but an id or a role without it would be
-another id or role. Every other field that is missing or malformed becomes its empty value.
+The mapping is tolerant. The official SDK's models refuse a whole page of 500 records for one null slug. Here
+a record needs only its id; a membership also needs its user, role and organization. These required values
+must fit into their columns unchanged. A name may lose a NUL character, but an id or a role without its NUL
+would be a different id or role. Every other missing or malformed field becomes its empty value.
 """
 
 import logging
@@ -39,12 +39,12 @@ logger = logging.getLogger(__name__)
 
 
 class UnreadableRecord(ValueError):
-    """The record lacks a field that it needs."""
+    """The record lacks a required field."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClerkOrganization:
-    """An organization; times are integer milliseconds since 1970, as Clerk sends them."""
+    """An organization. Times are integer milliseconds since 1970, as Clerk sends them."""
 
     id: str
     name: str
@@ -59,7 +59,7 @@ class ClerkOrganization:
 
     @classmethod
     def from_json(cls, data: Any) -> "ClerkOrganization":
-        """Read one organization; raise UnreadableRecord if it has no id of Clerk's form."""
+        """Read one organization; raise UnreadableRecord if its id is missing or malformed."""
         record = _mapping(data)
         org_id = _id(record.get("id"), "id", ids.ORGANIZATION)
         return cls(
@@ -77,7 +77,7 @@ class ClerkOrganization:
 
 @dataclass(frozen=True, slots=True)
 class ClerkMembership:
-    """A user's membership of an organization, with that organization; times as above."""
+    """A user's membership of an organization, including the organization. Times as in ClerkOrganization."""
 
     id: str
     user_id: str
@@ -88,9 +88,9 @@ class ClerkMembership:
 
     @classmethod
     def from_json(cls, data: Any, *, user_id: str | None = None) -> "ClerkMembership":
-        """Read one membership; `user_id` is the user if the record has no `public_user_data`.
+        """Read one membership. `user_id` is the user if the record has no `public_user_data`.
 
-        Raise UnreadableRecord if it has no id, user, role or organization of Clerk's form.
+        Raise UnreadableRecord if the id, user, role or organization is missing or malformed.
         """
         record = _mapping(data)
         return cls(
@@ -108,12 +108,12 @@ class ClerkMembership:
 
 
 def normalise_role(role: str) -> str:
-    """Return a role as the Backend API spells it (`org:admin`); v2 session tokens drop the prefix."""
+    """Return the role in the Backend API's form (`org:admin`); version 2 session tokens omit `org:`."""
     return role if role.startswith(ROLE_PREFIX) else f"{ROLE_PREFIX}{role}"
 
 
 def record_id(data: Any) -> str | None:
-    """Return the id of a record that cannot be read otherwise; None if it has none of Clerk's form."""
+    """Return the id of an otherwise unreadable record; None if there is no id in Clerk's form."""
     value = _mapping(data).get("id")
     return value if isinstance(value, str) and ids.is_any_id(value) else None
 
@@ -136,7 +136,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _id(value: Any, key: str, prefix: str) -> str:
-    """Return an id of Clerk's form: with any other id, Clerk could not be asked whether it still exists."""
+    """Return the id; raise UnreadableRecord if it does not have the form of a Clerk id.
+
+    With a malformed id, no later request could ask Clerk whether the record still exists.
+    """
     if not isinstance(value, str) or not ids.is_id(value, prefix):
         raise UnreadableRecord(f"{key!r} is not {prefix!r} followed by letters, digits, '-' and '_'")
     return value
@@ -150,20 +153,20 @@ def _key(value: Any, key: str) -> str:
 
 
 def storable_text(value: Any) -> str:
-    """Return a string that PostgreSQL can store: without NUL and lone surrogates."""
+    """Return the string without NUL and lone surrogates, which PostgreSQL cannot store."""
     if not isinstance(value, str):
         return ""
     return value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
 
 
 def _slug(value: Any) -> str | None:
-    """Return a slug that fits into an index, or None; an instance may have slugs disabled."""
+    """Return the slug if it fits into an index, else None. An instance may have slugs disabled."""
     slug = storable_text(value)
     return slug if 0 < len(slug) <= MAX_SLUG_LENGTH else None
 
 
 def _milliseconds(value: Any) -> int | None:
-    """Return a stamp of the years 2000 to 9999; any other one counts as unknown."""
+    """Return a timestamp between the years 2000 and 9999; return None for every other value."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -174,10 +177,10 @@ def _milliseconds(value: Any) -> int | None:
 
 
 def clean(value: Any, depth: int = 0) -> Any:
-    """Return JSON that PostgreSQL can store.
+    """Return the JSON in a form that PostgreSQL can store.
 
-    Strings and keys lose NUL characters and lone surrogates; NaN, infinity and everything below MAX_DEPTH
-    levels become None.
+    Strings and keys lose NUL characters and lone surrogates. NaN, infinity and objects or lists nested deeper
+    than MAX_DEPTH levels become None.
     """
     if isinstance(value, str):
         return storable_text(value)

@@ -1,27 +1,27 @@
-"""Everything that can go wrong between us and Clerk.
+"""Exceptions of requests to Clerk and of session tokens.
 
 ClerkError
 ├── ClerkUnavailable                timeout, refused or reset connection, 5xx, 409 resource_locked: try later
 │   ├── ClerkRateLimited            429: try again after `retry_after` seconds
 │   ├── ClerkNotAsked               Clerk has not answered earlier requests; nothing was sent
-│   └── SigningKeysUnavailable      no key to verify session tokens with; `retry_after` seconds
+│   └── SigningKeysUnavailable      no key to verify session tokens: try again after `retry_after` seconds
 ├── ClerkNotFound                   404: Clerk does not know this id
 ├── ClerkRejected                   Clerk refused the data: `code`, `message`, `param`
 ├── ClerkMisconfigured              401, other 403: the key or instance is wrong; an operator must act
-│   └── WrongInstance               the key or CLERK_INSTANCE_ID is of another instance than the stored one
+│   └── WrongInstance               key or CLERK_INSTANCE_ID belong to another instance than the stored one
 ├── ClerkProtocolError              the reply cannot be read
 ├── ListingIncomplete               the list changed during every pass, so records may have been missed
-├── InvalidClerkId                  the id must not enter a path; nothing was sent
+├── InvalidClerkId                  the value is not a Clerk id; nothing was sent
 └── SessionTokenError               the session token is refused: `code`, named after Clerk's own reasons
-    └── SessionPending              the token is genuine, but its session has a task to finish first
+    └── SessionPending              the token is valid, but the user must finish a session task first
 """
 
 
 class ClerkError(Exception):
-    """Base of the tree; never raised itself.
+    """Base class; only subclasses are raised.
 
-    `outcome_unknown` is true if Clerk may have carried out the request. It is false if nothing was sent,
-    or if Clerk answered that it did nothing. `trace_id` is the reply's `clerk_trace_id`.
+    `outcome_unknown` is true if Clerk may have executed the request. It is false if nothing was sent, or if
+    Clerk answered that nothing was done. `trace_id` is the `clerk_trace_id` of Clerk's reply.
     """
 
     outcome_unknown = False
@@ -35,7 +35,7 @@ class ClerkError(Exception):
 class ClerkUnavailable(ClerkError):
     """Clerk did not answer in time or could not serve the request.
 
-    `is_outage` is false if Clerk answered and only refuses this request for now.
+    `is_outage` is false if Clerk answered and refuses only this request, temporarily.
     """
 
     is_outage = True
@@ -54,7 +54,7 @@ class ClerkRateLimited(ClerkUnavailable):
 
 
 class ClerkNotAsked(ClerkUnavailable):
-    """Nothing was sent: Clerk has not answered earlier requests, or too many threads wait for it."""
+    """Nothing was sent: Clerk did not answer earlier requests, or too many threads wait for Clerk."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, outcome_unknown=False)
@@ -75,11 +75,14 @@ class ClerkRejected(ClerkError):
 
 
 class ClerkMisconfigured(ClerkError):
-    """The key or its permissions are wrong. No retry helps; an operator must act."""
+    """The key or its permissions are wrong. Retries do not help; an operator must act."""
 
 
 class WrongInstance(ClerkMisconfigured):
-    """The key, or CLERK_INSTANCE_ID, is of another Clerk instance than this database; nothing was changed."""
+    """The key or CLERK_INSTANCE_ID belongs to another Clerk instance than this database.
+
+    Nothing was changed.
+    """
 
 
 class ClerkProtocolError(ClerkError):
@@ -93,11 +96,11 @@ class ListingIncomplete(ClerkError):
 
 
 class InvalidClerkId(ClerkError, ValueError):
-    """The value is not a Clerk id (the SDK would put it into a path unescaped). Nothing was sent."""
+    """The value is not a Clerk id. Nothing was sent, because the SDK does not escape ids in paths."""
 
 
 class SigningKeysUnavailable(ClerkUnavailable):
-    """There is no key to verify session tokens with; the next fetch is allowed in `retry_after` seconds."""
+    """No key is available to verify session tokens; the next fetch is allowed in `retry_after` seconds."""
 
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
@@ -105,7 +108,7 @@ class SigningKeysUnavailable(ClerkUnavailable):
 
 
 class SessionTokenError(ClerkError):
-    """The session token is refused; `message` is fit for its bearer, `code` is for programs."""
+    """The session token is refused. `message` may be shown to the client; `code` is for programs."""
 
     def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)
@@ -113,11 +116,12 @@ class SessionTokenError(ClerkError):
 
 
 class SessionPending(SessionTokenError):
-    """The token is genuine, but its session is pending: Clerk wants a task done first."""
+    """The token is valid, but its session is pending: the user must finish a session task first."""
 
 
 class ClerkCalledInTransaction(RuntimeError):
     """Clerk was called while a database transaction was open. Nothing was sent.
 
-    A call takes up to its deadline and cannot be rolled back; rows stay locked meanwhile.
+    A call may take until its deadline, while the transaction keeps rows locked. A rollback does not undo a
+    call.
     """

@@ -1,8 +1,8 @@
 """The Clerk instance of the secret key, its settings, and the instance that this database belongs to.
 
-Nothing of Clerk's is written before it is known whose it is: the instance is learned from Clerk's API by the
-first call that succeeds, and stored. A key, a setting or an event of another instance is refused until an
-operator adopts that instance (`manage.py check_clerk --adopt-instance`).
+The first successful call to Clerk's API learns the instance and stores it. No data from Clerk is written
+before its instance is known. A key, a setting or an event of another instance is refused until an operator
+adopts this other instance (`manage.py check_clerk --adopt-instance`).
 
 All functions raise ClerkError, and ClerkCalledInTransaction inside a database transaction.
 """
@@ -33,7 +33,7 @@ _instances: dict[tuple[str, str], str] = {}
 
 @dataclass(frozen=True, slots=True)
 class ClerkInstance:
-    """An instance; its `environment_type` is `development` or `production`."""
+    """A Clerk instance. `environment_type` is `development` or `production`."""
 
     id: str
     environment_type: str
@@ -43,7 +43,7 @@ class ClerkInstance:
 
 @dataclass(frozen=True, slots=True)
 class ClerkOrganizationSettings:
-    """An instance's settings for organizations; None where Clerk's reply does not say."""
+    """An instance's settings for organizations; None for each setting that Clerk's reply lacks."""
 
     enabled: bool | None
     slug_disabled: bool | None
@@ -52,7 +52,7 @@ class ClerkOrganizationSettings:
 
 
 def get_clerk_instance() -> ClerkInstance:
-    """Fetch the instance that the secret key belongs to, and compare its clock with ours. One read."""
+    """Fetch the instance of the secret key, and compare Clerk's clock with ours. Sends one read."""
     reply = read(lambda clerk: clerk.instance_settings.get())
     record = _object(reply)
     offset = None if reply.date is None else (reply.date - datetime.now(UTC)).total_seconds()
@@ -64,20 +64,21 @@ def get_clerk_instance() -> ClerkInstance:
 
 
 def known_instance_id() -> str | None:
-    """Return the stored instance, else the configured one, else None. One statement."""
+    """Return the stored instance id, else the configured one, else None. One SQL statement."""
     return stored_instance_id() or clerk_settings.instance_id or None
 
 
 def stored_instance_id() -> str | None:
-    """Return the instance that this database belongs to, or None if it is not known yet. One statement."""
+    """Return the id of this database's Clerk instance, or None if none is stored yet. One SQL statement."""
     return LearnedInstance.objects.values_list("instance_id", flat=True).first()
 
 
 def refuse_other_instance(stored: str | None, *, actual: str | None = None) -> None:
-    """Raise WrongInstance unless key and CLERK_INSTANCE_ID are of the stored instance, or of one instance.
+    """Raise WrongInstance if the key or CLERK_INSTANCE_ID belongs to another instance than `stored`.
 
-    `actual` is the instance of the key if it was just asked for. No statement; without `actual` one read the
-    first time that this process uses the key.
+    If `stored` is None, raise WrongInstance if the key and CLERK_INSTANCE_ID belong to different instances.
+    `actual` is the key's instance id, if the caller has just fetched it. Without `actual`, one read is sent
+    when this process uses the key for the first time. No SQL statement.
     """
     configured = clerk_settings.instance_id
     if stored and configured not in ("", stored):
@@ -97,7 +98,7 @@ def refuse_other_instance(stored: str | None, *, actual: str | None = None) -> N
 
 
 def instance_of_key() -> str:
-    """Return the id of the key's instance. One read the first time that this process uses the key."""
+    """Return the instance id of the key. Sends one read when this process uses the key for the first time."""
     key = clerk_settings.secret_key, clerk_settings.api_url
     if key not in _instances:
         _instances[key] = get_clerk_instance().id
@@ -105,7 +106,7 @@ def instance_of_key() -> str:
 
 
 def store_instance(instance_id: str) -> None:
-    """Store the instance that this database belongs to, unless one is stored already."""
+    """Store the instance of this database, unless one is stored; raise WrongInstance if another is stored."""
     if not instance_id:
         return
     LearnedInstance.objects.bulk_create([LearnedInstance(instance_id=instance_id)], ignore_conflicts=True)
@@ -113,7 +114,7 @@ def store_instance(instance_id: str) -> None:
 
 
 def adopt_instance(instance_id: str) -> str | None:
-    """Let this database belong to the instance from now on; return the one that was stored before."""
+    """Make this database belong to the instance from now on; return the previously stored instance id."""
     stored = stored_instance_id()
     if stored != instance_id:
         values = {"instance_id": instance_id, "learned_at": Now(), "adopted_at": stored and Now()}
@@ -122,7 +123,7 @@ def adopt_instance(instance_id: str) -> str | None:
 
 
 def get_clerk_organization_settings() -> ClerkOrganizationSettings:
-    """Fetch the instance's organization settings. One read."""
+    """Fetch the instance's organization settings. Sends one read."""
     record = _object(read(lambda clerk: clerk.instance_settings.get_organization_settings()))
     return ClerkOrganizationSettings(
         enabled=_typed(record.get("enabled"), bool),

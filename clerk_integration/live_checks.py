@@ -1,7 +1,7 @@
-"""Checks that ask Clerk: whether it accepts the settings, and whether its instance is set up for us.
+"""Checks that call Clerk: whether Clerk accepts the settings, and whether the instance fits this service.
 
-They read only: the instance, its organization settings and its signing keys, in three calls, and the webhooks
-that were refused. No finding shows a secret.
+The checks only read. Three calls fetch the instance, its organization settings and its signing keys. The
+recorded refusals of webhooks are read from the database. No finding contains a secret.
 """
 
 from collections.abc import Iterator
@@ -53,10 +53,10 @@ class Finding:
 
 
 def run_live_checks() -> Iterator[Finding]:
-    """Check the settings, ask Clerk, and yield the findings; an error of Clerk's is a finding, too.
+    """Check the settings, call Clerk, and yield the findings. A ClerkError becomes a finding, too.
 
-    Three calls, each within 30 s; the second and third only after Clerk has accepted the key. Raises
-    ClerkCalledInTransaction.
+    Sends three calls of at most 30 s each. The second and third are sent only if Clerk has accepted the key.
+    Raises ClerkCalledInTransaction.
     """
     try:
         with clerk_deadline(JOB_TIMEOUT_SECONDS):

@@ -1,4 +1,4 @@
-"""The inbox of webhooks, refused webhooks, the learned instance, and the shared pace of requests to Clerk."""
+"""Models: the inbox of webhooks, refused webhooks, the Clerk instance, and the shared rate of requests."""
 
 from typing import ClassVar
 
@@ -9,10 +9,10 @@ from django.db.models.functions import Now
 
 
 class WebhookDelivery(models.Model):
-    """One message from Clerk, stored before it is acknowledged, and the result of its processing.
+    """One webhook message from Clerk, stored before it is acknowledged, and the result of its processing.
 
-    `svix_id` is the same for all retries of a message. `payload` is the message without private and
-    unsafe metadata (our own marker excepted); of an event type without a handler only the envelope.
+    All retries of a message have the same `svix_id`. `payload` is the message without private and unsafe
+    metadata, except our own marker. If the event type has no handler, `payload` is only the envelope.
     """
 
     class Status(models.TextChoices):
@@ -67,7 +67,7 @@ class WebhookDelivery(models.Model):
 
 
 class WebhookRefusal(models.Model):
-    """The webhooks that were refused for one reason: how many, and when the last one."""
+    """Refused webhooks, one row per reason: their number and the time of the last one."""
 
     code = models.CharField(primary_key=True, max_length=64)
     reason = models.TextField("reason of the last refusal", default="", db_default="")
@@ -84,8 +84,8 @@ class WebhookRefusal(models.Model):
 class LearnedInstance(models.Model):
     """The Clerk instance that this database belongs to: at most one row.
 
-    Learned from Clerk's API by the first call that succeeds. `adopted_at` is when an operator moved on to the
-    instance; rows that are older may belong to another one.
+    The first successful call to Clerk's API stores the row. `adopted_at` is the time at which an operator
+    adopted another instance. Data that is older than `adopted_at` may belong to the previous instance.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
@@ -104,7 +104,7 @@ class LearnedInstance(models.Model):
 
 
 class ClerkPace(models.Model):
-    """The time at which the next request of a command or job may be sent to Clerk: at most one row."""
+    """The earliest time at which a command or job may send the next request to Clerk: at most one row."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     next_slot_at = models.DateTimeField()

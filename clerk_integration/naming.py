@@ -1,6 +1,6 @@
-"""Clerk's rules for the name and the slug of an organization, and ours for characters that deceive.
+"""Clerk's rules for the name and slug of an organization, and our rules against deceptive characters.
 
-Each function returns what is wrong as the end of a sentence ("is blank", "contains a URL"), or None.
+Each function returns the end of an error message ("is blank", "contains a URL"), or None.
 """
 
 import re
@@ -24,7 +24,7 @@ _CONTROL_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
 
 
 def name_problem(name: str) -> str | None:
-    """Return what is wrong with the name of an organization; None if Clerk accepts it."""
+    """Return the problem of an organization's name, or None if Clerk accepts the name."""
     forbidden = next(filter(_is_forbidden, name), None)
     if forbidden is not None:
         return f"contains the control character U+{ord(forbidden):04X}"
@@ -40,7 +40,7 @@ def name_problem(name: str) -> str | None:
 
 
 def slug_problem(slug: str) -> str | None:
-    """Return what is wrong with the slug of an organization; None if Clerk accepts it."""
+    """Return the problem of an organization's slug, or None if Clerk accepts the slug."""
     if not _SLUG.fullmatch(slug):
         return "may contain lower-case letters, digits and dashes only, and needs a letter or digit"
     if len(slug) > MAX_SLUG_LENGTH:

@@ -1,8 +1,8 @@
-"""Organizations and memberships, read from and created in Clerk.
+"""Organizations and memberships in Clerk: read, created and changed through the Backend API.
 
-All functions call Clerk and write no rows. All raise ClerkError, InvalidClerkId for a malformed id before
-anything is sent, and ClerkCalledInTransaction inside a database transaction. Without a running
-`clerk_deadline`, each call has CLERK_TIMEOUT_SECONDS. Listings take one request for each 500 records.
+All functions call Clerk and write no rows. All raise ClerkError, and ClerkCalledInTransaction inside a
+database transaction. A malformed id raises InvalidClerkId before anything is sent. Outside of a
+`clerk_deadline` block, each call has CLERK_TIMEOUT_SECONDS. Listings send one request for each 500 records.
 """
 
 import warnings
@@ -36,7 +36,7 @@ ALREADY_A_MEMBER = "already_a_member_in_organization"
 
 
 def get_clerk_org(org_id: str) -> ClerkOrganization:
-    """Fetch one organization by its id (not its slug); raise ClerkNotFound if Clerk does not know it."""
+    """Fetch one organization by its id, not its slug; raise ClerkNotFound if Clerk does not know the id."""
     validate_org_id(org_id)
     reply = read(lambda clerk: clerk.organizations.get(organization_id=org_id))
     organization = _single(reply, ClerkOrganization.from_json)
@@ -55,11 +55,11 @@ def create_clerk_org(
     public_metadata: Mapping[str, Any] | None = None,
     max_allowed_memberships: int | None = None,
 ) -> ClerkOrganization:
-    """Create an organization in Clerk, with `created_by` as its first member in Clerk's creator role.
+    """Create an organization in Clerk; `created_by` becomes the first member, with Clerk's creator role.
 
-    Exactly one POST. `slug` is left out if None: an instance with slugs disabled refuses any slug.
-    `marker` is stored under MARKER_KEY in private_metadata. After an error whose `outcome_unknown` is
-    true, the organization may exist; look for the marker before sending again.
+    Sends exactly one POST. `slug` is left out if None, because an instance with slugs disabled refuses any
+    slug. `marker` is stored under MARKER_KEY in private_metadata. After an error whose `outcome_unknown` is
+    true, the organization may exist: search for the marker before you send the request again.
     """
     request: Any = {"name": name, "created_by": validate_user_id(created_by)}
     optional = {
@@ -68,17 +68,17 @@ def create_clerk_org(
         "public_metadata": None if public_metadata is None else dict(public_metadata),
         "max_allowed_memberships": max_allowed_memberships,
     }
-    # The SDK would send a None as null, which is not the same as leaving the field out.
+    # The SDK would send None as null. A null slug is not the same as a missing slug.
     request |= {key: value for key, value in optional.items() if value is not None}
     reply = write(lambda clerk: clerk.organizations.create(request=request))
     return _single(reply, ClerkOrganization.from_json)
 
 
 def raise_clerk_member_limit(org_id: str, members: int) -> ClerkOrganization:
-    """Let an organization have up to `members` memberships (0: any number) in Clerk.
+    """Set the limit of an organization's memberships in Clerk to `members` (0: unlimited).
 
-    One PATCH, which may be sent again. Raises ClerkNotFound, and ClerkRejected if the instance's plan
-    bills by seats and manages the limit itself.
+    Sends one PATCH, which is safe to repeat. Raises ClerkNotFound. Raises ClerkRejected if the instance's
+    plan bills by seats and manages the limit itself.
     """
     validate_org_id(org_id)
     reply = write(
@@ -90,8 +90,8 @@ def raise_clerk_member_limit(org_id: str, members: int) -> ClerkOrganization:
 def create_clerk_membership(org_id: str, user_id: str, role: str) -> ClerkMembership | None:
     """Make a user a member of an organization in Clerk; return None if the user is a member already.
 
-    One POST, which may be sent again after an unknown outcome: Clerk refuses a second membership. Raises
-    ClerkNotFound for an unknown organization, user or role, and ClerkRejected
+    Sends one POST. After an unknown outcome, the POST is safe to repeat, because Clerk refuses a second
+    membership. Raises ClerkNotFound for an unknown organization, user or role, and ClerkRejected
     (`organization_membership_quota_exceeded`, ...).
     """
     validate_org_id(org_id)
@@ -110,7 +110,7 @@ def create_clerk_membership(org_id: str, user_id: str, role: str) -> ClerkMember
 
 
 def find_clerk_users(user_ids: Iterable[str]) -> set[str]:
-    """Return those of the users that Clerk knows. One call for each 100; malformed ids are not sent."""
+    """Return the ids that Clerk knows as users. Sends one call per 100 ids, and no malformed ids."""
     wanted = [user_id for user_id in dict.fromkeys(user_ids) if is_id(user_id, USER)]
     known: set[str] = set()
     for start in range(0, len(wanted), MAX_IDS):
@@ -125,9 +125,8 @@ def find_clerk_users(user_ids: Iterable[str]) -> set[str]:
 def get_user_clerk_orgs(user_id: str) -> ClerkList[ClerkMembership]:
     """Fetch all memberships of a user, each with its role and organization.
 
-    Raises ClerkNotFound for a user that Clerk does not know. A record that cannot be read is left out
-    and named in `skipped`; the list is then not `complete`, and no row may be retired because the list
-    lacks it.
+    Raises ClerkNotFound for an unknown user. Unreadable records are left out and named in `skipped`. The list
+    is then not `complete`: retire no row only because the list lacks it.
     """
     validate_user_id(user_id)
     return ClerkListing(
@@ -141,7 +140,7 @@ def get_user_clerk_orgs(user_id: str) -> ClerkList[ClerkMembership]:
 def iter_clerk_orgs(
     *, query: str | None = None, user_id: str | None = None, order_by: str = "+created_at"
 ) -> ClerkListing[ClerkOrganization]:
-    """List organizations lazily, oldest first: all, or those that match `query` or have this member.
+    """List organizations lazily, oldest first: all, those that match `query`, or those of the user.
 
     `query` is an id, or a part of a name or slug.
     """
@@ -159,7 +158,7 @@ def iter_clerk_orgs(
 def get_clerk_orgs(org_ids: Sequence[str]) -> ClerkList[ClerkOrganization]:
     """Fetch up to 100 organizations by their ids, in one call.
 
-    Clerk leaves out ids that it does not know; call `get_clerk_org` to be certain of one of them.
+    Clerk leaves out unknown ids. Call `get_clerk_org` to be certain about one id.
     """
     wanted = _at_most_100([validate_org_id(org_id) for org_id in org_ids])
     fetch = _page_fetcher(
@@ -171,7 +170,7 @@ def get_clerk_orgs(org_ids: Sequence[str]) -> ClerkList[ClerkOrganization]:
 
 
 def get_clerk_orgs_page(offset: int) -> ClerkPage[ClerkOrganization]:
-    """Fetch up to 500 of all organizations, oldest first, from `offset` on."""
+    """Fetch one page of up to 500 organizations, oldest first, starting at `offset`."""
     fetch = _page_fetcher(
         lambda clerk, **page: clerk.organizations.list(order_by="+created_at", **page),
         ClerkOrganization.from_json,
@@ -180,7 +179,7 @@ def get_clerk_orgs_page(offset: int) -> ClerkPage[ClerkOrganization]:
 
 
 def get_clerk_memberships_page(offset: int) -> ClerkPage[ClerkMembership]:
-    """Fetch up to 500 of the memberships of all organizations, oldest first, from `offset` on."""
+    """Fetch one page of up to 500 memberships of all organizations, oldest first, starting at `offset`."""
     fetch = _page_fetcher(
         lambda clerk, **page: clerk.users.get_instance_organization_memberships(
             order_by="+created_at", **page
@@ -193,9 +192,9 @@ def get_clerk_memberships_page(offset: int) -> ClerkPage[ClerkMembership]:
 def iter_clerk_memberships(
     org_id: str, *, user_ids: Sequence[str] | None = None
 ) -> ClerkListing[ClerkMembership]:
-    """List the memberships of an organization lazily, oldest first, or only those of up to 100 users.
+    """List an organization's memberships lazily, oldest first: all, or those of up to 100 users.
 
-    Iterating raises ClerkNotFound for an unknown organization.
+    Iteration raises ClerkNotFound for an unknown organization.
     """
     validate_org_id(org_id)
     members = None if user_ids is None else _at_most_100([validate_user_id(one) for one in user_ids])
@@ -210,7 +209,7 @@ def iter_clerk_memberships(
 
 
 def get_clerk_memberships(org_id: str, user_ids: Sequence[str]) -> ClerkList[ClerkMembership]:
-    """Fetch the memberships that up to 100 users have of an organization; leave out users without one.
+    """Fetch the memberships of up to 100 users in an organization; leave out users without a membership.
 
     Raises ClerkNotFound for an unknown organization.
     """
@@ -218,10 +217,10 @@ def get_clerk_memberships(org_id: str, user_ids: Sequence[str]) -> ClerkList[Cle
 
 
 def get_clerk_membership(org_id: str, user_id: str) -> ClerkMembership | None:
-    """Fetch a user's membership of an organization; return None if Clerk says that there is none.
+    """Fetch a user's membership of an organization; return None if Clerk answers that there is none.
 
-    Raises ClerkNotFound for an unknown organization, and ClerkProtocolError if a record cannot be read
-    that may be the membership.
+    Raises ClerkNotFound for an unknown organization. Raises ClerkProtocolError if an unreadable record may be
+    the membership.
     """
     memberships = get_clerk_memberships(org_id, [user_id])
     for membership in memberships:
@@ -235,7 +234,7 @@ def get_clerk_membership(org_id: str, user_id: str) -> ClerkMembership | None:
 def _page_fetcher(
     list_page: Callable[..., object], read_record: Callable[[Any], Record]
 ) -> FetchPage[Record]:
-    """Return a function that fetches a page with `list_page(clerk, limit=..., offset=...)`."""
+    """Return a function that fetches one page with `list_page(clerk, limit=..., offset=...)`."""
 
     def fetch(offset: int) -> ClerkPage[Record]:
         reply = read(lambda clerk: list_page(clerk, limit=PAGE_SIZE, offset=offset))
@@ -255,7 +254,7 @@ def _single(reply: Reply, read_record: Callable[[Any], Record]) -> Record:
 def _membership_reader(
     *, user_id: str | None = None, org_id: str | None = None
 ) -> Callable[[Any], ClerkMembership]:
-    """Return a reader that refuses memberships of another user or organization: they grant access."""
+    """Return a reader that refuses memberships of other users or organizations: memberships grant access."""
 
     def read_membership(data: Any) -> ClerkMembership:
         membership = ClerkMembership.from_json(data, user_id=user_id)

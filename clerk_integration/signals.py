@@ -1,4 +1,4 @@
-"""Signals for the apps that build on this one."""
+"""Signals that this app sends to the apps that depend on it."""
 
 from django.dispatch import Signal
 

@@ -1,4 +1,4 @@
-"""The tasks of `manage.py procrastinate worker`: deliveries, their rescue, and nightly upkeep.
+"""Tasks of `manage.py procrastinate worker`: process deliveries, rescue jobs, and clean up at night.
 
 Procrastinate renews Django's database connections around each task. Times of day are UTC.
 """
@@ -26,22 +26,22 @@ AT_4 = "0 4 * * *"
 
 @app.task(name=PROCESS_DELIVERY, queue=WEBHOOKS, retry=DeliveryRetryStrategy())
 def process_webhook_delivery(delivery_id: int, failures: int = 0) -> None:
-    """Process a stored delivery; `failures` counts those of earlier jobs, for the retry strategy."""
+    """Process a stored delivery. `failures` counts the failures of earlier jobs, for the retry strategy."""
     inbox.process_delivery(delivery_id)
 
 
-# The queueing lock keeps rescues from piling up. A `lock` would let a killed rescue block all later ones.
+# With the queueing lock, only one rescue waits. With a `lock`, a killed rescue would block all later ones.
 @app.periodic(cron=EVERY_TEN_SECONDS)
 @app.task(queue=WEBHOOKS, priority=RESCUE_PRIORITY, queueing_lock="rescue_stalled_jobs")
 def rescue_stalled_jobs(timestamp: int) -> int:
-    """Give the jobs of dead and frozen workers to the others; return how many."""
+    """Give the jobs of dead and frozen workers to other workers; return how many."""
     return stalled.rescue_stalled_jobs({PROCESS_DELIVERY: rescue.replace_crashed_job})
 
 
 @app.periodic(cron=EVERY_MINUTE)
 @app.task(queue=WEBHOOKS, priority=RESCUE_PRIORITY, queueing_lock="rescue_deliveries")
 def rescue_deliveries(timestamp: int) -> None:
-    """Give a new job to deliveries whose job is overdue or missing."""
+    """Add a new job for each delivery whose job is overdue or missing."""
     rescue.replace_overdue_jobs()
     rescue.enqueue_deliveries_without_job()
 
@@ -49,7 +49,7 @@ def rescue_deliveries(timestamp: int) -> None:
 @app.periodic(cron=AT_3)
 @app.task(queue=MAINTENANCE)
 def send_nightly(timestamp: int) -> None:
-    """Send the signal `nightly`; raise ExceptionGroup after all receivers were called if some failed."""
+    """Send the signal `nightly` to all receivers; then raise ExceptionGroup if a receiver failed."""
     answers = nightly.send_robust(sender=None)
     if errors := [answer for _, answer in answers if isinstance(answer, Exception)]:
         raise ExceptionGroup("receivers of `nightly` failed", errors)

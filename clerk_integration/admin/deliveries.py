@@ -1,4 +1,4 @@
-"""Webhook deliveries in the admin: shown, searched and replayed."""
+"""Admin pages of webhook deliveries: list, search and replay."""
 
 import json
 from datetime import timedelta
@@ -23,16 +23,16 @@ OTHER = "other"
 
 
 class EventTypeFilter(admin.SimpleListFilter):
-    """Offers each type that has a handler, and all others together.
+    """Filter with one choice per event type that has a handler, and `other` for the remaining types.
 
-    Listing the types in the table instead would read all of it for every page.
+    Collecting the stored types instead would scan the whole table for every page.
     """
 
     title = "event type"
     parameter_name = "event_type"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the handled types and `other`."""
+        """Return the event types that have a handler, and `other`."""
         return [*((name, name) for name in handled_types()), (OTHER, "other")]
 
     def queryset(
@@ -46,9 +46,9 @@ class EventTypeFilter(admin.SimpleListFilter):
 
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(ReadOnlyAdmin):
-    """Read-only pages: a delivery is evidence of what Clerk has sent.
+    """Read-only pages, because deliveries are the record of Clerk's messages.
 
-    The action needs the model's change permission.
+    The replay action needs the model's change permission.
     """
 
     # Counting a month of deliveries for every page would be slow.
@@ -82,14 +82,14 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookDelivery]:
-        """Do not load payloads and tracebacks for a list."""
+        """Defer payloads and tracebacks on the list page."""
         deliveries = super().get_queryset(request)
         is_list = request.resolver_match is not None and "object_id" not in request.resolver_match.kwargs
         return deliveries.defer("payload", "error") if is_list else deliveries
 
     @admin.display(description="processing time")
     def processing_time(self, delivery: WebhookDelivery) -> timedelta | None:
-        """Return the time from arrival until processing ended, the wait in the queue included."""
+        """Return the time from arrival to the end of processing, including the time in the queue."""
         if delivery.processed_at is None:
             return None
         return delivery.processed_at - delivery.received_at
@@ -101,12 +101,12 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="error")
     def error_text(self, delivery: WebhookDelivery) -> SafeString | None:
-        """Return error and traceback of the last failure; None after success."""
+        """Return the error and traceback of the last failure; None if no error is stored."""
         return _preformatted(delivery.error) if delivery.error else None
 
     @admin.action(description="Replay selected", permissions=["operate"])
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:
-        """Enqueue the deliveries again, whatever their status; the workers process them."""
+        """Enqueue the selected deliveries again, whatever their status. Workers process them later."""
         selected = list(queryset.order_by("pk").values_list("pk", flat=True)[: REPLAY_AT_ONCE + 1])
         if len(selected) > REPLAY_AT_ONCE:
             messages.error(

@@ -1,4 +1,4 @@
-"""Pagination of tables that are too large to be counted for every page."""
+"""Pagination for tables that are too large for a COUNT per page."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,9 @@ _ESTIMATE = "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass"
 
 
 class EstimatingPaginator(Paginator):
-    """Counts a filtered list, and estimates the number of rows of a large unfiltered one.
+    """Count filtered lists, and estimate the size of a large unfiltered list.
 
-    The estimate is from the last VACUUM or ANALYZE: the last pages may be empty or missing.
+    The estimate is from the last VACUUM or ANALYZE, so the last pages may be empty or missing.
     """
 
     @cached_property
@@ -35,7 +35,7 @@ class EstimatingPaginator(Paginator):
 
 
 def _estimate(table: str) -> int:
-    """Return the rows of a table as of its last VACUUM or ANALYZE, -1 before the first."""
+    """Return the table's number of rows as of the last VACUUM or ANALYZE; -1 if neither has run yet."""
     with connection.cursor() as cursor:
         cursor.execute(_ESTIMATE, [connection.ops.quote_name(table)])
         return int(cursor.fetchone()[0])

@@ -1,4 +1,4 @@
-"""The base class of admin pages whose rows are not edited: they come from Clerk or from the services."""
+"""Base class of read-only admin pages: only Clerk's data and the services change the rows."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,9 @@ else:
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """Lists and shows rows to staff with the model's view or change permission.
+    """Show rows to staff with the model's view or change permission.
 
-    Actions declare `permissions=["operate"]`, which is the model's change permission.
+    Actions declare `permissions=["operate"]`. The model's change permission grants it.
     """
 
     list_per_page = 50
@@ -30,7 +30,7 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: the next sync would bring a deleted row back."""
+        """Return False, because the next sync would create a deleted row again."""
         return False
 
     def has_operate_permission(self, request: HttpRequest) -> bool:

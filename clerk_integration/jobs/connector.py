@@ -1,4 +1,4 @@
-"""Procrastinate's connections to the queue, made to outlive an outage of the database."""
+"""Procrastinate's connections to the job queue, which survive an outage of the database."""
 
 import asyncio
 import logging
@@ -38,10 +38,10 @@ Result = TypeVar("Result")
 
 
 class WorkerConnector(PsycopgConnector):
-    """A connection pool whose queries are repeated while the database is down or read-only.
+    """A connection pool that repeats its queries while the database is down or read-only.
 
-    Procrastinate's own worker ends when one of its queries fails, often with exit status 0, which no
-    supervisor takes for a failure.
+    Procrastinate's own worker exits when one of its queries fails, often with exit status 0. A supervisor
+    does not treat exit status 0 as a failure.
     """
 
     def __init__(self, **pool_arguments: Any) -> None:
@@ -50,28 +50,28 @@ class WorkerConnector(PsycopgConnector):
         self._outages: set[str] = set()
 
     async def open_async(self, pool: AsyncConnectionPool | None = None) -> None:
-        """Open the pool; wait for the database."""
+        """Open the pool; wait until the database answers."""
         while True:
             try:
                 await super().open_async(pool)
             except PoolTimeout as error:
-                self._async_pool = None  # the failed one is closed
+                self._async_pool = None  # the failed pool is closed
                 await self._wait(error, QUERIES)
             else:
                 return
 
     async def execute_query_async(self, query: Any, **arguments: Any) -> None:
-        """Execute a query; repeat it during an outage."""
+        """Execute a query; repeat the query during an outage."""
         await self._repeat(lambda: super(WorkerConnector, self).execute_query_async(query, **arguments))
 
     async def execute_query_one_async(self, query: Any, **arguments: Any) -> dict[str, Any]:
-        """Return the row of a query; repeat it during an outage."""
+        """Return the row of a query; repeat the query during an outage."""
         return await self._repeat(
             lambda: super(WorkerConnector, self).execute_query_one_async(query, **arguments)
         )
 
     async def execute_query_all_async(self, query: Any, **arguments: Any) -> list[dict[str, Any]]:
-        """Return the rows of a query; repeat it during an outage."""
+        """Return all rows of a query; repeat the query during an outage."""
         return await self._repeat(
             lambda: super(WorkerConnector, self).execute_query_all_async(query, **arguments)
         )
@@ -100,7 +100,7 @@ class WorkerConnector(PsycopgConnector):
                 return result
 
     async def _wait(self, error: BaseException, reports: str) -> None:
-        """Report an outage once, and wait for the next attempt."""
+        """Log an outage one time, then wait to try again; raise CommandError if the worker is stopping."""
         task = asyncio.current_task()
         if self.is_stopping and not (task and task.get_name() in SIDE_TASKS):
             raise CommandError(
@@ -113,7 +113,7 @@ class WorkerConnector(PsycopgConnector):
 
 
 class Connector(DjangoConnector):
-    """Django's own connection, except in workers."""
+    """Use Django's own connection, except in workers."""
 
     def get_worker_connector(self) -> WorkerConnector:
         """Return the connector of `manage.py procrastinate worker`; start the embedded PostgreSQL."""
@@ -121,18 +121,18 @@ class Connector(DjangoConnector):
 
 
 class StoppableWorker(Worker):
-    """A worker that does not wait for the database once it is asked to stop."""
+    """A worker that stops waiting for the database when it is asked to stop."""
 
     def stop(self) -> None:
-        """Stop after the running jobs."""
+        """Stop the worker after its running jobs have ended."""
         if isinstance(self.app.connector, WorkerConnector):
             self.app.connector.is_stopping = True
         super().stop()  # type: ignore[no-untyped-call]
 
 
 def install_connector(app: App) -> None:
-    """Give the app our connector and worker; called through PROCRASTINATE_ON_APP_READY."""
-    # `app.replace_connector` does the same, for the duration of a block.
+    """Install our connector and worker in the app; called through PROCRASTINATE_ON_APP_READY."""
+    # Not `app.replace_connector`, which restores the previous connector at the end of its block.
     app.connector = app.job_manager.connector = Connector()
 
     def new_worker(**options: Any) -> Worker:

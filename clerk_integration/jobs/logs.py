@@ -1,4 +1,4 @@
-"""Shortening the log of workers: one line for each job that did something."""
+"""Shorten the log of workers to one line for each job that did something."""
 
 import logging
 
@@ -19,10 +19,10 @@ EXPECTED = (OperationalError, InterfaceError, ReadOnlySqlTransaction, ClerkUnava
 
 
 class JobLogFilter(logging.Filter):
-    """Drops records of Procrastinate that report no event, and shortens the others.
+    """Drop routine records of Procrastinate, and shorten its other records.
 
-    Dropped: the start of a job, and the success of a periodic task that returned nothing. Kept of the
-    attributes: the number of the job. A failure that is EXPECTED gets no traceback.
+    The start of a job is dropped, and so is the success of a periodic task that returned nothing. Of a
+    record's job attributes, only the job id is kept. A failure with an EXPECTED error gets no traceback.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -1,7 +1,7 @@
-"""The job queue on Django's own connection: a job is added in the caller's transaction, or not at all.
+"""The job queue on Django's own connection: a job is added in the caller's transaction.
 
-Procrastinate's own `app` has separate connections in a worker: a job that is deferred through it stays
-even if the task's transaction is rolled back.
+In a worker, Procrastinate's own `app` uses separate connections. A job that is deferred through `app`
+therefore stays even if the task's transaction is rolled back.
 """
 
 from procrastinate.contrib.django.django_connector import DjangoConnector

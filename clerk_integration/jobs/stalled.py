@@ -1,6 +1,6 @@
-"""Jobs whose worker died or froze: they are given to other workers.
+"""Give the jobs of dead or frozen workers to other workers.
 
-A frozen worker that wakes up later changes nothing: its job is closed by then.
+A frozen worker that resumes later changes nothing, because its job is already closed.
 """
 
 import logging
@@ -36,15 +36,15 @@ Replace = Callable[[ProcrastinateJob, str], bool]
 
 
 def rescue_stalled_jobs(replace: Mapping[str, Replace]) -> int:
-    """Give the jobs of dead and frozen workers to the others, in one transaction; return how many.
+    """Give the jobs of dead and frozen workers to other workers, in one transaction; return how many.
 
-    A worker counts as dead when its heartbeat is older than `stalled_worker_timeout`. `replace` maps the
-    names of tasks to a function that handles their jobs. The jobs of other tasks go back into their queue;
-    each is tried CRASH_LIMIT times, beside the retries of its own task. At most BATCH jobs; none while
-    another rescue is running. A job that its worker has locked is skipped.
+    A worker counts as dead if its last heartbeat is older than `stalled_worker_timeout`. `replace` maps task
+    names to functions that handle the jobs of these tasks. All other jobs go back into their queue. Each of
+    them is tried CRASH_LIMIT times, in addition to the retries of its task. Handles at most BATCH jobs, and
+    none while another rescue is running. Skips a job that its worker has locked.
     """
-    # Nothing says which of a worker's jobs crashed it. The jobs of one rescue share a lock, so that they
-    # run one at a time and the harmless ones do not crash again together with the culprit.
+    # It is unknown which job crashed the worker. All jobs of one rescue share a lock and run one at a time,
+    # so that harmless jobs do not crash a second time together with the faulty job.
     lock = f"rescue {uuid4()}"
     with transaction.atomic():
         if not set_timeouts_and_lock("rescue_stalled_jobs"):
@@ -60,19 +60,19 @@ def rescue_stalled_jobs(replace: Mapping[str, Replace]) -> int:
 
 
 def oldest_heartbeat() -> Combinable:
-    """Return the time of the last heartbeat, as an expression, before which a worker counts as dead."""
+    """Return an SQL expression: a worker counts as dead if its last heartbeat is before this time."""
     timeout = settings.PROCRASTINATE_WORKER_DEFAULTS["stalled_worker_timeout"]
     return Now() - timedelta(seconds=timeout)
 
 
 def lock_running_jobs(condition: Q) -> list[ProcrastinateJob]:
-    """Return up to BATCH running jobs that meet the condition, locked until the end of the transaction."""
+    """Lock up to BATCH running jobs that meet the condition, until the transaction ends; return them."""
     jobs = ProcrastinateJob.objects.select_for_update(skip_locked=True, of=("self",))
     return list(jobs.filter(condition, status="doing").order_by("pk")[:BATCH])
 
 
 def close_job(job: ProcrastinateJob, status: JobStatus) -> None:
-    """End a job, as its worker would have done; a job that succeeded is deleted."""
+    """End a job as its worker would have ended it: delete a successful job, set the status of any other."""
     queue.connector.execute_query(
         sql.queries["finish_job"],
         job_id=job.pk,
@@ -83,7 +83,7 @@ def close_job(job: ProcrastinateJob, status: JobStatus) -> None:
 
 def _repeat(job: ProcrastinateJob) -> bool:
     task = app.tasks.get(job.task_name)
-    # Tries after a failure of the task say nothing about crashes.
+    # `attempts` also counts the retries of a failed task. These retries are not crashes.
     retries = getattr(task and task.retry_strategy, "max_attempts", None) or 0
     if job.attempts + 1 >= CRASH_LIMIT + retries:
         close_job(job, JobStatus.FAILED)
@@ -92,6 +92,6 @@ def _repeat(job: ProcrastinateJob) -> bool:
         with transaction.atomic():
             queue.retry_job_by_id(job.pk, retry_at=timezone.now())
     except UniqueViolation:
-        # A job with the same queueing lock is waiting already.
+        # Another job with the same queueing lock is already waiting.
         close_job(job, JobStatus.ABORTED)
     return True

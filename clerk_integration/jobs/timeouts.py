@@ -1,4 +1,4 @@
-"""Limits on how long a transaction may stand idle and how long it may wait for a lock."""
+"""Limits on how long a transaction may be idle and how long it may wait for a lock."""
 
 from django.db import connection
 
@@ -16,7 +16,7 @@ SET_TIMEOUTS = (
 
 
 def set_timeouts_and_lock(name: str) -> bool:
-    """Limit the current transaction and take the lock `name` until its end; must be its first statement.
+    """Set the limits, and take the lock `name` until the transaction ends; must be its first statement.
 
     Return False if another transaction holds the lock.
     """
@@ -26,9 +26,9 @@ def set_timeouts_and_lock(name: str) -> bool:
 
 
 def set_transaction_timeouts() -> None:
-    """Limit the current transaction; must be its first statement.
+    """Set the limits of the current transaction; must be its first statement.
 
-    Otherwise the row locks of a stopped worker would last as long as its process.
+    Without the limits, a stopped worker would hold its row locks until its process ends.
     """
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {SET_TIMEOUTS}")

@@ -1,1 +1,1 @@
-"""Migrations of the webhook inbox and of what all processes share about Clerk."""
+"""Migrations of the webhook inbox and of the data about Clerk that all processes share."""

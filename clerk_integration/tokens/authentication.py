@@ -1,22 +1,22 @@
-"""Clerk's session tokens, verified without a database query.
+"""Verification of Clerk's session tokens, without a database query.
 
-The SDK's `authenticate_request` is not used: it accepts pending sessions, tokens of JWT templates, OAuth
-access tokens and machine tokens, does not check `iss` or whether `exp` and `sub` are there, fetches a key for
-every forged key id, and may block a worker for most of an hour while Clerk is down.
+The SDK's `authenticate_request` is not used. It accepts pending sessions, tokens of JWT templates, OAuth
+access tokens and machine tokens. It does not check `iss` or whether `exp` and `sub` are there. It fetches a
+key for every forged key id, and may block a worker for most of an hour while Clerk is down.
 
 | part | a session token must have |
 | --- | --- |
 | signature | RS256, by a key of our Clerk instance |
 | header `cat`, `typ` | the category of session tokens, or none; `JWT`, or none |
-| `exp`, `nbf`, `iat` | the current time between them, CLERK_CLOCK_SKEW_SECONDS allowed |
-| `sub`, `sid` | a user and a session; templates, machines and OAuth lack one of them |
+| `exp`, `nbf`, `iat` | the current time between them, with CLERK_CLOCK_SKEW_SECONDS of tolerance |
+| `sub`, `sid` | a user and a session; template, machine and OAuth tokens lack one of them |
 | `sts`, `v` | a status and a version that this module knows |
-| `iss` | CLERK_ISSUER if that is set; a slash at the end does not count |
-| `azp` | one of CLERK_AUTHORIZED_PARTIES if that is set, letter by letter; a missing one is refused then |
-| `aud` | one of CLERK_AUDIENCE if that is set; a missing one is refused then |
+| `iss` | if CLERK_ISSUER is set: its value; a slash at the end does not count |
+| `azp` | if CLERK_AUTHORIZED_PARTIES is set: exactly one of its values |
+| `aud` | if CLERK_AUDIENCE is set: one of its values |
 
-A token names one active organization and stays valid up to its `exp`, 60 seconds by default, even if the
-membership has ended meanwhile.
+A token names one active organization. The token stays valid until its `exp`, 60 seconds by default, even if
+the membership has ended in the meantime.
 """
 
 from collections.abc import Mapping
@@ -69,11 +69,11 @@ _REFUSALS: tuple[tuple[type[jwt.PyJWTError], str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class ClerkUser:
-    """The user of a session token, as `request.user`: the token's claims, and nothing else.
+    """The user of a session token, as `request.user`. It holds the token's claims, and nothing else.
 
-    It has no row and no Django permissions; its memberships decide what it may do. `pk` is Clerk's user id,
-    so that throttles and logs tell users apart. The `organization_*` attributes describe the active
-    organization of the session, if any.
+    It has no row and no Django permissions. Its memberships decide what the user may do. `pk` is Clerk's user
+    id, so that throttles and logs distinguish users. The `organization_*` attributes describe the active
+    organization of the session, if there is one.
     """
 
     clerk_user_id: str
@@ -121,11 +121,11 @@ class ClerkUser:
 
 
 def authenticate_session_token(token: str, *, admit_pending: bool = False) -> ClerkUser:
-    """Return the user of this session token.
+    """Return the user of the session token.
 
-    Calls Clerk at most for its signing keys. Raises SessionTokenError with a `code` for a token that is
-    refused, SessionPending for a pending session unless `admit_pending`, SigningKeysUnavailable or
-    ClerkMisconfigured if the token cannot be verified and the caller is not to blame.
+    Calls Clerk only to fetch signing keys. Raises SessionTokenError with a `code` for a token that is
+    refused, and SessionPending for a pending session unless `admit_pending`. Raises SigningKeysUnavailable or
+    ClerkMisconfigured if the token cannot be verified through no fault of the client.
     """
     header = _header(token)
     claims = _verified_claims(token, header.get("kid"))
@@ -141,14 +141,14 @@ def authenticate_session_token(token: str, *, admit_pending: bool = False) -> Cl
 
 
 def _header(token: str) -> Mapping[str, Any]:
-    """Return the header if a session token may have it; nothing is verified yet."""
+    """Return the unverified header; raise SessionTokenError if a session token cannot have this header."""
     if not token.isascii() or len(token) > MAX_TOKEN_BYTES:
         raise invalid_token("it is longer than 16 KiB or holds characters that are not in a token")
     try:
         header = jwt.get_unverified_header(token)
     except jwt.PyJWTError as exc:
         raise _refusal(exc) from exc
-    # Checked before the signature, so that no key is fetched for such a token.
+    # Check the header before the signature, so that a token of another kind causes no fetch of keys.
     if header.get("alg") != ALGORITHM:
         raise _refusal(jwt.InvalidAlgorithmError())
     # `at+jwt` marks OAuth access tokens, which Clerk signs with the same keys.
@@ -234,7 +234,7 @@ def _user(claims: Mapping[str, Any]) -> ClerkUser:
 
 def _refusal(exc: jwt.PyJWTError) -> SessionTokenError:
     if isinstance(exc, jwt.MissingRequiredClaimError) and exc.claim == "sid":
-        return wrong_token_type()  # tokens of JWT templates have none
+        return wrong_token_type()  # tokens of JWT templates have no `sid`
     for error, code, message in _REFUSALS:
         if isinstance(exc, error):
             return SessionTokenError(message, code=code)

@@ -1,13 +1,13 @@
-"""Reading the claims of a verified session token, in both of Clerk's versions.
+"""Read the claims of a verified session token, in both of Clerk's versions.
 
-Version 2 holds the active organization in one claim:
+Version 2 holds the active organization in the claim `o`:
 
     "v": 2, "fea": "o:articles,u:news", "o": {"id": "org_...", "slg": "acme", "rol": "admin",
                                               "per": "read,manage", "fpm": "3"}
 
-`per` names permissions, `fea` features with their scope (`o` organization, `u` user), and `fpm` holds
-one number per feature whose bits, lowest first, say which permissions are granted on it. Version 1
-(deprecated by Clerk in April 2025) has separate claims: `org_id`, `org_role`, `org_slug`,
+`per` names permissions. `fea` names features with their scope (`o` organization, `u` user). `fpm` holds one
+number per feature. The bits of this number, lowest first, say which permissions are granted on the feature.
+Version 1 (deprecated by Clerk in April 2025) has separate claims: `org_id`, `org_role`, `org_slug`,
 `org_permissions`. Clerk never puts its system permissions (`org:sys_...`) into a token.
 """
 
@@ -22,7 +22,7 @@ from clerk_integration.wire.ids import validate_org_id, validate_user_id
 
 @dataclass(frozen=True, slots=True)
 class ActiveOrganization:
-    """The active organization of a session; all empty if none is active."""
+    """The active organization of a session; all fields are empty if no organization is active."""
 
     id: str | None = None
     role: str | None = None
@@ -31,7 +31,7 @@ class ActiveOrganization:
 
 
 def active_organization(claims: Mapping[str, Any]) -> ActiveOrganization:
-    """Return the active organization, its role spelled as in the Backend API (`org:admin`).
+    """Return the active organization, its role in the Backend API's form (`org:admin`).
 
     Raises SessionTokenError for claims of the wrong type.
     """
@@ -39,7 +39,7 @@ def active_organization(claims: Mapping[str, Any]) -> ActiveOrganization:
 
 
 def user_id_claim(claims: Mapping[str, Any]) -> str:
-    """Return `sub`, a user's id; raise SessionTokenError for a machine token, which names no user."""
+    """Return `sub`, the user's id; raise SessionTokenError for a machine token, which has no user."""
     try:
         return validate_user_id(claims["sub"])
     except InvalidClerkId as exc:
@@ -47,7 +47,7 @@ def user_id_claim(claims: Mapping[str, Any]) -> str:
 
 
 def required_text_claim(claims: Mapping[str, Any], name: str) -> str:
-    """Return a claim that is a non-empty string; raise SessionTokenError otherwise."""
+    """Return a claim; raise SessionTokenError unless the claim is a non-empty string."""
     value = text_claim(claims, name)
     if value is None:
         raise invalid_token(f"its `{name}` is empty")
@@ -68,7 +68,7 @@ def invalid_token(reason: str) -> SessionTokenError:
 
 
 def wrong_token_type() -> SessionTokenError:
-    """Return the error for a token of Clerk's that is not a session token."""
+    """Return the error for a Clerk token that is not a session token."""
     return SessionTokenError(
         "This is not a session token. Tokens from JWT templates, OAuth and machine tokens are not "
         "accepted; send what getToken() returns without a template.",
@@ -125,9 +125,9 @@ def _role(role: str | None) -> str | None:
 def _permissions(features: Sequence[str], names: Sequence[str], masks: Sequence[int]) -> frozenset[str]:
     """Return the granted permissions, as `org:<feature>:<permission>`.
 
-    Clerk's SDKs disagree where features of users and of organizations are mixed: the JavaScript SDK counts
-    the numbers of `fpm` along the organization's features, the Python SDK along all features. Only what
-    both readings grant is granted.
+    Clerk's SDKs disagree if a token has features of users and of organizations. The JavaScript SDK assigns
+    the numbers of `fpm` to the organization's features, the Python SDK to all features. This function returns
+    only the permissions that both SDKs would grant.
     """
     of_organization = [feature for feature in features if _is_of_organization(feature)]
     by_organization_feature = _granted(of_organization, names, masks)
@@ -145,7 +145,7 @@ def _granted(features: Sequence[str], names: Sequence[str], masks: Sequence[int]
 
 
 def _is_of_organization(feature: str) -> bool:
-    """Return whether a feature is an organization's; scopes may be combined (`uo`)."""
+    """Return whether a feature belongs to an organization; scopes may be combined (`uo`)."""
     scope, colon, name = feature.partition(":")
     return "o" in scope and bool(colon and name)
 
@@ -155,7 +155,7 @@ def _parts(value: str | None) -> list[str]:
 
 
 def _mask(part: str) -> int:
-    """Return a number of `fpm`; anything else grants nothing."""
+    """Return one number of `fpm`; 0, which grants nothing, if the number is malformed."""
     try:
         return int(part) if part.isascii() and part.isdigit() else 0
     except ValueError:  # Python refuses to read numbers of thousands of digits

@@ -1,16 +1,16 @@
 """The public keys that verify Clerk's session tokens.
 
-With CLERK_JWT_KEY set there is one key and no network call. Otherwise the keys come from Clerk's JWKS and
-are kept per process:
+With CLERK_JWT_KEY set there is one key and no network call. Otherwise the keys come from Clerk's JWKS and are
+kept per process:
 
-- A fetched set is fresh for 5 minutes. After that the next request fetches again, alone; requests beside it
-  use the old set.
-- A set that lacks the key of a token is fetched again, because Clerk may just have rotated its keys.
-- At least 11 seconds lie between the beginnings of two fetches, whatever the tokens say and whether or not a
-  fetch succeeds. Forged key ids therefore cost at most 6 fetches a minute. A genuine token is refused for at
-  most 14 seconds after its key was published, or after a failed first fetch: the interval and one fetch.
-- While Clerk is down the old set serves for up to 24 hours after it was fetched.
-- A new set replaces the old one whole: a key that Clerk withdrew is refused from then on.
+- A fetched set is fresh for 5 minutes. After that, the next request fetches the set again. Concurrent
+  requests use the old set.
+- If the set lacks the key of a token, the set is fetched again, because Clerk may just have rotated its keys.
+- At least 11 seconds lie between the beginnings of two fetches, whatever the tokens contain and even if a
+  fetch failed. Forged key ids therefore cause at most 6 fetches a minute. A genuine token is refused for at
+  most 14 seconds (the interval and one fetch) after its key was published, or after a failed first fetch.
+- While Clerk is down, the old set is used for up to 24 hours after it was fetched.
+- A new set replaces the old set completely. A key that Clerk has withdrawn is refused from then on.
 """
 
 import base64
@@ -66,11 +66,11 @@ JwksFetcher = Callable[[], Iterable[Mapping[str, Any]]]
 
 
 def get_signing_key(kid: str | None) -> RSAPublicKey:
-    """Return the key with which a token that names `kid` in its header must be signed.
+    """Return the key that must have signed a token with `kid` in its header.
 
-    With CLERK_JWT_KEY `kid` is ignored. Otherwise this may call Clerk's JWKS, for at most 3 seconds. Raises
-    SessionTokenError for a missing key id or one that Clerk does not have, SigningKeysUnavailable if Clerk
-    could not be asked, ClerkMisconfigured if CLERK_JWT_KEY or CLERK_SECRET_KEY is wrong.
+    With CLERK_JWT_KEY, `kid` is ignored. Otherwise this function may call Clerk's JWKS, for at most 3
+    seconds. Raises SessionTokenError for a missing or unknown key id, SigningKeysUnavailable if Clerk could
+    not be called, and ClerkMisconfigured if CLERK_JWT_KEY or CLERK_SECRET_KEY is wrong.
     """
     if pem := clerk_settings.jwt_key:
         return load_jwt_key(pem)
@@ -81,9 +81,9 @@ def get_signing_key(kid: str | None) -> RSAPublicKey:
 
 @lru_cache(maxsize=4)
 def load_jwt_key(pem: str) -> RSAPublicKey:
-    """Read the PEM public key of CLERK_JWT_KEY; raise ClerkMisconfigured if it is not one.
+    """Read the PEM public key of CLERK_JWT_KEY; raise ClerkMisconfigured if the PEM is invalid.
 
-    Whitespace is ignored: environment variables often lose the line breaks of a PEM.
+    Whitespace is ignored, because environment variables often lose the line breaks of a PEM.
     """
     try:
         body = base64.b64decode("".join(_PEM_FRAME.sub("", pem).split()), validate=True)
@@ -96,7 +96,7 @@ def load_jwt_key(pem: str) -> RSAPublicKey:
 
 
 class JwksKeys:
-    """The keys of one JWKS, kept and fetched as described above; safe to share between threads."""
+    """The keys of one JWKS, kept and fetched as the module's docstring describes; thread-safe."""
 
     def __init__(self, fetch: JwksFetcher = fetch_jwks, clock: Callable[[], float] = time.monotonic) -> None:
         self._fetch = fetch
@@ -109,7 +109,7 @@ class JwksKeys:
         self._failure: ClerkError | None = None
 
     def get(self, kid: str) -> RSAPublicKey:
-        """Return the key named `kid`, after a fetch if one is due; raises as `get_signing_key`."""
+        """Return the key named `kid`; fetch the keys first if a fetch is due. Raises as `get_signing_key`."""
         if self._claim_fetch(kid):
             self._refresh()
         else:
@@ -118,7 +118,7 @@ class JwksKeys:
             return self._answer(kid)
 
     def _claim_fetch(self, kid: str) -> bool:
-        """Return whether this thread must fetch."""
+        """Return whether this thread must fetch the keys."""
         with self._condition:
             if self._fetching:
                 return False
@@ -130,10 +130,10 @@ class JwksKeys:
             return True
 
     def _await_fetch(self, kid: str) -> None:
-        """Wait for another thread's fetch if `kid` depends on it and few threads wait for Clerk."""
+        """Wait for another thread's fetch if `kid` depends on it and not too many threads wait for Clerk."""
         if not self._fetching or self._has(kid):
             return
-        # If too many threads wait, the answer is that of a fetch that takes too long.
+        # If too many threads wait, answer as if the fetch took too long.
         with suppress(ClerkNotAsked), waiting_for_clerk(), self._condition:
             self._condition.wait_for(lambda: not self._fetching, JWKS_TIMEOUT_SECONDS)
 
@@ -189,7 +189,7 @@ class JwksKeys:
 
 
 def _usable_keys(jwks: Iterable[Mapping[str, Any]]) -> dict[str, RSAPublicKey]:
-    """Return the RSA keys of the set by key id; skip other entries."""
+    """Return the RSA keys of the JWKS by key id; skip other entries."""
     return {str(jwk["kid"]): key for jwk in jwks if (key := _usable_key(jwk)) is not None}
 
 
@@ -225,18 +225,18 @@ _sets: dict[tuple[str, str], JwksKeys] = {}
 
 
 def _jwks() -> JwksKeys:
-    """Return the keys of the instance that the settings name now."""
+    """Return the keys of the instance in the current settings."""
     source = (clerk_settings.api_url, clerk_settings.secret_key)
-    # setdefault keeps one object if two threads come first at the same time: only that one fetches.
+    # If two threads arrive at the same time, setdefault keeps one object: only this object fetches.
     return _sets.get(source) or _sets.setdefault(source, JwksKeys())
 
 
 @receiver(setting_changed)
 def forget_keys(*, setting: str, **kwargs: object) -> None:
-    """Start over when a test changes a setting from which the keys follow."""
+    """Forget all keys if a test changes a setting on which the keys depend."""
     if setting in {"CLERK_API_URL", "CLERK_SECRET_KEY", "CLERK_JWT_KEY"}:
         _sets.clear()
 
 
-# A lock that another thread holds during a fork stays locked in the child for ever.
+# A lock that another thread holds during a fork stays locked in the child forever.
 os.register_at_fork(after_in_child=_sets.clear)

@@ -1,4 +1,4 @@
-"""The jobs that process deliveries: how they are added, and when they are tried again after a failure."""
+"""The jobs that process deliveries: how they are added, and when they are retried after a failure."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -22,27 +22,27 @@ RETRY_DELAYS = (5, 30, 2 * MINUTE, 10 * MINUTE, HOUR, 3 * HOUR, 10 * HOUR)
 
 
 class DeliveryRetryStrategy(BaseRetryStrategy):
-    """Try again after the next of RETRY_DELAYS; give up when none is left.
+    """Retry after each delay in RETRY_DELAYS; give up after the last.
 
-    A job that replaces one whose worker crashed carries the number of earlier failures as its argument
-    `failures`; the crash itself does not count.
+    If a worker crashes, its job is replaced. The argument `failures` of the new job is the number of earlier
+    failures. The crash itself does not count.
     """
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        """Return when to try again, or None to give up."""
+        """Return the time of the next retry, or None to give up."""
         failures = job.attempts + cast("int", job.task_kwargs.get("failures", 0))
         if failures >= len(RETRY_DELAYS):
             return None
-        # A waiting job blocks later jobs with the same lock; a lock of its own blocks none.
+        # A waiting job blocks later jobs with the same lock. A lock of its own blocks no other job.
         lock = f"job {job.id}" if job.lock else None
         return RetryDecision(retry_in={"seconds": RETRY_DELAYS[failures]}, lock=lock)
 
 
 def enqueue_delivery(delivery_id: int, *, failures: int = 0, lock: str | None = None) -> None:
-    """Add the job that processes a delivery; it starts once the caller's transaction is committed.
+    """Add the job that processes a delivery; the job starts after the caller's transaction is committed.
 
-    `failures` counts towards the limit of tries. Jobs with the same `lock` run one after the other.
-    Raises procrastinate's ConnectorException for errors of the database.
+    `failures` counts towards the limit of retries. Jobs with the same `lock` run one after the other. Raises
+    Procrastinate's ConnectorException for database errors.
     """
     job = Job(
         task_name=PROCESS_DELIVERY,
@@ -62,7 +62,7 @@ RETURNING args->>'delivery_id'
 
 
 def run_waiting_jobs_now(delivery_ids: Sequence[int]) -> set[int]:
-    """Start the jobs that wait for their next try; return the deliveries that have a waiting job."""
+    """Start the jobs that wait for a retry; return the ids of the deliveries that have a waiting job."""
     with connection.cursor() as cursor:
         cursor.execute(_RUN_NOW, [PROCESS_DELIVERY, [str(delivery_id) for delivery_id in delivery_ids]])
         return {int(delivery_id) for (delivery_id,) in cursor.fetchall()}

@@ -1,4 +1,4 @@
-"""Why a webhook is refused. No message holds a part of the body or a secret.
+"""Reasons to refuse a webhook. No message contains a part of the body or a secret.
 
 WebhookError
 ├── WebhookRefused          not a genuine, current event of our instance: 400
@@ -6,7 +6,7 @@ WebhookError
 │   ├── InvalidEvent
 │   ├── ForeignInstance
 │   └── BodyTooLarge        413
-└── NoSigningSecret         nothing can be verified; the sender tries again: 503
+└── NoSigningSecret         no signature can be verified; Clerk sends the message again: 503
 """
 
 from http import HTTPStatus
@@ -14,7 +14,7 @@ from typing import ClassVar
 
 
 class WebhookError(Exception):
-    """Base class; only its subclasses are raised."""
+    """Base class; only subclasses are raised."""
 
     code: ClassVar[str]
     """The `code` of the answer."""
@@ -23,7 +23,7 @@ class WebhookError(Exception):
 
 
 class WebhookRefused(WebhookError):
-    """Nothing was stored, and sending the same message again changes nothing."""
+    """Nothing was stored. The same message will be refused again."""
 
 
 class InvalidSignature(WebhookRefused):
@@ -33,13 +33,13 @@ class InvalidSignature(WebhookRefused):
 
 
 class InvalidEvent(WebhookRefused):
-    """The message is from Clerk, but it is not an event."""
+    """The message is from Clerk, but is not an event."""
 
     code = "invalid_event"
 
 
 class ForeignInstance(WebhookRefused):
-    """The event is from another Clerk instance, such as the development one in production."""
+    """The event is from another Clerk instance, for example a development event in production."""
 
     code = "foreign_instance"
 

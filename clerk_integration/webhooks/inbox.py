@@ -1,4 +1,4 @@
-"""The inbox: an event is stored before it is acknowledged, and processed by a worker afterwards."""
+"""The webhook inbox: an event is stored before it is acknowledged. A worker processes the event later."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ MAX_ERROR_LENGTH = 20_000
 
 _json = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
-# The condition is always true: it sets the timeout before anything is inserted, without another statement.
+# The condition is always true. It sets the timeout before the insert, without an extra statement.
 _INSERT = f"""
 INSERT INTO webhook_deliveries (svix_id, event_type, organization_id, payload, status)
 SELECT %s, %s, %s, %s::jsonb, %s
@@ -43,7 +43,7 @@ ON CONFLICT (svix_id) DO NOTHING
 RETURNING id
 """
 
-# Returns the delivery only if it has no waiting job; a job that waits for its next try runs at once.
+# Returns the delivery only if it has no waiting job. A job that waits for its retry runs at once.
 _REOPEN = """
 WITH reopened AS (
     UPDATE webhook_deliveries SET status = 'received', crashes = 0
@@ -67,17 +67,18 @@ RETURNING attempts, crashes
 class Superseded(Exception):
     """Another attempt has begun on the same delivery and has not processed it yet.
 
-    The other attempt may be an operator's, which is not repeated when it fails. So the job of this one must
-    not count as done: it is tried again, and processes the delivery or finds it processed.
+    The other attempt may be an operator's replay, which is not retried if it fails. The job of this attempt
+    must therefore not count as done. The job is retried, and processes the delivery or finds it processed.
     """
 
 
 def store_delivery(svix_id: str, event: Event) -> bool:
     """Store a verified event and enqueue its processing in one transaction; return whether it is new.
 
-    A repeat changes nothing, unless the delivery has failed: then it is enqueued again. Of an event type
-    without a handler only the envelope is stored, as ignored. Two statements, three for the repeat of a
-    failed delivery. Raises database errors and ConnectorException; nothing is stored then.
+    A repeated event changes nothing, unless its delivery has failed: a failed delivery is enqueued again. If
+    the event type has no handler, only the envelope is stored, with the status ignored. Executes two
+    statements, or three for the repeat of a failed delivery. Raises database errors and ConnectorException;
+    nothing is stored then.
     """
     handled = handler_of(event.type) is not None
     with transaction.atomic(durable=True):
@@ -98,10 +99,10 @@ def store_delivery(svix_id: str, event: Event) -> bool:
 
 
 def requeue(delivery_ids: Iterable[int]) -> int:
-    """Let workers process deliveries again, processed ones too; return how many. One transaction.
+    """Enqueue deliveries again, including processed ones; return how many. One transaction.
 
-    A delivery that has a waiting job gets no second one. Skips deliveries of which only the envelope is
-    stored.
+    A delivery that has a waiting job gets no second job. Deliveries of which only the envelope is stored are
+    skipped.
     """
     with transaction.atomic():
         deliveries = WebhookDelivery.objects.filter(pk__in=list(delivery_ids), payload__has_key="data")
@@ -113,13 +114,13 @@ def requeue(delivery_ids: Iterable[int]) -> int:
 
 
 def process_delivery(delivery_id: int) -> None:
-    """Call the registered handler with a delivery, unless it is processed or purged already.
+    """Call the registered handler with a delivery, unless the delivery is processed or purged already.
 
     The attempt is counted and committed first, so that a killed worker leaves a trace. The handler runs in
-    the transaction that marks the delivery processed, or ignored when its type has no handler any more.
-    An exception of the handler rolls that transaction back, is stored with the delivery, now failed, and
-    is raised again. If another attempt or a rescue has taken the delivery meanwhile, nothing is changed,
-    and Superseded is raised unless the delivery is done.
+    the transaction that sets the status to processed. If the type has no handler any more, the status is set
+    to ignored. If the handler raises an exception, the transaction is rolled back, the error is stored, the
+    status is set to failed, and the exception is raised again. If another attempt or a rescue has taken the
+    delivery in the meantime, nothing is changed, and Superseded is raised unless the delivery is done.
     """
     attempt = _begin_attempt(delivery_id)
     if attempt is None:
@@ -134,7 +135,7 @@ def process_delivery(delivery_id: int) -> None:
 
 
 def _begin_attempt(delivery_id: int) -> QuerySet[WebhookDelivery] | None:
-    """Return a query that finds the delivery only while no other attempt or rescue has taken it."""
+    """Count an attempt; return a query that matches the delivery until another attempt or rescue takes it."""
     with connection.cursor() as cursor:
         cursor.execute(_BEGIN_ATTEMPT, [delivery_id])
         row = cursor.fetchone()
@@ -146,7 +147,7 @@ def _begin_attempt(delivery_id: int) -> QuerySet[WebhookDelivery] | None:
 
 
 def _process(attempt: QuerySet[WebhookDelivery]) -> bool:
-    """Return False if the attempt was superseded."""
+    """Call the handler and store the result; return False if another attempt has taken the delivery."""
     with transaction.atomic(durable=True):
         set_transaction_timeouts()
         delivery = attempt.select_for_update().first()
@@ -182,7 +183,7 @@ def _record_failure(attempt: QuerySet[WebhookDelivery], error: Exception) -> Non
     try:
         attempt.update(status=Status.FAILED, error=text)
     except Error as outage:
-        # The caller raises `error` itself, so that the job is tried again.
+        # The caller raises `error` itself, so that the job is retried.
         logger.error("the failure of a webhook delivery could not be recorded: %s", outage)  # noqa: TRY400
 
 

@@ -1,4 +1,4 @@
-"""Refusing events of other Clerk instances than ours."""
+"""Refuse events of Clerk instances other than ours."""
 
 import math
 import time
@@ -12,7 +12,7 @@ REMEMBER_SECONDS = 60.0
 
 
 class AcceptedInstance:
-    """The instance whose event was accepted last in this process, and until when that counts."""
+    """The instance of the last event that this process accepted, and until when the result is reused."""
 
     def __init__(self) -> None:
         self._instance_id = ""
@@ -29,11 +29,11 @@ _accepted = AcceptedInstance()
 
 
 def check_instance(instance_id: str) -> None:
-    """Raise ForeignInstance if the event's instance is not the stored one, else the configured one.
+    """Raise ForeignInstance if the event is from another instance than the stored, else configured, one.
 
-    While no instance is known, every signed event is accepted: events teach nothing, because Clerk's own
-    example events carry the made-up instance `ins_123`. One statement; none if the last event, up to 60 s
-    ago, was of the same instance.
+    While no instance is known, every signed event is accepted. The instance is not learned from events,
+    because Clerk's own example events carry the invented instance `ins_123`. One statement; none if the last
+    event, up to 60 s ago, was of the same instance.
     """
     if clerk_settings.instance_id in ("", instance_id) and _accepted.includes(instance_id):
         return

@@ -1,4 +1,4 @@
-"""Reading an event from a message, without the parts that are not stored."""
+"""Read an event from a message, without the parts that are not stored."""
 
 import json
 import math
@@ -19,7 +19,7 @@ _CONTAINERS = (dict, list)
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event as it may be stored: no private metadata, nothing that PostgreSQL cannot hold."""
+    """An event in its stored form: no private metadata, nothing that PostgreSQL cannot store."""
 
     type: str
     instance_id: str
@@ -28,16 +28,16 @@ class Event:
 
     @property
     def envelope(self) -> Mapping[str, Any]:
-        """The payload without its data."""
+        """The payload without `data`."""
         return {key: self.payload[key] for key in ENVELOPE_KEYS if key in self.payload}
 
 
 def read_event(text: str) -> Event:
-    """Read the text of a verified message; raise InvalidEvent when it is not an event of Clerk.
+    """Read the text of a verified message; raise InvalidEvent if it is not an event of Clerk.
 
-    `object`, `type`, `instance_id` and `data` are required; `timestamp` may be missing. Values below
-    MAX_DEPTH levels and numbers of thousands of digits become None: Clerk would repeat a refused event for a
-    day, and then disable the endpoint.
+    `object`, `type`, `instance_id` and `data` are required; `timestamp` is optional. Values nested deeper
+    than MAX_DEPTH levels and numbers of thousands of digits become None. They are not refused, because Clerk
+    would repeat a refused event for a day, and then disable the endpoint.
     """
     try:
         payload = _decode(text)
@@ -61,7 +61,7 @@ def read_event(text: str) -> Event:
 def _remove_private_metadata(value: Any, depth: int = 0) -> None:
     """Remove private and unsafe metadata at any depth, in place; keep our own marker of organizations.
 
-    Called for objects and lists only, because it is one of the receiver's most expensive steps.
+    Called only for objects and lists, because this is one of the receiver's most expensive steps.
     """
     if depth > MAX_DEPTH:
         raise RecursionError
@@ -81,11 +81,11 @@ def _remove_private_metadata(value: Any, depth: int = 0) -> None:
 
 
 def _decode(text: str) -> Any:
-    """Return the JSON as PostgreSQL can hold it; call the slow `clean` only where the text needs it."""
+    """Return the JSON in a form that PostgreSQL can store; call the slow `clean` only if needed."""
     try:
         decoded = _decoder.decode(text)
     except ValueError:
-        # Not JSON, or a number of thousands of digits, which is left out.
+        # The text is not JSON, or contains a number of thousands of digits, which is left out.
         return clean(_lenient_decoder.decode(text))
     except RecursionError:
         return clean(decode(text.encode()))
@@ -97,7 +97,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _finite(number: str) -> float | None:
-    """Return None for a number too large for a float, such as 1e999, as `clean` does."""
+    """Return the number, or None, as `clean` does, if the number is too large for a float (1e999)."""
     value = float(number)
     return value if math.isfinite(value) else None
 
@@ -105,8 +105,8 @@ def _finite(number: str) -> float | None:
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 _lenient_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=integer)
 
-# Escapes of NUL and of surrogates. Text that was UTF-8 cannot hold surrogates themselves, and the decoder
-# refuses a bare NUL.
+# Escapes of NUL and surrogates. Text decoded from UTF-8 contains no unescaped surrogates, and the decoder
+# refuses an unescaped NUL.
 _UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
@@ -132,7 +132,7 @@ def _is_time_or_unknown(stamp: Any) -> bool:
 
 
 def _organization_id(event_type: str, data: Mapping[str, Any]) -> str | None:
-    """Return the id of the organization that the event is about, if it names one, to search by."""
+    """Return the id of the event's organization, if the event names one. The id is used in searches."""
     nested = data.get("organization")
     if event_type.startswith("organization."):
         found = data.get("id")

@@ -1,4 +1,4 @@
-"""Recording that webhooks are refused, so that `manage.py check_clerk` can report it."""
+"""Record refused webhooks, so that `manage.py check_clerk` can report them."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ RECORD_SECONDS = 60.0
 
 
 class RefusalRecorder:
-    """Counts refused webhooks by code, and writes each count once in RECORD_SECONDS."""
+    """Count refused webhooks by code; write each count at most every RECORD_SECONDS."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -27,7 +27,7 @@ class RefusalRecorder:
         self._next_write: dict[str, float] = {}
 
     def record(self, error: WebhookError) -> None:
-        """Count a refused webhook; suppress database errors."""
+        """Count a refused webhook; ignore database errors."""
         with self._lock:
             self._unwritten[error.code] += 1
             now = self._clock()

@@ -13,10 +13,10 @@ MILLISECONDS_END = 253_402_300_800_000
 
 @dataclass(frozen=True, slots=True)
 class ClerkEvent:
-    """An event of Clerk. `data` is its JSON, `timestamp` the envelope's, in milliseconds.
+    """An event of Clerk. `data` is its JSON; `timestamp` is the envelope's, in milliseconds.
 
-    `timestamp` is None if it is missing or implausible, such as one in microseconds. The event is accepted
-    nevertheless: Clerk would repeat a refused one for a day and then disable the endpoint.
+    `timestamp` is None if it is missing or implausible, for example in microseconds. The event is still
+    accepted, because Clerk would repeat a refused event for a day and then disable the endpoint.
     """
 
     type: str
@@ -25,7 +25,7 @@ class ClerkEvent:
 
     @classmethod
     def from_json(cls, envelope: Mapping[str, Any]) -> "ClerkEvent":
-        """Read an envelope whose `type` and `data` have been checked on arrival."""
+        """Read an envelope. Its `type` and `data` were checked on arrival."""
         return cls(
             type=envelope["type"],
             data=envelope["data"],
@@ -39,17 +39,18 @@ _handlers: dict[str, Handler] = {}
 
 
 def register(event_type: str, handler: Handler) -> None:
-    """Let `handler` process events of this type; raise ValueError if the type has a handler already.
+    """Register `handler` for events of this type; raise ValueError if the type has a handler already.
 
-    The handler runs in a worker, in the transaction that marks the delivery processed: it may write rows
-    and must not call Clerk. If it raises, the error is stored and it is called again later.
+    The handler runs in a worker, in the transaction that sets the delivery to processed. The handler may
+    write rows and must not call Clerk. If the handler raises an exception, the error is stored and the
+    handler is called again later.
     """
     if _handlers.setdefault(event_type, handler) is not handler:
         raise ValueError(f"{event_type} has a handler already")
 
 
 def handler_of(event_type: str) -> Handler | None:
-    """Return the handler of the type, None if it has none."""
+    """Return the handler of the type, or None if the type has none."""
     return _handlers.get(event_type)
 
 

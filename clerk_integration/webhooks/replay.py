@@ -31,22 +31,22 @@ def count_to_replay(*, failed: bool = False, since: datetime | None = None) -> i
 def replay(*, failed: bool = False, since: datetime | None = None) -> Iterator[ReplayResult]:
     """Process the deliveries that are stored now and not processed, oldest first; yield each result.
 
-    `failed` adds the failed ones, `since` leaves out those that arrived earlier. A failure is stored with
-    its delivery and yielded, and the next one follows. A delivery that a worker is processing is waited
-    for and not processed twice.
+    `failed` includes failed deliveries. `since` leaves out deliveries that arrived earlier. A failure is
+    stored with its delivery and yielded, and the replay continues. If a worker is processing a delivery, the
+    replay waits and does not process this delivery a second time.
     """
     for delivery_id in list(_to_replay(failed=failed, since=since).values_list("id", flat=True)):
         error = _process(delivery_id)
         delivery = (
             WebhookDelivery.objects.only("svix_id", "event_type", "status").filter(pk=delivery_id).first()
         )
-        if delivery is not None:  # it may have been purged meanwhile
+        if delivery is not None:  # the delivery may have been purged meanwhile
             status = Status.FAILED if error else delivery.status
             yield ReplayResult(delivery_id, delivery.svix_id, delivery.event_type, status, error)
 
 
 def _process(delivery_id: int) -> str:
-    """Return the error, empty if there was none."""
+    """Process the delivery; return the error, or an empty text if there was none."""
     try:
         process_delivery(delivery_id)
     except Superseded:

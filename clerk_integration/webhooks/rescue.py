@@ -1,4 +1,4 @@
-"""Deliveries whose job was lost or stalled: they get another job."""
+"""Give a new job to deliveries whose job was lost or stalled."""
 
 import logging
 from datetime import timedelta
@@ -32,10 +32,10 @@ CRASHED = (
 
 
 def replace_crashed_job(job: ProcrastinateJob, lock: str) -> bool:
-    """Replace a job whose worker died, count the crash, and return True; False if the delivery is locked.
+    """Replace the job of a dead worker, count the crash, return True; False if the delivery is locked.
 
-    At the third crash job and delivery are failed instead, and the delivery's error says so. A job whose
-    arguments name no delivery is failed and logged.
+    At the third crash, the job and the delivery are set to failed instead, and the delivery's error names the
+    crashes. A job whose arguments name no delivery is set to failed and logged.
     """
     return _replace(job, crashes=1, lock=lock)
 
@@ -43,7 +43,7 @@ def replace_crashed_job(job: ProcrastinateJob, lock: str) -> bool:
 def replace_overdue_jobs() -> int:
     """Replace jobs that have run for 5 minutes on a living worker; return how many. One transaction.
 
-    The worker lives, so no crash is counted.
+    No crash is counted, because the worker is alive.
     """
     started_lately = ProcrastinateEvent.objects.filter(
         job=OuterRef("pk"), type="started", at__gt=Now() - OVERDUE_AFTER
@@ -57,11 +57,11 @@ def replace_overdue_jobs() -> int:
 
 
 def enqueue_deliveries_without_job() -> int:
-    """Enqueue deliveries that have waited a minute and have no job; return how many, at most 500.
+    """Enqueue up to 500 deliveries that have waited a minute and have no job; return how many.
 
     One transaction.
     """
-    # Compared as text: the argument of a job that was made by hand may be no number.
+    # Compared as text, because the argument of a manually added job may not be a number.
     jobs = (
         ProcrastinateJob.objects.filter(task_name=PROCESS_DELIVERY, status__in=["todo", "doing"])
         .annotate(delivery_id=KT("args__delivery_id"))
@@ -89,7 +89,7 @@ def _replace(job: ProcrastinateJob, *, crashes: int, lock: str | None = None) ->
     deliveries = WebhookDelivery.objects.filter(pk=job.args["delivery_id"])
     delivery = deliveries.select_for_update(skip_locked=True).first()
     if delivery is None and deliveries.exists():
-        return False  # another process has locked it
+        return False  # another process has locked the delivery
     if delivery is None or delivery.status in (Status.PROCESSED, Status.IGNORED):
         close_job(job, JobStatus.SUCCEEDED)
         return True
@@ -106,6 +106,6 @@ def _replace(job: ProcrastinateJob, *, crashes: int, lock: str | None = None) ->
 
 
 def _are_delivery_arguments(args: Any) -> bool:
-    """Return whether a job names a delivery; one that was made by hand may not."""
+    """Return whether the arguments of a job name a delivery; a manually added job may name none."""
     numbers = (args.get("delivery_id"), args.get("failures", 0)) if isinstance(args, dict) else (None,)
     return all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)

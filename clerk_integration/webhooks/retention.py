@@ -21,10 +21,10 @@ Status = WebhookDelivery.Status
 
 
 def purge_deliveries(older_than: timedelta = KEEP_FOR) -> Iterator[int]:
-    """Delete old processed and ignored deliveries in batches; yield after each, committed, how many it had.
+    """Delete old processed and ignored deliveries in batches; after each commit, yield the number deleted.
 
-    Failed and unprocessed deliveries are kept, however old. May be interrupted and run again. Raise
-    ValueError for an age within which the sender may repeat a message.
+    Failed and unprocessed deliveries are kept, whatever their age. The purge may be interrupted and run
+    again. Raise ValueError for an age at which Clerk may still repeat a message.
     """
     old = _old(older_than).order_by("id")
     while batch := WebhookDelivery.objects.filter(pk__in=old.values("pk")[:BATCH]).delete()[0]:
@@ -32,7 +32,7 @@ def purge_deliveries(older_than: timedelta = KEEP_FOR) -> Iterator[int]:
 
 
 def count_to_purge(older_than: timedelta) -> int:
-    """Return how many deliveries a purge would delete now. One statement. Raise ValueError as it does."""
+    """Return how many deliveries a purge would delete. One statement. Raise ValueError as the purge does."""
     return _old(older_than).count()
 
 
@@ -43,7 +43,7 @@ def _old(older_than: timedelta) -> QuerySet[WebhookDelivery]:
             f"Deliveries must be kept for {hours:.0f} hours at least: the sender repeats messages for that "
             "long, and a repeat of a deleted one would be processed again. Nothing was deleted."
         )
-    # One time for all batches; otherwise deliveries that age meanwhile keep it running.
+    # All batches use one time. Otherwise deliveries that age during the purge would prolong the purge.
     received_before = timezone.now() - older_than
     return WebhookDelivery.objects.filter(
         status__in=(Status.PROCESSED, Status.IGNORED), received_at__lt=received_before

@@ -1,4 +1,4 @@
-"""Sample events, shaped as in Clerk's webhook specification of 2025-04-15, to try a receiver with."""
+"""Sample events to try a receiver with, in the form of Clerk's webhook specification of 2025-04-15."""
 
 import secrets
 import time
@@ -9,9 +9,9 @@ Json = dict[str, Any]
 
 
 def sample_event(event_type: str, *, instance_id: str, organization_id: str = "") -> Json:
-    """Return an event of one of SAMPLE_TYPES, for a new organization unless an id is given.
+    """Return an event of a type in SAMPLE_TYPES. If no id is given, the event is for a new organization.
 
-    Its times are the current time, in milliseconds.
+    All times in the event are the current time, in milliseconds.
     """
     now = time.time_ns() // 1_000_000
     data = _DATA[event_type](organization_id or _new_id("org"), now)

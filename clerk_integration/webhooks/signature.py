@@ -1,7 +1,7 @@
-"""Svix's signature over the raw body, which proves that a message is from Clerk.
+"""Verify Svix's signature over the raw body, which proves that a message is from Clerk.
 
-The scheme and its tolerance of five minutes are those of `standardwebhooks`. Added here: Clerk's header
-names, several secrets, and signature headers of which only a part is well-formed.
+The scheme and its tolerance of five minutes are those of `standardwebhooks`. This module adds Clerk's header
+names, several secrets, and support for signature headers of which only a part is well-formed.
 """
 
 import logging
@@ -24,9 +24,10 @@ _SIGNATURE = re.compile(r"v1,[A-Za-z0-9+/]{43}=")
 
 
 class Verifier:
-    """The headers of one message, checked as far as they can be without the body.
+    """The headers of one message, checked as far as possible without the body.
 
-    Raises InvalidSignature for headers that no genuine message has, NoSigningSecret without a usable secret.
+    Raises InvalidSignature for headers that no genuine message has, and NoSigningSecret if there is no usable
+    secret.
     """
 
     def __init__(self, headers: Mapping[str, str], secrets: tuple[str, ...]) -> None:
@@ -41,9 +42,9 @@ class Verifier:
         }
 
     def verify(self, body: bytes) -> str:
-        """Return the body as text if one of the secrets has signed it; raise InvalidSignature otherwise.
+        """Return the body as text; raise InvalidSignature unless one of the secrets has signed the body.
 
-        Of several signatures one valid v1 is enough.
+        One valid v1 signature is enough.
         """
         try:
             text = body.decode()
@@ -76,7 +77,7 @@ def _message_id(headers: Mapping[str, str]) -> str:
     message_id = _required(headers, "svix-id")
     if len(message_id) > MAX_ID_LENGTH or not message_id.isascii() or not message_id.isprintable():
         raise InvalidSignature("svix-id is not a message id")
-    # The signed parts are joined by full stops: an id with one could be split in two ways.
+    # The signed parts are joined by full stops: an id with a full stop could be split in two ways.
     if "." in message_id:
         raise InvalidSignature("svix-id holds a full stop")
     return message_id

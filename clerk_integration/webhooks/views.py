@@ -1,7 +1,7 @@
-"""`POST /api/v1/webhooks/clerk`: receives Clerk's webhooks.
+"""`POST /api/v1/webhooks/clerk` receives Clerk's webhooks.
 
-A plain Django view, which must take a storm: the signature authenticates, and there is no session, CSRF
-token or throttle (a throttled sender would only come back).
+The view is a plain Django view, so that it can handle many requests at once. The signature authenticates the
+sender. There is no session, CSRF token or throttle, because a throttled sender would only repeat the request.
 """
 
 import logging
@@ -35,13 +35,13 @@ TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 @csrf_exempt
 @transaction.non_atomic_requests
 def receive_webhook(request: HttpRequest) -> HttpResponse:
-    """Answer 204 once the event is stored, also for a repeat; store nothing otherwise.
+    """Answer 204 if the event is stored, also for a repeated event; store nothing otherwise.
 
     Length and svix headers are checked before the body is read.
 
-    400 for a message that is not a genuine, current event of our instance, 413 for a body that is too
-    large, 405 for other methods. 503, after which the sender tries again, when the event could not be
-    stored or no signing secret is configured. The log says why.
+    400 for a message that is not a genuine, current event of our instance, 413 for a body that is too large,
+    405 for other methods. 503 if the event could not be stored or no signing secret is configured; Clerk then
+    sends the event again. The log contains the reason.
     """
     if request.method != "POST":
         answer = _error(
@@ -92,7 +92,7 @@ def _read_body(request: HttpRequest) -> bytes:
 
 
 def _without_row(error: Exception) -> str:
-    """Return the database's own message; its details and the traceback may repeat the row, thus the event."""
+    """Return the database's main message. Its details and the traceback may contain the event."""
     cause = error.__cause__ or error
     diagnostics = getattr(cause, "diag", None)
     primary = getattr(diagnostics, "message_primary", None) or "the database cannot be reached"
@@ -100,7 +100,7 @@ def _without_row(error: Exception) -> str:
 
 
 def _error(status: HTTPStatus, code: str, detail: str) -> JsonResponse:
-    """Return an answer in the API's error shape."""
+    """Return a response in the API's error format."""
     is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
     return JsonResponse(
         {

@@ -1,1 +1,1 @@
-"""Requests to Clerk: one request with its deadline and errors, and complete listings read page by page."""
+"""Requests to Clerk: single requests with deadlines and errors, and complete listings."""

@@ -1,11 +1,11 @@
-"""Which addresses CLERK_API_URL may name: every request sends the secret key there."""
+"""Which URLs CLERK_API_URL may name: every request sends the secret key to this URL."""
 
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 
 def api_url_error(url: str) -> str | None:
-    """Return why the secret key must not be sent to `url`, to follow the setting's name, or None."""
+    """Return why the secret key must not be sent to `url`, or None. The text follows the setting's name."""
     parts = _split(url)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         return "is not an http or https URL"
@@ -19,7 +19,7 @@ def api_url_error(url: str) -> str | None:
 
 
 def is_loopback_url(url: str) -> bool:
-    """Return whether `url` names a loopback address, as that of a local sandbox does."""
+    """Return whether `url` names a loopback address, as the URL of a local sandbox does."""
     parts = _split(url)
     return parts is not None and _is_loopback(parts.hostname)
 

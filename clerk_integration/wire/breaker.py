@@ -1,7 +1,7 @@
-"""Keep a Clerk that hangs or fails from holding the threads of the web server.
+"""Circuit breakers: a slow or failing Clerk must not occupy all threads of the web server.
 
-Guards the requests to Clerk that a thread sends while it serves a web request. Commands and jobs are not
-guarded: they wait as long as their deadlines say. All state is per process.
+The breakers guard the requests to Clerk that a thread sends while it serves a web request. Commands and jobs
+are not guarded; their deadlines limit how long they wait. All state is per process.
 
 | breaker   | a request                                       | Clerk answers  | Clerk does not answer    |
 | --------- | ----------------------------------------------- | -------------- | ------------------------ |
@@ -9,9 +9,9 @@ guarded: they wait as long as their deadlines say. All state is per process.
 | open      | is refused; after OPEN_SECONDS: half-open       |                |                          |
 | half-open | one is sent as a trial; all others are refused  | closed         | open                     |
 
-Reads and writes have a breaker each, so that a create is not refused because reads fail. Both share the
-bound on the threads that wait for Clerk. Of the libraries, pybreaker holds a lock during each call, so that
-one thread at a time could call Clerk; circuitbreaker and purgatory send all requests when half-open.
+Reads and writes have separate breakers, so that failing reads do not block a create. Both share the limit of
+threads that wait for Clerk. No library fits. pybreaker holds a lock during each call, so that only one thread
+at a time could call Clerk. circuitbreaker and purgatory send all requests when half-open.
 """
 
 import os
@@ -40,7 +40,7 @@ _serves_request: ContextVar[bool] = ContextVar("clerk_serves_request", default=F
 
 
 class _Breaker:
-    """Refuses requests for a while after several in a row got no answer."""
+    """Refuse requests for OPEN_SECONDS after FAILURES requests in a row got no answer."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -50,7 +50,7 @@ class _Breaker:
 
     @contextmanager
     def guard(self) -> Iterator[bool]:
-        """Run the block, which sends one request, and note whether Clerk answers; or raise ClerkNotAsked.
+        """Run the block, which sends one request, and record whether Clerk answers; or raise ClerkNotAsked.
 
         Yield whether the request is a trial.
         """
@@ -68,7 +68,7 @@ class _Breaker:
             self._leave(is_trial=is_trial, failed=failed)
 
     def _enter(self) -> bool:
-        """Return whether the request is the trial of a half-open breaker."""
+        """Return whether the request is a trial of a half-open breaker; raise ClerkNotAsked to refuse it."""
         with self._lock:
             if self._failures < FAILURES:
                 return False
@@ -92,7 +92,7 @@ class _Breaker:
 
 
 class _Slots:
-    """The threads of this process that wait for Clerk, at most CLERK_MAX_WAITING."""
+    """Limit the threads of this process that wait for Clerk to CLERK_MAX_WAITING."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -100,7 +100,7 @@ class _Slots:
 
     @contextmanager
     def take(self) -> Iterator[None]:
-        """Hold a slot for the block; raise ClerkNotAsked if none is free soon."""
+        """Hold a slot during the block; raise ClerkNotAsked if no slot becomes free in time."""
         with self._changed:
             self._await_slot(monotonic() + SLOT_SECONDS)
             since = monotonic()
@@ -127,7 +127,7 @@ _reads, _writes, _slots = _Breaker(), _Breaker(), _Slots()
 
 
 def reset() -> None:
-    """Close the breakers. A forked child calls this: a thread that does not exist there may hold a lock."""
+    """Close the breakers. Called in a forked child, where a thread that does not exist may hold a lock."""
     global _reads, _writes, _slots
     _reads, _writes, _slots = _Breaker(), _Breaker(), _Slots()
 
@@ -136,31 +136,31 @@ os.register_at_fork(after_in_child=reset)
 
 
 def begin_request(**kwargs: Any) -> None:
-    """Guard what this thread sends from now on; receiver of Django's `request_started`."""
+    """Guard all later requests of this thread to Clerk; receiver of Django's `request_started`."""
     _serves_request.set(True)
 
 
 def end_request(**kwargs: Any) -> None:
-    """Stop guarding; receiver of Django's `request_finished`."""
+    """Stop guarding this thread; receiver of Django's `request_finished`."""
     _serves_request.set(False)
 
 
 def guarded_read() -> AbstractContextManager[bool]:
-    """Guard the read that the block sends, if this thread serves a web request. Raises ClerkNotAsked.
+    """Guard the read inside the block, if this thread serves a web request. Raises ClerkNotAsked.
 
-    Yields whether the read is the trial of a half-open breaker, which is not worth a retry.
+    Yields whether the read is the trial of a half-open breaker. A trial is not retried.
     """
     return _guarded(_reads)
 
 
 def guarded_write() -> AbstractContextManager[bool]:
-    """Guard the write that the block sends, if this thread serves a web request. Raises ClerkNotAsked."""
+    """Guard the write inside the block, if this thread serves a web request. Raises ClerkNotAsked."""
     return _guarded(_writes)
 
 
 @contextmanager
 def waiting_for_clerk() -> Iterator[None]:
-    """Count this thread among those that wait for Clerk, if it serves a web request. Raises ClerkNotAsked."""
+    """Count this thread as waiting for Clerk, if it serves a web request. Raises ClerkNotAsked."""
     if not _serves_request.get():
         yield
         return

@@ -1,10 +1,10 @@
-"""Requests to Clerk: one SDK client per process, and no foreign exception leaves this module.
+"""Requests to Clerk through one SDK client per process. Only our own exceptions leave this module.
 
-Calls go through the methods of Clerk's official SDK, which knows paths, parameters and signatures.
-Its return values are not used: its models drop unknown fields and refuse a page of 500 for one null
-slug. The functions here return the JSON that came over the wire and decide which error a reply is.
+Calls go through the methods of Clerk's official SDK, which knows paths and parameters. The SDK's return
+values are not used: its models drop unknown fields and refuse a page of 500 records for one null slug. The
+functions here return the received JSON, and map an unsuccessful reply to an error.
 
-Importing this module is cheap; the SDK (half a second) is imported by the first call.
+Importing this module is cheap. The first call imports the SDK, which takes half a second.
 """
 
 import atexit
@@ -54,7 +54,7 @@ _SENDABLE_KEY = re.compile(r"[!-~]+")
 
 
 class _Client:
-    """The process's SDK client; built by the first call, again after a fork or a change of settings."""
+    """The SDK client of this process. Built by the first call, and again after a fork or changed settings."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -62,7 +62,7 @@ class _Client:
         self._of_parent: list[object] = []
 
     def get(self) -> "Clerk":
-        """Return the client; raise ClerkMisconfigured if the key or the address cannot be used."""
+        """Return the client; raise ClerkMisconfigured if the key or the URL is invalid."""
         wanted = (_secret_key(), _api_url())
         with self._lock:
             if self._built is None or self._built[0] != wanted:
@@ -71,15 +71,15 @@ class _Client:
             return self._built[1]
 
     def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
+        """Close all connections; the next call opens new ones."""
         with self._lock:
             self._close()
 
     def forget_after_fork(self) -> None:
-        """Leave the parent's connections alone in a forked child: two processes would share them.
+        """Do not use or close the parent's connections in a forked child: both processes would share them.
 
-        The objects are kept, so that no finalizer touches the sockets, and the lock is replaced: a
-        thread that does not exist here may hold it.
+        The objects are kept, so that no finalizer closes the sockets. The lock is replaced, because a thread
+        that does not exist in the child may hold the old lock.
         """
         self._of_parent.append(self._built)
         self._built = None
@@ -99,11 +99,11 @@ atexit.register(_client.close)
 def read(operation: Operation) -> Reply:
     """Call an SDK method that only reads; return the successful reply.
 
-    Sends up to three times while Clerk is unavailable, and again after a 429 if the wait that Clerk
-    names fits into the deadline (default: CLERK_TIMEOUT_SECONDS). Raises ClerkError and
+    Sends the request up to three times while Clerk is unavailable. Sends it again after a 429 if the wait
+    that Clerk names fits into the deadline (default: CLERK_TIMEOUT_SECONDS). Raises ClerkError and
     ClerkCalledInTransaction.
     """
-    _client.get()  # Importing the SDK takes longer than many a request, and is no waiting for Clerk.
+    _client.get()  # The import of the SDK may take longer than a request. It is not a wait for Clerk.
     with default_deadline(), guarded_read() as is_trial:
         for attempt in range(1, 1 if is_trial else READ_ATTEMPTS):
             try:
@@ -116,8 +116,8 @@ def read(operation: Operation) -> Reply:
 def write(operation: Operation) -> Reply:
     """Call an SDK method that changes something; return the successful reply.
 
-    Sends once: Clerk knows no idempotency keys. Raises ClerkError and ClerkCalledInTransaction; after
-    an error whose `outcome_unknown` is true, the change may have happened.
+    Sends the request once, because Clerk has no idempotency keys. Raises ClerkError and
+    ClerkCalledInTransaction. After an error whose `outcome_unknown` is true, the change may have happened.
     """
     _client.get()
     with default_deadline(), guarded_write():
@@ -125,7 +125,7 @@ def write(operation: Operation) -> Reply:
 
 
 def fetch_jwks() -> list[dict[str, Any]]:
-    """Return the keys that session tokens are signed with, as Clerk's JWKS lists them (raw JWKs).
+    """Return the keys that sign session tokens, as raw JWKs of Clerk's JWKS.
 
     Sends one GET without retries, within three seconds. Raises ClerkError and ClerkCalledInTransaction.
     """
@@ -138,7 +138,7 @@ def fetch_jwks() -> list[dict[str, Any]]:
 
 
 def _send(operation: Operation) -> Reply:
-    """Send one request when the pace allows it; return its successful reply or raise its error."""
+    """Wait for the rate limit, send one request, and return its successful reply or raise its error."""
     _refuse_open_transaction()
     clerk = _client.get()
     use_slot()
@@ -152,9 +152,9 @@ def _send(operation: Operation) -> Reply:
 
 
 def _exchange(clerk: "Clerk", operation: Operation) -> Reply:
-    """Call the SDK and return the reply that came over the wire.
+    """Call the SDK and return the received reply.
 
-    Exceptions of the SDK are not chained: they quote bodies, private metadata included.
+    Exceptions of the SDK are not chained, because they quote bodies, including private metadata.
     """
     import httpx  # noqa: PLC0415  (see the module's docstring)
 
@@ -187,7 +187,7 @@ def _exchange(clerk: "Clerk", operation: Operation) -> Reply:
 def _pause(attempt: int, failure: ClerkUnavailable) -> None:
     """Wait before the next attempt; raise `failure` if the wait does not fit into the deadline."""
     seconds = FIRST_RETRY_SECONDS * 2 ** (attempt - 1)
-    seconds += random.uniform(0, seconds)  # noqa: S311  (spreads attempts, guards nothing)
+    seconds += random.uniform(0, seconds)  # noqa: S311  (jitter, not security)
     if isinstance(failure, ClerkRateLimited):
         seconds += failure.retry_after
     if seconds >= remaining_seconds():
@@ -197,7 +197,7 @@ def _pause(attempt: int, failure: ClerkUnavailable) -> None:
 
 
 def _refuse_open_transaction() -> None:
-    """Raise ClerkCalledInTransaction inside `atomic`; the wrapper of a Django TestCase does not count."""
+    """Raise ClerkCalledInTransaction inside `atomic`, except in the transaction of a Django TestCase."""
     for connection in connections.all(initialized_only=True):
         if any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
             raise ClerkCalledInTransaction(
@@ -235,8 +235,8 @@ def _build(secret_key: str, api_url: str) -> "tuple[Clerk, httpx.Client]":
         bearer_auth=secret_key,
         server_url=api_url,
         client=client,
-        # Never used; the SDK would build one with a TLS context of its own and close it in a finalizer.
+        # Never used. Otherwise the SDK would build one with its own TLS context and close it in a finalizer.
         async_client=httpx.AsyncClient(transport=httpx.AsyncBaseTransport(), trust_env=False),
-        retry_config=None,  # The SDK's default sends POST again, too, for up to an hour.
+        retry_config=None,  # The SDK's default also repeats POST requests, for up to an hour.
     )
     return sdk, client

@@ -1,8 +1,8 @@
-"""One deadline for everything that a service call asks of Clerk.
+"""One deadline for all requests to Clerk of a service call.
 
-The HTTP libraries know timeouts per phase only: a server that sends one byte a second never exceeds
-any of them. The deadline here is a time of the monotonic clock in a context variable; `transport`
-limits every wait on the socket to the time that is left.
+HTTP libraries have timeouts per phase only: a server that sends one byte a second never exceeds any of them.
+The deadline here is a time of the monotonic clock in a context variable. `transport` limits every wait on the
+socket to the time that is left.
 """
 
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ _suspended: ContextVar[float] = ContextVar("clerk_deadlines_suspended", default=
 
 @contextmanager
 def clerk_deadline(seconds: float) -> Iterator[None]:
-    """Give all calls to Clerk inside the block `seconds` together; of nested deadlines the earlier wins.
+    """Limit all calls to Clerk inside the block to `seconds` together; the earliest nested deadline applies.
 
-    At the deadline the running call raises ClerkUnavailable, and so does every later one. Threads that
-    are started inside the block have no deadline. Do not `yield` out of the block: the consumer would
-    get the deadline.
+    After the deadline, the running call and every later call raise ClerkUnavailable. Threads that are started
+    inside the block have no deadline. Do not `yield` inside the block: the deadline would also apply to the
+    consumer.
     """
     end = _now() + seconds
     outer = _deadline.get()
@@ -36,7 +36,7 @@ def clerk_deadline(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def default_deadline(seconds: float | None = None) -> Iterator[None]:
-    """Open a deadline of `seconds` (default: CLERK_TIMEOUT_SECONDS) unless one is running already."""
+    """Set a deadline of `seconds` (default: CLERK_TIMEOUT_SECONDS) unless a deadline is already set."""
     if _deadline.get() is not None:
         yield
         return
@@ -46,7 +46,7 @@ def default_deadline(seconds: float | None = None) -> Iterator[None]:
 
 @contextmanager
 def deadlines_suspended() -> Iterator[None]:
-    """Let the time inside the block count towards no deadline, because the block does not wait for Clerk."""
+    """Exclude the time inside the block from every deadline, because the block does not wait for Clerk."""
     started = monotonic()
     try:
         yield

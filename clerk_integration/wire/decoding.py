@@ -1,7 +1,7 @@
-"""Reading JSON of which one part may be too much for Python: a number of thousands of digits, deep nesting.
+"""Decode JSON with parts that Python cannot read: numbers of thousands of digits, deep nesting.
 
-Such a part becomes infinity, and the rest is read. `entities.clean` makes None of infinity, because
-PostgreSQL cannot store it.
+Each such part becomes infinity, and the rest is decoded. `entities.clean` replaces infinity by None, because
+PostgreSQL cannot store infinity.
 """
 
 import json
@@ -35,7 +35,7 @@ def decode(body: bytes) -> Any:
 
 
 def _without_deep_values(text: str) -> str:
-    """Replace each value below MAX_DEPTH levels by a number that is read as infinity."""
+    """Replace each value nested deeper than MAX_DEPTH levels by a number that is read as infinity."""
     kept = []
     depth = start = 0
     for token in _STRING_OR_BRACKET.finditer(text):

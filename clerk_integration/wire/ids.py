@@ -1,7 +1,7 @@
-"""Clerk's ids, checked before they enter a path.
+"""Validate Clerk's ids before they are used in a URL path.
 
-The SDK puts path parameters into URLs unescaped: `a/b?c` would call another endpoint, and an empty
-id would call the listing.
+The SDK does not escape path parameters: `a/b?c` would call another endpoint, and an empty id would call the
+listing.
 """
 
 import re

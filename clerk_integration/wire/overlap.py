@@ -1,16 +1,16 @@
 """One pass over a list that may change while it is read.
 
-Clerk's lists know only offsets. A record that is deleted from a page already read moves the later
-records up, and one of them falls between two pages. A record that is inserted there (Clerk accepts a
-`created_at` in the past) moves the later records down, and is itself not read.
+Clerk's lists support only offsets. If a record is deleted from a page already read, the later records move
+up, and one of them falls between two pages. If a record is inserted there (Clerk accepts a `created_at` in
+the past), the later records move down, and the inserted record is not read.
 
 | the list         | the next page starts            | and continues the page before it if           |
 | ---------------- | ------------------------------- | --------------------------------------------- |
 | has not changed  | at the end of the page before   | it has the same total and repeats no record   |
 | may have changed | OVERLAP records before that end | it repeats a record of the page before it     |
 
-A page that fails the first test is read again with the overlap. A page that fails the second test
-breaks the pass: a record may have been missed.
+A page that fails the first test is read again with the overlap. A page that fails the second test ends the
+pass as incomplete, because a record may have been missed.
 """
 
 from collections.abc import Generator
@@ -29,7 +29,7 @@ OVERLAP = 50
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a pass is: the end, the total and the record ids of the page that was accepted last."""
+    """The position of a pass: the end, total and record ids of the last accepted page."""
 
     end: int
     total: int
@@ -39,7 +39,7 @@ class Position:
 class Pass(Generic[Record]):
     """A pass over a list from `start`, or from the page `resume_after` of an earlier process.
 
-    With `until`, the pass stops at the first page that ends there or later.
+    With `until`, the pass stops after the first page that ends at `until` or later.
     """
 
     def __init__(
@@ -55,24 +55,24 @@ class Pass(Generic[Record]):
         self._start = start
         self._until = until
         self._last = resume_after
-        # Since an earlier process stopped, the list may have changed and have the same total again.
+        # The list may have changed since the earlier process stopped, and have the same total again.
         self._overlap = OVERLAP if resume_after else 0
         self._next_offset = None if self._is_past_slice() else self._offset()
 
     @property
     def total(self) -> int:
-        """How many records Clerk counted on the last page that was accepted."""
+        """The number of records that Clerk counted on the last accepted page."""
         return self._last.total if self._last else 0
 
     def pages(self) -> Generator[ClerkPage[Record], None, None]:
-        """Fetch and yield the pages that continue each other; raise ClerkError."""
+        """Fetch the pages, and yield each page that continues the page before it; raise ClerkError."""
         while self._next_offset is not None:
             page = self._fetch(self._next_offset)
             if self._accept(page):
                 yield page
 
     def prefetched_pages(self) -> Generator[ClerkPage[Record], None, None]:
-        """Do as `pages`, and let a thread fetch the next page while the caller works on one."""
+        """Yield the same pages as `pages`; a thread fetches the next page while the caller uses one."""
         pages = self.pages()
         page = next(pages, None)
         if page is not None and self._next_offset is None:
@@ -81,12 +81,12 @@ class Pass(Generic[Record]):
         with ThreadPoolExecutor(1, thread_name_prefix="clerk-page") as pool:
             try:
                 while page is not None:
-                    # The context holds the deadline and says whether requests are paced.
+                    # The context holds the deadline and whether requests are paced.
                     upcoming = pool.submit(copy_context().run, lambda: next(pages, None))
                     yield page
                     page = upcoming.result()
             finally:
-                # A paced request opens a database connection of the thread's own.
+                # In this thread, a paced request opens a separate database connection.
                 pool.submit(connections.close_all)
 
     def _offset(self) -> int:
@@ -96,7 +96,7 @@ class Pass(Generic[Record]):
         return self._until is not None and self._last is not None and self._last.end >= self._until
 
     def _accept(self, page: ClerkPage[Record]) -> bool:
-        """Return whether the page continues the one before it; set where the next page starts."""
+        """Return whether the page continues the page before it; set where the next page starts."""
         ids = frozenset(page.ids)
         continues = self._continues(page, ids)
         if continues:

@@ -1,10 +1,10 @@
 """One rate limit for migrations, links and jobs, shared by all machines that use the database.
 
-Clerk counts all requests of an instance over ten seconds. Inside `paced()` each request therefore waits
-for a slot. One row of the database holds when the next slot is due, by the database's clock (a generic
-cell rate algorithm). A process reserves several slots with one statement. A 429 moves the next slot for
-all processes. Web requests are not paced: they are few, and a person waits for the answer. A full sync in
-one process is not paced either: it reads one page at a time, and a slot would cost one more statement.
+Clerk limits the requests of an instance per ten seconds. Inside `paced()` each request therefore waits for a
+slot. One database row holds the time of the next slot, by the database's clock (a generic cell rate
+algorithm). A process reserves several slots with one statement. A 429 delays the next slot for all processes.
+Web requests are not paced: they are few, and a person waits for the answer. A full sync in one process is not
+paced either: it reads one page at a time, and a slot would need an extra statement.
 """
 
 import os
@@ -62,7 +62,7 @@ class _Slots:
         self._reserved: deque[float] = deque()
 
     def take(self) -> float:
-        """Reserve the next slot and return its time. A slot that is used late crowds the next ones."""
+        """Return the time of the next slot; reserve slots if none is left, and skip slots long past."""
         with self._lock:
             while self._reserved and self._reserved[0] < time.monotonic() - CATCH_UP_SECONDS:
                 self._reserved.popleft()
@@ -71,19 +71,19 @@ class _Slots:
             return self._reserved.popleft()
 
     def drop(self) -> None:
-        """Give up the reserved slots."""
+        """Discard the reserved slots."""
         with self._lock:
             self._reserved.clear()
 
     def forget_after_fork(self) -> None:
-        """Leave the slots to the parent; a thread that does not exist in this child may hold the lock."""
+        """Discard the parent's slots in a forked child, and the lock, which a missing thread may hold."""
         self._lock = threading.Lock()
         self._reserved = deque()
 
 
 @dataclass
 class _Pacing:
-    """The state of one paced block: whether it holds a slot for its next request."""
+    """The state of one `paced()` block: whether it holds a slot for its next request."""
 
     holds_slot: bool = False
 
@@ -95,10 +95,10 @@ _pacing: ContextVar[_Pacing | None] = ContextVar("clerk_pacing", default=None)
 
 @contextmanager
 def paced() -> Iterator[None]:
-    """Make each request to Clerk inside the block wait for a slot, so that CLERK_RATE_LIMIT is kept.
+    """Make each request to Clerk inside the block wait for a slot, to stay within CLERK_RATE_LIMIT.
 
-    Writes `clerk_pace`, one statement for several requests. Waiting does not count towards a
-    `clerk_deadline`. Threads that are started inside the block need a block of their own.
+    Writes `clerk_pace`, one statement for several requests. The wait does not count towards a
+    `clerk_deadline`. A thread that is started inside the block needs its own `paced()` block.
     """
     token = _pacing.set(_pacing.get() or _Pacing())
     try:
@@ -110,7 +110,7 @@ def paced() -> Iterator[None]:
 def await_slot() -> None:
     """Wait for a slot and keep it for the next request; outside of `paced()`, do nothing.
 
-    For a caller that records the time of a request before it sends the request.
+    For callers that record the time of a request before they send it.
     """
     pacing = _pacing.get()
     if pacing is not None and not pacing.holds_slot:
@@ -120,7 +120,7 @@ def await_slot() -> None:
 
 
 def use_slot() -> None:
-    """Wait as `await_slot` does, and use the slot; `client` calls this before each request."""
+    """Wait for a slot unless one is kept, and use the slot; `client` calls this before each request."""
     await_slot()
     pacing = _pacing.get()
     if pacing is not None:
@@ -139,12 +139,12 @@ def postpone(seconds: float) -> None:
 
 
 def requests_per_second() -> float:
-    """Return the rate of all paced requests together: a share of CLERK_RATE_LIMIT."""
+    """Return the total rate of all paced requests, a fraction of CLERK_RATE_LIMIT."""
     return clerk_settings.rate_limit * SHARE / WINDOW_SECONDS
 
 
 def _reserve() -> list[float]:
-    """Reserve slots in the database; return their times on this process's monotonic clock."""
+    """Reserve slots in the database; return their times as monotonic times of this process."""
     rate = requests_per_second()
     count = max(1, round(rate * RESERVED_SECONDS))
     with connection.cursor() as cursor:

@@ -15,7 +15,7 @@ Record = TypeVar("Record", bound=ClerkOrganization | ClerkMembership)
 
 @dataclass(frozen=True, slots=True)
 class SkippedRecord:
-    """A record that could not be read, and its id if it has one."""
+    """An unreadable record, and its id if it has one."""
 
     id: str | None
     reason: str
@@ -23,7 +23,7 @@ class SkippedRecord:
 
 @dataclass(frozen=True, slots=True)
 class ClerkPage(Generic[Record]):
-    """The readable records of a page in Clerk's order, and the skipped ones."""
+    """The readable records of a page in Clerk's order, and the skipped records."""
 
     records: list[Record]
     offset: int
@@ -38,12 +38,12 @@ class ClerkPage(Generic[Record]):
 
     @property
     def ids(self) -> list[str]:
-        """The ids of all records, of skipped ones too if they have one."""
+        """The ids of all records, including skipped records that have an id."""
         return [record.id for record in self.records] + [one.id for one in self.skipped if one.id]
 
     @property
     def nameless(self) -> int:
-        """How many skipped records have no id."""
+        """The number of skipped records without an id."""
         return sum(one.id is None for one in self.skipped)
 
 
@@ -52,9 +52,9 @@ FetchPage = Callable[[int], ClerkPage[Record]]
 
 
 def read_page(page: Any, read_record: Callable[[Any], Record], *, offset: int) -> ClerkPage[Record]:
-    """Read a page as Clerk sent it; log and skip the records that cannot be read.
+    """Read a page of Clerk's JSON; log and skip unreadable records.
 
-    Raises ClerkProtocolError if the answer is not a page.
+    Raises ClerkProtocolError if the reply is not a page.
     """
     items, total = _contents(page)
     records, skipped = [], []

@@ -1,14 +1,14 @@
 """Complete listings: the only reader of Clerk's lists.
 
-A list is read in passes (see `overlap`). A pass is complete if its pages continue each other and it
-met at least as many different records as Clerk counted on the last page. Otherwise the list is read
-again from the start, MAX_PASSES times altogether.
+A list is read in passes (see `overlap`). A pass is complete if its pages continue each other and it has read
+at least as many different records as Clerk counted on the last page. Otherwise the list is read again from
+the start, in at most MAX_PASSES passes.
 
-The first pass may be cut into slices that several processes read at the same time. Each slice begins
-OVERLAP records before the end of the slice before it, so that slices are joined as pages are.
+The first pass may be split into slices that several processes read at the same time. Each slice begins
+OVERLAP records before the end of the slice before it, so that slices continue each other as pages do.
 
 Known gap: a deletion and an insertion can cancel out in the count if both happen between the last two
-requests, or if the inserted record is dated into a page already read. No row is therefore retired only
+requests, or if the inserted record's date puts it on a page already read. No row is therefore retired only
 because a listing lacks it (see `tenants.reconcile.missing`); the next listing shows the new record.
 """
 
@@ -33,11 +33,11 @@ class PageHandler(Protocol[Record]):
         """Receive one page of a pass."""
 
     def count_seen(self, pass_number: int) -> int:
-        """Return how many different records the pass has met, skipped ones included."""
+        """Return how many different records the pass has read, including skipped records."""
 
 
 class SeenRecords:
-    """Which records a listing has met, kept in memory. (A full sync keeps them in its page rows.)"""
+    """The records that a listing has read, kept in memory. (A full sync keeps them in its page rows.)"""
 
     def __init__(self) -> None:
         self.skipped: list[SkippedRecord] = []
@@ -48,11 +48,11 @@ class SeenRecords:
 
     @property
     def ids(self) -> set[str]:
-        """The ids of all records, of skipped ones too if they have one."""
+        """The ids of all records, including skipped records that have an id."""
         return self._read_ids | self._ids_of_pass
 
     def add(self, pass_number: int, page: ClerkPage[Record]) -> list[Record]:
-        """Note the records of a page; return those that no earlier page has shown."""
+        """Add the records of a page; return the records that no earlier page contained."""
         if pass_number != self._pass_number:
             self._pass_number, self._ids_of_pass, self.skipped = pass_number, set(), []
         new = [record for record in page.records if record.id not in self._read_ids]
@@ -62,12 +62,12 @@ class SeenRecords:
         return new
 
     def count(self) -> int:
-        """Return how many different records the current pass has met, skipped ones included."""
+        """Return how many different records the current pass has read, including skipped records."""
         return len(self._ids_of_pass) + sum(one.id is None for one in self.skipped)
 
 
 class ClerkList(list[Record], Generic[Record]):
-    """A whole listing in Clerk's order; `skipped` names the records that could not be read."""
+    """A whole listing in Clerk's order; `skipped` names the unreadable records."""
 
     def __init__(self, records: Iterable[Record], *, skipped: Sequence[SkippedRecord]) -> None:
         super().__init__(records)
@@ -75,13 +75,13 @@ class ClerkList(list[Record], Generic[Record]):
 
     @property
     def complete(self) -> bool:
-        """Whether a record that is missing here is missing in Clerk."""
+        """Whether a record that this list lacks is missing from Clerk."""
         return not self.skipped
 
     def proves_missing(self, record_id: str) -> bool:
-        """Return whether the record of that id, which is not in the list, is missing in Clerk.
+        """Return whether the record with this id, which the list lacks, is missing from Clerk.
 
-        A skipped record without an id might be that record.
+        A skipped record without an id might be this record.
         """
         return all(one.id not in (None, record_id) for one in self.skipped)
 
@@ -89,9 +89,9 @@ class ClerkList(list[Record], Generic[Record]):
 class ClerkListing(Iterator[Record], Generic[Record]):
     """A lazy listing: fetches a page when the caller needs it, and yields each record once.
 
-    Iterating raises ClerkError, and ListingIncomplete if no pass was complete; it ends without an error
-    only after the whole list came. Without a running deadline, all pages together get
-    CLERK_TIMEOUT_SECONDS of waiting for Clerk.
+    Iteration raises ClerkError, and ListingIncomplete if no pass was complete. It ends without an error only
+    if the whole list was read. If no deadline is set, all pages together may wait CLERK_TIMEOUT_SECONDS for
+    Clerk.
     """
 
     def __init__(self, fetch: FetchPage[Record]) -> None:
@@ -106,16 +106,16 @@ class ClerkListing(Iterator[Record], Generic[Record]):
 
     @property
     def skipped(self) -> list[SkippedRecord]:
-        """The records that could not be read."""
+        """The unreadable records."""
         return self._seen.skipped
 
     @property
     def complete(self) -> bool:
-        """Whether the listing has ended and a record that is missing from it is missing in Clerk."""
+        """Whether the listing has ended and every record that it lacks is missing from Clerk."""
         return self._finished and not self.skipped
 
     def to_list(self) -> ClerkList[Record]:
-        """Read the whole listing; return the records of the pass that was complete."""
+        """Read the whole listing; return the records of the complete pass."""
         passes: dict[int, dict[str, Record]] = {}
         for pass_number, page, _ in self._pages():
             passes.setdefault(pass_number, {}).update((record.id, record) for record in page.records)
@@ -123,7 +123,7 @@ class ClerkListing(Iterator[Record], Generic[Record]):
         return ClerkList(complete_pass.values(), skipped=self.skipped)
 
     def _pages(self) -> Iterator[tuple[int, ClerkPage[Record], list[Record]]]:
-        """Yield each page with the number of its pass and those of its records that are new."""
+        """Yield each page with its pass number and its new records."""
         for pass_number, page in _read_passes(self._fetch_in_time, lambda _: self._seen.count()):
             yield pass_number, page, self._seen.add(pass_number, page)
         self._finished = True
@@ -144,10 +144,10 @@ def read_whole(
     pass_number: int = 1,
     resume_after: Position | None = None,
 ) -> None:
-    """Give all pages of a list to `handler`, from the start again if a pass was not complete.
+    """Pass all pages of a list to `handler`; start again if a pass was not complete.
 
-    With `resume_after`, pass `pass_number` resumes after that page of an earlier process. Raise
-    ClerkError, and ListingIncomplete if no pass was complete.
+    With `resume_after`, pass `pass_number` of an earlier process resumes after this page. Raise ClerkError,
+    and ListingIncomplete if no pass was complete.
     """
     passes = _read_passes(
         _within_job_timeout(fetch),
@@ -169,10 +169,10 @@ def read_slice(
     until: int | None,
     resume_after: Position | None,
 ) -> bool:
-    """Give the pages of the slice from `start` to `handler`, as those of pass 1.
+    """Pass the pages of the slice from `start` to `handler`, as pages of pass 1.
 
-    The slice ends with the first page that ends at `until` or later. Return whether its pages continue
-    each other without a gap. Raise ClerkError.
+    The slice ends with the first page that ends at `until` or later. Return whether its pages continue each
+    other without a gap. Raise ClerkError.
     """
     slice_pass = Pass(_within_job_timeout(fetch), resume_after=resume_after, start=start, until=until)
     with closing(slice_pass.prefetched_pages()) as pages:
@@ -189,7 +189,7 @@ def _read_passes(
     resume_after: Position | None = None,
     prefetch: bool = False,
 ) -> Generator[tuple[int, ClerkPage[Record]], None, None]:
-    """Yield the pages of each pass with its number, until a pass is complete."""
+    """Yield the pages of each pass with the pass number, until a pass is complete."""
     for number in range(pass_number, pass_number + MAX_PASSES):
         current = Pass(fetch, resume_after=resume_after)
         with closing(current.prefetched_pages() if prefetch else current.pages()) as pages:

@@ -1,7 +1,7 @@
-"""What a reply of Clerk means: its JSON, or one of our errors.
+"""Read a reply of Clerk: return its JSON, or raise one of our errors.
 
-Status and Clerk's error code in the raw body decide. The SDK's exception classes say less: the same
-404 arrives as two of them, depending on the operation and the form of the body.
+The status and Clerk's error code in the raw body decide. The SDK's exception classes say less: the same 404
+arrives as one of two classes, depending on the operation and the form of the body.
 
 | status                                  | Clerk's code                    | error              |
 | --------------------------------------- | ------------------------------- | ------------------ |
@@ -49,7 +49,7 @@ _REFUSED_DATA = ("slug", "quota", "limit")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One reply as it came over the wire, its body decompressed."""
+    """One reply as received, with its body decompressed."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -61,11 +61,11 @@ class Reply:
 
     @property
     def date(self) -> datetime | None:
-        """The server's clock when it answered, to the second; None without a readable Date."""
+        """The server's clock when it answered, in whole seconds; None without a readable Date header."""
         return _http_date(self.header("date") or "")
 
     def raise_for_status(self) -> None:
-        """Raise the ClerkError that an unsuccessful reply stands for."""
+        """Raise the ClerkError that corresponds to an unsuccessful reply."""
         if not HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES:
             details = _Details.of(self)
             error = _error(self, details)
@@ -85,7 +85,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class _Details:
-    """The first error of Clerk's error body; empty strings where the body says nothing."""
+    """The first error of Clerk's error body; empty strings for missing fields."""
 
     status: int
     code: str
@@ -122,7 +122,7 @@ def _error(reply: Reply, details: _Details) -> ClerkError:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_4XX:
         return ClerkUnavailable(details.sentence("Clerk cannot serve the request"))
     if status == HTTPStatus.FORBIDDEN and not details.code:
-        # A firewall before Clerk refuses single requests, for instance for a URL in a name.
+        # A firewall in front of Clerk refuses single requests, for example because of a URL in a name.
         return ClerkRejected(
             "Clerk's edge refused the request (403). Nothing was done.", code="forbidden", status_code=status
         )
@@ -130,7 +130,7 @@ def _error(reply: Reply, details: _Details) -> ClerkError:
     if misconfigured:
         return ClerkMisconfigured(details.sentence(misconfigured))
     if not details.code:
-        # Not Clerk's: a proxy's 404 must never be read as "this organization is gone".
+        # The reply is not Clerk's. A proxy's 404 must never be read as "this organization is deleted".
         return ClerkProtocolError(
             f"The reply ({status}) does not have the form of Clerk's errors. Check that CLERK_API_URL names"
             " Clerk's Backend API, with /v1."

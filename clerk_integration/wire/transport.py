@@ -1,7 +1,8 @@
-"""The HTTP transport below the SDK, with a total deadline and a limit on bodies.
+"""The HTTP transport below the SDK, with a total deadline and a limit on the size of bodies.
 
-It reads every reply to its end and records it for `client`; the SDK never sees it, because the SDK's
-models drop fields and refuse whole pages. Import this module lazily; httpx takes a tenth of a second.
+The transport reads every reply to its end and records it for `client`. The SDK never receives the reply,
+because the SDK's models drop fields and refuse whole pages. Import this module lazily; httpx takes a tenth of
+a second.
 """
 
 import socket
@@ -40,12 +41,12 @@ _replies: ContextVar[list[Reply]] = ContextVar("clerk_replies")
 
 
 class ReplyRecorded(Exception):
-    """The reply is recorded, and the SDK need not parse it: its models would take longer than the request."""
+    """The reply is recorded, and the SDK does not parse it: parsing would take longer than the request."""
 
 
 @contextmanager
 def recorded_replies() -> Iterator[list[Reply]]:
-    """Collect the replies that arrive in this thread during the block; each raises ReplyRecorded."""
+    """Collect the replies that this thread receives during the block; each reply raises ReplyRecorded."""
     replies: list[Reply] = []
     token = _replies.set(replies)
     try:
@@ -55,12 +56,12 @@ def recorded_replies() -> Iterator[list[Reply]]:
 
 
 class DeadlineTransport(httpx.BaseTransport):
-    """Pooled HTTP/1.1 in which no request outlives the deadline of `deadlines.py`.
+    """Pooled HTTP/1.1 in which no request exceeds the deadline of `deadlines.py`.
 
-    Raises ClerkUnavailable for everything that keeps a reply from arriving whole and in time
-    (`outcome_unknown` if the request was a write and was sent), ClerkProtocolError for a body that is too
-    large or cannot be decompressed, and ReplyRecorded after every whole reply. Ignores proxies and CA
-    files that the environment names: the secret key goes to CLERK_API_URL and nowhere else.
+    Raises ClerkUnavailable if the reply does not arrive completely and in time (`outcome_unknown` if the
+    request was a write and was sent). Raises ClerkProtocolError for a body that is too large or cannot be
+    decompressed. Raises ReplyRecorded after every complete reply. Ignores proxies and CA files that the
+    environment names, so that the secret key is sent only to CLERK_API_URL.
     """
 
     def __init__(self, ssl_context: SSLContext | None) -> None:
@@ -97,7 +98,7 @@ class DeadlineTransport(httpx.BaseTransport):
 
 
 class DeadlineBackend(httpcore.SyncBackend):
-    """Opens connections on which no wait outlives the deadline."""
+    """Open connections on which no wait exceeds the deadline."""
 
     def __init__(self) -> None:
         self._reachable: dict[str, str] = {}
@@ -110,10 +111,10 @@ class DeadlineBackend(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Try the addresses of `host` in turn, first the one that was reached last.
+        """Try the addresses of `host` in turn, beginning with the last one that was reached.
 
-        All but the last address get CONNECT_SECONDS at most, so that one that never answers (broken IPv6)
-        does not use up the deadline.
+        Each address except the last gets at most CONNECT_SECONDS, so that an address that never answers
+        (broken IPv6) does not use up the deadline.
         """
         addresses = sorted(_resolve(host, port), key=lambda one: one != self._reachable.get(host))
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
@@ -138,7 +139,7 @@ class DeadlineStream(httpcore.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Read what has arrived; wait for the first byte until the deadline."""
+        """Return the bytes that have arrived; wait for the first byte until the deadline."""
         return self._stream.read(max_bytes, _time_left(httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -152,23 +153,23 @@ class DeadlineStream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        """Perform the TLS handshake; Python's ssl module applies the timeout to the whole of it."""
+        """Perform the TLS handshake; Python's ssl module applies the timeout to the whole handshake."""
         left = _time_left(httpcore.ConnectTimeout)
         return DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, left))
 
     def get_extra_info(self, info: str) -> object:
-        """Return what the pool asks for, such as whether the peer has closed an idle connection."""
+        """Return connection details for the pool, such as whether the peer has closed an idle connection."""
         return self._stream.get_extra_info(info)
 
 
 class _Body(httpx.SyncByteStream):
-    """The compressed bytes of a reply, for httpx to decompress."""
+    """The compressed body of a reply, for httpx to decompress."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = chunks
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield small parts: a body of a few kilobytes may decompress to gigabytes."""
+        """Yield small parts, because a body of a few kilobytes may decompress to gigabytes."""
         for chunk in self._chunks:
             for start in range(0, len(chunk), DECOMPRESSED_BYTES):
                 yield chunk[start : start + DECOMPRESSED_BYTES]
@@ -217,7 +218,7 @@ def _time_left(timeout: type[httpcore.TimeoutException]) -> float | None:
 
 
 def _resolve(host: str, port: int) -> list[str]:
-    """Return the addresses of `host`, looked up in a thread: the system's resolver takes no timeout."""
+    """Look up the addresses of `host` in a thread, because the system's resolver takes no timeout."""
     found: list[str] = []
     failures: list[OSError] = []
 
