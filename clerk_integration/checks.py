@@ -22,7 +22,7 @@ from clerk_integration.wire.api_url import api_url_error, is_loopback_url
 
 MAX_TIMEOUT_SECONDS = 30.0
 MAX_CLOCK_SKEW_SECONDS = 60.0
-"""The lifetime of a session token: a larger skew would accept any old one."""
+"""The lifetime of a session token: a larger tolerance would more than double it."""
 
 MIN_KEY_LENGTH = 16
 """Characters after `sk_test_` or `sk_live_`; Clerk's keys have more than 40."""

@@ -28,7 +28,7 @@ ADOPT = (
 )
 
 _instances: dict[tuple[str, str], str] = {}
-"""The instances of the keys that this process has used, by key and address."""
+"""Instance ids of the keys that this process has used, by key and API URL."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from clerk_backend_api import Clerk
 
 MAX_IDS = 100
-"""Ids that one call may filter a listing by; Clerk's maximum."""
+"""Clerk's maximum number of ids in the filter of one call."""
 
 ALREADY_A_MEMBER = "already_a_member_in_organization"
 """Clerk's code for a second membership of a user in an organization."""

@@ -16,7 +16,7 @@ RESCUE_PRIORITY = 100
 """Deliveries have 0: a rescue never waits behind a backlog."""
 
 KEEP_FAILED_JOBS_HOURS = 30 * 24
-"""A worker deletes the jobs that succeed."""
+"""Age at which a job without success is deleted. A worker deletes successful jobs at once."""
 
 EVERY_TEN_SECONDS = "* * * * * */10"
 EVERY_MINUTE = "* * * * *"

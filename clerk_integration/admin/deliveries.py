@@ -17,7 +17,7 @@ from clerk_integration.webhooks.inbox import requeue
 from clerk_integration.webhooks.registry import handled_types
 
 REPLAY_AT_ONCE = 1_000
-"""Deliveries that one request may enqueue; for more there is the command."""
+"""Deliveries that one request may enqueue; `manage.py process_clerk_webhooks` processes more."""
 
 OTHER = "other"
 

@@ -24,7 +24,7 @@ POOL_TIMEOUT_SECONDS = 3.0
 """The time that a query waits for a connection before it counts as failed."""
 
 RECONNECT_SECONDS = 10.0
-"""The time after which the pool starts over with short pauses between its attempts to connect."""
+"""Time after which the pool starts again with short pauses between its attempts to connect."""
 
 QUERIES = "The database is down or read-only, and the worker waits for it"
 LISTENER = "The worker cannot listen for new jobs, so it polls"

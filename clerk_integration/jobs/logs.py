@@ -15,7 +15,7 @@ DEFERRED = "periodic_task_deferred"
 ATTRIBUTES = ("worker", "job", "action", "start_timestamp", "end_timestamp", "duration", "result", "queues")
 
 EXPECTED = (OperationalError, InterfaceError, ReadOnlySqlTransaction, ClerkUnavailable, UnreadableRecord)
-"""Outages, and records of Clerk that cannot be read: the message explains them without a traceback."""
+"""Outages, and unreadable records of Clerk. The message explains these errors without a traceback."""
 
 
 class JobLogFilter(logging.Filter):

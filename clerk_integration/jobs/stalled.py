@@ -26,10 +26,10 @@ from clerk_integration.jobs.timeouts import set_timeouts_and_lock
 logger = logging.getLogger(__name__)
 
 CRASH_LIMIT = 3
-"""Workers that one job may crash before it is given up."""
+"""Workers that one job may crash before the job is set to failed."""
 
 BATCH = 500
-"""Jobs that one rescue handles; the next one is 10 seconds later."""
+"""Jobs that one rescue handles; the next rescue runs 10 seconds later."""
 
 Replace = Callable[[ProcrastinateJob, str], bool]
 """Closes a stalled job and adds another with the given lock; returns False to leave it for later."""

@@ -3,10 +3,10 @@
 from django.db import connection
 
 IDLE_TIMEOUT = "10s"
-"""PostgreSQL ends the transaction of a process that was stopped in the middle of it after this time."""
+"""Idle time after which PostgreSQL ends the transaction, for example of a stopped process."""
 
 LOCK_TIMEOUT = "15s"
-"""Longer than IDLE_TIMEOUT, so that whoever waits for a stopped process outlasts it."""
+"""Longer than IDLE_TIMEOUT, so that a stopped process loses its locks before a waiting transaction fails."""
 
 SET_TIMEOUTS = (
     f"set_config('idle_in_transaction_session_timeout', '{IDLE_TIMEOUT}', true),"

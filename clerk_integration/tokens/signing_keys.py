@@ -49,10 +49,10 @@ from clerk_integration.wire.client import fetch_jwks
 logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 5 * 60
-"""Age up to which a fetched set is used without asking Clerk again."""
+"""Age up to which a fetched set is used without a new fetch."""
 
 STALE_SECONDS = 24 * 60 * 60
-"""Age up to which a fetched set serves while Clerk cannot be reached."""
+"""Age up to which a fetched set is used while Clerk cannot be reached."""
 
 FETCH_INTERVAL_SECONDS = 11
 """Least time between the beginnings of two fetches: at most 6 in any minute."""

@@ -10,7 +10,7 @@ from procrastinate.retry import BaseRetryStrategy, RetryDecision
 from clerk_integration.jobs.queue import queue
 
 WEBHOOKS = "webhooks"
-"""The queue of deliveries and of their rescue: a worker that takes one takes the other."""
+"""The queue of deliveries and of rescues, so that each worker for deliveries also runs rescues."""
 
 PROCESS_DELIVERY = "clerk_integration.tasks.process_webhook_delivery"
 

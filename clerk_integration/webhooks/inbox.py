@@ -27,10 +27,10 @@ STORE_LOCK_TIMEOUT = "5s"
 """The sender gives up after 15 s; a request that waits longer only blocks a web worker."""
 
 EXPECTED = (UnreadableRecord, ForeignInstance)
-"""Errors of the event itself: a traceback through our code would say nothing about them."""
+"""Errors in the event itself. A traceback through our code would not explain them."""
 
 MAX_ERROR_LENGTH = 20_000
-"""Characters of an error that are kept, from its end, where a traceback says what happened."""
+"""Characters that are kept of an error. The end is kept, because a traceback ends with the exception."""
 
 _json = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 

@@ -8,7 +8,7 @@ from clerk_integration.instance import known_instance_id
 from clerk_integration.webhooks.exceptions import ForeignInstance
 
 REMEMBER_SECONDS = 60.0
-"""The time for which an accepted instance is not looked up again."""
+"""Time during which an accepted instance is not looked up again."""
 
 
 class AcceptedInstance:

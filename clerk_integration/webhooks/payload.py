@@ -12,7 +12,7 @@ from clerk_integration.webhooks.exceptions import InvalidEvent
 from clerk_integration.wire.decoding import decode, integer
 
 ENVELOPE_KEYS = ("object", "type", "id", "timestamp", "instance_id")
-"""Keys that are stored of an event type without a handler."""
+"""Keys that are stored if the event type has no handler."""
 
 _CONTAINERS = (dict, list)
 

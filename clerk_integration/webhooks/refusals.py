@@ -14,7 +14,7 @@ from clerk_integration.models import WebhookRefusal
 from clerk_integration.webhooks.exceptions import WebhookError
 
 RECORD_SECONDS = 60.0
-"""The least time between two writes for one code: a flood of forgeries costs one write a minute."""
+"""Minimum time between two writes for one code, so that many forged webhooks cause one write a minute."""
 
 
 class RefusalRecorder:

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 Status = WebhookDelivery.Status
 
 OVERDUE_AFTER = timedelta(minutes=5)
-"""Processing takes milliseconds: a job that runs longer has ended, and its worker could not record it."""
+"""Processing takes milliseconds. A job older than this has ended, but its worker could not record the end."""
 
 WITHOUT_JOB_AFTER = timedelta(minutes=1)
 CRASHED = (

@@ -24,10 +24,10 @@ from clerk_integration.webhooks.signature import Verifier
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1024 * 1024
-"""Far more than any event of Clerk has."""
+"""Far more bytes than any event of Clerk has."""
 
 RETRY_AFTER_SECONDS = 5
-"""The sender's own first pause."""
+"""The first retry delay of Svix."""
 
 TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 

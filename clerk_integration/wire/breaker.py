@@ -31,10 +31,10 @@ FAILURES = 2
 OPEN_SECONDS = 2.0
 
 SLOT_SECONDS = 1.0
-"""How long a thread waits for a slot, provided that Clerk answers quickly."""
+"""How long a thread waits for a slot while Clerk answers quickly."""
 
 SLOW_SECONDS = 1.0
-"""Clerk does not answer quickly if it has kept one of the threads waiting for so long."""
+"""Clerk counts as slow if a thread has waited for this time."""
 
 _serves_request: ContextVar[bool] = ContextVar("clerk_serves_request", default=False)
 

@@ -24,7 +24,7 @@ from django.db import connections
 from clerk_integration.wire.pages import ClerkPage, FetchPage, Record
 
 OVERLAP = 50
-"""Records of the page before that a page repeats after the list has changed."""
+"""Number of records of the previous page that the next page repeats after the list has changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,10 @@ WINDOW_SECONDS = 10.0
 """The window in which Clerk counts requests."""
 
 SHARE = 0.95
-"""The part of the limit that is used. The rest is for web requests, and for requests that arrive bunched."""
+"""Used fraction of the limit. The rest is for web requests and for requests that arrive close together."""
 
 RESERVED_SECONDS = 0.05
-"""How many seconds' worth of slots a process reserves at once."""
+"""A process reserves the slots of this many seconds at once."""
 
 CATCH_UP_SECONDS = 0.25
 """How long an unused slot can still be used; with SHARE it keeps every window under the limit."""

@@ -28,11 +28,11 @@ DECOMPRESSED_BYTES = 4096
 """Compressed bytes that are decompressed at once, to at most about 4 MB."""
 
 CONNECT_SECONDS = 1.0
-"""How long to wait for an address of Clerk's when there is another one to try."""
+"""Seconds to wait for one address of Clerk if another address is left to try."""
 
 MAX_CONNECTIONS = 100
 KEEPALIVE_SECONDS = 5.0
-"""How long an idle connection is kept; a server closes idle connections, too."""
+"""Seconds for which an idle connection is kept, because servers close idle connections, too."""
 
 _NOT_SENT = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
 _WIRE_ERRORS = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.RemoteProtocolError)
