@@ -114,11 +114,13 @@ def store_instance(instance_id: str) -> None:
 
 
 def adopt_instance(instance_id: str) -> str | None:
-    """Make this database belong to the instance from now on; return the previously stored instance id."""
+    """Make this database belong to the instance from now on; return the previously stored instance id.
+
+    Organizations that were mirrored before are no longer expected in Clerk. Writes `LearnedInstance`.
+    """
     stored = stored_instance_id()
-    if stored != instance_id:
-        values = {"instance_id": instance_id, "learned_at": Now(), "adopted_at": stored and Now()}
-        LearnedInstance.objects.update_or_create(defaults=values)
+    values = {"instance_id": instance_id, "learned_at": Now(), "adopted_at": Now()}
+    LearnedInstance.objects.update_or_create(defaults=values)
     return stored
 
 

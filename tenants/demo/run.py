@@ -9,6 +9,7 @@ import httpx
 from django.contrib.auth import get_user_model
 from django.db import connection
 
+from clerk_integration.instance import adopt_instance
 from tenants.demo.database import prepare_tables, require_embedded_postgres, use_demo_database
 from tenants.demo.environment import SETTINGS
 from tenants.demo.processes import Interrupted, Processes, StepFailed, raise_on_signals
@@ -50,6 +51,8 @@ def run_demo(report: Report, port: int, *, serve: bool, reset: bool) -> None:
         database_url = use_demo_database(database, reset=reset)
         prepare_tables()
         clerk = clerk_description(processes)
+        # The organizations of an earlier demo's Clerk are gone, but their tenants are kept.
+        adopt_instance(clerk["instanceId"])
         environment = clients_environment(clerk, database_url)
         start_web(processes, listener, environment)
         start_worker(processes, environment)

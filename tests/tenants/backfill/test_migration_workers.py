@@ -1,12 +1,14 @@
 """A migration on the queue, with two workers and Clerk's webhooks flowing back at the same time."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.db import connection
+from django.db.models.functions import Now
 
 from clerk_integration.models import WebhookDelivery
 from tenants.backfill.abandoned import finish_abandoned
@@ -165,7 +167,7 @@ def test_migration_that_nobody_runs_again_is_finished_by_the_workers_job(
     CreationAttempt.objects.update(answer={"clerk_org_id": organization["id"]})
     assert finish_abandoned() == 0  # Somebody may be at it still.
 
-    CreationAttempt.objects.update(sent_at="2020-01-01T00:00Z")
+    CreationAttempt.objects.update(sent_at=Now() - timedelta(minutes=2, seconds=5))
 
     assert finish_abandoned() == 1
     assert sandbox.api("GET", "/organization_memberships")["total_count"] == 2

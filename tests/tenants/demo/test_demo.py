@@ -27,7 +27,7 @@ DEADLINE = 120.0
 POSTGRES_SECONDS = 60.0
 PACKAGES = ("config", "clerk_integration", "tenants", "templates")
 SERVING = "Ctrl-C stops everything."
-CREATE_ROUTE = '    Route("POST", "/v1/organizations", create_organization),\n'
+CREATE_ROUTE = '@API.route("POST", "/v1/organizations")\n'
 RENAME_HANDLER = '    register("organization.updated", organization_written)\n'
 MEMBER_HANDLER = '    register("organizationMembership.deleted", membership_deleted)\n'
 
