@@ -54,7 +54,6 @@ pool_mode = transaction
 default_pool_size = {connections}
 server_round_robin = 1
 max_client_conn = 200
-logfile = {log}
 """
 
 
@@ -73,11 +72,12 @@ def pooled_url(tmp_path: Path) -> Iterator[str]:
             user=database["USER"],
             listen=port,
             connections=SERVER_CONNECTIONS,
-            log=log,
         )
     )
-    account = as_server_account(tmp_path, Path(database["HOST"]))
-    process = subprocess.Popen(["pgbouncer", "-q", *account, configuration], stderr=subprocess.DEVNULL)
+    # The other account inherits the open log; it may not enter pytest's directories.
+    with log.open("w") as output:
+        account = as_server_account(Path(database["HOST"]))
+        process = subprocess.Popen(["pgbouncer", *account, configuration], stderr=output)
     url = f"postgres://{database['USER']}@127.0.0.1:{port}/{database['NAME']}"
     try:
         wait_until(lambda: process.poll() is not None or is_reachable(url))
@@ -88,15 +88,11 @@ def pooled_url(tmp_path: Path) -> Iterator[str]:
         process.wait()
 
 
-def as_server_account(directory: Path, socket: Path) -> list[str]:
+def as_server_account(socket: Path) -> list[str]:
     """Return the options with which PgBouncer starts for root: as the account that may use the socket."""
     if os.geteuid() != 0:
         return []
-    account = pwd.getpwuid(socket.stat().st_uid)
-    for path in (directory, *directory.parents[:2]):
-        os.chmod(path, path.stat().st_mode | 0o711)
-    os.chown(directory, account.pw_uid, account.pw_gid)
-    return ["-u", account.pw_name]
+    return ["-u", pwd.getpwuid(socket.stat().st_uid).pw_name]
 
 
 def is_reachable(url: str) -> bool:
