@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
@@ -11,10 +12,11 @@ from procrastinate.connector import Notify
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.contrib.django.utils import connector_params
 from procrastinate.exceptions import ConnectorException
+from procrastinate.job_context import JobContext
 from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.worker import Worker
 from psycopg import InterfaceError, OperationalError
-from psycopg.errors import ReadOnlySqlTransaction
+from psycopg.errors import RaiseException, ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class WorkerConnector(PsycopgConnector):
         super().__init__(timeout=POOL_TIMEOUT_SECONDS, reconnect_timeout=RECONNECT_SECONDS, **pool_arguments)
         self.is_stopping = False
         self._outages: set[str] = set()
+        self.recovered_at = 0.0
 
     async def open_async(self, pool: AsyncConnectionPool | None = None) -> None:
         """Open the pool; wait until the database answers."""
@@ -87,15 +90,19 @@ class WorkerConnector(PsycopgConnector):
 
     async def _repeat(self, call: Callable[[], Awaitable[Result]], reports: str = QUERIES) -> Result:
         while True:
+            started = time.monotonic()
             try:
                 result = await call()
             except ConnectorException as error:
                 if not isinstance(error.__cause__, OUTAGES):
                     raise
+                if started < self.recovered_at:  # it waited through an outage that has ended
+                    continue
                 await self._wait(error.__cause__, reports)
             else:
                 if reports in self._outages:
                     self._outages.clear()
+                    self.recovered_at = time.monotonic()
                     logger.warning("The database works again")
                 return result
 
@@ -123,11 +130,37 @@ class Connector(DjangoConnector):
 class StoppableWorker(Worker):
     """A worker that stops waiting for the database when it is asked to stop."""
 
+    _heartbeat_at = 0.0
+
     def stop(self) -> None:
         """Stop the worker after its running jobs have ended."""
         if isinstance(self.app.connector, WorkerConnector):
             self.app.connector.is_stopping = True
         super().stop()  # type: ignore[no-untyped-call]
+
+    async def _process_job(self, context: JobContext) -> None:
+        """Process a job; report in one line why its status could not be stored."""
+        # Nobody awaits the task, so asyncio would log a traceback. The job's own errors end before.
+        try:
+            await self._report_alive()
+            await super()._process_job(context)
+        except CommandError as error:
+            logger.warning("The status of job %s is not stored: %s", context.job.id, error)
+        except ConnectorException as error:
+            if not isinstance(error.__cause__, RaiseException):
+                raise
+            logger.warning("The status of job %s is not stored: it was taken over meanwhile", context.job.id)
+
+    async def _report_alive(self) -> None:
+        """Update the heartbeat after an outage, before a job takes this worker's own for a dead one's."""
+        connector = self.app.connector
+        if (
+            isinstance(connector, WorkerConnector)
+            and connector.recovered_at > self._heartbeat_at
+            and self.worker_id is not None
+        ):
+            await self.app.job_manager.update_heartbeat(self.worker_id)
+            self._heartbeat_at = time.monotonic()
 
 
 def install_connector(app: App) -> None:
