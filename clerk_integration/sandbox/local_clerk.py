@@ -210,7 +210,7 @@ class LocalClerk:
         return None
 
     def interrupt(self) -> None:
-        """End every pause, so that a request from before a reset changes nothing after the reset."""
+        """End every pause, so that a request that began before a reset changes nothing after the reset."""
         interruption, self._interruption = self._interruption, threading.Event()
         interruption.set()
 
