@@ -140,7 +140,7 @@ class StoppableWorker(Worker):
 
     async def _process_job(self, context: JobContext) -> None:
         """Process a job; report in one line why its status could not be stored."""
-        # Nobody awaits the task, so asyncio would log a traceback. The job's own errors end before.
+        # Procrastinate does not await this task, so asyncio would log any exception with a traceback.
         try:
             await self._report_alive()
             await super()._process_job(context)
