@@ -139,6 +139,25 @@ def test_full_sync_of_an_older_mirror_asks_for_a_sample_before_it_writes(
     assert not LearnedInstance.objects.exists()
 
 
+@pytest.mark.parametrize("is_stored", [True, False], ids=["same instance stored", "nothing stored"])
+def test_adopt_instance_all_organizations_gone_allows_the_next_sync(
+    sandbox: SandboxControl, is_stored: bool
+) -> None:
+    gone = fill(sandbox, 9, name="A")
+    run_full_sync()
+    delete(sandbox, gone)
+    fill(sandbox, 1, name="New")
+    if not is_stored:
+        LearnedInstance.objects.all().delete()
+    with pytest.raises(WrongInstance, match="--adopt-instance"):
+        run_full_sync()
+
+    call_command("check_clerk", "--adopt-instance", stdout=io.StringIO())
+    sync_one_organization(sandbox.api("GET", "/organizations")["data"][0]["id"])
+
+    assert Tenant.objects.filter(name="New 0").exists()
+
+
 def test_adopt_instance_of_another_key_allows_its_sync(
     sandbox: SandboxControl, switch: Switch, settings: Settings
 ) -> None:
