@@ -26,7 +26,7 @@ from django.conf import settings
 from django.db import Error, connection, connections
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import Count, Min, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce, Now
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
@@ -133,12 +133,11 @@ def _database_errors() -> Iterator[None]:
 
 def _due_jobs() -> tuple[int, datetime.datetime | None]:
     """Return the number of due jobs, up to MAX_COUNT, and the time since which the oldest job is due."""
-    due = ProcrastinateJob.objects.filter(
-        Q(scheduled_at=None) | Q(scheduled_at__lte=Now()), status="todo"
-    ).order_by("id")
+    due = ProcrastinateJob.objects.filter(Q(scheduled_at=None) | Q(scheduled_at__lte=Now()), status="todo")
     deferred = ProcrastinateEvent.objects.filter(job=OuterRef("pk")).order_by("id").values("at")[:1]
-    oldest = due.annotate(since=Coalesce("scheduled_at", Subquery(deferred)))[:1]
-    return due[:MAX_COUNT].count(), oldest.values_list("since", flat=True).first()
+    counted = due.annotate(since=Coalesce("scheduled_at", Subquery(deferred))).order_by("id")[:MAX_COUNT]
+    found = counted.aggregate(count=Count("pk"), oldest=Min("since"))
+    return found["count"], found["oldest"]
 
 
 class ClerkState:

@@ -134,6 +134,19 @@ def test_readyz_with_a_job_deferred_long_ago_is_degraded() -> None:
 
 
 @pytest.mark.usefixtures("worker")
+def test_readyz_with_a_retried_job_before_an_old_one_is_degraded() -> None:
+    jobs = (
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, scheduled_at)"
+        " VALUES ('q', 't', now()), ('q', 't', now() - interval '12 minutes')"
+    )
+    with added(jobs, removed_by="procrastinate_jobs"):
+        body = readyz()[1]
+    assert body["checks"]["queue"] == (
+        "Warning: 2 jobs are waiting, the oldest for 12 minutes: start more workers"
+    )
+
+
+@pytest.mark.usefixtures("worker")
 def test_readyz_with_a_read_only_database_is_degraded() -> None:
     name = connection.ops.quote_name(connection.settings_dict["NAME"])
     with without(
@@ -173,8 +186,9 @@ def insert_back(app: str) -> str:
 
 @contextmanager
 def added(statement: str, *, removed_by: str) -> Iterator[None]:
-    """Add rows for the block; afterwards the table is empty."""
-    with without(statement, restored_by=f"TRUNCATE {removed_by} CASCADE"):
+    """Empty the table, add rows for the block, and empty the table again."""
+    empty = f"TRUNCATE {removed_by} CASCADE"
+    with without(f"{empty}; {statement}", restored_by=empty):
         yield
 
 
