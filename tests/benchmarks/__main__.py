@@ -1,11 +1,15 @@
-"""`python -m tests.benchmarks NAME [options]`: figures beside their baseline and their floor.
+"""`python -m tests.benchmarks NAME|all [--quick] [options]`: our figures beside a baseline and a floor.
 
 Each module beside this one, private ones apart, is a benchmark: `add_arguments(parser)` declares its
-options and `run(arguments)` returns its rows and one mapping of figures. The rows are printed as a
-table, the figures as one line of JSON.
+options, and `run(arguments)` returns a `Report`. The rows of the report are printed as a table, the figures
+as one line of JSON. Ways that are compared take turns in one run (`_turns`).
 
-Benchmarks use the embedded PostgreSQL, in a database of their own that is dropped at the end, and the
-local Clerk in a process of its own.
+With `--quick`, `arguments.quick` is true: the benchmark measures a few rounds of small sizes, which show that
+it works, not how fast the project is. A module with `WRITES = True` runs on two kinds of server: one with
+`fsync` and `synchronous_commit` off, and one with both on (`--durable off` or `on` selects one of them).
+
+Benchmarks use the embedded PostgreSQL, in a database of their own that is dropped at the end, and the local
+Clerk in a process of its own.
 """
 
 import argparse
@@ -13,6 +17,7 @@ import importlib
 import json
 import os
 import pkgutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +28,8 @@ import tests.environment  # noqa: F401  (before Django reads its settings)
 from tests.benchmarks._database import own_database
 from tests.benchmarks._report import Report, print_report
 
+ALL = "all"
+
 NAMES = sorted(
     module.name
     for module in pkgutil.iter_modules([str(Path(__file__).parent)])
@@ -31,20 +38,49 @@ NAMES = sorted(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one benchmark; the exit code is 1 when it missed a target."""
+    """Run one benchmark, or each in a process of its own; the exit code is 1 if one missed a target."""
+    if list(arguments[:1]) == [ALL]:
+        return _run_all(arguments[1:])
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     django.setup()
+    options = _parser().parse_args(arguments)
+    module = importlib.import_module(f"tests.benchmarks.{options.name}")
+    missed = False
+    for durable in _kinds_of_server(options) if getattr(module, "WRITES", False) else (False,):
+        with own_database(durable=durable):
+            report: Report = module.run(options)
+        print_report(report)
+        run = {"benchmark": options.name, "quick": options.quick, "durable": durable}
+        sys.stdout.write(json.dumps(run | report.figures) + "\n")
+        sys.stdout.flush()
+        missed |= bool(report.missed)
+    return int(missed)
+
+
+def _run_all(arguments: Sequence[str]) -> int:
+    runs = [
+        subprocess.run([sys.executable, "-m", "tests.benchmarks", name, *arguments], check=False)
+        for name in NAMES
+    ]
+    return max(run.returncode for run in runs)
+
+
+def _kinds_of_server(options: argparse.Namespace) -> tuple[bool, ...]:
+    return (False, True) if options.durable is None else (options.durable == "on",)
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--quick", action="store_true", help="few rounds of small sizes")
+    common.add_argument("--durable", choices=("on", "off"), help="only this kind of server (default: both)")
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True)
+    commands.add_parser(ALL, help="every benchmark with its default options, each in a process of its own")
     for name in NAMES:
         module = importlib.import_module(f"tests.benchmarks.{name}")
-        module.add_arguments(commands.add_parser(name, help=(module.__doc__ or "").partition("\n")[0]))
-    options = parser.parse_args(arguments)
-    with own_database():
-        report: Report = importlib.import_module(f"tests.benchmarks.{options.name}").run(options)
-    print_report(report)
-    sys.stdout.write(json.dumps({"benchmark": options.name, **report.figures}) + "\n")
-    return 1 if report.missed else 0
+        help_text = (module.__doc__ or "").partition("\n")[0]
+        module.add_arguments(commands.add_parser(name, parents=[common], help=help_text))
+    return parser
 
 
 if __name__ == "__main__":

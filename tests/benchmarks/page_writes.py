@@ -14,6 +14,7 @@ from tenants.mirror import writer
 from tenants.models import SyncRun, SyncRunPage, Tenant
 from tests.benchmarks._report import Report
 
+WRITES = True
 PAGE = 500
 ROUNDS = 5
 

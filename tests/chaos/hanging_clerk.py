@@ -121,7 +121,7 @@ def _scene(count: int) -> Iterator[tuple[Clients, SandboxControl]]:
     from tests.benchmarks._database import own_database
     from tests.web_server import web_server
 
-    with own_database(), local_clerk(organizations=count, users=count, members=3) as clerk:
+    with own_database(durable=False), local_clerk(organizations=count, users=count, members=3) as clerk:
         environment = child_environment(clerk) | {
             "CLERK_SYNC_MAX_AGE_SECONDS": "1",
             "CLERK_MAX_WAITING": "",
