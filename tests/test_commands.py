@@ -1,10 +1,13 @@
 """Commands whose database is missing, not migrated or locked: one line, exit code 1, nothing done."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from django.core.management import CommandError, call_command, get_commands
@@ -135,3 +138,24 @@ def test_command_whose_database_fails_later_says_why_in_one_line(
 
     assert str(failure.value).startswith("The database failed: canceling statement due to lock timeout ")
     assert str(failure.value).endswith(". What was committed before is kept.")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_command_after_a_signal_before_its_work_ends_with_a_json_object(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    pipe = tmp_path / "links.csv"
+    os.mkfifo(pipe)
+
+    def send_signal() -> None:
+        with pipe.open("w"):  # Waits until the command reads the file.
+            os.kill(os.getpid(), number)
+
+    sender = Thread(target=send_signal)
+    sender.start()
+    finished = manage("link_tenants", str(pipe), "--json", "--skip-checks")
+    sender.join()
+
+    [line] = finished.output.splitlines()
+    assert json.loads(line)["error"].startswith("Interrupted. What was committed before is kept.")
+    assert (finished.code, finished.errors) == (130, f"CommandError: {json.loads(line)['error']}\n")

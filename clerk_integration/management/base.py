@@ -1,7 +1,10 @@
-"""The base class of commands that use the database."""
+"""The base classes of commands: a summary even after a failure or a signal, database errors in one line."""
 
 import json
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -10,18 +13,17 @@ from django.db import Error, InterfaceError, OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 from procrastinate.exceptions import ConnectorException
 
-from clerk_integration.management.progress import CommandProgress
+from clerk_integration.management.progress import INTERRUPTED, CommandProgress
 
 
-class DatabaseCommand(BaseCommand):
-    """A command that needs a migrated database and reports a database error in one line.
+class SummaryCommand(BaseCommand):
+    """A command that ends with a summary; with `--json`, the last line of output is one JSON object.
 
-    Raises CommandError before `handle` if the database cannot be reached or a migration is not applied, and
-    for a later database error. Other exceptions keep their traceback. With `--json`, the last line of output
-    is one JSON object, even after an exception.
+    The object is printed after an exception or a signal, too. Ctrl-C and SIGTERM raise CommandError with the
+    exit code 130, unless the command itself handles them (`stop_on_signals`). A database error raises
+    CommandError with one line; other exceptions keep their traceback.
     """
 
-    requires_migrations_checks = True
     _progress: CommandProgress | None = None
 
     def start_progress(self, options: Mapping[str, Any]) -> CommandProgress:
@@ -29,27 +31,20 @@ class DatabaseCommand(BaseCommand):
         self._progress = CommandProgress(self.stdout, as_json=options["json"])
         return self._progress
 
-    def check_migrations(self) -> None:
-        """Raise CommandError if a migration is not applied. Django's own check only prints a notice."""
-        try:
-            executor = MigrationExecutor(connection)
-        except (Error, ImproperlyConfigured) as error:
-            raise CommandError(
-                f"The database cannot be reached: {sentence(error)} Nothing was changed."
-            ) from error
-        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-            raise CommandError("The database is not migrated. Nothing was changed; run `manage.py migrate`.")
-
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run the command; raise CommandError for a database error."""
+        """Run the command; raise CommandError after a signal."""
         try:
-            return self._execute(*args, **options)
+            with _sigterm_as_ctrl_c():
+                return self._execute(*args, **options)
+        except KeyboardInterrupt as signalled:
+            interrupted = CommandError(
+                "Interrupted. What was committed before is kept. Run the same command again to resume.",
+                returncode=INTERRUPTED,
+            )
+            self._print_failure(interrupted, options)
+            raise interrupted from signalled
         except Exception as error:
-            if options.get("json") and not (self._progress and self._progress.is_finished):
-                message = (
-                    str(error) if isinstance(error, CommandError) else f"{type(error).__name__}: {error}"
-                )
-                self.stdout.write(json.dumps({"error": message}))
+            self._print_failure(error, options)
             raise
 
     def _execute(self, *args: Any, **options: Any) -> str | None:
@@ -63,6 +58,44 @@ class DatabaseCommand(BaseCommand):
             raise CommandError(
                 f"The database failed: {sentence(cause)} What was committed before is kept."
             ) from error
+
+    def _print_failure(self, error: Exception, options: Mapping[str, Any]) -> None:
+        if options.get("json") and not (self._progress and self._progress.is_finished):
+            message = str(error) if isinstance(error, CommandError) else f"{type(error).__name__}: {error}"
+            self.stdout.write(json.dumps({"error": message}))
+
+
+class DatabaseCommand(SummaryCommand):
+    """A command that needs a migrated database.
+
+    Raises CommandError before `handle` if the database cannot be reached or a migration is not applied.
+    """
+
+    requires_migrations_checks = True
+
+    def check_migrations(self) -> None:
+        """Raise CommandError if a migration is not applied. Django's own check only prints a notice."""
+        try:
+            executor = MigrationExecutor(connection)
+        except (Error, ImproperlyConfigured) as error:
+            raise CommandError(
+                f"The database cannot be reached: {sentence(error)} Nothing was changed."
+            ) from error
+        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+            raise CommandError("The database is not migrated. Nothing was changed; run `manage.py migrate`.")
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt inside the block. Only the main thread may change a handler."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def sentence(message: object) -> str:

@@ -1,19 +1,19 @@
 """`manage.py check_clerk`: tests the settings with requests to Clerk."""
 
-import json
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
 from clerk_integration.exceptions import ClerkError
 from clerk_integration.instance import adopt_instance, get_clerk_instance
 from clerk_integration.live_checks import Finding, run_live_checks
+from clerk_integration.management.base import SummaryCommand
 from clerk_integration.wire.deadlines import clerk_deadline
 
 
-class Command(BaseCommand):
+class Command(SummaryCommand):
     """Prints one line per check; the exit code is 1 if a check failed."""
 
     help = (
@@ -34,6 +34,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the result of each check at once, or all results as JSON at the end."""
+        progress = self.start_progress(options)
         if options["adopt_instance"]:
             self._adopt(as_json=options["json"])
         findings = []
@@ -43,8 +44,7 @@ class Command(BaseCommand):
                 self._print(finding)
         failed = [finding.subject for finding in findings if finding.status == "FAIL"]
         if options["json"]:
-            summary = {"ok": not failed, "findings": [asdict(finding) for finding in findings]}
-            self.stdout.write(json.dumps(summary))
+            progress.finish({"ok": not failed, "findings": [asdict(finding) for finding in findings]})
         if failed:
             raise CommandError(f"Failed: {', '.join(failed)}. Each finding above says what to change.")
 

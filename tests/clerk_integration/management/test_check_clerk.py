@@ -209,3 +209,14 @@ def test_check_clerk_without_a_database_reports_everything_else(sandbox: Sandbox
     assert list(findings) == SUBJECTS
     assert findings["webhooks"]["status"] == "warn"
     assert "database" in findings["webhooks"]["message"]
+
+
+def test_check_clerk_adopt_instance_without_clerk_ends_with_a_json_object(settings: Settings) -> None:
+    settings.CLERK_API_URL = "http://127.0.0.1:9/v1"
+    output = StringIO()
+
+    with pytest.raises(CommandError) as failure:
+        call_command("check_clerk", "--adopt-instance", "--json", stdout=output)
+
+    assert json.loads(output.getvalue().splitlines()[-1]) == {"error": str(failure.value)}
+    assert str(failure.value).startswith("No instance was adopted: ")

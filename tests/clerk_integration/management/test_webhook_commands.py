@@ -41,7 +41,7 @@ _handled: list[str] = []
 def _handle(event: ClerkEvent) -> None:
     _handled.append(event.data["name"])
     if event.data.get("interrupt"):
-        raise KeyboardInterrupt
+        signal.raise_signal(event.data["interrupt"])
     if event.data.get("fail"):
         raise RuntimeError("no luck\nat all")
 
@@ -160,17 +160,23 @@ def test_replay_as_json_ends_with_one_object() -> None:
     assert summary["failures"][0]["svix_id"] == "msg_b"
 
 
-def test_replay_interrupted_says_how_to_resume(handled: list[str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_replay_after_a_signal_ends_with_its_summary_and_can_be_repeated(
+    handled: list[str], number: signal.Signals
+) -> None:
     delivery("a")
-    stuck = delivery("b", interrupt=True)
+    stuck = delivery("b", interrupt=number)
     delivery("c")
 
+    out, handler = StringIO(), signal.getsignal(number)
     with pytest.raises(CommandError, match="run the same command again") as error:
-        run("process_clerk_webhooks")
+        call_command("process_clerk_webhooks", "--json", stdout=out)
 
-    assert error.value.returncode == 130
+    assert (error.value.returncode, signal.getsignal(number)) == (130, handler)
+    summary = json.loads(out.getvalue().splitlines()[-1])
+    assert (summary["processed"], summary["failed"], summary["interrupted"]) == (1, 0, True)
     assert statuses() == {"a": "processed", "b": "received", "c": "received"}
-    stuck.payload["data"]["interrupt"] = False
+    stuck.payload["data"]["interrupt"] = 0
     stuck.save()
     run("process_clerk_webhooks")
     assert handled == ["a", "b", "b", "c"]
@@ -178,7 +184,7 @@ def test_replay_interrupted_says_how_to_resume(handled: list[str]) -> None:
 
 def test_replay_shows_how_far_it_came(handled: list[str]) -> None:
     for name in ("a", "b", "c"):
-        delivery(name, interrupt=name == "c")
+        delivery(name, interrupt=signal.SIGINT if name == "c" else 0)
 
     out = StringIO()
     with pytest.raises(CommandError):
@@ -225,7 +231,8 @@ def test_purge_as_json_ends_with_one_object() -> None:
 
 
 @pytest.mark.slow
-def test_purge_interrupted_reports_the_count_and_can_be_repeated() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_purge_after_a_signal_reports_the_count_and_can_be_repeated(number: signal.Signals) -> None:
     many_old(2_001)
     command = [sys.executable, str(ROOT / "manage.py"), "purge_webhook_deliveries"]
     command += ["--older-than", "28h", "--json"]
@@ -238,7 +245,7 @@ def test_purge_interrupted_reports_the_count_and_can_be_repeated() -> None:
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as purge:
             wait_until(lambda: purge.poll() is not None or WebhookDelivery.objects.count() == 1_001)
-            purge.send_signal(signal.SIGINT)
+            purge.send_signal(number)
             out, errors = purge.communicate(timeout=60)
 
     assert purge.returncode == 130, errors
