@@ -68,17 +68,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Serve until a signal arrives; raise CommandError if the server cannot start."""
-        server, env_file = self._server(options), options["env_file"]
+        server = self._server(options)
         try:
-            if env_file:
-                write_settings(env_file, server.description, server.private_pem)
+            if options["env_file"]:
+                _write_settings(options["env_file"], server)
             server.start()
             self._serve_until_stopped(server.description)
-        except OSError as error:
-            raise CommandError(
-                f"{env_file} cannot be written: {error.strerror}. Nothing was started. Give another file with"
-                " --env-file."
-            ) from None
         finally:
             server.stop()
 
@@ -86,8 +81,14 @@ class Command(BaseCommand):
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
-        self.stdout.write(json.dumps(description))
-        self.stdout.flush()
+        try:
+            self.stdout.write(json.dumps(description))
+            self.stdout.flush()
+        except OSError as error:
+            raise CommandError(
+                f"The address and the keys cannot be printed: {error.strerror}. The local Clerk was stopped."
+                " Start it again, and keep its output open."
+            ) from None
         stopped.wait()
 
     def _server(self, options: dict[str, Any]) -> SandboxServer:
@@ -108,3 +109,13 @@ class Command(BaseCommand):
                 f"Port {port} cannot be used ({error.strerror}). "
                 "Stop what listens there, or choose another with --port; 0 takes any free one."
             ) from None
+
+
+def _write_settings(env_file: Path, server: SandboxServer) -> None:
+    try:
+        write_settings(env_file, server.description, server.private_pem)
+    except OSError as error:
+        raise CommandError(
+            f"{env_file} cannot be written: {error.strerror}. Nothing was started. Give another file with"
+            " --env-file."
+        ) from None

@@ -126,6 +126,19 @@ def test_command_with_a_port_in_use_names_the_port() -> None:
             call_command("clerk_sandbox", "--port", str(port))
 
 
+def test_command_whose_output_is_closed_stops_and_says_so() -> None:
+    command = [sys.executable, str(django_settings.BASE_DIR / "manage.py"), "clerk_sandbox"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+
+    assert "The address and the keys cannot be printed: Broken pipe. The local Clerk was stopped." in errors
+    assert "Traceback" not in errors
+    assert process.returncode
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
