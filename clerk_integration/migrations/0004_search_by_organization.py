@@ -1,5 +1,6 @@
-from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
+
+from clerk_integration.migrations import _online
 
 
 class Migration(migrations.Migration):
@@ -11,7 +12,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        AddIndexConcurrently(
+        _online.AddIndexOnline(
             model_name='webhookdelivery',
             index=models.Index(condition=models.Q(('organization_id__isnull', False)), fields=['organization_id'], name='webhook_deliveries_org'),
         ),

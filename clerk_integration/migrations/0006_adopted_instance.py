@@ -2,17 +2,27 @@
 
 from django.db import migrations, models
 
+from clerk_integration.migrations import _online
+
 
 class Migration(migrations.Migration):
+
+    atomic = False
 
     dependencies = [
         ('clerk_integration', '0005_webhook_refusals'),
     ]
 
     operations = [
-        migrations.AddField(
-            model_name='learnedinstance',
-            name='adopted_at',
-            field=models.DateTimeField(editable=False, null=True),
+        _online.Step(
+            [
+                migrations.AddField(
+                    model_name='learnedinstance',
+                    name='adopted_at',
+                    field=models.DateTimeField(editable=False, null=True),
+                ),
+            ],
+            table="clerk_learned_instance",
+            column="adopted_at",
         ),
     ]

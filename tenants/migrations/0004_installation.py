@@ -4,7 +4,7 @@ import django.db.models.functions.datetime
 import uuid
 from django.db import migrations, models
 
-from tenants.migrations import _online
+from clerk_integration.migrations import _online
 
 
 class Migration(migrations.Migration):

@@ -2,21 +2,40 @@
 
 from django.db import migrations, models
 
+from clerk_integration.migrations import _online
+
 
 class Migration(migrations.Migration):
+
+    atomic = False
 
     dependencies = [
         ('tenants', '0004_installation'),
     ]
 
     operations = [
-        migrations.AddField(
-            model_name='syncrun',
-            name='lease_expires_at',
-            field=models.DateTimeField(blank=True, editable=False, null=True),
-        ),
-        migrations.AddConstraint(
-            model_name='syncrun',
-            constraint=models.UniqueConstraint(condition=models.Q(('kind', 'full_sync'), ('state', 'running')), fields=('kind',), name='sync_runs_one_full_sync_at_a_time'),
+        _online.Step(
+            [
+                migrations.AddField(
+                    model_name='syncrun',
+                    name='lease_expires_at',
+                    field=models.DateTimeField(blank=True, editable=False, null=True),
+                ),
+                # A killed process may have left several; only the newest can be the one that continues.
+                migrations.RunSQL(
+                    """
+                    UPDATE sync_runs SET state = 'interrupted', finished_at = now()
+                    WHERE kind = 'full_sync' AND state = 'running'
+                        AND id < (SELECT max(id) FROM sync_runs WHERE kind = 'full_sync' AND state = 'running')
+                    """,
+                    migrations.RunSQL.noop,
+                ),
+                migrations.AddConstraint(
+                    model_name='syncrun',
+                    constraint=models.UniqueConstraint(condition=models.Q(('kind', 'full_sync'), ('state', 'running')), fields=('kind',), name='sync_runs_one_full_sync_at_a_time'),
+                ),
+            ],
+            table="sync_runs",
+            column="lease_expires_at",
         ),
     ]

@@ -2,17 +2,27 @@
 
 from django.db import migrations, models
 
+from clerk_integration.migrations import _online
+
 
 class Migration(migrations.Migration):
+
+    atomic = False
 
     dependencies = [
         ('tenants', '0005_leases_of_runs'),
     ]
 
     operations = [
-        migrations.AddField(
-            model_name='syncrunslice',
-            name='arguments',
-            field=models.JSONField(blank=True, db_default={}, default=dict),
+        _online.Step(
+            [
+                migrations.AddField(
+                    model_name='syncrunslice',
+                    name='arguments',
+                    field=models.JSONField(blank=True, db_default={}, default=dict),
+                ),
+            ],
+            table="sync_run_slices",
+            column="arguments",
         ),
     ]

@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-from tenants.migrations import _online
+from clerk_integration.migrations import _online
 
 
 class Migration(migrations.Migration):

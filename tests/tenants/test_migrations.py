@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections, transaction
+from django.db.migrations import CreateModel
 from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
 
+from tenants.models import SyncRun
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
 
@@ -98,6 +101,49 @@ def hold_rows(seconds: float, held: Event) -> None:
         )
         held.set()
         time.sleep(seconds)
+
+
+ONLINE = {"Step", "AddIndexOnline", "AddCheckOnline", "AddUniqueConstraintOnline", "MakeUniqueOnline"}
+HARMLESS = {"CreateModel", "RunSQL", "RunPython", "AlterModelManagers", "AlterModelOptions"}
+"""Operations that lock no table of an older migration; RunSQL and RunPython are for rows."""
+
+
+def test_migrations_after_the_first_lock_tables_with_a_timeout_and_a_retry() -> None:
+    loader = MigrationLoader(None)
+    locking = {
+        f"{app}.{name}: {type(operation).__name__}"
+        for (app, name), migration in loader.disk_migrations.items()
+        if app in ("clerk_integration", "tenants") and not name.startswith("0001")
+        for operation in migration.operations
+        if type(operation).__name__ not in ONLINE | HARMLESS or _refers_to_older(operation, migration)
+    }
+
+    assert not locking, "use clerk_integration.migrations._online: these may block every other session"
+
+
+def _refers_to_older(operation: Any, migration: Any) -> bool:
+    """Whether the operation creates a table with a foreign key, which locks the older table."""
+    new = {f"{migration.app_label}.{one.name_lower}" for one in migration.operations if _creates(one)}
+    fields = [field for _, field in operation.fields] if _creates(operation) else []
+    targets = {field.remote_field.model.lower() for field in fields if field.remote_field is not None}
+    return not targets <= new
+
+
+def _creates(operation: Any) -> bool:
+    return isinstance(operation, CreateModel)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_migrate_with_two_full_syncs_that_were_killed_keeps_the_newest() -> None:
+    latest = [key for key in MigrationExecutor(connection).loader.graph.leaf_nodes() if key[0] == "tenants"]
+    try:
+        runs = migrate([("tenants", "0004_installation")]).get_model("tenants", "SyncRun").objects
+        killed = [runs.create(kind="full_sync").pk for _ in range(3)]
+    finally:
+        migrate(latest)
+
+    states = dict(SyncRun.objects.values_list("pk", "state"))
+    assert [states[pk] for pk in killed] == ["interrupted", "interrupted", "running"]
 
 
 @pytest.mark.slow
