@@ -14,6 +14,12 @@ WEBHOOKS = "webhooks"
 
 PROCESS_DELIVERY = "clerk_integration.tasks.process_webhook_delivery"
 
+# What `enqueue_delivery` does, as a part of the statement that stores the delivery.
+DEFER_DELIVERY = f"""procrastinate_defer_jobs_v1(ARRAY[ROW(
+    '{WEBHOOKS}', '{PROCESS_DELIVERY}', 0, NULL, NULL,
+    jsonb_build_object('delivery_id', id, 'failures', 0), NULL
+)::procrastinate_job_to_defer_v1])"""
+
 MINUTE = 60
 HOUR = 60 * MINUTE
 

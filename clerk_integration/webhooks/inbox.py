@@ -12,7 +12,12 @@ from django.db.models.functions import Now
 from clerk_integration.entities import UnreadableRecord, clean
 from clerk_integration.jobs.timeouts import set_transaction_timeouts
 from clerk_integration.models import WebhookDelivery
-from clerk_integration.webhooks.delivery_jobs import PROCESS_DELIVERY, enqueue_delivery, run_waiting_jobs_now
+from clerk_integration.webhooks.delivery_jobs import (
+    DEFER_DELIVERY,
+    PROCESS_DELIVERY,
+    enqueue_delivery,
+    run_waiting_jobs_now,
+)
 from clerk_integration.webhooks.exceptions import ForeignInstance
 from clerk_integration.webhooks.instances import check_instance
 from clerk_integration.webhooks.payload import Event
@@ -34,13 +39,19 @@ MAX_ERROR_LENGTH = 20_000
 
 _json = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
-# The condition is always true. It sets the timeout before the insert, without an extra statement.
-_INSERT = f"""
-INSERT INTO webhook_deliveries (svix_id, event_type, organization_id, payload, status)
-SELECT %s, %s, %s, %s::jsonb, %s
-WHERE set_config('lock_timeout', '{STORE_LOCK_TIMEOUT}', true) IS NOT NULL
-ON CONFLICT (svix_id) DO NOTHING
-RETURNING id
+# Stores a delivery and enqueues its job, in one statement that commits by itself. The condition is always
+# true: it sets the timeout before the insert.
+_STORE = f"""
+WITH stored AS (
+    INSERT INTO webhook_deliveries (svix_id, event_type, organization_id, payload, status)
+    SELECT %s, %s, %s, %s::jsonb, %s
+    WHERE set_config('lock_timeout', '{STORE_LOCK_TIMEOUT}', true) IS NOT NULL
+    ON CONFLICT (svix_id) DO NOTHING
+    RETURNING id, status
+), enqueued AS (
+    SELECT {DEFER_DELIVERY} FROM stored WHERE status = 'received'
+)
+SELECT id, (SELECT count(*) FROM enqueued) FROM stored
 """
 
 # Returns the delivery only if it has no waiting job. A job that waits for its retry runs at once.
@@ -73,29 +84,32 @@ class Superseded(Exception):
 
 
 def store_delivery(svix_id: str, event: Event) -> bool:
-    """Store a verified event and enqueue its processing in one transaction; return whether it is new.
+    """Store a verified event and enqueue its processing in one statement; return whether it is new.
 
     A repeated event changes nothing, unless its delivery has failed: a failed delivery is enqueued again. If
-    the event type has no handler, only the envelope is stored, with the status ignored. Executes two
-    statements, or three for the repeat of a failed delivery. Raises database errors and ConnectorException;
-    nothing is stored then.
+    the event type has no handler, only the envelope is stored, with the status ignored. Executes one
+    statement for a new event, two for a repeat, and three for the repeat of a failed delivery. Raises
+    database errors and ConnectorException; nothing is stored then.
     """
     handled = handler_of(event.type) is not None
+    new_id = _returned_id(
+        _STORE,
+        svix_id,
+        event.type,
+        event.organization_id,
+        _json.encode(event.payload if handled else event.envelope),
+        Status.RECEIVED if handled else Status.IGNORED,
+    )
+    if new_id is None:
+        _reopen(svix_id)
+    return new_id is not None
+
+
+def _reopen(svix_id: str) -> None:
     with transaction.atomic(durable=True):
-        new_id = _returned_id(
-            _INSERT,
-            svix_id,
-            event.type,
-            event.organization_id,
-            _json.encode(event.payload if handled else event.envelope),
-            Status.RECEIVED if handled else Status.IGNORED,
-        )
-        to_process = new_id if handled else None
-        if new_id is None:
-            to_process = _returned_id(_REOPEN, svix_id, PROCESS_DELIVERY)
+        to_process = _returned_id(_REOPEN, svix_id, PROCESS_DELIVERY)
         if to_process is not None:
             enqueue_delivery(to_process)
-    return new_id is not None
 
 
 def requeue(delivery_ids: Iterable[int]) -> int:
