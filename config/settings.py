@@ -32,10 +32,10 @@ def _list(name: str) -> list[str]:
     return [value.strip() for value in _text(name).split(",") if value.strip()]
 
 
-def _seconds(name: str) -> int:
-    text = _text(name, "0")
+def _number(name: str, default: str, unit: str) -> int:
+    text = _text(name, default)
     if not text.isdecimal():
-        raise ImproperlyConfigured(f"{name} is not a number of seconds.")
+        raise ImproperlyConfigured(f"{name} is not a number of {unit}.")
     return int(text)
 
 
@@ -45,7 +45,7 @@ SECRET_KEY_FALLBACKS = _list("SECRET_KEY_FALLBACKS")
 ALLOWED_HOSTS = _list("ALLOWED_HOSTS") or (["localhost", "127.0.0.1"] if DEBUG else [])
 CSRF_TRUSTED_ORIGINS = _list("CSRF_TRUSTED_ORIGINS")
 CORS_ALLOWED_ORIGINS = _list("CORS_ALLOWED_ORIGINS")
-SECURE_HSTS_SECONDS = _seconds("SECURE_HSTS_SECONDS")
+SECURE_HSTS_SECONDS = _number("SECURE_HSTS_SECONDS", "0", "seconds")
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
 CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key"]
 CORS_EXPOSE_HEADERS = ["X-Clerk-Sync", "Retry-After", "ETag"]
@@ -200,6 +200,8 @@ CLERK_RATE_LIMIT = _text("CLERK_RATE_LIMIT")
 CLERK_MAX_WAITING = _text("CLERK_MAX_WAITING")
 CLERK_PENDING_SESSIONS = _text("CLERK_PENDING_SESSIONS", "refuse")
 CLERK_SYNC_MAX_AGE_SECONDS = _text("CLERK_SYNC_MAX_AGE_SECONDS", "60")
+
+TENANT_HISTORY_DAYS = _number("TENANT_HISTORY_DAYS", "730", "days")
 
 # For `manage.py procrastinate worker`. The rescue of stalled jobs uses the same stalled_worker_timeout.
 PROCRASTINATE_WORKER_DEFAULTS: dict[str, Any] = {

@@ -17,6 +17,7 @@ from tenants.backfill import run as migrating
 from tenants.backfill.abandoned import finish_abandoned
 from tenants.creation.attempts import delete_old_attempts
 from tenants.exceptions import SyncAlreadyRunning
+from tenants.history import delete_old_history
 from tenants.reconcile import full_sync as syncing
 from tenants.reconcile import resolve_creations
 from tenants.runs import records, slices
@@ -94,7 +95,10 @@ def sync_nightly(**_: Any) -> None:
 
 @receiver(nightly, dispatch_uid="tenants.tasks.delete_old_records")
 def delete_old_records(**_: Any) -> None:
-    """Delete runs and creation attempts whose retention period is over, every night."""
+    """Delete runs, creation attempts and history whose retention period is over, every night."""
     logger.info(
-        "deleted %d rows of old runs, %d creation attempts", records.delete_old_runs(), delete_old_attempts()
+        "deleted %d rows of old runs, %d creation attempts, %d rows of history",
+        records.delete_old_runs(),
+        delete_old_attempts(),
+        delete_old_history(),
     )

@@ -10,28 +10,33 @@ from datetime import UTC, datetime, timedelta
 from clerk_integration.entities import ClerkMembership, ClerkOrganization, UnreadableRecord
 from clerk_integration.webhooks.registry import ClerkEvent, register
 from clerk_integration.wire.ids import MAX_ID_LENGTH
+from tenants.history import attributed_to
 from tenants.mirror import deletions, writer
-from tenants.models import Tombstone
+from tenants.models import TenantHistory, Tombstone
 
 MAX_CLOCK_OFFSET = timedelta(seconds=60)
 """The maximum by which Clerk's clock may be ahead of the database's clock."""
 
 
+@attributed_to(TenantHistory.Source.WEBHOOK)
 def organization_written(event: ClerkEvent) -> None:
     """Mirror the organization: organization.created, organization.updated."""
     writer.write_organizations([ClerkOrganization.from_json(event.data)])
 
 
+@attributed_to(TenantHistory.Source.WEBHOOK)
 def organization_deleted(event: ClerkEvent) -> None:
     """Record the organization as deleted, even if it has no row here: organization.deleted."""
     deletions.record_organization_deleted(_id_of(event), source=Tombstone.Source.EVENT)
 
 
+@attributed_to(TenantHistory.Source.WEBHOOK)
 def membership_written(event: ClerkEvent) -> None:
     """Mirror the membership and its organization: organizationMembership.created, .updated."""
     writer.write_memberships([ClerkMembership.from_json(event.data)], as_of=_happened_at(event))
 
 
+@attributed_to(TenantHistory.Source.WEBHOOK)
 def membership_deleted(event: ClerkEvent) -> None:
     """End the membership: organizationMembership.deleted."""
     try:
@@ -41,6 +46,7 @@ def membership_deleted(event: ClerkEvent) -> None:
     deletions.record_membership_deleted(_id_of(event), membership)
 
 
+@attributed_to(TenantHistory.Source.WEBHOOK)
 def user_deleted(event: ClerkEvent) -> None:
     """End the user's mirrored memberships, and ignore later events about them: user.deleted."""
     deletions.record_user_deleted(_id_of(event))

@@ -20,13 +20,13 @@ MAY_OPEN_TRANSACTIONS = {
     "clerk_integration/jobs/stalled.py",  # a job is closed and replaced
     "clerk_integration/webhooks/rescue.py",  # as above
     "clerk_integration/webhooks/inbox.py",
+    "tenants/history.py",  # the transaction of a change names its actor
     "tenants/files/imports.py",  # the lines of a batch become rows together
     "tenants/runs/slices.py",  # the slices of a run and their jobs are handed out together
     "tenants/mirror/deletions.py",
     "tenants/mirror/writer.py",
     "tenants/lifecycle/delete.py",
     "tenants/lifecycle/link.py",
-    "tenants/lifecycle/primary.py",
     "tenants/lifecycle/restore.py",
     "tenants/creation/create.py",
     "tenants/creation/local.py",

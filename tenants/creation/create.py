@@ -14,6 +14,7 @@ from clerk_integration.instance import get_clerk_organization_settings
 from clerk_integration.organizations import create_clerk_org, get_clerk_membership, iter_clerk_orgs
 from tenants.creation import attempts, search
 from tenants.exceptions import IdempotencyKeyReused, NotAMember, OrganizationDeleted, TenantInactive
+from tenants.history import change_by
 from tenants.lifecycle.primary import move_primary, set_primary
 from tenants.mirror import deletions, leases, locks, writer
 from tenants.models import CreationAttempt, Tenant
@@ -85,7 +86,7 @@ def adopt_organization(
     Writes tenant, membership (see `writer.write_organization_with_member`) and primary in one transaction.
     Raise OrganizationDeleted if the organization is recorded as deleted.
     """
-    with transaction.atomic():
+    with change_by(clerk_user_id):
         locks.hold_primaries([clerk_user_id])
         locks.share(organizations=[organization.id], users=[clerk_user_id])
         deletions.refuse_deleted(organization.id)

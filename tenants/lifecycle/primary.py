@@ -1,9 +1,9 @@
 """Set a user's primary tenant."""
 
-from django.db import transaction
 from django.db.models import Q
 
 from tenants.exceptions import NotAMember, TenantInactive
+from tenants.history import change_by
 from tenants.mirror import locks
 from tenants.models import Membership, Tenant
 
@@ -13,7 +13,7 @@ def set_primary(clerk_user_id: str, tenant: Tenant) -> None:
 
     Raise NotAMember if the user has no active membership, TenantInactive if the tenant is not active.
     """
-    with transaction.atomic():
+    with change_by(clerk_user_id):
         locks.hold_primaries([clerk_user_id])
         locks.share(organizations=[tenant.clerk_org_id], users=[clerk_user_id])
         move_primary(clerk_user_id, tenant.pk)

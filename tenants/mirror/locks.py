@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from clerk_integration.jobs.timeouts import IDLE_TIMEOUT, LOCK_TIMEOUT
+from tenants.history import SET_ORIGIN, origin
 from tenants.sql import query
 
 ORGANIZATIONS = 0x636C6B01
@@ -33,7 +34,8 @@ _lock_timeout: ContextVar[str] = ContextVar("lock_timeout", default=LOCK_TIMEOUT
 
 _LIMITS = f"""
     set_config('idle_in_transaction_session_timeout', '{IDLE_TIMEOUT}', true),
-    set_config('lock_timeout', %(lock_timeout)s, true)"""
+    set_config('lock_timeout', %(lock_timeout)s, true),
+    {SET_ORIGIN}"""
 
 # The beginning of a statement. The statement must select from `locked` to take the locks.
 SHARED = f"""
@@ -73,8 +75,8 @@ def leave_request(**_: Any) -> None:
 
 
 def query_locked(statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
-    """Run a statement that sets `lock_timeout` for its transaction, and return its rows."""
-    return query(statement, lock_timeout=_lock_timeout.get(), **parameters)
+    """Run a statement that sets lock timeout, source and actor for its transaction; return its rows."""
+    return query(statement, lock_timeout=_lock_timeout.get(), **origin(), **parameters)
 
 
 def share(*, organizations: Iterable[str | None] = (), users: Iterable[str] = ()) -> None:
