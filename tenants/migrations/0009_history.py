@@ -1,7 +1,7 @@
 import django.contrib.postgres.indexes
 from django.db import migrations, models
 
-from tenants.migrations import _online
+from clerk_integration.migrations import _online
 
 # Return [before, after] as JSON, or NULL if both are the same.
 PAIR = """
