@@ -1,5 +1,7 @@
 from django.apps import AppConfig
 from django.core.signals import request_finished, request_started
+from django.db.backends.signals import connection_created
+from django.db.models.signals import pre_save
 
 
 class TenantsConfig(AppConfig):
@@ -9,8 +11,14 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         from tenants.mirror import locks  # noqa: PLC0415  (imports models)
+        from tenants.scoping import context, requests, row_security, writes  # noqa: PLC0415
         from tenants.webhooks import register_handlers  # noqa: PLC0415
 
         register_handlers()
         request_started.connect(locks.enter_request)
         request_finished.connect(locks.leave_request)
+        request_started.connect(context.enter_request)
+        request_finished.connect(context.leave_request)
+        pre_save.connect(writes.check_saved_row)
+        connection_created.connect(row_security.watch_connection)
+        requests.install_attributes()

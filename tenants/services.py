@@ -125,7 +125,7 @@ class TenantService:
         """
         deadline = time.monotonic() + clerk_settings.timeout_seconds
         try:
-            state = _await_lease(clerk_user_id, deadline)
+            state = await_lease(clerk_user_id, deadline)
             if state.lease is not None:
                 with clerk_deadline(deadline - time.monotonic()):
                     list_user(clerk_user_id, state.lease)
@@ -246,24 +246,25 @@ def list_user(clerk_user_id: str, lease: leases.Lease) -> int:
     return len(memberships)
 
 
-def _await_lease(clerk_user_id: str, deadline: float) -> leases.LeaseState:
+def await_lease(clerk_user_id: str, deadline: float, *, max_age: float | None = None) -> leases.LeaseState:
     """Wait until the user's memberships are fresh, or this process has the lease to list them.
 
-    Neither is true if the deadline passes first, during `leases.BACK_OFF_SECONDS` after a failed listing, or
-    if too many threads wait for Clerk.
+    `max_age` is as in `leases.take_lease`. Neither is true if the deadline passes first, during
+    `leases.BACK_OFF_SECONDS` after a failed listing, or if too many threads wait for Clerk.
     """
-    state = _take_lease(clerk_user_id)
+    state = _take_lease(clerk_user_id, max_age)
     if _is_decided(state):
         return state
     with suppress(ClerkNotAsked), waiting_for_clerk():
         while not _is_decided(state) and time.monotonic() < deadline:
             time.sleep(LEASE_POLL_SECONDS)
-            state = _take_lease(clerk_user_id)
+            state = _take_lease(clerk_user_id, max_age)
     return state
 
 
-def _take_lease(clerk_user_id: str) -> leases.LeaseState:
-    return leases.take_lease(clerk_user_id, seconds=clerk_settings.timeout_seconds + LEASE_MARGIN_SECONDS)
+def _take_lease(clerk_user_id: str, max_age: float | None) -> leases.LeaseState:
+    seconds = clerk_settings.timeout_seconds + LEASE_MARGIN_SECONDS
+    return leases.take_lease(clerk_user_id, seconds=seconds, max_age=max_age)
 
 
 def _is_decided(state: leases.LeaseState) -> bool:

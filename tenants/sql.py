@@ -10,6 +10,10 @@ JSONB_OID = 3802
 """PostgreSQL's OID of the type jsonb. Django's cursors return jsonb values as text."""
 
 
+TENANT_SETTING, ALL_TENANTS_SETTING = "tenants.tenant_id", "tenants.all_tenants"
+"""Settings of a transaction that row-level security compares with; see `tenants.scoping.row_security`."""
+
+
 class ClockTimestamp(Func):
     """The database's time when the row is written; `Now()` is the time when the statement began."""
 
@@ -29,6 +33,11 @@ def query(statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
         cursor.execute(statement, parameters)
         is_json = [column.type_code == JSONB_OID for column in cursor.description]
         return [tuple(map(_read, row, is_json)) for row in cursor.fetchall()]
+
+
+def see_all_tenants() -> None:
+    """Let row-level security show the rows of all tenants until the transaction ends."""
+    execute(f"SELECT set_config('{ALL_TENANTS_SETTING}', 'on', true)")
 
 
 def _read(value: Any, is_json: bool) -> Any:

@@ -23,6 +23,7 @@ MAY_OPEN_TRANSACTIONS = {
     "tenants/history.py",  # the transaction of a change names its actor
     "tenants/files/imports.py",  # the lines of a batch become rows together
     "tenants/runs/slices.py",  # the slices of a run and their jobs are handed out together
+    "tenants/scoping/row_security.py",  # a statement and the setting that it needs
     "tenants/mirror/deletions.py",
     "tenants/mirror/writer.py",
     "tenants/lifecycle/delete.py",

@@ -20,7 +20,7 @@ the membership has ended in the meantime.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import jwt
@@ -83,6 +83,7 @@ class ClerkUser:
     organization_slug: str | None = None
     organization_permissions: frozenset[str] = frozenset()
     is_pending: bool = False
+    issued_at: float = field(default=0.0, compare=False)
 
     is_authenticated: ClassVar[bool] = True
     is_anonymous: ClassVar[bool] = False
@@ -229,6 +230,7 @@ def _user(claims: Mapping[str, Any]) -> ClerkUser:
         organization_slug=organization.slug,
         organization_permissions=organization.permissions,
         is_pending=claims.get("sts") == PENDING,
+        issued_at=float(claims.get("iat") or 0),
     )
 
 

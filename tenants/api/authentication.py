@@ -18,6 +18,7 @@ from clerk_integration.conf import clerk_settings
 from clerk_integration.exceptions import ClerkError, SessionPending, SessionTokenError
 from clerk_integration.tokens.authentication import MAX_TOKEN_BYTES, ClerkUser, authenticate_session_token
 from tenants.api.errors import read_failure
+from tenants.scoping.requests import tenant_user
 
 MAX_HEADER_BYTES = MAX_TOKEN_BYTES + len("Bearer ")
 
@@ -33,7 +34,10 @@ class ClerkSessionAuthentication(BaseAuthentication):
     """
 
     def authenticate(self, request: Request) -> tuple[ClerkUser, None] | None:
-        """Return the token's user, or None if the request carries no bearer token."""
+        """Return the token's user, or None if the request carries no bearer token.
+
+        Also sets `request.tenant` and `request.membership`, which are looked up when a view needs them.
+        """
         token = _bearer_token(request)
         if token is None:
             return None
@@ -50,7 +54,7 @@ class ClerkSessionAuthentication(BaseAuthentication):
             raise AuthenticationFailed(exc.message, code=exc.code) from exc
         except ClerkError as exc:
             raise read_failure(exc) from exc
-        return user, None
+        return tenant_user(request._request, user), None
 
     def authenticate_header(self, request: Request) -> str:
         """Return the WWW-Authenticate challenge; with one, DRF answers 401 instead of 403."""

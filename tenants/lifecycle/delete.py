@@ -5,6 +5,7 @@ from django.db import transaction
 from tenants.lifecycle.link import lock_with_organization
 from tenants.mirror import deletions
 from tenants.models import Tenant, Tombstone
+from tenants.sql import see_all_tenants
 
 
 def delete(tenant: Tenant) -> None:
@@ -17,4 +18,5 @@ def delete(tenant: Tenant) -> None:
         locked = lock_with_organization(tenant)
         if locked.clerk_org_id is not None:
             deletions.record_organization_deleted(locked.clerk_org_id, source=Tombstone.Source.REQUEST)
+        see_all_tenants()
         locked.delete()

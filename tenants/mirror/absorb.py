@@ -10,7 +10,7 @@ from tenants.exceptions import AbsorbRefused
 from tenants.mirror import statements
 from tenants.mirror.rows import MIRRORED_COLUMNS, values_of
 from tenants.models import Membership, Tenant
-from tenants.sql import query
+from tenants.sql import query, see_all_tenants
 
 ANNOUNCED_COLUMNS = ("name", "slug", "logo_url", "clerk_metadata")
 
@@ -23,6 +23,7 @@ def absorb(mirror: Tenant, target: Tenant) -> list[str]:
     primary. Raise AbsorbRefused, with every reason, if `mirror` has local data. Call it with both rows
     locked.
     """
+    see_all_tenants()
     reasons = local_data_of(mirror)
     if reasons:
         raise AbsorbRefused(

@@ -65,19 +65,19 @@ class LeaseState:
     lease: Lease | None
 
 
-def take_lease(clerk_user_id: str, *, seconds: float) -> LeaseState:
+def take_lease(clerk_user_id: str, *, seconds: float, max_age: float | None = None) -> LeaseState:
     """Return whether the user's memberships are fresh and, if not, take the lease if it is free.
 
-    Fresh means fully listed within `CLERK_SYNC_MAX_AGE_SECONDS`. Writes `user_syncs` in one statement, but
-    nothing if the memberships are fresh or the lease is not free. The lease expires after `seconds`, so that
-    a killed process does not block other processes for longer.
+    Fresh means fully listed within `max_age` seconds, by default CLERK_SYNC_MAX_AGE_SECONDS. Writes
+    `user_syncs` in one statement, but nothing if the memberships are fresh or the lease is not free. The
+    lease expires after `seconds`, so that a killed process does not block other processes for longer.
     """
     lease_id = uuid4()
     parameters = {
         "user_id": clerk_user_id,
         "lease": lease_id,
         "lease_seconds": seconds,
-        "max_age": clerk_settings.sync_max_age_seconds,
+        "max_age": clerk_settings.sync_max_age_seconds if max_age is None else max_age,
     }
     [(taken, is_fresh, is_backing_off, now, instance_id)] = locks.query_locked(TAKE_LEASE, **parameters)
     lease = Lease(lease_id, now, instance_id) if taken else None

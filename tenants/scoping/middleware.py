@@ -1,0 +1,56 @@
+"""Middleware that gives plain Django views the user and the tenant of a Clerk session token."""
+
+from django.db import connections
+from django.http import HttpRequest, HttpResponse
+from django.utils.deprecation import MiddlewareMixin
+from django.utils.functional import SimpleLazyObject
+
+from clerk_integration.exceptions import ClerkError, SessionTokenError
+from clerk_integration.tokens.authentication import ClerkUser, authenticate_session_token
+from tenants.scoping.exceptions import TenantUnavailable
+from tenants.scoping.requests import scope_request
+
+BEARER = "bearer"
+
+
+class TenantMiddleware(MiddlewareMixin):
+    """Sets `request.tenant` and `request.membership` by the request's session token.
+
+    If the token is valid, `request.user` is its user, else the user that AuthenticationMiddleware has set,
+    which must come first. The token is verified and the tenant is looked up when a view needs them. For async
+    views and with ATOMIC_REQUESTS this happens before the view: an async view may not query the database, and
+    a transaction may not wait for Clerk.
+    """
+
+    def process_request(self, request: HttpRequest) -> None:
+        """Scope the request."""
+        scope = scope_request(request, lambda: _token_user(request))
+        if hasattr(request, "user"):
+            earlier = request.user
+            request.user = SimpleLazyObject(lambda: scope.user or earlier)  # type: ignore[assignment]
+        if self.async_mode or any(one["ATOMIC_REQUESTS"] for one in connections.settings.values()):
+            scope.load()
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Answer 503 if the tenant cannot be determined because Clerk cannot be asked."""
+        if not isinstance(exception, TenantUnavailable):
+            return None
+        return HttpResponse(
+            f"{exception.detail}\n",
+            status=exception.status_code,
+            content_type="text/plain",
+            headers={"Retry-After": str(exception.wait)},
+        )
+
+
+def _token_user(request: HttpRequest) -> ClerkUser | None:
+    """Return the user of a valid session token; None for any other token, which may be for another view."""
+    scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
+    if scheme.lower() != BEARER or not token:
+        return None
+    try:
+        return authenticate_session_token(token.strip())
+    except SessionTokenError:
+        return None
+    except ClerkError as error:
+        raise TenantUnavailable from error
