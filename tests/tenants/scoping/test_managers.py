@@ -94,9 +94,9 @@ def test_form_offers_and_accepts_the_current_tenant_s_rows_only(acme: Tenant, gl
     with tenant_context(acme):
         form = InvoiceForm({"number": "A-3", "customer": foreign.pk})
 
-        offered = [str(label) for _, label in form.fields["customer"].choices]
-        assert offered == ["---------", "Customer of Acme"]
-        assert form.errors["customer"][0].startswith("Select a valid choice.")
+        field: Any = form.fields["customer"]
+        assert [str(label) for _, label in field.choices] == ["---------", "Customer of Acme"]
+        assert form.has_error("customer", "invalid_choice")
 
 
 def test_create_and_bulk_create_set_the_tenant(acme: Tenant) -> None:
@@ -116,9 +116,9 @@ def test_create_and_bulk_create_set_the_tenant(acme: Tenant) -> None:
     [
         lambda own, foreign: foreign.save(),
         lambda own, foreign: foreign.delete(),
-        lambda own, foreign: setattr(own, "tenant", foreign.tenant) or own.save(),
-        lambda own, foreign: setattr(foreign, "tenant", own.tenant) or foreign.save(),
-        lambda own, foreign: setattr(foreign, "tenant", own.tenant) or foreign.save(update_fields=["tenant"]),
+        lambda own, foreign: moved(own, foreign.tenant).save(),
+        lambda own, foreign: moved(foreign, own.tenant).save(),
+        lambda own, foreign: moved(foreign, own.tenant).save(update_fields=["tenant"]),
         lambda own, foreign: Invoice(pk=foreign.pk, number="X", customer=own.customer).save(),
         lambda own, foreign: Invoice.objects.create(number="X", customer=foreign.customer),
         lambda own, foreign: Invoice.objects.create(number="X", customer=own.customer, tenant=foreign.tenant),
@@ -146,6 +146,11 @@ def test_write_into_another_tenant_raises_and_changes_nothing(
         write(own, foreign)
 
     assert snapshot() == before
+
+
+def moved(invoice: Invoice, tenant: Tenant) -> Invoice:
+    invoice.tenant = tenant
+    return invoice
 
 
 def line_of(invoice: Invoice) -> InvoiceLine:
