@@ -6,7 +6,7 @@ The tenant is named by the header `X-Tenant-Id`, or else by the active organizat
 | --- | --- | --- | --- |
 | token | active | active | it is used: the token proves that it was there a minute ago |
 | token | none, or ended | active, or none | Clerk is asked, see `just_in_time` |
-| header | any | active, or none | it is brought up to date as the list of the user's tenants is, then used |
+| header | any | active, or none | it is refreshed as for the list of the user's tenants, then used |
 | either | any | not active | none |
 """
 
