@@ -3,14 +3,17 @@
 gunicorn's own worker reads requests and sends answers in its threads. A few anonymous clients that send one
 byte a second, or do not read their answers, can occupy all threads and block all other requests.
 In this worker, the event loop receives requests, and sends the rest of an answer to a slow client.
+
+When `worker_connections` are open, gunicorn's worker accepts no others. This worker closes a connection that
+is idle to make room for each new one, and answers 503 while half of that number wait for a thread. `/healthz`
+has a thread of its own, so that it is answered while all others wait for a database that hangs.
 """
 
 import json
-import re
 import selectors
 import socket
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -19,6 +22,7 @@ from typing import Any
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
 from config.gunicorn_answers import AnswerSocket, UnsentBytes
+from config.gunicorn_requests import IncomingRequest, RequestTooLarge
 
 DEADLINE_SECONDS = 10.0
 """How long a request may take to arrive."""
@@ -26,18 +30,11 @@ DEADLINE_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
 """How long the client may take to read an answer."""
 
-MAX_BODY_BYTES = 1024 * 1024
-MAX_HEAD_BYTES = 64 * 1024
-"""Limit for the request line and all headers together. `config.gunicorn` limits each header."""
-
 MAX_BUFFERED_BYTES = 32 * 1024 * 1024
 """Limit for all incomplete requests of one worker together."""
 
 LINGER_SECONDS = 2.0
 """How long a connection stays open after its last answer, unless the client closes it."""
-
-MAX_DIGITS = 10
-"""Maximum number of digits in a length. Python refuses to convert thousands of digits."""
 
 RECEIVE_BYTES = 64 * 1024
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -48,87 +45,6 @@ REFUSALS = {
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: ("headers_too_large", "The headers are larger than 64 KiB."),
     HTTPStatus.SERVICE_UNAVAILABLE: ("busy", "Too many requests are arriving. Try again later."),
 }
-
-
-class RequestTooLarge(Exception):
-    """The head or the body is larger than its limit; the argument is the status to answer."""
-
-
-HEAD_END = b"\r\n\r\n"
-HEAD_TOO_LARGE = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-BODY_TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]+")
-
-
-class IncomingRequest:
-    """The part of one request that has arrived."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = bytearray(data)
-        self.expects_continue = False
-        self._length: int | None = None
-        self._body_start = self._chunk_start = self._trailers_start = 0
-        # The next search starts here. Clients may send single bytes, so do not search old bytes again.
-        self._searched = 0
-
-    def is_complete(self) -> bool:
-        """Return True if gunicorn can read the request without waiting; raise RequestTooLarge.
-
-        A malformed request counts as complete: gunicorn answers it with 400.
-        """
-        if not self._body_start and not self._read_head():
-            if len(self.data) > MAX_HEAD_BYTES:
-                raise RequestTooLarge(HEAD_TOO_LARGE)
-            return False
-        if self._length is None:
-            return self._is_last_chunk_here()
-        if self._length > MAX_BODY_BYTES:
-            raise RequestTooLarge(BODY_TOO_LARGE)
-        return len(self.data) >= self._body_start + self._length
-
-    def _read_head(self) -> bool:
-        end = self._find(HEAD_END, 0)
-        if end < 0:
-            return False
-        head = bytes(self.data[:end])
-        fields = (line.partition(b":") for line in head.split(b"\r\n")[1:])
-        headers = {name.strip().lower(): value.strip() for name, _, value in fields}
-        self._body_start = self._chunk_start = end + len(HEAD_END)
-        self.expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
-        if b"transfer-encoding" not in headers:
-            length = headers.get(b"content-length", b"")
-            self._length = int(length.lstrip(b"0")[:MAX_DIGITS] or b"0") if length.isdigit() else 0
-        return True
-
-    def _is_last_chunk_here(self) -> bool:
-        while not self._trailers_start and (line_end := self._find(b"\r\n", self._chunk_start)) >= 0:
-            size = CHUNK_SIZE.match(self.data, self._chunk_start, line_end)
-            if size is None:
-                return True
-            if int(size[0], 16) == 0:
-                self._trailers_start = line_end
-                break
-            chunk_end = line_end + 2 + int(size[0], 16) + 2
-            self._check_chunked_size(chunk_end)
-            if chunk_end > len(self.data):
-                return False
-            self._chunk_start = chunk_end
-        if self._trailers_start and self._find(HEAD_END, self._trailers_start) >= 0:
-            return True
-        self._check_chunked_size(len(self.data))
-        return False
-
-    def _find(self, separator: bytes, start: int) -> int:
-        """Return where the separator is at `start` or later, or -1."""
-        found = self.data.find(separator, max(start, self._searched))
-        if found < 0:
-            self._searched = max(0, len(self.data) - len(separator) + 1)
-        return found
-
-    def _check_chunked_size(self, end: int) -> None:
-        # This limit includes the lines between the chunks. `chunked_bodies` limits the body alone.
-        if end - self._body_start > MAX_BODY_BYTES + MAX_HEAD_BYTES:
-            raise RequestTooLarge(BODY_TOO_LARGE)
 
 
 @dataclass(eq=False)
@@ -162,12 +78,16 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped library
         self._answers: dict[TConn, AnswerSocket] = {}
         self._departures: dict[TConn, Departure] = {}
         self._unsent_bytes = UnsentBytes()
+        self._in_threads: set[TConn] = set()
+        self._health_pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="healthz")
 
     def enqueue_req(self, conn: TConn) -> None:
         """Receive a request. gunicorn calls this for new connections and for further requests on them."""
         if self.cfg.is_ssl:
             super().enqueue_req(conn)
             return
+        if conn.parser is None and self.nr_conns >= self.worker_connections:
+            self._make_room()
         # gunicorn has read the beginning of a pipelined request.
         data = conn.parser.unreader.take_buffered() if conn.parser else b""
         conn.sock.setblocking(False)
@@ -193,6 +113,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped library
 
         gunicorn calls this in the event loop after a request.
         """
+        self._in_threads.discard(conn)
         answer = self._answers.pop(conn, None)
         if answer is None or not answer.unsent:
             self._finish(conn, fs)
@@ -279,12 +200,33 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped library
             self._send(arrival, CONTINUE)
 
     def _pass_to_thread(self, arrival: Arrival) -> None:
-        conn = arrival.conn
+        conn, is_for_health = arrival.conn, arrival.request.is_for_health
+        if len(self._in_threads) >= self.worker_connections // 2 and not is_for_health:
+            self._refuse(arrival, HTTPStatus.SERVICE_UNAVAILABLE)
+            return
         self._forget(arrival)
         conn.init()
         conn.parser.unreader.unread(bytes(arrival.request.data))
         conn.data_ready = True
-        super().enqueue_req(conn)
+        self._in_threads.add(conn)
+        pool = self._health_pool if is_for_health else self.tpool
+        handled = pool.submit(self.handle, conn)
+        handled.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
+
+    def _make_room(self) -> None:
+        """Close the oldest idle connection; if there is none, refuse the oldest incomplete request."""
+        arrivals = self._arrivals.values()
+        idle = next((one for one in arrivals if one.is_answered or not one.request.data), None)
+        if idle is not None:
+            self._close(idle)
+        elif self.keepalived_conns:
+            kept = self.keepalived_conns.popleft()
+            self.poller.unregister(kept.sock)
+            self.nr_conns -= 1
+            kept.close()
+        elif oldest := next(iter(arrivals), None):
+            self._refuse(oldest, HTTPStatus.SERVICE_UNAVAILABLE)
+            self._close(oldest)
 
     def _refuse(self, arrival: Arrival, status: HTTPStatus) -> None:
         """Answer in the API's error shape, and ignore the rest of the request until the deadline.

@@ -2,17 +2,23 @@
 
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import environ
+import psutil  # type: ignore[import-untyped]
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError, close_old_connections, connection, transaction
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from config.database import (
@@ -23,7 +29,10 @@ from config.database import (
     database_settings,
 )
 from config.embedded_postgres.location import Location
-from tests.config.processes import DJANGO, DatabaseUser, run_python
+from config.web_connections import limit_waiting
+from tests.config.processes import DJANGO, ROOT, DatabaseUser, run_python
+from tests.tokens import public_pem, session_token
+from tests.web_server import web_server
 
 
 def environment(**variables: str) -> environ.Env:
@@ -245,6 +254,111 @@ def test_web_connections_end_long_statements(
     shown = run_python(WEB, DATABASE_URL=url, DATABASE_POOL=pool, DEBUG="true", ENV_FILE=os.devnull)
 
     assert shown == f"{expected}\n{expected}\n"
+
+
+@contextmanager
+def limited_connection(seconds: float) -> Iterator[int]:
+    """Limit how long this thread waits for its session; yield the process id of the session's server."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        [pid] = cursor.fetchone()
+    limit_waiting(connection.connection, seconds)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def select_one() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        return int(cursor.fetchone()[0])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_connection_whose_server_is_frozen_fails_and_is_replaced() -> None:
+    with limited_connection(0.2) as server:
+        os.kill(server, signal.SIGSTOP)
+
+        with pytest.raises(OperationalError, match=r"has not answered for 0\.2 s"):
+            select_one()
+        close_old_connections()
+
+        assert select_one() == 1
+
+
+def freeze_in_a_transaction(server: int, when: str) -> None:
+    with transaction.atomic():
+        select_one()
+        os.kill(server, signal.SIGSTOP)
+        if when == "statement":
+            select_one()
+
+
+@pytest.mark.parametrize("when", ["statement", "commit"])
+@pytest.mark.django_db(transaction=True)
+def test_transaction_whose_server_is_frozen_fails_and_the_next_one_works(when: str) -> None:
+    with limited_connection(0.2) as server:
+        with pytest.raises(OperationalError, match="has not answered"):
+            freeze_in_a_transaction(server, when)
+        close_old_connections()
+
+        with transaction.atomic():
+            assert select_one() == 1
+
+
+@pytest.mark.slow
+def test_web_server_whose_database_is_frozen_answers_healthz_and_works_again_afterwards(
+    project: Path, start_user: Callable[..., DatabaseUser]
+) -> None:
+    server = psutil.Process(start_user(project).read())
+    location = Location.of(project)
+    settings = {
+        "DATABASE_URL": f"postgres://{location.user}@/{location.database}?host={location.socket_dir}"
+        "&connect_timeout=2",
+        "CLERK_JWT_KEY": public_pem(),
+        "CLERK_API_URL": "http://127.0.0.1:9/v1",
+    }
+    subprocess.run(
+        [sys.executable, "manage.py", "migrate"],
+        cwd=ROOT,
+        env={**os.environ, "DEBUG": "true", **settings},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    options = ("--workers", "1", "--threads", "2")
+    with (
+        web_server(*options, output=subprocess.DEVNULL, **settings) as port,
+        ThreadPoolExecutor(4) as clients,
+    ):
+        assert get_primary_id(port) == 404
+        frozen = [server, *server.children(recursive=True)]
+        for process in frozen:
+            process.suspend()
+        try:
+            waiting = [clients.submit(get_primary_id, port) for _ in range(4)]
+            while not all(answer.done() for answer in waiting):
+                assert status_of(port, "/healthz") == 200
+                time.sleep(0.1)
+        finally:
+            for process in frozen:
+                process.resume()
+        assert [answer.result() for answer in waiting] == [503] * 4
+        assert [get_primary_id(port) for _ in range(3)] == [404] * 3
+
+
+def get_primary_id(port: int) -> int:
+    return status_of(port, "/api/v1/tenants/me/primary-id", Authorization=f"Bearer {session_token()}")
+
+
+def status_of(port: int, path: str, **headers: str) -> int:
+    # Less than the web server waits for a database, if it is for /healthz.
+    http = HTTPConnection("127.0.0.1", port, timeout=60 if headers else 2)
+    http.request("GET", path, headers=headers)
+    try:
+        return http.getresponse().status
+    finally:
+        http.close()
 
 
 WINDOWS = """

@@ -12,7 +12,7 @@ import pytest
 from django.contrib.staticfiles.finders import find
 
 from config.gunicorn_answers import MAX_UNSENT_BYTES, AnswerSocket, UnsentBytes
-from config.gunicorn_worker import IncomingRequest
+from config.gunicorn_requests import IncomingRequest
 from tests.tokens import public_pem, session_token
 from tests.web_server import web_server
 from tests.webhooks import WebhookSender, new_instance_id, new_signing_secret
@@ -30,7 +30,7 @@ REFUSED_DATABASE = "postgres://nobody@127.0.0.1:9/nothing"
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """The port of a server with one worker of two threads. Its database cannot be reached."""
-    options = ("--workers", "1", "--threads", "2")
+    options = ("--workers", "1", "--threads", "2", "--worker-connections", "100")
     settings = {
         "DATABASE_URL": REFUSED_DATABASE,
         "CLERK_WEBHOOK_SIGNING_SECRET": SECRET,
@@ -43,8 +43,8 @@ def port() -> Iterator[int]:
 class HttpConnection:
     """A connection that sends the given bytes and reads whole answers."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=15)
+    def __init__(self, port: int, timeout: float = 15) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
         self._received = b""
 
     def __enter__(self) -> "HttpConnection":
@@ -190,6 +190,37 @@ def test_server_full_of_incomplete_bodies_refuses_the_largest(port: int) -> None
         small.send(POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
 
         assert small.read()[0] == 100
+
+
+def test_server_whose_threads_are_busy_refuses_what_would_wait_too_long_and_answers_healthz() -> None:
+    options = ("--workers", "1", "--threads", "1", "--worker-connections", "20")
+    with ExitStack() as stack:
+        silent_database = socket.create_server(("127.0.0.1", 0))
+        url = f"postgres://me@127.0.0.1:{silent_database.getsockname()[1]}/none"
+        settings = {"DATABASE_URL": url, "CLERK_WEBHOOK_SIGNING_SECRET": SECRET}
+        port = stack.enter_context(web_server(*options, output=subprocess.DEVNULL, **settings))
+        stack.callback(silent_database.close)  # The requests that wait fail, and the server can stop.
+        body = event_of_size(400)
+        requests = [stack.enter_context(HttpConnection(port, timeout=5)) for _ in range(11)]
+        for request in requests:
+            request.send(webhook(body, framing=f"Content-Length: {len(body)}") + body)
+
+        status, answer = requests[-1].read()
+        assert (status, json.loads(answer)["errors"][0]["code"]) == (503, "busy")
+        with HttpConnection(port, timeout=5) as http:
+            http.send(HEALTHZ)
+            assert http.read()[0] == 200
+
+
+@pytest.mark.parametrize("beginning", [b"", POST + b"X-Long: "])
+def test_server_with_as_many_connections_as_it_may_hold_accepts_others(port: int, beginning: bytes) -> None:
+    with ExitStack() as stack:
+        for _ in range(120):
+            stack.enter_context(HttpConnection(port)).send(beginning)
+        for _ in range(120):
+            with HttpConnection(port, timeout=5) as http:  # a request may take 10 s to arrive
+                http.send(HEALTHZ)
+                assert http.read()[0] == 200
 
 
 @pytest.mark.slow
