@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from django.db import DatabaseError, connection
@@ -39,6 +40,7 @@ from tenants.exceptions import AlreadyLinked, NotAMember, UnknownOrganization
 from tenants.lifecycle import link, restore
 from tenants.mirror import deletions, leases, writer
 from tenants.models import Tenant, Tombstone
+from tenants.sql import json_array, query
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,10 @@ LEASE_MARGIN_SECONDS = 5.0
 """A lease lives this much longer than the deadline for Clerk: the time to write the listing."""
 
 LEASE_POLL_SECONDS = 0.1
+
+
+JsonFields = tuple[tuple[str, str], ...]
+"""Names in JSON, each with its column or annotation."""
 
 
 class SyncState(StrEnum):
@@ -138,6 +144,23 @@ class TenantService:
             logger.log(level, "tenants of %s served from the mirror: %s", clerk_user_id, reason)
             return SyncState.STALE
         return SyncState.FRESH if state.is_fresh else SyncState.STALE
+
+    @staticmethod
+    def list_user_tenants(
+        clerk_user_id: str, fields: JsonFields, *, sync: bool = True, active_only: bool = True
+    ) -> tuple[SyncState, list[dict[str, Any]]]:
+        """Return the state of the data and the user's tenants, the primary first, then by time of joining.
+
+        Each tenant is a mapping of `fields`. Takes one statement while the memberships are fresh. Otherwise
+        does what `sync_user_tenants_from_clerk` does (not if `sync` is false), and reads the tenants again.
+        """
+        is_fresh, tenants = _listed(clerk_user_id, fields, active_only)
+        if not sync:
+            return SyncState.SKIPPED, tenants
+        if is_fresh:
+            return SyncState.FRESH, tenants
+        state = TenantService.sync_user_tenants_from_clerk(clerk_user_id)
+        return state, _listed(clerk_user_id, fields, active_only)[1]
 
     @staticmethod
     def refresh_from_clerk(tenant: Tenant) -> Tenant:
@@ -269,6 +292,23 @@ def _take_lease(clerk_user_id: str, max_age: float | None) -> leases.LeaseState:
 
 def _is_decided(state: leases.LeaseState) -> bool:
     return state.is_fresh or state.is_backing_off or state.lease is not None
+
+
+def _listed(clerk_user_id: str, fields: JsonFields, active_only: bool) -> tuple[bool, list[dict[str, Any]]]:
+    """Return whether the user's memberships are fresh, and the user's tenants."""
+    statement, constants = _list_statement(fields, active_only)
+    max_age = clerk_settings.sync_max_age_seconds
+    [(is_fresh, tenants)] = query(statement, user_id=clerk_user_id, max_age=max_age, **constants)
+    return is_fresh, tenants
+
+
+@cache
+def _list_statement(fields: JsonFields, active_only: bool) -> tuple[str, dict[str, Any]]:
+    """Return the statement of `_listed` and its constants; Django needs milliseconds to build the query."""
+    placeholder = "the user's id"
+    tenants = Tenant.objects.in_caller_list(placeholder, active_only=active_only).json_values(dict(fields))
+    rows, constants = json_array(tenants, user_id=placeholder)
+    return f"SELECT {leases.IS_FRESH}, {rows}", constants
 
 
 def _adopt(clerk_user_id: str, clerk_org_id: str) -> Tenant:

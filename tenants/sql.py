@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from django.db import connection
-from django.db.models import DateTimeField, Func
+from django.db.models import DateTimeField, Func, QuerySet
 
 JSONB_OID = 3802
 """PostgreSQL's OID of the type jsonb. Django's cursors return jsonb values as text."""
@@ -19,6 +19,21 @@ class ClockTimestamp(Func):
 
     function = "clock_timestamp"
     output_field = DateTimeField()
+
+
+def json_array(queryset: QuerySet[Any, Any], **placeholders: str) -> tuple[str, dict[str, Any]]:
+    """Return an SQL expression for the queryset's rows as a JSON array, and its parameters.
+
+    For a query that is built once and run often. A value of `placeholders` that occurs in the queryset
+    becomes a named parameter without a value: pass the value when you run the statement.
+    """
+    sql, values = queryset.query.sql_with_params()
+    names = {value: name for name, value in placeholders.items()}
+    keys = [names.get(value, f"constant_{number}") for number, value in enumerate(values)]
+    constants = {key: value for key, value in zip(keys, values, strict=True) if key not in placeholders}
+    rows = sql % tuple(f"%({key})s" for key in keys)
+    # json_agg keeps the order of a sorted subquery, as PostgreSQL's documentation of aggregates says.
+    return f"coalesce((SELECT json_agg(row) FROM ({rows}) AS row), '[]')", constants
 
 
 def execute(statement: str, **parameters: Any) -> None:

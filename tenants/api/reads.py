@@ -13,10 +13,15 @@ from rest_framework.viewsets import GenericViewSet
 
 from clerk_integration.tokens.authentication import ClerkUser
 from tenants.api.permissions import IsClerkUser
-from tenants.api.serializers import PrimaryIdSerializer, TenantListParameters, TenantSerializer
+from tenants.api.serializers import (
+    TENANT_FIELDS,
+    PrimaryIdSerializer,
+    TenantListParameters,
+    TenantSerializer,
+)
 from tenants.models import Membership, Tenant
 from tenants.querysets import TenantQuerySet
-from tenants.services import SyncState, TenantService
+from tenants.services import TenantService
 
 SYNC_HEADER = "X-Clerk-Sync"
 
@@ -44,7 +49,7 @@ class TenantReadViewSet(GenericViewSet[Tenant]):
         """Return the tenants that the caller may see, annotated with the caller's role and primary flag."""
         user = self.request.user
         if isinstance(user, ClerkUser):
-            return Tenant.objects.for_caller(user.clerk_user_id).visible_to_member()
+            return Tenant.objects.visible_to(user.clerk_user_id)
         if user.has_perm("tenants.view_tenant"):
             return Tenant.objects.all()
         return Tenant.objects.none()
@@ -63,13 +68,13 @@ class TenantReadViewSet(GenericViewSet[Tenant]):
         """List the caller's tenants, the primary first, then by time of joining."""
         parameters = TenantListParameters(data=request.query_params)
         parameters.is_valid(raise_exception=True)
-        state = SyncState.SKIPPED
-        if parameters.validated_data["sync_from_clerk"]:
-            state = TenantService.sync_user_tenants_from_clerk(caller(request))
-        tenants = self.get_queryset().in_caller_order()
-        if parameters.validated_data["active_only"]:
-            tenants = tenants.filter(status=Tenant.Status.ACTIVE)
-        return Response(TenantSerializer(tenants, many=True).data, headers={SYNC_HEADER: state.value})
+        state, tenants = TenantService.list_user_tenants(
+            caller(request),
+            TENANT_FIELDS,
+            sync=parameters.validated_data["sync_from_clerk"],
+            active_only=parameters.validated_data["active_only"],
+        )
+        return Response(tenants, headers={SYNC_HEADER: state.value})
 
     @extend_schema(responses=PrimaryIdSerializer)
     def primary_id(self, request: Request) -> Response:

@@ -1,7 +1,9 @@
 """Parse and render JSON in camelCase; these serializers write no rows."""
 
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.fields import empty
 
@@ -47,6 +49,15 @@ class SlugField(StrictCharField):
         return slug
 
 
+class UtcDateTimeField(serializers.DateTimeField):
+    """Renders a time in UTC, whatever TIME_ZONE and USE_TZ are."""
+
+    def enforce_timezone(self, value: datetime) -> datetime:
+        """Return the time in UTC; a naive time is in TIME_ZONE."""
+        aware = value if timezone.is_aware(value) else timezone.make_aware(value)
+        return aware.astimezone(UTC)
+
+
 class TenantCreateSerializer(serializers.Serializer[Any]):
     """The body of a create."""
 
@@ -66,17 +77,17 @@ class TenantListParameters(serializers.Serializer[Any]):
 
 
 class TenantSerializer(serializers.ModelSerializer[Tenant]):
-    """A tenant with the caller's role and primary flag (annotated by `TenantQuerySet.for_caller`)."""
+    """A tenant with the caller's role and primary flag (annotated by `TenantQuerySet.visible_to`)."""
 
     clerkOrgId = serializers.CharField(source="clerk_org_id", allow_null=True)
     logoUrl = serializers.CharField(source="logo_url")
     suspensionReason = serializers.CharField(source="suspension_reason")
     clerkMetadata = serializers.DictField(source="clerk_metadata", help_text="Clerk's public metadata.")
-    createdAt = serializers.DateTimeField(source="created_at")
-    updatedAt = serializers.DateTimeField(
+    createdAt = UtcDateTimeField(source="created_at")
+    updatedAt = UtcDateTimeField(
         source="updated_at", help_text="The last change of the fields shown here, role and isPrimary aside."
     )
-    lastSyncedAt = serializers.DateTimeField(source="last_synced_at", allow_null=True)
+    lastSyncedAt = UtcDateTimeField(source="last_synced_at", allow_null=True)
     role = serializers.CharField(source="caller_role", allow_null=True, default=None)
     isPrimary = serializers.BooleanField(source="caller_is_primary", default=False)
 
@@ -98,6 +109,10 @@ class TenantSerializer(serializers.ModelSerializer[Tenant]):
             "isPrimary",
         ]
         read_only_fields: ClassVar = fields
+
+
+TENANT_FIELDS = tuple((name, str(field.source)) for name, field in TenantSerializer().fields.items())
+"""The fields of TenantSerializer, for queries whose rows are rendered without model instances."""
 
 
 class PrimaryIdSerializer(serializers.Serializer[Any]):

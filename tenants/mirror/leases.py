@@ -16,6 +16,13 @@ from tenants.sql import ClockTimestamp
 BACK_OFF_SECONDS = 3.0
 """For this time after a failed listing, the user's lists come from local rows, without asking Clerk."""
 
+IS_FRESH = """
+EXISTS (SELECT FROM user_syncs
+        WHERE clerk_user_id = %(user_id)s
+          AND synced_at > clock_timestamp() - %(max_age)s * interval '1 second')
+"""
+"""Whether the user's memberships were fully listed within `CLERK_SYNC_MAX_AGE_SECONDS`."""
+
 TAKE_LEASE = """
 WITH known AS (
     SELECT synced_at, lease, lease_expires_at FROM user_syncs WHERE clerk_user_id = %(user_id)s),
