@@ -74,6 +74,28 @@ def create_clerk_org(
     return _single(reply, ClerkOrganization.from_json)
 
 
+def update_clerk_org(org_id: str, *, name: str | None = None, slug: str | None = None) -> ClerkOrganization:
+    """Change the name or the slug of an organization in Clerk, or both; None leaves a value unchanged.
+
+    Sends one PATCH. Raises ClerkNotFound, and ClerkRejected for a taken slug. After an error whose
+    `outcome_unknown` is true, the change may have happened.
+    """
+    validate_org_id(org_id)
+    # The SDK would send None as null.
+    changes: Any = {key: value for key, value in {"name": name, "slug": slug}.items() if value is not None}
+    reply = write(lambda clerk: clerk.organizations.update(organization_id=org_id, **changes))
+    return _single(reply, ClerkOrganization.from_json)
+
+
+def delete_clerk_org(org_id: str) -> None:
+    """Delete an organization with all its memberships in Clerk. This cannot be undone.
+
+    Sends one DELETE, which is safe to repeat: raises ClerkNotFound if Clerk does not know the id (any more).
+    """
+    validate_org_id(org_id)
+    write(lambda clerk: clerk.organizations.delete(organization_id=org_id))
+
+
 def raise_clerk_member_limit(org_id: str, members: int) -> ClerkOrganization:
     """Set the limit of an organization's memberships in Clerk to `members` (0: unlimited).
 

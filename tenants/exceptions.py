@@ -7,6 +7,8 @@ TenantError
 ├── UnknownTenants           there are no tenants with these ids
 ├── UnknownOrganization      Clerk does not know the organization id
 ├── OrganizationDeleted      the organization is recorded as deleted in Clerk
+├── OrganizationExists       the tenant's organization still exists in Clerk
+├── TenantInUse              rows that protect the tenant from deletion refer to it
 ├── AlreadyLinked            the tenant has another organization, or the organization another tenant
 ├── AbsorbRefused            the row to absorb has local data; `reasons` names it
 ├── AmbiguousMarker          several organizations in Clerk carry the tenant's marker
@@ -54,6 +56,14 @@ class UnknownOrganization(TenantError):
 
 class OrganizationDeleted(TenantError):
     """The organization is recorded as deleted in Clerk."""
+
+
+class OrganizationExists(TenantError):
+    """The tenant's organization still exists in Clerk."""
+
+
+class TenantInUse(TenantError):
+    """Rows that protect the tenant from deletion refer to it."""
 
 
 class AlreadyLinked(TenantError):

@@ -25,10 +25,12 @@ from clerk_integration.instance import (
     refuse_other_instance,
 )
 from clerk_integration.organizations import (
+    delete_clerk_org,
     get_clerk_membership,
     get_clerk_org,
     get_user_clerk_orgs,
     iter_clerk_memberships,
+    update_clerk_org,
 )
 from clerk_integration.wire.breaker import waiting_for_clerk
 from clerk_integration.wire.deadlines import clerk_deadline, default_deadline
@@ -36,11 +38,39 @@ from clerk_integration.wire.ids import validate_org_id
 from tenants.creation.create import Creation, adopt_organization, create_in_clerk
 from tenants.creation.instances import require_own_instance
 from tenants.creation.local import create_local_tenant
-from tenants.exceptions import AlreadyLinked, NotAMember, UnknownOrganization
-from tenants.lifecycle import link, restore
+from tenants.exceptions import (
+    AlreadyLinked,
+    NotAMember,
+    OrganizationDeleted,
+    OrganizationExists,
+    UnknownOrganization,
+)
+from tenants.history import acting
+from tenants.lifecycle import link
+from tenants.lifecycle import restore as restoring
+from tenants.lifecycle.delete import delete as delete_here
+from tenants.lifecycle.delete import refuse_in_use
+from tenants.lifecycle.link import unlink
+from tenants.lifecycle.rename import rename_legacy
+from tenants.lifecycle.status import deactivate, reactivate, refuse_inactive, suspend
 from tenants.mirror import deletions, leases, writer
 from tenants.models import Tenant, Tombstone
 from tenants.sql import json_array, query
+
+__all__ = [
+    "SyncState",
+    "TenantService",
+    "deactivate",
+    "delete",
+    "list_user",
+    "reactivate",
+    "rename",
+    "restore",
+    "suspend",
+    "sync_clerk_org_to_db",
+    "sync_organization",
+    "unlink",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +210,7 @@ class TenantService:
         """Link a legacy tenant to an organization, and absorb the organization's mirror-only tenant.
 
         Fetches the organization and its memberships, then writes `tenants` and `memberships` under
-        lock. `acting_user` is logged (None: the system). Raise
+        lock. The history names `acting_user` (None: the system). Raise
         UnknownOrganization, AlreadyLinked, OrganizationDeleted, AbsorbRefused or ClerkError; then
         nothing is written.
         """
@@ -192,7 +222,12 @@ class TenantService:
             organization = _fetch(clerk_org_id)
             memberships = iter_clerk_memberships(clerk_org_id).to_list()
         linked = link.link(
-            tenant, organization, memberships, listed_at=listed_at, complete=memberships.complete
+            tenant,
+            organization,
+            memberships,
+            listed_at=listed_at,
+            complete=memberships.complete,
+            acting_user=acting_user,
         )
         logger.info("tenant %s linked to %s by %s", tenant.pk, clerk_org_id, acting_user or "the system")
         return linked
@@ -234,13 +269,75 @@ def sync_organization(clerk_org_id: str) -> Tenant | None:
     memberships = iter_clerk_memberships(clerk_org_id).to_list()
     if Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id=clerk_org_id).exists():
         _require_known_instance(clerk_org_id)
-        restore.restore(organization, memberships, asked_at=asked_at, complete=memberships.complete)
+        restoring.restore(organization, memberships, asked_at=asked_at, complete=memberships.complete)
         logger.info("%s is in Clerk after all; its tenant is restored", clerk_org_id)
     else:
         writer.write_organization_listing(
             organization, memberships, listed_at=asked_at, complete=memberships.complete
         )
     return Tenant.objects.filter(clerk_org_id=clerk_org_id).first()
+
+
+def rename(tenant: Tenant, *, name: str | None = None, slug: str | None = None, acting_user: Any) -> Tenant:
+    """Change the tenant's name or slug, or both: in Clerk first for a linked tenant, then here.
+
+    None leaves a value unchanged. Raise TenantInactive, OrganizationDeleted if Clerk does not know the
+    organization any more, or ClerkError; then nothing is changed here. If the error's `outcome_unknown` is
+    true, Clerk may have changed the organization, and the next sync writes it here.
+    """
+    changes = {key: value for key, value in {"name": name, "slug": slug}.items() if value is not None}
+    refuse_inactive(tenant)
+    if tenant.clerk_org_id is None:
+        return rename_legacy(tenant, changes, acting_user=acting_user)
+    asked_at = writer.clock()
+    with default_deadline():
+        require_own_instance()
+        try:
+            organization = update_clerk_org(tenant.clerk_org_id, **changes)
+        except ClerkNotFound as error:
+            _record_deleted_if_known(tenant.clerk_org_id, asked_at)
+            raise OrganizationDeleted(
+                f"{tenant.clerk_org_id} was deleted in Clerk. Tenant {tenant.pk} was not renamed."
+            ) from error
+    with acting(acting_user):
+        writer.write_organization(organization)
+    tenant.refresh_from_db()
+    return tenant
+
+
+def delete(tenant: Tenant, *, acting_user: Any, delete_clerk_organization: bool = False) -> None:
+    """Delete the tenant and its memberships permanently; the organization's tombstone is kept.
+
+    With `delete_clerk_organization`, deletes the organization in Clerk first. Without it, raise
+    OrganizationExists if Clerk has the organization. Raise TenantInUse, AlreadyLinked (linked in the
+    meantime) or ClerkError; then nothing is deleted here.
+    """
+    refuse_in_use(tenant)
+    if tenant.clerk_org_id is not None and (delete_clerk_organization or tenant.deleted_at is None):
+        with default_deadline():
+            require_own_instance()
+            _require_known_instance(tenant.clerk_org_id)
+            _end_in_clerk(tenant, delete_clerk_organization)
+    delete_here(tenant, acting_user=acting_user)
+    logger.info("tenant %s deleted by %s", tenant.pk, acting_user or "the system")
+
+
+def restore(tenant: Tenant, *, acting_user: Any) -> Tenant:
+    """Restore a tenant that is recorded as deleted, if Clerk has its organization after all.
+
+    The tenant gets its earlier status, and its members from Clerk. Raise UnknownOrganization if it is not
+    recorded as deleted or Clerk does not have the organization, OrganizationDeleted if it was recorded as
+    deleted less than 60 s ago, and ClerkError; then nothing is changed.
+    """
+    if tenant.clerk_org_id is None or tenant.deleted_at is None:
+        raise UnknownOrganization(f"Tenant {tenant.pk} is not recorded as deleted in Clerk.")
+    with acting(acting_user), default_deadline():
+        restored = sync_organization(tenant.clerk_org_id)
+    if restored is None or restored.deleted_at is not None:
+        raise UnknownOrganization(
+            f"Clerk has no organization {tenant.clerk_org_id}. Tenant {tenant.pk} was not changed."
+        )
+    return restored
 
 
 def list_user(clerk_user_id: str, lease: leases.Lease) -> int:
@@ -309,6 +406,20 @@ def _list_statement(fields: JsonFields, active_only: bool) -> tuple[str, dict[st
     tenants = Tenant.objects.in_caller_list(placeholder, active_only=active_only).json_values(dict(fields))
     rows, constants = json_array(tenants, user_id=placeholder)
     return f"SELECT {leases.IS_FRESH}, {rows}", constants
+
+
+def _end_in_clerk(tenant: Tenant, delete_clerk_organization: bool) -> None:
+    """Delete the tenant's organization in Clerk, or raise OrganizationExists if Clerk has it."""
+    clerk_org_id = str(tenant.clerk_org_id)
+    with suppress(ClerkNotFound):
+        if delete_clerk_organization:
+            delete_clerk_org(clerk_org_id)
+        else:
+            get_clerk_org(clerk_org_id)
+            raise OrganizationExists(
+                f"Clerk still has {clerk_org_id}, the organization of tenant {tenant.pk}. Nothing was"
+                " deleted. Delete the organization too, or unlink the tenant first."
+            )
 
 
 def _adopt(clerk_user_id: str, clerk_org_id: str) -> Tenant:

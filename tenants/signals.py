@@ -8,12 +8,16 @@ that needs every change must also compare the rows periodically.
 
 * tenant_linked(tenant_id, clerk_org_id): a new tenant mirrors an organization, or a legacy tenant
   was linked. A mirror-only tenant that the link absorbs is deleted without a signal.
-* tenant_updated(tenant_id, clerk_org_id, changes): mirrored columns changed. After an unlink,
-  `clerk_org_id` is None, and `changes` holds `clerk_org_id`.
+* tenant_updated(tenant_id, clerk_org_id, changes): mirrored columns changed, or name or slug of a legacy
+  tenant (`clerk_org_id` is None). After an unlink, `clerk_org_id` is None, and `changes` holds it.
 * tenant_deactivated(tenant_id, clerk_org_id, changes): its organization was deleted in Clerk;
   `changes` holds `status` and `deleted_at`.
 * tenant_restored(tenant_id, clerk_org_id, changes): its organization was recorded as deleted but
   exists in Clerk; `changes` holds `status` and `deleted_at`.
+* tenant_status_changed(tenant_id, clerk_org_id, changes): the tenant was suspended, deactivated or
+  reactivated here; `changes` holds `status` and `suspension_reason`, those that changed.
+* tenant_deleted(tenant_id, clerk_org_id): the tenant was deleted here with all its memberships.
+* primary_changed(tenant_id, clerk_user_id): the user chose the tenant as primary.
 * membership_changed(tenant_id, clerk_user_id, changes): a membership began (old values None),
   ended or changed its role; `changes` holds `role` and `is_active`.
 """
@@ -29,13 +33,17 @@ tenant_linked = Signal()
 tenant_updated = Signal()
 tenant_deactivated = Signal()
 tenant_restored = Signal()
+tenant_status_changed = Signal()
+tenant_deleted = Signal()
+primary_changed = Signal()
 membership_changed = Signal()
 
 
-Rows = Iterable[tuple[int, str, Mapping[str, Any] | None, Mapping[str, Any]]]
+Rows = Iterable[tuple[int, str | None, Mapping[str, Any] | None, Mapping[str, Any]]]
 """Written rows as tuples: tenant id, Clerk id, old columns (None if the row is new), new columns.
 
-The Clerk id is the id of the organization for a tenant, and of the user for a membership.
+The Clerk id is the id of the organization for a tenant (None if it is legacy), and of the user for a
+membership.
 """
 
 
@@ -67,6 +75,24 @@ def announce_deactivation(tenant_id: int, clerk_org_id: str, changes: Mapping[st
 def announce_restore(tenant_id: int, clerk_org_id: str, changes: Mapping[str, Any]) -> None:
     """Send `tenant_restored` for a tenant whose organization was recorded as deleted but exists in Clerk."""
     _send(tenant_restored, tenant_id=tenant_id, clerk_org_id=clerk_org_id, changes=changes)
+
+
+def announce_status(
+    tenant_id: int, clerk_org_id: str | None, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> None:
+    """Send `tenant_status_changed` for a tenant that was suspended, deactivated or reactivated."""
+    changes = _changes(before, after)
+    _send(tenant_status_changed, tenant_id=tenant_id, clerk_org_id=clerk_org_id, changes=changes)
+
+
+def announce_deletion(tenant_id: int, clerk_org_id: str | None) -> None:
+    """Send `tenant_deleted` for a tenant that was deleted."""
+    _send(tenant_deleted, tenant_id=tenant_id, clerk_org_id=clerk_org_id)
+
+
+def announce_primary(tenant_id: int, clerk_user_id: str) -> None:
+    """Send `primary_changed` for a user who chose a primary tenant."""
+    _send(primary_changed, tenant_id=tenant_id, clerk_user_id=clerk_user_id)
 
 
 def announce_memberships(rows: Rows) -> None:

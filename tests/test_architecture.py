@@ -27,7 +27,6 @@ MAY_OPEN_TRANSACTIONS = {
     "tenants/mirror/deletions.py",
     "tenants/mirror/writer.py",
     "tenants/lifecycle/delete.py",
-    "tenants/lifecycle/link.py",
     "tenants/lifecycle/restore.py",
     "tenants/creation/create.py",
     "tenants/creation/local.py",

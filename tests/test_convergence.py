@@ -118,13 +118,13 @@ class World:
 def unlink(world: World, clerk_org_id: str) -> None:
     """Unlink a tenant, as staff do."""
     for tenant in Tenant.objects.filter(clerk_org_id=clerk_org_id):
-        link.unlink(tenant)
+        link.unlink(tenant, acting_user=None)
 
 
 def delete_if_deleted_in_clerk(world: World, clerk_org_id: str) -> None:
     """Delete a tenant whose organization was deleted in Clerk, as staff do."""
     for tenant in Tenant.objects.filter(clerk_org_id=clerk_org_id, deleted_at__isnull=False):
-        delete.delete(tenant)
+        delete.delete(tenant, acting_user=None)
 
 
 def create_unread(world: World, clerk_org_id: str) -> None:

@@ -25,7 +25,7 @@ def create_organization_for(tenant: Tenant, *, acting_user: Any) -> Tenant:
     the attempt, then the tenant and its members. Absorb the mirror-only tenant if a sync has mirrored the
     organization. The tenant's other members stay unchanged. Call Clerk: one listing of all
     organizations, to find one that carries the tenant's marker; one POST; one listing of the members.
-    `acting_user` is logged.
+    The history names `acting_user`.
 
     Raise AlreadyLinked, NoOwner, IdempotencyKeyInUse (another process is working on the tenant, or the
     outcome of an earlier call cannot be known yet), AmbiguousMarker, AbsorbRefused or ClerkError. If
@@ -46,7 +46,7 @@ def create_organization_for(tenant: Tenant, *, acting_user: Any) -> Tenant:
         organization, _ = get_or_create(
             draft, attempt, None if found is None else found.id, lambda _: snapshot
         )
-        linked = link_organization(tenant, organization, needs_members=False)
+        linked = link_organization(tenant, organization, needs_members=False, acting_user=acting_user)
     logger.info(
         "Created %s in Clerk for tenant %s by %s", organization.id, tenant.pk, acting_user or "the system"
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
+from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connection
 
@@ -139,6 +140,7 @@ def link_organization(
     created: Sequence[ClerkMembership] = (),
     *,
     needs_members: bool = True,
+    acting_user: Any = None,
 ) -> Tenant:
     """Link the tenant to its organization, with the members that Clerk lists; return the tenant.
 
@@ -158,7 +160,14 @@ def link_organization(
     known = {membership.id for membership in listed or ()}
     members = [*(listed or ()), *(member for member in created if member.id not in known)]
     complete = listed is not None and listed.complete
-    linked = link.link(tenant, organization, members, listed_at=listed_at, complete=complete)
+    linked = link.link(
+        tenant,
+        organization,
+        members,
+        listed_at=listed_at,
+        complete=complete,
+        acting_user=acting_user,
+    )
     attempt = attempt_for(tenant.pk)
     if attempt is not None:
         attempts.close_backfill(attempt, organization)

@@ -1,1 +1,1 @@
-"""Change a tenant's own state: primary, link, restore and deletion, one function per change."""
+"""Change a tenant's own state: primary, name, status, link, restore and deletion, one function per change."""

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from django.db import transaction
 from django.db.models import Q
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from tenants import signals
 from tenants.exceptions import AlreadyLinked
+from tenants.history import change_by
+from tenants.lifecycle.status import lock
 from tenants.mirror import deletions, locks, writer
 from tenants.mirror.absorb import absorb
 from tenants.mirror.unlink import forget_organization, unlink_tenant
@@ -22,13 +24,14 @@ def link(
     *,
     listed_at: datetime,
     complete: bool,
+    acting_user: Any,
 ) -> Tenant:
     """Link a legacy tenant to the organization, and absorb the organization's mirror-only tenant.
 
     Writes `tenants.clerk_org_id` and, through the mirror, name, slug, logo, metadata and members; deletes the
     absorbed row. Raise AlreadyLinked, OrganizationDeleted or AbsorbRefused; then nothing is written.
     """
-    with transaction.atomic():
+    with change_by(acting_user):
         movable = _lock_primaries_of(organization.id)
         locks.hold_organization(organization.id)
         _share_members_of(organization.id, memberships)
@@ -49,7 +52,7 @@ def link(
     return target
 
 
-def unlink(tenant: Tenant) -> Tenant:
+def unlink(tenant: Tenant, *, acting_user: Any) -> Tenant:
     """Make the tenant a legacy tenant again.
 
     If the organization still exists in Clerk, a new mirror-only tenant mirrors it.
@@ -57,7 +60,7 @@ def unlink(tenant: Tenant) -> Tenant:
     Writes `tenants` and `memberships`. Local columns are kept: a tenant that was deactivated because
     its organization was deleted stays deactivated. A tenant that is not linked is not changed.
     """
-    with transaction.atomic():
+    with change_by(acting_user):
         locked = lock_with_organization(tenant)
         if not locked.is_legacy:
             _share_members_of(locked.clerk_org_id)
@@ -67,12 +70,15 @@ def unlink(tenant: Tenant) -> Tenant:
 
 
 def lock_with_organization(tenant: Tenant) -> Tenant:
-    """Lock the organization that the tenant is linked to, then the tenant's row, and return the row."""
+    """Lock the organization that the tenant is linked to, then the tenant's row, and return the row.
+
+    Raise UnknownTenants if the tenant was deleted.
+    """
     while True:
-        clerk_org_id = Tenant.objects.values_list("clerk_org_id", flat=True).get(pk=tenant.pk)
+        clerk_org_id = Tenant.objects.filter(pk=tenant.pk).values_list("clerk_org_id", flat=True).first()
         if clerk_org_id is not None:
             locks.hold_organization(clerk_org_id)
-        locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
+        locked = lock(tenant)
         if locked.clerk_org_id == clerk_org_id:
             return locked
 

@@ -2,6 +2,7 @@
 
 from django.db.models import Q
 
+from tenants import signals
 from tenants.exceptions import NotAMember, TenantInactive
 from tenants.history import change_by
 from tenants.mirror import locks
@@ -33,6 +34,8 @@ def move_primary(clerk_user_id: str, tenant_id: int) -> None:
     tenant = Tenant.objects.get(pk=tenant_id)
     if not tenant.is_active:
         raise TenantInactive(f"This tenant is {tenant.status}; it cannot be your primary.")
-    flagged = Membership.objects.filter(clerk_user_id=clerk_user_id, is_primary=True)
-    flagged.exclude(pk=membership.pk).update(is_primary=False)
+    if membership.is_primary:
+        return
+    Membership.objects.filter(clerk_user_id=clerk_user_id, is_primary=True).update(is_primary=False)
     Membership.objects.filter(pk=membership.pk).update(is_primary=True)
+    signals.announce_primary(tenant_id, clerk_user_id)

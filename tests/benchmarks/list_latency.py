@@ -133,7 +133,7 @@ def _work(
     )
 
     def link_members() -> None:
-        link.link(tenant, BIG, members, listed_at=writer.clock(), complete=True)
+        link.link(tenant, BIG, members, listed_at=writer.clock(), complete=True, acting_user=None)
         assert Membership.objects.filter(tenant=tenant).count() == len(members)
 
     def import_lines() -> None:

@@ -9,9 +9,9 @@ from django.core.management.base import CommandError
 from clerk_integration.management.arguments import positive
 from clerk_integration.management.base import DatabaseCommand
 from tenants.exceptions import TenantError, UnknownTenants
-from tenants.lifecycle.link import unlink
 from tenants.management.interrupts import stop_on_signals
 from tenants.models import Tenant
+from tenants.services import unlink
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def _unlink(tenant: Tenant) -> tuple[str, str]:
     if clerk_org_id is None:
         return "not_linked", "it is not linked; nothing was changed"
     try:
-        unlink(tenant)
+        unlink(tenant, acting_user=None)
     except TenantError as error:
         return "failed", str(error)
     except Exception as error:  # one tenant must not stop the others

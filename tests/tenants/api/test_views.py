@@ -581,7 +581,7 @@ def test_create_repeated_with_a_key_after_the_deletion_is_409(
     sandbox.api("DELETE", f"/organizations/{created['clerkOrgId']}")
     tenant = TenantService.refresh_from_clerk(Tenant.objects.get())
     if not row_is_kept:
-        delete.delete(tenant)
+        delete.delete(tenant, acting_user=None)
 
     replayed = ada.request("POST", "/tenants/create", {"name": "Acme"}, **key)
 

@@ -328,7 +328,7 @@ def test_migration_restored_to_a_deleted_organization_adopts_its_successor(
     migrate("--limit", "1")
     three[0].refresh_from_db()
     dead = str(three[0].clerk_org_id)
-    link.unlink(three[0])
+    link.unlink(three[0], acting_user=None)
     sandbox.api("DELETE", f"/organizations/{dead}")
     deletions.record_organization_deleted(dead, source=Tombstone.Source.EVENT)
     before = CreationAttempt.objects.get()

@@ -228,7 +228,7 @@ def test_sync_of_the_organization_of_an_unlinked_tenant_does_not_link_it_again(
     linked = create(old_sons)
     clerk_org_id = linked.clerk_org_id
     assert clerk_org_id is not None
-    link.unlink(linked)
+    link.unlink(linked, acting_user=None)
 
     mirror = sync_clerk_org_to_db(clerk_org_id)
 

@@ -25,11 +25,11 @@ def linked() -> Tenant:
 
 
 def link_to(tenant: Tenant, organization: ClerkOrganization) -> None:
-    link.link(tenant, organization, [], listed_at=writer.clock(), complete=False)
+    link.link(tenant, organization, [], listed_at=writer.clock(), complete=False, acting_user=None)
 
 
 def unlink_and_link_again(tenant: Tenant) -> None:
-    link.unlink(tenant)
+    link.unlink(tenant, acting_user=None)
     link_to(tenant, ACME)
 
 
@@ -39,7 +39,7 @@ CHANGES: dict[str, Callable[[Tenant], Any]] = {
     "deletion in Clerk": lambda tenant: deletions.record_organization_deleted(
         ACME.id, source=Tombstone.Source.EVENT
     ),
-    "unlink": link.unlink,
+    "unlink": lambda tenant: link.unlink(tenant, acting_user=None),
     "unlink and link": unlink_and_link_again,
     "status": lambda tenant: Tenant.objects.filter(pk=tenant.pk).update(status="suspended"),
 }

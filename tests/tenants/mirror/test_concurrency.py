@@ -291,7 +291,7 @@ def test_link_import_adding_members_to_its_tenant_waits_for_the_import(
 
     def link_tenant() -> bool:
         """Link the tenant, and return whether its member was there by then."""
-        link.link(tenant, organization, [], listed_at=writer.clock(), complete=False)
+        link.link(tenant, organization, [], listed_at=writer.clock(), complete=False, acting_user=None)
         return Membership.objects.filter(tenant=tenant).exists()
 
     with ThreadPoolExecutor(2) as pool:

@@ -174,7 +174,13 @@ def test_link_beside_a_deletion_of_a_member_locks_no_row_before_it_waits() -> No
     with transaction.atomic():
         locks.hold_user("user_ada")
         linking = partial(
-            link.link, tenant, organization, [membership_of(0)], listed_at=listed_at, complete=True
+            link.link,
+            tenant,
+            organization,
+            [membership_of(0)],
+            listed_at=listed_at,
+            complete=True,
+            acting_user=None,
         )
         waiting = ThreadPoolExecutor(1)
         blocked = waiting.submit(in_own_connection, linking)
@@ -193,7 +199,7 @@ def test_unlink_beside_a_deletion_of_a_member_begins_no_membership() -> None:
     with transaction.atomic():
         deletions.record_user_deleted("user_ada")
         waiting = ThreadPoolExecutor(1)
-        blocked = waiting.submit(in_own_connection, partial(link.unlink, tenant))
+        blocked = waiting.submit(in_own_connection, partial(link.unlink, tenant, acting_user=None))
         wait_until(lambda: value("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
     blocked.result(timeout=10)
     waiting.shutdown()
@@ -206,7 +212,9 @@ def test_end_memberships_beside_a_link_leaves_the_absorbed_members_alone() -> No
     tenant, organization = Tenant.objects.create(name="Old"), membership_of(0).organization
 
     with transaction.atomic():
-        link.link(tenant, organization, [membership_of(0)], listed_at=listed_at, complete=True)
+        link.link(
+            tenant, organization, [membership_of(0)], listed_at=listed_at, complete=True, acting_user=None
+        )
         waiting = ThreadPoolExecutor(1)
         ending = partial(writer.end_memberships, [absorbed], listed_at=listed_at)
         blocked = waiting.submit(in_own_connection, ending)
@@ -224,7 +232,7 @@ def test_link_locks_the_primaries_of_all_members_of_the_absorbed_tenant(members:
     tenant = Tenant.objects.create(name="Old")
 
     organization = memberships[0].organization
-    link.link(tenant, organization, memberships, listed_at=writer.clock(), complete=True)
+    link.link(tenant, organization, memberships, listed_at=writer.clock(), complete=True, acting_user=None)
 
     assert Membership.objects.filter(tenant=tenant, is_primary=True).count() == members
 

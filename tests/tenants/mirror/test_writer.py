@@ -237,9 +237,9 @@ def test_listing_leaves_local_members_alone_whatever_their_role(listing: str, ro
 
 def test_link_after_unlink_keeps_the_members_of_the_first_organization() -> None:
     writer.write_memberships([ADA])
-    tenant = link.unlink(Tenant.objects.get())
+    tenant = link.unlink(Tenant.objects.get(), acting_user=None)
 
-    link.link(tenant, OTHER, [], listed_at=writer.clock(), complete=True)
+    link.link(tenant, OTHER, [], listed_at=writer.clock(), complete=True, acting_user=None)
 
     assert Membership.objects.get(tenant=tenant).is_active
 
@@ -318,7 +318,7 @@ def test_link_keeps_newer_values_of_the_absorbed_tenant(legacy: Callable[..., Te
     before = writer.clock()
     writer.write_organization_listing(ACME, [ADA], listed_at=writer.clock(), complete=True)
 
-    link.link(tenant, ACME, [ADA, ended], listed_at=before, complete=True)
+    link.link(tenant, ACME, [ADA, ended], listed_at=before, complete=True, acting_user=None)
 
     assert Tenant.objects.get().name == "Newer"
     active = Membership.objects.filter(is_active=True).values_list("clerk_user_id", flat=True)
@@ -336,7 +336,9 @@ def test_link_many_members_takes_as_many_statements_as_one(legacy: Callable[...,
         writer.write_memberships(members)
         tenant = legacy(members={"user_0": "owner"})
         with statements() as collected:
-            link.link(tenant, organization, members, listed_at=writer.clock(), complete=True)
+            link.link(
+                tenant, organization, members, listed_at=writer.clock(), complete=True, acting_user=None
+            )
         taken.append(len(collected))
         assert tenant.memberships.filter(is_active=True).count() == count
 
@@ -348,10 +350,10 @@ def test_link_after_unlink_takes_the_values_of_the_new_organization(
 ) -> None:
     other = replace(ACME, id="org_other", name="Other", updated_at=10)
     tenant = legacy()
-    link.link(tenant, ACME, [ADA], listed_at=writer.clock(), complete=True)
-    link.unlink(tenant)
+    link.link(tenant, ACME, [ADA], listed_at=writer.clock(), complete=True, acting_user=None)
+    link.unlink(tenant, acting_user=None)
 
-    link.link(tenant, other, [], listed_at=writer.clock(), complete=True)
+    link.link(tenant, other, [], listed_at=writer.clock(), complete=True, acting_user=None)
 
     assert mirrored("org_other")[0] == "Other"
     assert mirrored(ACME.id)[0] == "Acme", "it is still mirrored, by its own row"
@@ -361,7 +363,7 @@ def test_link_after_unlink_takes_the_values_of_the_new_organization(
 def test_delete_leaves_a_tombstone_of_the_organization() -> None:
     writer.write_memberships([ADA])
 
-    delete.delete(Tenant.objects.get())
+    delete.delete(Tenant.objects.get(), acting_user=None)
     writer.write_memberships([ADA])
 
     assert not Tenant.objects.exists()
@@ -425,7 +427,7 @@ def test_signals_link_and_unlink_are_sent_with_the_changes(
     tenant = legacy("Old", {"user_old": "owner"})
     received.clear()
 
-    link.link(tenant, ACME, [ADA], listed_at=writer.clock(), complete=True)
+    link.link(tenant, ACME, [ADA], listed_at=writer.clock(), complete=True, acting_user=None)
 
     about = {"tenant_id": tenant.pk, "clerk_org_id": ACME.id}
     began = {"role": (None, "org:admin"), "is_active": (None, True)}
@@ -435,7 +437,7 @@ def test_signals_link_and_unlink_are_sent_with_the_changes(
     assert joined[1] == {"tenant_id": tenant.pk, "clerk_user_id": ADA.user_id, "changes": began}
     received.clear()
 
-    link.unlink(tenant)
+    link.unlink(tenant, acting_user=None)
 
     mirror = Tenant.objects.get(clerk_org_id=ACME.id)
     assert received == [
