@@ -1,22 +1,13 @@
 """Two tenants with the same invoices, each in its own numbers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
 
 from tenants.models import Tenant
 from tenants.scoping import scopes_disabled, tenant_context
-from tenants.scoping.context import forget_scope
 from tests.example_app.models import Customer, Invoice, InvoiceLine
-
-
-@pytest.fixture(autouse=True)
-def _no_scope() -> Iterator[None]:
-    """Begin and end without a current tenant: views that are called without a server leave theirs behind."""
-    forget_scope()
-    yield
-    forget_scope()
 
 
 @pytest.fixture
