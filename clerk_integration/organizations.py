@@ -15,6 +15,7 @@ from clerk_integration.entities import (
     MARKER_KEY,
     ClerkMembership,
     ClerkOrganization,
+    NestedOrganizations,
     UnreadableRecord,
     record_id,
 )
@@ -206,7 +207,7 @@ def get_clerk_memberships_page(offset: int) -> ClerkPage[ClerkMembership]:
         lambda clerk, **page: clerk.users.get_instance_organization_memberships(
             order_by="+created_at", **page
         ),
-        ClerkMembership.from_json,
+        _membership_reader(),
     )
     return fetch(offset)
 
@@ -277,9 +278,10 @@ def _membership_reader(
     *, user_id: str | None = None, org_id: str | None = None
 ) -> Callable[[Any], ClerkMembership]:
     """Return a reader that refuses memberships of other users or organizations: memberships grant access."""
+    nested = NestedOrganizations()
 
     def read_membership(data: Any) -> ClerkMembership:
-        membership = ClerkMembership.from_json(data, user_id=user_id)
+        membership = ClerkMembership.from_json(data, user_id=user_id, read_organization=nested.read)
         if user_id not in (None, membership.user_id) or org_id not in (None, membership.organization.id):
             raise UnreadableRecord("it is the membership of another user or organization")
         return membership

@@ -47,6 +47,16 @@ membership.
 """
 
 
+def tenants_have_receivers() -> bool:
+    """Return whether `announce_tenants` would send a signal to a receiver."""
+    return tenant_linked.has_listeners() or tenant_updated.has_listeners()
+
+
+def memberships_have_receivers() -> bool:
+    """Return whether `announce_memberships` would send a signal to a receiver."""
+    return membership_changed.has_listeners()
+
+
 def announce_tenants(rows: Rows) -> None:
     """Send `tenant_linked` for each new row, and `tenant_updated` for each row with a changed column."""
     for tenant_id, clerk_org_id, before, after in rows:

@@ -39,13 +39,15 @@ _LIMITS = f"""
 
 # The beginning of a statement. The statement must select from `locked` to take the locks.
 SHARED = f"""
-WITH locks AS MATERIALIZED (
+WITH limits AS MATERIALIZED (
+    SELECT {_LIMITS}),
+locks AS MATERIALIZED (
     SELECT DISTINCT kind, hashtext(id) & {LOCKS - 1} AS number
     FROM (SELECT {ORGANIZATIONS} AS kind, unnest(%(organizations)s::text[]) AS id
           UNION ALL SELECT {USERS}, unnest(%(users)s::text[])) AS ids
     ORDER BY kind, number),
 locked AS MATERIALIZED (
-    SELECT {_LIMITS}, pg_advisory_xact_lock_shared(kind, number) FROM locks)"""
+    SELECT pg_advisory_xact_lock_shared(kind, number) FROM limits CROSS JOIN locks)"""
 
 SHARE = f"{SHARED} SELECT count(*) FROM locked"
 

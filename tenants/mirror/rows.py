@@ -73,8 +73,10 @@ def membership_rows(memberships: Iterable[ClerkMembership]) -> list[dict[str, An
 
 def attempt_marker(organization: ClerkOrganization) -> UUID | None:
     """Return the marker of the creation attempt that the organization carries, if any."""
+    if organization.marker is None:
+        return None
     try:
-        return UUID((organization.marker or {})["attempt"])
+        return UUID(organization.marker["attempt"])
     except (KeyError, ValueError, TypeError, AttributeError):
         return None
 
@@ -84,7 +86,8 @@ def tenant_markers(organizations: Iterable[ClerkOrganization]) -> list[dict[str,
     return [
         {"clerk_org_id": organization.id, "tenant_id": tenant_id, "installation": installation}
         for organization in organizations
-        for tenant_id, installation in [_tenant_in_marker(organization.marker or {})]
+        if organization.marker is not None
+        for tenant_id, installation in [_tenant_in_marker(organization.marker)]
         if tenant_id is not None
     ]
 
@@ -107,4 +110,8 @@ def _newest(
     version: Callable[[Record], tuple[int | str, ...]],
 ) -> list[Record]:
     """Keep the newest record of each key: an upsert must not write a row twice."""
-    return list({key(record): record for record in sorted(records, key=version)}.values())
+    records = list(records)
+    newest = {key(record): record for record in records}
+    if len(newest) < len(records):
+        newest = {key(record): record for record in sorted(records, key=version)}
+    return list(newest.values())

@@ -2,7 +2,8 @@
 
 Clerk's records are passed as one JSON parameter, so that a page of any size is one statement with one plan.
 `ORDER BY` makes concurrent writers lock their common rows in the same order: by tenant, then by user.
-Each write returns its rows, with the columns that `tenants.signals` announces, before and after.
+Each write returns its rows, with the columns that `tenants.signals` announces, before and after. The upserts
+exist a second time (`COUNT_...`): if no signal has a receiver, they only count the rows that they wrote.
 """
 
 from tenants.mirror.locks import SHARED
@@ -58,11 +59,12 @@ RETURNING tenants.id, tenants.clerk_org_id
 # run reports exactly what the write would do. In both, Clerk's records are named `incoming`, and their
 # fields have the names of our columns; in the conflict clause of an upsert, the record is named `excluded`.
 
-INCOMING_ORGANIZATIONS = """jsonb_to_recordset(%(records)s::jsonb) AS incoming(
+# `json`, because the conversion of a page to `jsonb` takes longer than reading its records.
+INCOMING_ORGANIZATIONS = """json_to_recordset(%(records)s::json) AS incoming(
     clerk_org_id text, name text, slug text, logo_url text, clerk_metadata jsonb,
     clerk_created_at bigint, clerk_updated_at bigint, attempt uuid)"""
 
-INCOMING_MEMBERSHIPS = """jsonb_to_recordset(%(records)s::jsonb) AS incoming(
+INCOMING_MEMBERSHIPS = """json_to_recordset(%(records)s::json) AS incoming(
     clerk_membership_id text, clerk_user_id text, clerk_org_id text, role text,
     clerk_created_at bigint, clerk_updated_at bigint)"""
 
@@ -133,8 +135,10 @@ MEMBERSHIP_CAN_BE_ENDED = f"""(
     memberships.is_active AND {MIRRORED_MEMBERSHIP} AND tenants.clerk_org_id IS NOT NULL
     AND memberships.written_at < %(as_of)s::timestamptz)"""
 
+_COUNT_WRITTEN = "SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM written"
+
 # If an organization carries the marker of an unresolved creation, the creation is recorded as succeeded.
-UPSERT_ORGANIZATIONS = f"""
+_WRITE_ORGANIZATIONS = f"""
 WITH incoming AS MATERIALIZED (
     SELECT * FROM {INCOMING_ORGANIZATIONS}),
 settled AS (
@@ -143,9 +147,8 @@ settled AS (
     FROM incoming
     WHERE creation_attempts.marker = incoming.attempt AND creation_attempts.state IN ('sent', 'unknown')),
 news AS MATERIALIZED (
-    SELECT incoming.*, jsonb_build_object(
-        'name', tenants.name, 'slug', tenants.slug,
-        'logo_url', tenants.logo_url, 'clerk_metadata', tenants.clerk_metadata) AS before
+    SELECT incoming.*, tenants.name AS old_name, tenants.slug AS old_slug,
+           tenants.logo_url AS old_logo_url, tenants.clerk_metadata AS old_metadata
     FROM incoming LEFT JOIN tenants ON tenants.clerk_org_id = incoming.clerk_org_id
     WHERE {ORGANIZATION_NOT_DELETED} AND {ORGANIZATION_CHANGES.format(incoming="incoming")}),
 written AS (
@@ -166,12 +169,19 @@ written AS (
         last_synced_at = clock_timestamp()
     WHERE {ORGANIZATION_CHANGES.format(incoming="excluded")}
     RETURNING id, clerk_org_id, name, slug, logo_url, clerk_metadata, xmax = 0 AS is_new)
-SELECT written.id, written.clerk_org_id, news.before,
+"""
+
+UPSERT_ORGANIZATIONS = f"""{_WRITE_ORGANIZATIONS}
+SELECT written.id, written.clerk_org_id,
+       CASE WHEN NOT is_new THEN jsonb_build_object(
+           'name', old_name, 'slug', old_slug, 'logo_url', old_logo_url, 'clerk_metadata', old_metadata) END,
        jsonb_build_object(
            'name', written.name, 'slug', written.slug,
            'logo_url', written.logo_url, 'clerk_metadata', written.clerk_metadata)
-FROM written LEFT JOIN news ON news.clerk_org_id = written.clerk_org_id AND NOT written.is_new
+FROM written LEFT JOIN news USING (clerk_org_id)
 """
+
+COUNT_UPSERTED_ORGANIZATIONS = f"{_WRITE_ORGANIZATIONS} {_COUNT_WRITTEN}"
 
 # One statement writes listed memberships and ends missing ones, so that it locks all rows in one order.
 _WRITE_MEMBERSHIPS = f"""
@@ -183,8 +193,7 @@ WITH incoming AS MATERIALIZED (
 records AS MATERIALIZED (
     SELECT * FROM incoming{{missing}}),
 news AS MATERIALIZED (
-    SELECT records.*, jsonb_build_object(
-        'role', memberships.role, 'is_active', memberships.is_active) AS before
+    SELECT records.*, memberships.role AS old_role, memberships.is_active AS old_is_active
     FROM records LEFT JOIN memberships
       ON memberships.tenant_id = records.tenant_id AND memberships.clerk_user_id = records.clerk_user_id
     WHERE {MEMBERSHIP_CHANGES.format(incoming="records")}),
@@ -204,10 +213,13 @@ written AS (
         written_at = clock_timestamp()
     WHERE {MEMBERSHIP_CHANGES.format(incoming="excluded")}
     RETURNING tenant_id, clerk_user_id, role, is_active, xmax = 0 AS is_new)
-SELECT written.tenant_id, written.clerk_user_id, news.before,
+"""
+
+_WRITTEN_MEMBERSHIPS = """
+SELECT written.tenant_id, written.clerk_user_id,
+       CASE WHEN NOT is_new THEN jsonb_build_object('role', old_role, 'is_active', old_is_active) END,
        jsonb_build_object('role', written.role, 'is_active', written.is_active)
-FROM written LEFT JOIN news
-  ON news.tenant_id = written.tenant_id AND news.clerk_user_id = written.clerk_user_id AND NOT written.is_new
+FROM written LEFT JOIN news USING (tenant_id, clerk_user_id)
 """
 
 _MISSING = f"""
@@ -226,15 +238,19 @@ _UNLISTED = f"""{_MISSING}
           WHERE incoming.tenant_id = memberships.tenant_id
             AND incoming.clerk_user_id = memberships.clerk_user_id)"""
 
-UPSERT_MEMBERSHIPS = _WRITE_MEMBERSHIPS.format(missing="")
+_UPSERT_MEMBERSHIPS = _WRITE_MEMBERSHIPS.format(missing="")
 
-END_MEMBERSHIPS = _WRITE_MEMBERSHIPS.format(missing=_MISSING + " AND memberships.id = ANY (%(ids)s)")
+UPSERT_MEMBERSHIPS = _UPSERT_MEMBERSHIPS + _WRITTEN_MEMBERSHIPS
 
-WRITE_USER_LISTING = _WRITE_MEMBERSHIPS.format(
-    missing=_UNLISTED + " AND memberships.clerk_user_id = %(user_id)s"
-)
+COUNT_UPSERTED_MEMBERSHIPS = f"{_UPSERT_MEMBERSHIPS} {_COUNT_WRITTEN}"
 
-WRITE_ORGANIZATION_LISTING = _WRITE_MEMBERSHIPS.format(
+_WRITE_AND_END = _WRITE_MEMBERSHIPS + _WRITTEN_MEMBERSHIPS
+
+END_MEMBERSHIPS = _WRITE_AND_END.format(missing=_MISSING + " AND memberships.id = ANY (%(ids)s)")
+
+WRITE_USER_LISTING = _WRITE_AND_END.format(missing=_UNLISTED + " AND memberships.clerk_user_id = %(user_id)s")
+
+WRITE_ORGANIZATION_LISTING = _WRITE_AND_END.format(
     missing=_UNLISTED + " AND tenants.clerk_org_id = %(organization_id)s"
 )
 

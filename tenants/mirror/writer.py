@@ -24,7 +24,7 @@ from tenants.mirror import locks, statements
 from tenants.mirror.rows import membership_rows, organization_rows, tenant_markers
 from tenants.models import Membership, SyncRunPage, Tenant, Tombstone
 from tenants.runs import pages
-from tenants.sql import ClockTimestamp, query
+from tenants.sql import ClockTimestamp, query, text_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,9 @@ def write_membership_page(page: SyncRunPage, memberships: Sequence[ClerkMembersh
     nested = {organization.id: organization for organization in _nested(memberships)}
     with transaction.atomic():
         [(_, unknown)] = locks.query_locked(
-            statements.SHARE_LOCKS_AND_FIND_UNKNOWN, organizations=list(nested), users=_users(memberships)
+            statements.SHARE_LOCKS_AND_FIND_UNKNOWN,
+            organizations=text_array(nested),
+            users=text_array(_users(memberships)),
         )
         if unknown:
             _write_organizations([nested[clerk_org_id] for clerk_org_id in unknown])
@@ -225,8 +227,8 @@ def _write_organizations(organizations: Iterable[ClerkOrganization], *, users: S
     markers = tenant_markers(organizations)
     [(_, is_any_legacy)] = locks.query_locked(
         statements.SHARE_LOCKS,
-        organizations=[organization.id for organization in organizations],
-        users=list(users),
+        organizations=text_array(organization.id for organization in organizations),
+        users=text_array(users),
         tenants=[marker["tenant_id"] for marker in markers],
     )
     return _link_and_upsert(organizations, markers if is_any_legacy else [])
@@ -235,7 +237,10 @@ def _write_organizations(organizations: Iterable[ClerkOrganization], *, users: S
 def _link_and_upsert(organizations: Sequence[ClerkOrganization], markers: list[dict[str, Any]]) -> Written:
     if markers:
         _link_tenants_with_marker(markers)
-    rows = _upsert(statements.UPSERT_ORGANIZATIONS, organization_rows(organizations))
+    records = organization_rows(organizations)
+    if not signals.tenants_have_receivers():
+        return _count_upserted(statements.COUNT_UPSERTED_ORGANIZATIONS, records)
+    rows = _upsert(statements.UPSERT_ORGANIZATIONS, records)
     signals.announce_tenants(rows)
     return Written.count(rows)
 
@@ -252,7 +257,10 @@ def _link_tenants_with_marker(markers: list[dict[str, Any]]) -> None:
 
 
 def _upsert_memberships(memberships: Iterable[ClerkMembership], *, as_of: datetime | None) -> Written:
-    rows = _upsert(statements.UPSERT_MEMBERSHIPS, membership_rows(memberships), as_of=as_of)
+    records = membership_rows(memberships)
+    if not signals.memberships_have_receivers():
+        return _count_upserted(statements.COUNT_UPSERTED_MEMBERSHIPS, records, as_of=as_of)
+    rows = _upsert(statements.UPSERT_MEMBERSHIPS, records, as_of=as_of)
     signals.announce_memberships(rows)
     return Written.count(rows)
 
@@ -274,6 +282,12 @@ def _write_listing(
 
 def _upsert(statement: str, rows: list[dict[str, Any]], **parameters: Any) -> list[Any]:
     return query(statement, records=json.dumps(rows), **parameters) if rows else []
+
+
+def _count_upserted(statement: str, rows: list[dict[str, Any]], **parameters: Any) -> Written:
+    for created, updated in _upsert(statement, rows, **parameters):
+        return Written(created, updated)
+    return Written()
 
 
 def _touch(clerk_org_id: str) -> None:

@@ -8,7 +8,7 @@ from django.db.models import Func, IntegerField, Max, Sum
 
 from tenants.models import SyncRun, SyncRunPage
 from tenants.runs.leases import LEASE, lost
-from tenants.sql import query
+from tenants.sql import query, text_array
 
 RECORD_PAGE = """
 WITH moved AS (
@@ -68,7 +68,7 @@ def record(page: SyncRunPage, *, readable: int, created: int, updated: int) -> N
         offset=page.offset,
         total=page.total,
         skipped=page.skipped,
-        ids=page.ids,
+        ids=text_array(page.ids),
         created=created,
         updated=updated,
         unchanged=max(0, readable - created - updated),

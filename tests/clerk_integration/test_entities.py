@@ -9,6 +9,7 @@ from clerk_integration.entities import (
     MARKER_KEY,
     ClerkMembership,
     ClerkOrganization,
+    NestedOrganizations,
     UnreadableRecord,
     normalise_role,
 )
@@ -165,6 +166,20 @@ def test_membership_role_without_the_prefix_has_to_fit_with_it(length: int) -> N
 def test_membership_role_that_just_fits_is_read() -> None:
     for role in ("r" * 251, "org:" + "r" * 251):
         assert ClerkMembership.from_json({**MEMBERSHIP, "role": role}).role == "org:" + "r" * 251
+
+
+def test_nested_organization_of_equal_json_is_read_once() -> None:
+    nested = NestedOrganizations()
+    copy = json.loads(json.dumps(ORGANIZATION))
+    assert nested.read(copy) is nested.read(ORGANIZATION)
+    assert nested.read({**copy, "name": "New"}) == organization(name="New")
+    assert nested.read(copy) == organization()
+
+
+@pytest.mark.parametrize("malformed", [None, "org_1", {"id": ["org_1"]}, {"id": "org_"}])
+def test_nested_organization_without_a_usable_id_is_unreadable(malformed: Any) -> None:
+    with pytest.raises(UnreadableRecord):
+        NestedOrganizations().read(malformed)
 
 
 def test_membership_of_a_users_listing_may_lack_the_user() -> None:

@@ -386,6 +386,21 @@ def received() -> Iterator[list[tuple[str, dict[str, Any]]]]:
         signal.disconnect(receiver)
 
 
+@pytest.mark.parametrize("with_receivers", [False, True])
+def test_write_memberships_returns_the_same_counts_with_and_without_receivers(
+    request: pytest.FixtureRequest, with_receivers: bool
+) -> None:
+    if with_receivers:
+        request.getfixturevalue("received")
+    page = [replace(ADA, id=f"orgmem_{n}", user_id=f"user_{n}") for n in range(9)]
+
+    assert writer.write_memberships([]) == writer.Written()
+    assert writer.write_memberships(page[:3]) == writer.Written(created=3)
+    page[0] = replace(page[0], role="org:member")
+    assert writer.write_memberships(page) == writer.Written(created=6, updated=1)
+    assert writer.write_memberships(page) == writer.Written()
+
+
 @pytest.mark.django_db(transaction=True)
 def test_signals_are_sent_after_commit_with_the_changes(
     received: list[tuple[str, dict[str, Any]]],
