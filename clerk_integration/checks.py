@@ -170,7 +170,7 @@ RULES = (
         "E007",
         "CLERK_AUTHORIZED_PARTIES holds a value that is not an origin, so no session token can match it.",
         "Write scheme, host and port only, without a slash at the end: https://app.example.com",
-        lambda: not all(_is_origin(party) for party in clerk_settings.authorized_parties),
+        lambda: not all(_is_origin(party) for party in clerk_settings.session_tokens.authorized_parties),
     ),
     Rule(
         Error,
@@ -233,7 +233,7 @@ RULES = (
         "W002",
         "CLERK_ISSUER is not set, so the issuer of session tokens is not checked.",
         "Set it to the Frontend API URL of your instance, such as https://clerk.example.com",
-        lambda: not settings.DEBUG and not clerk_settings.issuer,
+        lambda: not settings.DEBUG and not clerk_settings.session_tokens.issuer,
     ),
     Rule(
         Warning,

@@ -2,7 +2,8 @@
 
 import base64
 import binascii
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
@@ -27,6 +28,22 @@ DEFAULT_SYNC_MAX_AGE_SECONDS = 60.0
 MIN_SIGNING_SECRET_BYTES = 16
 
 
+class SessionTokenSettings(NamedTuple):
+    """What a session token must fulfil besides its signature."""
+
+    issuer: str
+    """Accepted `iss`; empty to accept any `iss`."""
+
+    authorized_parties: frozenset[str]
+    """Accepted `azp` origins; empty to accept any `azp`."""
+
+    audience: frozenset[str]
+    """Accepted values of `aud`, one of which is required; empty to accept tokens with any or no `aud`."""
+
+    clock_skew_seconds: float
+    """Accepted difference between Clerk's clock and ours."""
+
+
 class ClerkSettings:
     """One property per setting."""
 
@@ -46,27 +63,17 @@ class ClerkSettings:
 
         Environment files often contain the line breaks of a PEM as the two characters `\n`.
         """
-        return str(settings.CLERK_JWT_KEY).replace("\\n", "\n").strip()
+        return _pem(str(settings.CLERK_JWT_KEY))
 
     @property
-    def issuer(self) -> str:
-        """Accepted `iss` of session tokens; empty to accept any `iss`."""
-        return str(settings.CLERK_ISSUER).strip()
-
-    @property
-    def authorized_parties(self) -> frozenset[str]:
-        """Accepted `azp` origins of session tokens; empty to accept any `azp`."""
-        return frozenset(party.strip() for party in settings.CLERK_AUTHORIZED_PARTIES if party.strip())
-
-    @property
-    def audience(self) -> frozenset[str]:
-        """Accepted values of `aud`, one of which is required; empty to accept tokens with any or no `aud`."""
-        return frozenset(name.strip() for name in settings.CLERK_AUDIENCE if name.strip())
-
-    @property
-    def clock_skew_seconds(self) -> float:
-        """Accepted difference in seconds between Clerk's clock and ours when session tokens are verified."""
-        return _seconds(settings.CLERK_CLOCK_SKEW_SECONDS, default=DEFAULT_CLOCK_SKEW_SECONDS)
+    def session_tokens(self) -> "SessionTokenSettings":
+        """Settings for the verification of session tokens; computed again only after one has changed."""
+        return _session_token_settings(
+            settings.CLERK_ISSUER,
+            tuple(settings.CLERK_AUTHORIZED_PARTIES),
+            tuple(settings.CLERK_AUDIENCE),
+            settings.CLERK_CLOCK_SKEW_SECONDS,
+        )
 
     @property
     def instance_id(self) -> str:
@@ -142,6 +149,23 @@ def is_signing_secret(secret: str) -> bool:
     except (binascii.Error, ValueError):
         return False
     return encoded != secret and len(decoded) >= MIN_SIGNING_SECRET_BYTES
+
+
+@lru_cache(maxsize=4)
+def _session_token_settings(
+    issuer: object, parties: tuple[str, ...], audience: tuple[str, ...], skew: object
+) -> SessionTokenSettings:
+    return SessionTokenSettings(
+        issuer=str(issuer).strip(),
+        authorized_parties=frozenset(party.strip() for party in parties if party.strip()),
+        audience=frozenset(name.strip() for name in audience if name.strip()),
+        clock_skew_seconds=_seconds(skew, default=DEFAULT_CLOCK_SKEW_SECONDS),
+    )
+
+
+@lru_cache(maxsize=4)
+def _pem(text: str) -> str:
+    return text.replace("\\n", "\n").strip()
 
 
 def _seconds(value: Any, *, default: float) -> float:

@@ -104,7 +104,7 @@ def _check_clock(offset: float | None) -> Finding:
         return Finding("clock", "warn", "Clerk's answer has no time to compare ours with.")
     direction = "behind" if offset > 0 else "ahead of"
     message = f"This machine's clock is {abs(offset):.0f} s {direction} Clerk's."
-    if abs(offset) <= clerk_settings.clock_skew_seconds:
+    if abs(offset) <= clerk_settings.session_tokens.clock_skew_seconds:
         return Finding("clock", "ok", message)
     advice = "Set the clock, best by NTP: session tokens are valid for 60 s only."
     return Finding("clock", "FAIL", message, advice)
@@ -159,7 +159,7 @@ def _check_signing_keys() -> Finding:
 
 
 def _check_issuer() -> Finding:
-    issuer = clerk_settings.issuer
+    issuer = clerk_settings.session_tokens.issuer
     if not issuer:
         advice = (
             "Set CLERK_ISSUER to the instance's Frontend API URL, from the API keys page of the dashboard."

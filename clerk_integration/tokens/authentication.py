@@ -4,38 +4,51 @@ The SDK's `authenticate_request` is not used. It accepts pending sessions, token
 access tokens and machine tokens. It does not check `iss` or whether `exp` and `sub` are there. It fetches a
 key for every forged key id, and may block a worker for most of an hour while Clerk is down.
 
-| part | a session token must have |
-| --- | --- |
-| signature | RS256, by a key of our Clerk instance |
-| header `cat`, `typ` | the category of session tokens, or none; `JWT`, or none |
-| `exp`, `nbf`, `iat` | the current time between them, with CLERK_CLOCK_SKEW_SECONDS of tolerance |
-| `sub`, `sid` | a user and a session; template, machine and OAuth tokens lack one of them |
-| `sts`, `v` | a status and a version that this module knows |
-| `iss` | if CLERK_ISSUER is set: its value; a slash at the end does not count |
-| `azp` | if CLERK_AUTHORIZED_PARTIES is set: exactly one of its values |
-| `aud` | if CLERK_AUDIENCE is set: one of its values |
+| part | a session token must have | checked |
+| --- | --- | --- |
+| signature | RS256, by a key of our Clerk instance | once; again after the keys have changed |
+| header `cat`, `typ` | the category of session tokens, or none; `JWT`, or none | once |
+| `sub`, `sid` | a user and a session; template, machine and OAuth tokens lack one of them | once |
+| `sts`, `v` | a status and a version that this module knows | once |
+| `exp`, `nbf`, `iat` | the current time between them, with CLERK_CLOCK_SKEW_SECONDS of tolerance | always |
+| `iss` | if CLERK_ISSUER is set: its value; a slash at the end does not count | always |
+| `azp` | if CLERK_AUTHORIZED_PARTIES is set: exactly one of its values | always |
+| `aud` | if CLERK_AUDIENCE is set: one of its values | always |
+| `sts` | not `pending`, unless the caller admits pending sessions | always |
+
+PyJWT's RS256 verifies the signature. PyJWT's `decode` is not used: it looks at each character of the token in
+Python, which takes three times as long as the signature, and its checks of the claims are needed again
+for each request of a token that is known.
 
 A token names one active organization. The token stays valid until its `exp`, 60 seconds by default, even if
 the membership has ended in the meantime.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.utils import base64url_decode, base64url_encode
 
-from clerk_integration.conf import clerk_settings
 from clerk_integration.exceptions import SessionPending, SessionTokenError
 from clerk_integration.tokens.claims import (
     active_organization,
+    audience_claim,
     invalid_token,
     required_text_claim,
     text_claim,
+    time_claim,
     user_id_claim,
     wrong_token_type,
 )
+from clerk_integration.tokens.clerk_user import ClerkUser
+from clerk_integration.tokens.requirements import check_session_token
 from clerk_integration.tokens.signing_keys import get_signing_key
+from clerk_integration.tokens.verified import VerifiedToken, verified_tokens
 
 ALGORITHM = "RS256"
 MAX_TOKEN_BYTES = 16 * 1024
@@ -50,75 +63,7 @@ PENDING = "pending"
 SESSION_STATUSES = (None, "active", PENDING)
 VERSIONS = (None, 1, 2)
 
-_REFUSALS: tuple[tuple[type[jwt.PyJWTError], str, str], ...] = (
-    (
-        jwt.ExpiredSignatureError,
-        "token_expired",
-        "The session token has expired. Session tokens are valid for a minute: ask Clerk for a new one "
-        "(getToken()) for every request.",
-    ),
-    (
-        jwt.ImmatureSignatureError,
-        "token_not_active_yet",
-        "The session token is not valid yet. Check the clock of the machine that verifies it.",
-    ),
-    (jwt.InvalidSignatureError, "token_invalid_signature", "The session token's signature does not match."),
-    (jwt.InvalidAlgorithmError, "token_invalid_algorithm", "The session token is not signed with RS256."),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class ClerkUser:
-    """The user of a session token, as `request.user`. It holds the token's claims, and nothing else.
-
-    It has no row and no Django permissions. Its memberships decide what the user may do. `pk` is Clerk's user
-    id, so that throttles and logs distinguish users. The `organization_*` attributes describe the active
-    organization of the session, if there is one.
-    """
-
-    clerk_user_id: str
-    session_id: str
-    organization_id: str | None = None
-    organization_role: str | None = None
-    organization_slug: str | None = None
-    organization_permissions: frozenset[str] = frozenset()
-    is_pending: bool = False
-    issued_at: float = field(default=0.0, compare=False)
-
-    is_authenticated: ClassVar[bool] = True
-    is_anonymous: ClassVar[bool] = False
-    is_active: ClassVar[bool] = True
-    is_staff: ClassVar[bool] = False
-    is_superuser: ClassVar[bool] = False
-
-    def __str__(self) -> str:
-        return self.clerk_user_id
-
-    @property
-    def pk(self) -> str:
-        """Clerk's user id."""
-        return self.clerk_user_id
-
-    @property
-    def id(self) -> str:
-        """Clerk's user id."""
-        return self.clerk_user_id
-
-    def get_username(self) -> str:
-        """Return Clerk's user id."""
-        return self.clerk_user_id
-
-    def has_perm(self, perm: str, obj: object = None) -> bool:
-        """Return False: Django's permissions are for staff with a Django account."""
-        return False
-
-    def has_perms(self, perm_list: object, obj: object = None) -> bool:
-        """Return False, as `has_perm` does."""
-        return False
-
-    def has_module_perms(self, app_label: str) -> bool:
-        """Return False, as `has_perm` does."""
-        return False
+_rs256 = jwt.get_algorithm_by_name(ALGORITHM)
 
 
 def authenticate_session_token(token: str, *, admit_pending: bool = False) -> ClerkUser:
@@ -128,96 +73,109 @@ def authenticate_session_token(token: str, *, admit_pending: bool = False) -> Cl
     refused, and SessionPending for a pending session unless `admit_pending`. Raises SigningKeysUnavailable or
     ClerkMisconfigured if the token cannot be verified through no fault of the client.
     """
-    header = _header(token)
-    claims = _verified_claims(token, header.get("kid"))
-    _check_claims(claims)
-    user = _user(claims)
-    if user.is_pending and not admit_pending:
+    if not token.isascii() or len(token) > MAX_TOKEN_BYTES:
+        raise invalid_token("it is longer than 16 KiB or holds characters that are not in a token")
+    digest = sha256(token.encode()).digest()
+    known = _known_token(digest)
+    verified = known or _verify(token)
+    check_session_token(verified)
+    if known is None:
+        verified_tokens.add(digest, verified)
+    if verified.user.is_pending and not admit_pending:
         raise SessionPending(
             "The session is pending: the user has a task to finish in Clerk first, such as choosing or "
             "creating an organization. Finish it in the application, then send a new session token.",
             code="session_pending",
         )
-    return user
+    return verified.user
 
 
-def _header(token: str) -> Mapping[str, Any]:
-    """Return the unverified header; raise SessionTokenError if a session token cannot have this header."""
-    if not token.isascii() or len(token) > MAX_TOKEN_BYTES:
-        raise invalid_token("it is longer than 16 KiB or holds characters that are not in a token")
+def _known_token(digest: bytes) -> VerifiedToken | None:
+    """Return the token if it was verified before, with the key that must have signed it now."""
+    known = verified_tokens.get(digest)
+    return known if known is not None and known.key is get_signing_key(known.kid) else None
+
+
+def _verify(token: str) -> VerifiedToken:
+    """Verify the signature, and read the claims; raise SessionTokenError for another kind of token."""
+    header, claims, signature = _parts(token)
+    kid = _key_id(header)
+    key = get_signing_key(kid)
+    if not _rs256.verify(f"{header}.{claims}".encode(), key, _decoded(signature)):
+        raise SessionTokenError(
+            "The session token's signature does not match.", code="token_invalid_signature"
+        )
+    return _verified_token(_object(claims), kid, key)
+
+
+def _parts(token: str) -> tuple[str, str, str]:
+    parts = token.split(".")
+    if len(parts) != 3:  # noqa: PLR2004  (header, claims, signature)
+        raise _no_token()
+    return parts[0], parts[1], parts[2]
+
+
+def _object(part: str) -> dict[str, Any]:
+    """Return the JSON object of a part."""
     try:
-        header = jwt.get_unverified_header(token)
-    except jwt.PyJWTError as exc:
-        raise _refusal(exc) from exc
-    # Check the header before the signature, so that a token of another kind causes no fetch of keys.
+        value = json.loads(_decoded(part).decode())
+    except (ValueError, RecursionError) as exc:
+        raise _no_token() from exc
+    if not isinstance(value, dict):
+        raise _no_token()
+    return value
+
+
+def _decoded(part: str) -> bytes:
+    """Decode base64url; raise SessionTokenError unless `part` is the only encoding of its bytes."""
+    try:
+        decoded = base64url_decode(part)
+    except ValueError as exc:
+        raise _no_token() from exc
+    if base64url_encode(decoded) != part.encode():
+        raise _no_token()
+    return decoded
+
+
+@lru_cache(maxsize=64)  # All tokens that one key signs have the same header.
+def _key_id(encoded_header: str) -> str | None:
+    """Return the key id of a header that a session token can have; raise SessionTokenError for another.
+
+    Runs before the signature is verified, so that a token of another kind causes no fetch of keys.
+    """
+    header = _object(encoded_header)
+    kid = header.get("kid")
+    if "crit" in header or not (kid is None or isinstance(kid, str)):
+        raise invalid_token("its header has a `crit`, or a `kid` that is not a string")
     if header.get("alg") != ALGORITHM:
-        raise _refusal(jwt.InvalidAlgorithmError())
+        raise SessionTokenError("The session token is not signed with RS256.", code="token_invalid_algorithm")
     # `at+jwt` marks OAuth access tokens, which Clerk signs with the same keys.
     if header.get("typ", "JWT") != "JWT":
         raise wrong_token_type()
     if header.get("cat", SESSION_CATEGORY) not in (SESSION_CATEGORY, IGNORED_CATEGORY):
         raise wrong_token_type()
-    return header
+    return kid
 
 
-def _verified_claims(token: str, kid: str | None) -> Mapping[str, Any]:
-    key = get_signing_key(kid)
-    try:
-        return jwt.decode(
-            token,
-            key,
-            algorithms=[ALGORITHM],
-            leeway=clerk_settings.clock_skew_seconds,
-            # `_check_claims` checks `aud` and `iss`.
-            options={"require": ["exp", "sub", "sid"], "verify_aud": False, "verify_iss": False},
-        )
-    except jwt.PyJWTError as exc:
-        raise _refusal(exc) from exc
-
-
-def _check_claims(claims: Mapping[str, Any]) -> None:
+def _verified_token(claims: Mapping[str, Any], kid: str | None, key: RSAPublicKey) -> VerifiedToken:
     if claims.get("v") not in VERSIONS:
         raise wrong_token_type()
     if claims.get("sts") not in SESSION_STATUSES:
         raise invalid_token("its `sts` is unknown")
-    issuer = clerk_settings.issuer.rstrip("/")
-    if issuer and (text_claim(claims, "iss") or "").rstrip("/") != issuer:
-        raise SessionTokenError(
-            "The session token was issued by another Clerk instance than the one this server trusts.",
-            code="token_invalid_issuer",
-        )
-    _check_authorized_party(text_claim(claims, "azp"))
-    _check_audience(claims.get("aud"))
-
-
-def _check_authorized_party(party: str | None) -> None:
-    parties = clerk_settings.authorized_parties
-    if not parties or party in parties:
-        return
-    if party is None:
-        message = (
-            "The session token names no origin (`azp`), and this server admits only the origins of its "
-            "setting CLERK_AUTHORIZED_PARTIES. Clerk sets no `azp` for native apps and for tokens that its "
-            "Backend API creates."
-        )
-    else:
-        message = (
-            "The session token was made for an origin (`azp`) that is not in this server's setting "
-            "CLERK_AUTHORIZED_PARTIES."
-        )
-    raise SessionTokenError(message, code="token_invalid_authorized_parties")
-
-
-def _check_audience(audience: object) -> None:
-    named = audience if isinstance(audience, list) else [audience]
-    if not all(name is None or isinstance(name, str) for name in named):
-        raise invalid_token("its `aud` is neither a string nor a list of strings")
-    if clerk_settings.audience and clerk_settings.audience.isdisjoint(named):
-        raise SessionTokenError(
-            "The session token has no audience (`aud`) that is in this server's setting CLERK_AUDIENCE. Add "
-            "it to the session token in Clerk's dashboard under Sessions.",
-            code="token_invalid_audience",
-        )
+    if claims.get("sid") is None:
+        raise wrong_token_type()  # Tokens of JWT templates have no `sid`.
+    text_claim(claims, "jti")
+    user = _user(claims)
+    return VerifiedToken(
+        kid=kid,
+        key=key,
+        user=user,
+        expires_at=time_claim(claims, "exp"),
+        not_before=max(time_claim(claims, "nbf", 0), user.issued_at),
+        issuer=(text_claim(claims, "iss") or "").rstrip("/"),
+        authorized_party=text_claim(claims, "azp"),
+        audience=audience_claim(claims),
+    )
 
 
 def _user(claims: Mapping[str, Any]) -> ClerkUser:
@@ -230,14 +188,9 @@ def _user(claims: Mapping[str, Any]) -> ClerkUser:
         organization_slug=organization.slug,
         organization_permissions=organization.permissions,
         is_pending=claims.get("sts") == PENDING,
-        issued_at=float(claims.get("iat") or 0),
+        issued_at=time_claim(claims, "iat", 0),
     )
 
 
-def _refusal(exc: jwt.PyJWTError) -> SessionTokenError:
-    if isinstance(exc, jwt.MissingRequiredClaimError) and exc.claim == "sid":
-        return wrong_token_type()  # tokens of JWT templates have no `sid`
-    for error, code, message in _REFUSALS:
-        if isinstance(exc, error):
-            return SessionTokenError(message, code=code)
-    return invalid_token("it is not a JSON Web Token of Clerk's, or a required claim is missing or malformed")
+def _no_token() -> SessionTokenError:
+    return invalid_token("it is not a JSON Web Token of Clerk's")

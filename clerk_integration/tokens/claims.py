@@ -12,16 +12,15 @@ Version 1 (deprecated by Clerk in April 2025) has separate claims: `org_id`, `or
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from clerk_integration.entities import normalise_role
 from clerk_integration.exceptions import InvalidClerkId, SessionTokenError
 from clerk_integration.wire.ids import validate_org_id, validate_user_id
 
 
-@dataclass(frozen=True, slots=True)
-class ActiveOrganization:
+class ActiveOrganization(NamedTuple):
     """The active organization of a session; all fields are empty if no organization is active."""
 
     id: str | None = None
@@ -41,7 +40,7 @@ def active_organization(claims: Mapping[str, Any]) -> ActiveOrganization:
 def user_id_claim(claims: Mapping[str, Any]) -> str:
     """Return `sub`, the user's id; raise SessionTokenError for a machine token, which has no user."""
     try:
-        return validate_user_id(claims["sub"])
+        return validate_user_id(required_text_claim(claims, "sub"))
     except InvalidClerkId as exc:
         raise wrong_token_type() from exc
 
@@ -60,6 +59,25 @@ def text_claim(claims: Mapping[str, Any], name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise invalid_token(f"its `{name}` is not a string")
     return value or None
+
+
+def time_claim(claims: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    """Return a time in seconds; raise SessionTokenError unless it is a number, or missing with a default."""
+    try:
+        return int(claims.get(name, default))
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise invalid_token(f"its `{name}` is not a time") from exc
+
+
+def audience_claim(claims: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the values of `aud`; raise SessionTokenError for other types than strings."""
+    audience = claims.get("aud")
+    if audience is None:
+        return ()
+    named = audience if isinstance(audience, list) else [audience]
+    if not all(name is None or isinstance(name, str) for name in named):
+        raise invalid_token("its `aud` is neither a string nor a list of strings")
+    return tuple(name for name in named if name is not None)
 
 
 def invalid_token(reason: str) -> SessionTokenError:
@@ -103,9 +121,7 @@ def _version_2(claims: Mapping[str, Any]) -> ActiveOrganization:
         role=_role(text_claim(organization, "rol")),
         slug=text_claim(organization, "slg"),
         permissions=_permissions(
-            features=_parts(text_claim(claims, "fea")),
-            names=_parts(text_claim(organization, "per")),
-            masks=[_mask(part) for part in _parts(text_claim(organization, "fpm"))],
+            text_claim(claims, "fea"), text_claim(organization, "per"), text_claim(organization, "fpm")
         ),
     )
 
@@ -122,17 +138,17 @@ def _role(role: str | None) -> str | None:
     return None if role is None else normalise_role(role)
 
 
-def _permissions(features: Sequence[str], names: Sequence[str], masks: Sequence[int]) -> frozenset[str]:
+@lru_cache(maxsize=256)  # The same for all members of an organization who have the same role.
+def _permissions(fea: str | None, per: str | None, fpm: str | None) -> frozenset[str]:
     """Return the granted permissions, as `org:<feature>:<permission>`.
 
     Clerk's SDKs disagree if a token has features of users and of organizations. The JavaScript SDK assigns
     the numbers of `fpm` to the organization's features, the Python SDK to all features. This function returns
     only the permissions that both SDKs would grant.
     """
+    features, names, masks = _parts(fea), _parts(per), [_mask(part) for part in _parts(fpm)]
     of_organization = [feature for feature in features if _is_of_organization(feature)]
-    by_organization_feature = _granted(of_organization, names, masks)
-    by_feature = _granted(features, names, masks)
-    return by_organization_feature & by_feature
+    return _granted(of_organization, names, masks) & _granted(features, names, masks)
 
 
 def _granted(features: Sequence[str], names: Sequence[str], masks: Sequence[int]) -> frozenset[str]:

@@ -16,7 +16,8 @@ from rest_framework.request import Request
 
 from clerk_integration.conf import clerk_settings
 from clerk_integration.exceptions import ClerkError, SessionPending, SessionTokenError
-from clerk_integration.tokens.authentication import MAX_TOKEN_BYTES, ClerkUser, authenticate_session_token
+from clerk_integration.tokens.authentication import MAX_TOKEN_BYTES, authenticate_session_token
+from clerk_integration.tokens.clerk_user import ClerkUser
 from tenants.api.errors import read_failure
 from tenants.scoping.requests import tenant_user
 

@@ -4,7 +4,7 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from clerk_integration.tokens.authentication import ClerkUser
+from clerk_integration.tokens.clerk_user import ClerkUser
 from tenants.api.errors import ClerkUserRequired
 
 

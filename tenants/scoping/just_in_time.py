@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from clerk_integration.conf import clerk_settings
 from clerk_integration.exceptions import ClerkError, ClerkNotFound
-from clerk_integration.tokens.authentication import ClerkUser
+from clerk_integration.tokens.clerk_user import ClerkUser
 from clerk_integration.wire.deadlines import clerk_deadline
 from tenants.mirror import leases
 from tenants.models import Membership

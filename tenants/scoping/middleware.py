@@ -6,7 +6,8 @@ from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject
 
 from clerk_integration.exceptions import ClerkError, SessionTokenError
-from clerk_integration.tokens.authentication import ClerkUser, authenticate_session_token
+from clerk_integration.tokens.authentication import authenticate_session_token
+from clerk_integration.tokens.clerk_user import ClerkUser
 from tenants.scoping.exceptions import TenantUnavailable
 from tenants.scoping.requests import scope_request
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from clerk_integration.tokens.authentication import ClerkUser
+from clerk_integration.tokens.clerk_user import ClerkUser
 from tenants.models import Membership, Tenant
 from tenants.scoping.context import set_request_scope
 from tenants.scoping.exceptions import TenantUnavailable

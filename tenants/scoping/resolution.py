@@ -18,7 +18,7 @@ from typing import Any
 from django.db.models import Exists
 
 from clerk_integration.conf import clerk_settings
-from clerk_integration.tokens.authentication import ClerkUser
+from clerk_integration.tokens.clerk_user import ClerkUser
 from tenants.models import Membership, Tenant, UserSync
 from tenants.scoping.just_in_time import fetch_membership
 from tenants.services import TenantService

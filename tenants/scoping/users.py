@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Self
 
 from clerk_integration.entities import normalise_role
-from clerk_integration.tokens.authentication import ClerkUser
+from clerk_integration.tokens.clerk_user import ClerkUser
 from tenants.querysets import CLERK_ADMIN_ROLE, LEGACY_ADMIN_ROLES
 
 if TYPE_CHECKING:

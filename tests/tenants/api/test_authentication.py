@@ -160,11 +160,12 @@ def test_malformed_authorization_header_has_its_own_code(jwt_key: None, header: 
 def test_refused_token_is_401_with_its_code_and_a_challenge(
     jwt_key: None, token: Callable[[], str], code: str
 ) -> None:
-    response = ask(f"Bearer {token()}")
-    assert response.status_code == status.HTTP_401_UNAUTHORIZED
-    assert response["WWW-Authenticate"] == "Bearer"
-    assert response.data["type"] == "client_error"
-    assert error_of(response)["code"] == code
+    header = f"Bearer {token()}"
+    for response in (ask(header), ask(header)):
+        assert response.status_code == status.HTTP_401_UNAUTHORIZED
+        assert response["WWW-Authenticate"] == "Bearer"
+        assert response.data["type"] == "client_error"
+        assert error_of(response)["code"] == code
 
 
 @pytest.mark.parametrize(
