@@ -6,9 +6,14 @@ instance, whether it is in the environment or in `.env`.
 
 import os
 import signal
+import sys
 
 # A shell makes background processes ignore SIGINT, and the commands that tests start inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Without compiled modules, each process that a test starts would compile Django again for three seconds.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # No setting of `.env` applies.
 os.environ["ENV_FILE"] = os.devnull
