@@ -215,7 +215,8 @@ def _readiness(results: Sequence[HealthCheckResult], clerk: str) -> JsonResponse
         type(result.check).__name__.lower(): "ok" if result.error is None else str(result.error)
         for result in results
     }
-    _log_change(readiness, [str(error) for error in errors])
+    # A database that is down is the reason of several checks.
+    _log_change(readiness, list(dict.fromkeys(map(str, errors))))
     code = status.HTTP_503_SERVICE_UNAVAILABLE if readiness == "unready" else status.HTTP_200_OK
     return JsonResponse({"status": readiness, "checks": checks, "clerk": clerk}, status=code)
 
