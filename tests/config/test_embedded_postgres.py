@@ -92,6 +92,7 @@ def test_server_next_user_comes_in_time_keeps_running(project: Path, start_user:
     assert second.ask(POSTMASTER) == [postmaster]
 
 
+@pytest.mark.slow
 def test_server_two_processes_at_once_share_one(new_project: Path, start_user: StartUser) -> None:
     users = [start_user(new_project) for _ in range(2)]
 
@@ -178,7 +179,10 @@ def test_server_killed_under_its_user_comes_back_with_the_data(project: Path, st
     assert user.ask(POSTMASTER) != [postmaster]
 
 
-@pytest.mark.parametrize("content", ["", "-1", "99999999999999999999"])
+@pytest.mark.parametrize(
+    "content",
+    ["", pytest.param("-1", marks=pytest.mark.slow), pytest.param("9" * 20, marks=pytest.mark.slow)],
+)
 def test_server_meaningless_pid_file_does_not_prevent_starting(
     project: Path, start_user: StartUser, content: str
 ) -> None:
@@ -316,7 +320,7 @@ def test_server_starter_killed_before_creating_the_database_gets_it_from_the_nex
     assert heir.ask("SELECT current_database()") == ["tenants"]
 
 
-def test_server_libpq_and_locale_variables_of_the_user_change_nothing(
+def test_server_started_with_hostile_variables_has_the_settings_of_a_development_database(
     project: Path, start_user: StartUser
 ) -> None:
     hostile = {
@@ -338,12 +342,6 @@ def test_server_libpq_and_locale_variables_of_the_user_change_nothing(
     assert isinstance(user.read(), int)
     assert user.ask("SELECT upper('é')") == ["É"]
     assert user.ask("SHOW server_encoding") == ["UTF8"]
-
-
-def test_server_settings_are_those_of_a_development_database(project: Path, start_user: StartUser) -> None:
-    user = start_user(project)
-    user.read()
-
     assert user.ask("SHOW fsync") == ["off"]
     assert user.ask("SHOW max_connections") == ["200"]
     assert user.ask("SHOW listen_addresses") == [""]
