@@ -1,5 +1,7 @@
 """Fixtures for all tests."""
 
+from collections.abc import Iterator
+
 import pytest
 from django.test import TransactionTestCase
 
@@ -11,6 +13,8 @@ TransactionTestCase._fixture_teardown = empty_tables  # type: ignore[attr-define
 
 
 @pytest.fixture
-def sandbox(clerk_sandbox: ClerkSandbox) -> SandboxControl:
+def sandbox(clerk_sandbox: ClerkSandbox) -> Iterator[SandboxControl]:
     """An empty local Clerk, configured in Django's settings."""
-    return SandboxControl(clerk_sandbox.description, clerk_sandbox.http)
+    control = SandboxControl(clerk_sandbox.description)
+    yield control
+    control.close()
