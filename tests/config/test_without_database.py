@@ -57,7 +57,8 @@ def answers() -> Answers:
         check=True,
     )
     events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
-    return Answers(*map(json.loads, done.stdout.splitlines()), events=events, errors=done.stderr)
+    admin, nothing, readyz = map(json.loads, done.stdout.splitlines())
+    return Answers(admin, nothing, readyz, events, done.stderr)
 
 
 def test_admin_without_a_database_answers_503_in_one_log_line(answers: Answers) -> None:
