@@ -56,6 +56,13 @@ class Tenant(models.Model):
         ordering: ClassVar = ["id"]
         # Not unique: two organizations can swap slugs in Clerk, and the two changes arrive in any order.
         indexes: ClassVar = [models.Index(fields=["slug"], name="tenants_slug")]
+        # For staff, beside Django's own: view, change (rename) and delete.
+        permissions: ClassVar = [
+            ("sync_tenant", "Can sync tenants from Clerk"),
+            ("link_tenant", "Can link and unlink tenants"),
+            ("migrate_tenant", "Can create organizations in Clerk for tenants"),
+            ("change_tenant_status", "Can suspend, deactivate and reactivate tenants"),
+        ]
         constraints: ClassVar = [
             models.CheckConstraint(
                 name="tenants_status_known",

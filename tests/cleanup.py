@@ -10,7 +10,13 @@ from django.apps import apps
 from django.db import connection, transaction
 from django.test import TransactionTestCase
 
-KEPT = {"auth_permission", "django_content_type", "django_migrations"}
+KEPT = {
+    "auth_group",
+    "auth_group_permissions",
+    "auth_permission",
+    "django_content_type",
+    "django_migrations",
+}
 """The tables that `migrate` fills."""
 
 WRITTEN_BY_TRIGGERS = "tenant_history"
