@@ -1,5 +1,9 @@
 """Middleware that gives plain Django views the user and the tenant of a Clerk session token."""
 
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.utils.deprecation import MiddlewareMixin
@@ -9,7 +13,7 @@ from clerk_integration.exceptions import ClerkError, SessionTokenError
 from clerk_integration.tokens.authentication import authenticate_session_token
 from clerk_integration.tokens.clerk_user import ClerkUser
 from tenants.scoping.exceptions import TenantUnavailable
-from tenants.scoping.requests import scope_request
+from tenants.scoping.requests import scope_of, scope_request
 
 BEARER = "bearer"
 
@@ -18,9 +22,9 @@ class TenantMiddleware(MiddlewareMixin):
     """Sets `request.tenant` and `request.membership` by the request's session token.
 
     If the token is valid, `request.user` is its user, else the user that AuthenticationMiddleware has set,
-    which must come first. The token is verified and the tenant is looked up when a view needs them. For async
-    views and with ATOMIC_REQUESTS this happens before the view: an async view may not query the database, and
-    a transaction may not wait for Clerk.
+    which must come first. The token is verified and the tenant is looked up when a view needs them; before
+    the view if it is async and may not query the database, or if ATOMIC_REQUESTS runs it in a transaction,
+    which may not wait for Clerk.
     """
 
     def process_request(self, request: HttpRequest) -> None:
@@ -29,7 +33,11 @@ class TenantMiddleware(MiddlewareMixin):
         if hasattr(request, "user"):
             earlier = request.user
             request.user = SimpleLazyObject(lambda: scope.user or earlier)  # type: ignore[assignment]
-        if self.async_mode or any(one["ATOMIC_REQUESTS"] for one in connections.settings.values()):
+
+    def process_view(self, request: HttpRequest, view: Callable[..., Any], *_: Any) -> None:
+        """Look the tenant up if the view cannot."""
+        scope = scope_of(request)
+        if scope is not None and (iscoroutinefunction(view) or _is_atomic(view)):
             scope.load()
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
@@ -42,6 +50,13 @@ class TenantMiddleware(MiddlewareMixin):
             content_type="text/plain",
             headers={"Retry-After": str(exception.wait)},
         )
+
+
+def _is_atomic(view: Callable[..., Any]) -> bool:
+    """Return whether Django runs the view in a transaction."""
+    excluded: set[str] = getattr(view, "_non_atomic_requests", set())
+    databases = connections.settings.items()
+    return any(database["ATOMIC_REQUESTS"] and alias not in excluded for alias, database in databases)
 
 
 def _token_user(request: HttpRequest) -> ClerkUser | None:

@@ -2,12 +2,65 @@
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from django.test import Client
+from pytest_django import Settings
 
+from clerk_integration.instance import store_instance
 from tenants.models import Tenant
 from tenants.scoping import scopes_disabled, tenant_context
+from tenants.services import sync_organization
 from tests.example_app.models import Customer, Invoice, InvoiceLine
+from tests.sandbox import SandboxControl
+
+MIDDLEWARE = (
+    "tenants.scoping.middleware.TenantMiddleware",
+    "tests.example_app.middleware.staff_tenant",
+)
+
+
+class Member:
+    """A Clerk user who uses the example app, one of two admins of the active organization."""
+
+    def __init__(self, sandbox: SandboxControl) -> None:
+        self.sandbox = sandbox
+        self.id = sandbox.user()["id"]
+        self.organization_id = sandbox.organization("Acme", created_by=sandbox.user()["id"])["id"]
+        sandbox.membership(self.organization_id, self.id, "org:admin")
+        self.client = Client(raise_request_exception=False)
+
+    def headers(self, organization_id: str | None = "", tenant_id: object = None, **variant: Any) -> Any:
+        active = self.organization_id if organization_id == "" else organization_id
+        headers = {"Authorization": f"Bearer {self.sandbox.token(self.id, active, **variant)}"}
+        return headers if tenant_id is None else headers | {"X-Tenant-Id": str(tenant_id)}
+
+    def leave(self) -> None:
+        self.sandbox.api("DELETE", f"/organizations/{self.organization_id}/memberships/{self.id}")
+
+    def get(self, path: str, *args: Any, **headers: Any) -> Any:
+        return self.client.get(path, headers=self.headers(*args, **headers))
+
+
+@pytest.fixture
+def example_app(settings: Settings) -> None:
+    """Install the middleware of the example app."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, *MIDDLEWARE]
+
+
+@pytest.fixture
+def ada(sandbox: SandboxControl) -> Member:
+    store_instance(sandbox.description["instanceId"])
+    return Member(sandbox)
+
+
+@pytest.fixture
+def mirrored(ada: Member) -> Tenant:
+    tenant = sync_organization(ada.organization_id)
+    assert tenant is not None
+    ada.sandbox.clear_requests()
+    return tenant
 
 
 @pytest.fixture
