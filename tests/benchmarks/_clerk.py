@@ -37,4 +37,6 @@ def child_environment(clerk: SandboxControl) -> dict[str, str]:
     As in production: DEBUG would keep every statement in memory. `--skip-checks` lets commands run with
     a local Clerk nevertheless.
     """
-    return children.child_environment(clerk.description) | {"DEBUG": "false"}
+    environment = children.child_environment(clerk.description) | {"DEBUG": "false"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # Production does not compile the SDK at each start.
+    return environment
