@@ -2,11 +2,15 @@
 
 import os
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 from config.web_connections import limit_statements
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+# Each request has a thread of its own under ASGI. A connection that is kept is never used again.
+settings.DATABASES["default"]["CONN_MAX_AGE"] = 0
 
 limit_statements()
 application = get_asgi_application()

@@ -10,13 +10,10 @@ class TenantsConfig(AppConfig):
     name = "tenants"
 
     def ready(self) -> None:
-        from tenants.mirror import locks  # noqa: PLC0415  (imports models)
-        from tenants.scoping import context, requests, row_security, writes  # noqa: PLC0415
+        from tenants.scoping import context, requests, row_security, writes  # noqa: PLC0415  (models)
         from tenants.webhooks import register_handlers  # noqa: PLC0415
 
         register_handlers()
-        request_started.connect(locks.enter_request)
-        request_finished.connect(locks.leave_request)
         request_started.connect(context.enter_request)
         request_finished.connect(context.leave_request)
         pre_save.connect(writes.check_saved_row)

@@ -18,12 +18,11 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
 from time import monotonic
-from typing import Any
 
 from clerk_integration.conf import clerk_settings
 from clerk_integration.exceptions import ClerkError, ClerkNotAsked, ClerkUnavailable
+from clerk_integration.web_requests import is_serving_request
 
 FAILURES = 2
 """Requests in a row, each with its retries, that open a breaker."""
@@ -36,8 +35,6 @@ SLOT_SECONDS = 1.0
 SLOW_SECONDS = 1.0
 """Clerk counts as slow if a thread has waited for this time."""
 
-_serves_request: ContextVar[bool] = ContextVar("clerk_serves_request", default=False)
-
 
 class _Breaker:
     """Refuse requests for OPEN_SECONDS after FAILURES requests in a row got no answer."""
@@ -47,6 +44,11 @@ class _Breaker:
         self._failures = 0
         self._opened_at = 0.0
         self._has_trial = False
+
+    def refuse_if_open(self) -> None:
+        """Raise ClerkNotAsked if `guard` would raise it now."""
+        with self._lock:
+            self._refuse_if_open()
 
     @contextmanager
     def guard(self) -> Iterator[bool]:
@@ -70,15 +72,18 @@ class _Breaker:
     def _enter(self) -> bool:
         """Return whether the request is a trial of a half-open breaker; raise ClerkNotAsked to refuse it."""
         with self._lock:
-            if self._failures < FAILURES:
-                return False
-            if self._has_trial or monotonic() < self._opened_at + OPEN_SECONDS:
-                raise ClerkNotAsked(
-                    f"Clerk has not answered {self._failures} requests in a row. Nothing was sent; requests"
-                    f" are tried again every {OPEN_SECONDS:.0f} s."
-                )
-            self._has_trial = True
-            return True
+            self._refuse_if_open()
+            self._has_trial = is_trial = self._failures >= FAILURES
+            return is_trial
+
+    def _refuse_if_open(self) -> None:
+        if self._failures < FAILURES:
+            return
+        if self._has_trial or monotonic() < self._opened_at + OPEN_SECONDS:
+            raise ClerkNotAsked(
+                f"Clerk has not answered {self._failures} requests in a row. Nothing was sent; requests"
+                f" are tried again every {OPEN_SECONDS:.0f} s."
+            )
 
     def _leave(self, *, is_trial: bool, failed: bool | None) -> None:
         with self._lock:
@@ -135,16 +140,6 @@ def reset() -> None:
 os.register_at_fork(after_in_child=reset)
 
 
-def begin_request(**kwargs: Any) -> None:
-    """Guard all later requests of this thread to Clerk; receiver of Django's `request_started`."""
-    _serves_request.set(True)
-
-
-def end_request(**kwargs: Any) -> None:
-    """Stop guarding this thread; receiver of Django's `request_finished`."""
-    _serves_request.set(False)
-
-
 def guarded_read() -> AbstractContextManager[bool]:
     """Guard the read inside the block, if this thread serves a web request. Raises ClerkNotAsked.
 
@@ -161,7 +156,7 @@ def guarded_write() -> AbstractContextManager[bool]:
 @contextmanager
 def waiting_for_clerk() -> Iterator[None]:
     """Count this thread as waiting for Clerk, if it serves a web request. Raises ClerkNotAsked."""
-    if not _serves_request.get():
+    if not is_serving_request():
         yield
         return
     with _slots.take():
@@ -170,8 +165,10 @@ def waiting_for_clerk() -> Iterator[None]:
 
 @contextmanager
 def _guarded(breaker: _Breaker) -> Iterator[bool]:
-    if not _serves_request.get():
+    if not is_serving_request():
         yield False
         return
-    with breaker.guard() as is_trial, _slots.take():
+    breaker.refuse_if_open()
+    # The breaker may open while this thread waits for a slot.
+    with _slots.take(), breaker.guard() as is_trial:
         yield is_trial

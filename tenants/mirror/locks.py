@@ -10,10 +10,10 @@ numbers, and then rows.
 """
 
 from collections.abc import Iterable
-from contextvars import ContextVar
 from typing import Any
 
 from clerk_integration.jobs.timeouts import IDLE_TIMEOUT, LOCK_TIMEOUT
+from clerk_integration.web_requests import is_serving_request
 from tenants.history import SET_ORIGIN, origin
 from tenants.sql import query
 
@@ -29,8 +29,6 @@ PRIMARY_LOCKS = 1024
 
 REQUEST_LOCK_TIMEOUT = "2s"
 """The time that a web request waits for a lock; after it, a list is answered from local rows."""
-
-_lock_timeout: ContextVar[str] = ContextVar("lock_timeout", default=LOCK_TIMEOUT)
 
 _LIMITS = f"""
     set_config('idle_in_transaction_session_timeout', '{IDLE_TIMEOUT}', true),
@@ -66,19 +64,10 @@ FROM generate_series(0, {LOCKS - 1}) AS number
 """
 
 
-def enter_request(**_: Any) -> None:
-    """Set this thread's lock timeout to REQUEST_LOCK_TIMEOUT; a receiver of `request_started`."""
-    _lock_timeout.set(REQUEST_LOCK_TIMEOUT)
-
-
-def leave_request(**_: Any) -> None:
-    """Reset this thread's lock timeout; a receiver of `request_finished`."""
-    _lock_timeout.set(LOCK_TIMEOUT)
-
-
 def query_locked(statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
     """Run a statement that sets lock timeout, source and actor for its transaction; return its rows."""
-    return query(statement, lock_timeout=_lock_timeout.get(), **origin(), **parameters)
+    lock_timeout = REQUEST_LOCK_TIMEOUT if is_serving_request() else LOCK_TIMEOUT
+    return query(statement, lock_timeout=lock_timeout, **origin(), **parameters)
 
 
 def share(*, organizations: Iterable[str | None] = (), users: Iterable[str] = ()) -> None:

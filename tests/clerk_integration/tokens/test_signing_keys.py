@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from pytest_django import DjangoAssertNumQueries, Settings
 
+from clerk_integration import web_requests
 from clerk_integration.conf import JWKS_TIMEOUT_SECONDS
 from clerk_integration.exceptions import (
     ClerkMisconfigured,
@@ -24,7 +25,6 @@ from clerk_integration.exceptions import (
 )
 from clerk_integration.tokens.authentication import authenticate_session_token
 from clerk_integration.tokens.signing_keys import FETCH_INTERVAL_SECONDS, JwksKeys, load_jwt_key
-from clerk_integration.wire import breaker
 from tests.jwks_server import JwksServer, running_jwks_server
 from tests.tokens import KID, forged_token, handmade_token, jwk, private_key, public_pem, session_token
 
@@ -184,7 +184,7 @@ def test_hanging_clerk_holds_no_more_web_threads_than_may_wait(settings: Setting
     keys = JwksKeys(hang)
 
     def wait() -> RSAPublicKey:
-        breaker.begin_request()
+        web_requests.begin_request()
         return keys.get(KID)
 
     with ThreadPoolExecutor(4) as pool:

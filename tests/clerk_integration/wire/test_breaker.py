@@ -1,5 +1,6 @@
 """What keeps a Clerk that does not answer from holding the threads of the web server."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -161,6 +162,30 @@ def test_read_with_every_slot_hanging_is_refused_at_once(server: HostileServer, 
         server.stopping.set()
         for one in waiting:
             assert isinstance(one.exception(), ClerkError)
+
+
+def test_creates_that_wait_for_a_slot_while_the_breaker_opens_are_not_sent(
+    server: HostileServer, settings: Settings
+) -> None:
+    settings.CLERK_MAX_WAITING = "1"
+    settings.CLERK_TIMEOUT_SECONDS = 5
+
+    def reset_late(connection: socket.socket, stopping: threading.Event) -> None:
+        stopping.wait(0.1)
+        hostile_server.reset(connection, stopping)
+
+    server.script(reset_late)
+
+    def serve(_: int) -> bool:
+        request_started.send(sender=None, environ={})
+        with pytest.raises(ClerkUnavailable):
+            create()
+        return True
+
+    with ThreadPoolExecutor(5) as pool:
+        assert all(pool.map(serve, range(5)))
+
+    assert len(server.requests) == 2
 
 
 @pytest.mark.usefixtures("web_request")
