@@ -224,7 +224,7 @@ RULES = (
         Error,
         "E014",
         f"CLERK_CLOCK_SKEW_SECONDS is not a number of seconds from 0 to {MAX_CLOCK_SKEW_SECONDS:.0f}.",
-        "It is the difference between Clerk's clock and this machine's that session tokens may show; the "
+        "It is the largest accepted difference between Clerk's clock and the clock of this machine; the "
         "default is 5. Correct the clock instead, best by NTP.",
         lambda: not _is_up_to(settings.CLERK_CLOCK_SKEW_SECONDS, MAX_CLOCK_SKEW_SECONDS),
     ),

@@ -23,8 +23,8 @@ from clerk_integration.wire.replies import Reply
 Value = TypeVar("Value")
 
 ADOPT = (
-    "Nothing was changed. Use the key and the settings of that instance; to move on to the other one, run"
-    " `manage.py check_clerk --adopt-instance`."
+    "Nothing was changed. Use the key and the settings of that instance; to use the other instance from now"
+    " on, run `manage.py check_clerk --adopt-instance`."
 )
 
 _instances: dict[tuple[str, str], str] = {}
@@ -92,8 +92,8 @@ def refuse_other_instance(stored: str | None, *, actual: str | None = None) -> N
     if expected and actual != expected:
         source = "this database belongs to the Clerk instance" if stored else "CLERK_INSTANCE_ID is"
         raise WrongInstance(
-            f"CLERK_SECRET_KEY is of the Clerk instance {actual or 'without an id'}, and {source} {expected}."
-            f" {ADOPT}"
+            f"CLERK_SECRET_KEY belongs to the Clerk instance {actual or 'without an id'}, and {source}"
+            f" {expected}. {ADOPT}"
         )
 
 

@@ -39,7 +39,7 @@ REFUSAL_ADVICE = {
     "webhooks_not_configured": "Set CLERK_WEBHOOK_SIGNING_SECRET; Clerk sends these webhooks again.",
 }
 
-UNKNOWN = ("Clerk's answer does not say.", "Look into Clerk's dashboard.")
+UNKNOWN = ("Clerk's answer does not say.", "Check it in Clerk's dashboard.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ def _check_instance(instance: ClerkInstance) -> Finding:
     stored = _stored_instance()
     if stored and instance.id != stored:
         advice = (
-            f"This database belongs to {stored}: use that instance's key, or move on to the other one with"
-            " `manage.py check_clerk --adopt-instance`."
+            f"This database belongs to {stored}: use that instance's key, or change to the other instance"
+            " with `manage.py check_clerk --adopt-instance`."
         )
         return Finding("instance", "FAIL", message, advice)
     if not clerk_settings.instance_id:

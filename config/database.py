@@ -26,7 +26,7 @@ CONNECTION_OPTIONS = {
     "tcp_user_timeout": 20_000,  # milliseconds
 }
 # psycopg's pool, one per process. `timeout` is how long a thread waits for a free connection. While the
-# database is down, the pauses between attempts to connect double; after `reconnect_timeout` they begin anew.
+# database is down, the pauses between attempts to connect double, up to `reconnect_timeout`.
 POOL_OPTIONS: dict[str, Any] = {"min_size": 1, "max_size": 16, "timeout": 5, "reconnect_timeout": 10}
 
 

@@ -138,7 +138,7 @@ class TenantHistory(models.Model):
     """A change of a tenant or of one of its memberships, written by a database trigger.
 
     `changes` maps a column to [old, new]. `clerk_user_id` is the member; it is empty if the tenant itself was
-    changed. History is kept if the tenant is deleted, so `tenant_id` is no foreign key. See
+    changed. History is kept if the tenant is deleted, so `tenant_id` is not a foreign key. See
     `tenants.history`.
     """
 

@@ -120,7 +120,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
             messages.success(request, f"Queued for the workers: {_count(queued)}.")
         if queued < len(selected):
             skipped = _count(len(selected) - queued)
-            messages.warning(request, f"Only the envelope is stored, nothing to replay: {skipped}.")
+            messages.warning(request, f"Not replayed, because only the envelope is stored: {skipped}.")
 
 
 def _preformatted(text: str) -> SafeString:

@@ -94,7 +94,7 @@ class Fault(ControlParameters):
         return error_reply(ApiError(code)) if code else Reply(self.status, b"")
 
     def patched(self, reply: Reply) -> Reply:
-        """Return the reply with `patch` applied, or unchanged if it is no JSON object or `patch` is None."""
+        """Return the reply with `patch` applied; unchanged if `patch` is None or the reply no JSON object."""
         value = json.loads(reply.body) if self.patch is not None else None
         if self.patch is None or not isinstance(value, dict):
             return reply

@@ -26,7 +26,7 @@ class Request:
     def build(
         cls, method: str, target: str, headers: Iterable[tuple[str, str]], raw_body: bytes
     ) -> "Request":
-        """Return the request; raise `bad_request` if `target` is no valid request target."""
+        """Return the request; raise `bad_request` if `target` is not a valid request target."""
         try:
             parts = urlsplit(target)
             query = parse_qs(parts.query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)

@@ -147,5 +147,5 @@ def _new_key() -> rsa.RSAPrivateKey:
 def _load_key(private_pem: str) -> rsa.RSAPrivateKey:
     key = serialization.load_pem_private_key(private_pem.encode(), password=None)
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise TypeError("The key is no RSA key.")
+        raise TypeError("The key is not an RSA key.")
     return key

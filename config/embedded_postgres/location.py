@@ -71,7 +71,7 @@ class Location:
 def make_private_dir(path: Path, *, owner: int, mode: int = 0o700) -> None:
     """Create `path` for the user id `owner`, or verify an existing directory.
 
-    Raise EmbeddedPostgresError if `path` is no directory of that owner or has more permissions than `mode`.
+    Raise EmbeddedPostgresError if `path` is not a directory of that owner or gives more than `mode` allows.
     Another user may have created the path first in a temporary directory.
     """
     try:

@@ -27,7 +27,7 @@ class LinkForm(forms.Form):
     )
 
     def clean_clerk_org_id(self) -> str:
-        """Return the id; raise ValidationError for a value that is no organization id."""
+        """Return the id; raise ValidationError for a value that is not an organization id."""
         try:
             return validate_org_id(self.cleaned_data["clerk_org_id"])
         except InvalidClerkId as error:

@@ -113,8 +113,8 @@ def _search(tenant_id: int, attempt: CreationAttempt, find_snapshot: FindSnapsho
         return found.id
     if snapshot is None or not snapshot.complete:
         raise IdempotencyKeyInUse(
-            "An earlier run sent this tenant's organization and got no answer, and it is not known yet"
-            " whether Clerk created it. Nothing was sent again; try again in a minute.",
+            "An earlier run asked Clerk to create this tenant's organization and got no answer. It is not"
+            " known yet whether Clerk created it. Nothing was sent again; try again in a minute.",
             retry_after=max(0.0, wait),
         )
     return None

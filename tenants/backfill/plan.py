@@ -241,13 +241,13 @@ class _Planner:
         if self._is_taken(tenant.slug):
             return (
                 f"the slug {tenant.slug} is taken in Clerk: change it here ({self._free_slug(tenant.slug)} is"
-                " free), or link the tenant if that organization is its own"
+                " free), or link the tenant if that organization belongs to it"
             )
         return None
 
     def _ownerless(self, tenant: Tenant) -> str:
         owners = self._owners.get(tenant.pk)
-        remedy = "give it one, or name a Clerk user with --owner"
+        remedy = "add an owner whom Clerk knows, or name a Clerk user with --owner"
         if self.fallback_owner is not None:
             remedy = f"{self.fallback_owner} is unknown to Clerk, too"
         if owners:

@@ -45,7 +45,7 @@ def follow(
                 break
             run.refresh_from_db()
     if run.state == SyncRun.State.RUNNING:
-        progress.note(f"The workers continue; watch them with --follow {run.pk}.")
+        progress.note(f"The workers continue run {run.pk}. Show its progress again with --follow {run.pk}.")
     progress.finish(summarize(run))
     if run.state not in (SyncRun.State.RUNNING, SyncRun.State.COMPLETED):
         raise CommandError(run.error.strip() or f"Run {run.pk} ended as {run.get_state_display()}.")

@@ -11,13 +11,13 @@ from tenants.models import SyncRun
 
 
 def tell_who_works(run: SyncRun, progress: CommandProgress) -> None:
-    """Print whether a worker is running, and how to watch the run. Write nothing to the database."""
+    """Print whether a worker is running, and how to show the progress of the run."""
     if _any_worker_lives():
-        progress.note(f"Workers do it now; watch it with --follow {run.pk}.")
+        progress.note(f"Run {run.pk} is queued for the workers. Show its progress with --follow {run.pk}.")
     else:
         progress.note(
-            "No worker is running: start `manage.py procrastinate worker`. Then watch it with"
-            f" --follow {run.pk}."
+            f"Run {run.pk} is queued, and no worker is running. Start `manage.py procrastinate worker`, then"
+            f" show its progress with --follow {run.pk}."
         )
 
 

@@ -54,7 +54,7 @@ def _touched_columns(tenant: Tenant) -> list[str]:
     if tenant.suspension_reason:
         touched.append("it has a suspension reason")
     if Membership.objects.filter(tenant=tenant, clerk_membership_id=None).exists():
-        touched.append("it has members of its own, which are not in Clerk")
+        touched.append("it has members that are not in Clerk")
     return touched
 
 

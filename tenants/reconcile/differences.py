@@ -51,7 +51,7 @@ WHERE {statements.MEMBERSHIP_CHANGES.format(incoming="records")}
 ORDER BY records.clerk_membership_id
 """
 
-DELETED_HERE = """
+RESTORABLE = """
 SELECT clerk_id, coalesce(tenants.name, '') FROM tombstones
 LEFT JOIN tenants ON tenants.clerk_org_id = tombstones.clerk_id
 WHERE kind = 'organization' AND clerk_id = ANY (%(seen)s) AND tombstones.created_at <= %(as_of)s - %(age)s
@@ -82,7 +82,7 @@ ORDER BY memberships.id
 """
 
 Kind = Literal["organization", "membership"]
-What = Literal["missing here", "missing from Clerk", "changed", "recorded as deleted here"]
+What = Literal["missing from the mirror", "missing from Clerk", "changed", "recorded as deleted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +105,12 @@ class Comparison:
     """The number of records that are equal here and in Clerk, and of records that a full sync would write."""
 
     unchanged: int = 0
-    missing_here: int = 0
+    missing_from_mirror: int = 0
     """Records in Clerk that have no row in the mirror."""
-    missing_there: int = 0
+    missing_from_clerk: int = 0
     """Rows of the mirror that are missing from Clerk's list."""
     changed: int = 0
-    deleted_here: int = 0
+    recorded_as_deleted: int = 0
     """Organizations that have had a tombstone for at least 60 s although Clerk lists them."""
     skipped: int = 0
     """Records in Clerk that could not be read."""
@@ -190,24 +190,24 @@ class _Comparer(Generic[Record]):
         read_whole(self._side.fetch, self)
         self._comparison.skipped += len(self._seen.skipped)
         if self._side.kind == "organization":
-            self._report_deleted_here()
+            self._report_restorable()
         unlisted = query(self._side.unlisted, as_of=self._task.began, seen=list(self._seen.ids))
         for clerk_id, name in unlisted:
-            self._comparison.missing_there += 1
+            self._comparison.missing_from_clerk += 1
             self._task.report(Difference(self._side.kind, "missing from Clerk", clerk_id, name))
 
-    def _report_deleted_here(self) -> None:
+    def _report_restorable(self) -> None:
         """Report organizations that Clerk lists although they have had a tombstone for at least 60 s."""
         contradicted = query(
-            DELETED_HERE,
+            RESTORABLE,
             seen=list(self._seen.ids),
             as_of=self._task.began,
             age=deletions.RESTORABLE_AFTER,
         )
         for clerk_id, name in contradicted:
             self._comparison.unchanged -= 1
-            self._comparison.deleted_here += 1
-            self._task.report(Difference("organization", "recorded as deleted here", clerk_id, name))
+            self._comparison.recorded_as_deleted += 1
+            self._task.report(Difference("organization", "recorded as deleted", clerk_id, name))
 
     def handle_page(self, pass_number: int, page: ClerkPage[Record]) -> None:
         """Compare the records of the page that no earlier page contained."""
@@ -236,8 +236,8 @@ class _Comparer(Generic[Record]):
         self, clerk_id: str, name: str, mirrored: Mapping[str, Any] | None, incoming: Mapping[str, Any]
     ) -> None:
         if mirrored is None:
-            self._comparison.missing_here += 1
-            self._task.report(Difference(self._side.kind, "missing here", clerk_id, name))
+            self._comparison.missing_from_mirror += 1
+            self._task.report(Difference(self._side.kind, "missing from the mirror", clerk_id, name))
             return
         changes = {
             column: (mirrored[column], new) for column, new in incoming.items() if mirrored[column] != new

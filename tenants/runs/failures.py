@@ -34,4 +34,6 @@ class FailureStreak:
                 self._items.append(item)
             if len(self._items) >= MAX_ALIKE:
                 items = ", ".join(self._items)
-                raise FailedAlike(f"{items} failed one after the other alike: {message}", kind=kind)
+                raise FailedAlike(
+                    f"{items} failed one after another for the same reason: {message}", kind=kind
+                )

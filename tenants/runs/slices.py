@@ -74,8 +74,8 @@ WHERE run.kind = %(kind)s AND run.state = 'running' AND EXISTS ({UNFINISHED_JOBS
 """
 
 ABANDONED = (
-    "The workers gave up with %s of %s slices open: their jobs failed, and the log of the workers says why."
-    " What is done is kept. Start it again when the cause is gone."
+    "The run ended with %s of %s slices not done, because their jobs failed. The results of the other slices"
+    " are kept. Find the cause in the log of the workers, remove it, and start the run again."
 )
 
 
@@ -186,7 +186,7 @@ def end_abandoned_runs() -> int:
     """Record runs of workers that have no job left as failed; return their number. Run one statement."""
     ended = [run_id for (run_id,) in query(END_ABANDONED, error=ABANDONED, queue=BULK, workers=WORKERS)]
     if ended:
-        logger.error("Workers gave up runs", extra={"runs": ended})
+        logger.error("Ended runs whose jobs have failed", extra={"runs": ended})
     return len(ended)
 
 

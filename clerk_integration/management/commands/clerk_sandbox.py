@@ -51,7 +51,9 @@ class Command(BaseCommand):
             help="Limits of a development or live instance.",
         )
         parser.add_argument("--slugs", choices=("enabled", "disabled"), default="enabled")
-        parser.add_argument("--webhook-url", metavar="URL", help="Where every change is reported, signed.")
+        parser.add_argument(
+            "--webhook-url", metavar="URL", help="URL that receives a signed webhook for every change."
+        )
         parser.add_argument(
             "--webhook-retry-scale",
             type=float,
@@ -63,7 +65,7 @@ class Command(BaseCommand):
             "--env-file",
             type=Path,
             metavar="FILE",
-            help="Write the settings to FILE, and take the keys from there if an earlier start wrote them.",
+            help="Write the settings to FILE. If FILE has keys of an earlier start, use these keys again.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -98,7 +100,9 @@ class Command(BaseCommand):
             keys = read_keys(options["env_file"]) if options["env_file"] else None
             return SandboxServer(port, keys=keys, **{name: options[name] for name in OPTIONS})
         except OverflowError:
-            raise CommandError(f"{port} is no port; give 0 to 65535.") from None
+            raise CommandError(
+                f"--port {port} is not a port number. Nothing was started. Give 0 to 65535."
+            ) from None
         except ApiError as error:
             option = (error.param or "").replace("_", "-")
             raise CommandError(f"{option and f'--{option}: '}{error} Nothing was started.") from None
@@ -107,7 +111,8 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(
                 f"Port {port} cannot be used ({error.strerror}). "
-                "Stop what listens there, or choose another with --port; 0 takes any free one."
+                "Nothing was started. Stop the program that uses it, or give another port; --port 0 chooses a"
+                " free one."
             ) from None
 
 

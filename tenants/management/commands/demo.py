@@ -46,14 +46,16 @@ class Command(BaseCommand):
         except DemoError as error:
             raise CommandError(str(error)) from error
         except Interrupted as interruption:
-            self.stderr.write(f"Stopped by {interruption}, before every step was taken.")
+            self.stderr.write(
+                f"The demo was stopped by {interruption} before its last step. Its processes have ended."
+            )
             sys.exit(interruption.exit_status)
 
     def _start_over(self, options: dict[str, Any]) -> None:
         """Replace this process by a process with the demo's settings."""
         ignored = ignored_settings()
         if ignored:
-            self.stdout.write(f"Not used, the demo has its own: {', '.join(ignored)}")
+            self.stdout.write(f"The demo has its own settings and ignores: {', '.join(ignored)}")
         arguments = ["--port", str(options["port"])]
         arguments += [f"--{name.replace('_', '-')}" for name in ("no_serve", "reset") if options[name]]
         command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "demo", *arguments]

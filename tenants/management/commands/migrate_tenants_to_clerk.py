@@ -105,7 +105,7 @@ class Command(DatabaseCommand):
         progress.finish(_summary(run))
         if run.failed:
             rest = " Workers do the rest." if waits else ""
-            raise CommandError(f"{_need_a_look(run.failed)}{rest}")
+            raise CommandError(f"{_incomplete(run.failed)}{rest}")
 
     def _carry_out(self, plan: Plan, progress: CommandProgress, options: dict[str, Any]) -> None:
         with _report_to(options["report"]) as lines, stop_on_signals() as stopping:
@@ -130,9 +130,9 @@ class Command(DatabaseCommand):
         if error:
             raise CommandError(f"Stopped: {sentence(error)} {RESUME}")
         if run.state == SyncRun.State.INTERRUPTED:
-            raise CommandError(f"Interrupted; the tenants that were begun are finished. {RESUME}")
+            raise CommandError(f"Interrupted. Tenants whose migration had started are complete. {RESUME}")
         if run.error:
-            raise CommandError(f"{_need_a_look(len(run.error.splitlines()))} {RESUME}")
+            raise CommandError(f"{_incomplete(len(run.error.splitlines()))} {RESUME}")
 
 
 def _read_tenants(run: SyncRun) -> Reading:
@@ -149,8 +149,9 @@ def _show(outcome: Outcome, progress: CommandProgress) -> None:
     progress.advance()
 
 
-def _need_a_look(tenants: int) -> str:
-    return f"{tenants} {'tenant needs' if tenants == 1 else 'tenants need'} a look; see the lines above."
+def _incomplete(tenants: int) -> str:
+    were = "tenant was" if tenants == 1 else "tenants were"
+    return f"{tenants} {were} not migrated completely. The lines above say why."
 
 
 @contextmanager

@@ -51,9 +51,11 @@ class Command(DatabaseCommand):
             f"(default {DEFAULT_MAX_RETIRE_PERCENT:.0f})",
         )
         parser.add_argument(
-            "--enqueue", action="store_true", help="cut the full sync into slices for the workers, and return"
+            "--enqueue", action="store_true", help="queue the full sync for the workers, and return"
         )
-        parser.add_argument("--follow", type=positive, metavar="RUN", help="watch what workers do for a run")
+        parser.add_argument(
+            "--follow", type=positive, metavar="RUN", help="show the progress of a run of workers"
+        )
         parser.add_argument("--json", action="store_true", help="end with a summary as one line of JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -133,13 +135,13 @@ def _left_by_all(options: Mapping[str, Any]) -> str:
     if options["dry_run"]:
         return "Nothing was written."
     if options["enqueue"]:
-        return "Nothing was handed to the workers."
+        return "No job was queued."
     run = SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC, holder=records.this_process()).first()
     if run is None or run.state == SyncRun.State.COMPLETED:
         return "Nothing was written."
     if run.state == SyncRun.State.INTERRUPTED:
         return "What was written is kept; run the same command again within the hour to resume."
-    return "What was written is kept; the next sync begins anew."
+    return "What was written is kept; the next sync starts from the beginning."
 
 
 def _enqueue(options: Mapping[str, Any], progress: CommandProgress) -> dict[str, Any]:
@@ -197,5 +199,5 @@ def _percent(text: str) -> float:
     except ValueError:
         percent = -1.0
     if not 0 <= percent <= 100:  # noqa: PLR2004 - a percentage
-        raise ArgumentTypeError(f"{text!r} is no percentage from 0 to 100")
+        raise ArgumentTypeError(f"{text!r} is not a percentage from 0 to 100")
     return percent

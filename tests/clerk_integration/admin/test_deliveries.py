@@ -186,7 +186,7 @@ def test_replay_says_what_it_cannot_replay(
     clerk.send(clerk.event("session.created"), "msg_2")
     assert replay(operator, *WebhookDelivery.objects.all()) == [
         ("success", "Queued for the workers: 1 delivery."),
-        ("warning", "Only the envelope is stored, nothing to replay: 1 delivery."),
+        ("warning", "Not replayed, because only the envelope is stored: 1 delivery."),
     ]
 
 

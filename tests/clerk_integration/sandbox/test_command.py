@@ -142,7 +142,7 @@ def test_command_whose_output_is_closed_stops_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--port", "70000"), "70000 is no port"),
+        (("--port", "70000"), "--port 70000 is not a port number"),
         (("--webhook-url", "example.com"), "--webhook-url: webhook_url must be an http or https URL"),
         (("--webhook-retry-scale", "-1"), "webhook_retry_scale must be 0 or more"),
         (("--organizations", "-1"), "--organizations: organizations must be 0 or more"),

@@ -56,7 +56,7 @@ def test_migration_one_tenant_that_clerk_refuses_fails_alone_and_is_named(
     [problem] = SyncRun.objects.get().error.splitlines()
     assert problem.startswith(f"tenant {nine[0].pk}: ")
     assert reason in problem
-    assert "1 tenant needs a look" in summary["error"]
+    assert "1 tenant was not migrated completely" in summary["error"]
     assert migrate()["created"] == 1
 
 
@@ -98,7 +98,9 @@ def test_migration_five_tenants_in_a_row_that_fail_alike_stop_it(
     summary = migrate("--concurrency", concurrency)
 
     assert summary["error"].startswith("Stopped: tenant ")
-    assert "failed one after the other alike: Clerk's edge refused the request" in summary["error"]
+    assert (
+        "failed one after another for the same reason: Clerk's edge refused the request" in summary["error"]
+    )
     assert (summary["state"], summary["created"]) == ("failed", 0)
     assert 5 <= summary["failed"] <= 5 + int(concurrency)
     sandbox.clear_faults()

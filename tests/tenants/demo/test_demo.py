@@ -258,7 +258,7 @@ def test_demo_uses_neither_database_nor_clerk_of_its_environment_and_says_so(
         with pytest.raises(BlockingIOError):
             yours.accept()
     ignored = "CLERK_API_URL, CLERK_JWT_KEY, CLERK_SECRET_KEY, DATABASE_URL"
-    assert demo.output.startswith(f"Not used, the demo has its own: {ignored}\n")
+    assert demo.output.startswith(f"The demo has its own settings and ignores: {ignored}\n")
     assert key not in demo.output
     assert "me:secret" not in demo.output
     forget_database(base_dir)
@@ -345,7 +345,9 @@ def test_demo_interrupted_before_the_end_of_the_walk_stops_everything(
     demo.wait_for(moment)
     demo.process.send_signal(signal.SIGINT)
     assert demo.wait() == 130
-    assert demo.complaints == ["Stopped by SIGINT, before every step was taken."]
+    assert demo.complaints == [
+        "The demo was stopped by SIGINT before its last step. Its processes have ended."
+    ]
     assert servers_left_running(project) == []
 
 

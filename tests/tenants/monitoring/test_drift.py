@@ -45,4 +45,4 @@ def test_report_with_clerk_counts_the_differences(sandbox: SandboxControl) -> No
 
     report = drift_report(with_clerk=True)
 
-    assert report.clerk == Comparison(unchanged=3, missing_here=1, changed=1)
+    assert report.clerk == Comparison(unchanged=3, missing_from_mirror=1, changed=1)

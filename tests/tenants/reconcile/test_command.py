@@ -101,10 +101,10 @@ def test_dry_run_of_a_changed_mirror_prints_the_differences_and_writes_nothing(
     assert (row_versions(), SyncRun.objects.count()) == before
     assert all(sql.lstrip().startswith(("SELECT", "WITH unlisted")) for sql in collected), collected
     assert f"organization {extra.clerk_org_id} ({extra.name}): missing from Clerk" in lines
-    assert f"organization {missing.clerk_org_id} ({missing.name}): missing here" in lines
+    assert f"organization {missing.clerk_org_id} ({missing.name}): missing from the mirror" in lines
     assert any("changed: " in line and f"name {changed.name!r} -> 'New name'" in line for line in lines)
     summary = json.loads(lines[-1])
-    assert (summary["missing_here"], summary["missing_there"], summary["changed"]) == (2, 2, 1)
+    assert (summary["missing_from_mirror"], summary["missing_from_clerk"], summary["changed"]) == (2, 2, 1)
 
 
 def test_dry_run_of_an_up_to_date_mirror_finds_nothing(instance: SandboxControl) -> None:
@@ -114,10 +114,10 @@ def test_dry_run_of_an_up_to_date_mirror_finds_nothing(instance: SandboxControl)
 
     assert summary == {
         "unchanged": 6,
-        "missing_here": 0,
-        "missing_there": 0,
+        "missing_from_mirror": 0,
+        "missing_from_clerk": 0,
         "changed": 0,
-        "deleted_here": 0,
+        "recorded_as_deleted": 0,
         "skipped": 0,
     }
 
@@ -222,7 +222,7 @@ def test_sync_outage_halfway_reports_what_was_kept_and_what_to_do(
     [
         ([], "Nothing was written."),
         (["--dry-run"], "Nothing was written."),
-        (["--enqueue"], "Nothing was handed to the workers."),
+        (["--enqueue"], "No job was queued."),
         (["--user", "user_1"], "Nothing was written; run the same command again."),
         (["--organization", "org_1"], "What was written is kept; run the same command again."),
     ],
@@ -243,7 +243,9 @@ def test_sync_key_revoked_halfway_fails_the_run_and_keeps_written_rows(
 ) -> None:
     instance.fault("GET /v1/organization_memberships", status=401)
 
-    with pytest.raises(CommandError, match=r"What was written is kept; the next sync begins anew\.$"):
+    with pytest.raises(
+        CommandError, match=r"What was written is kept; the next sync starts from the beginning\.$"
+    ):
         sync()
 
     assert (SyncRun.objects.get().state, Tenant.objects.count()) == (SyncRun.State.FAILED, 3)
@@ -261,7 +263,7 @@ def test_sync_error_is_reported_once(instance: SandboxControl, settings: Setting
 
 @pytest.mark.parametrize("percent", ["-1", "101", "many", "nan"])
 def test_max_retire_percent_out_of_range_is_refused(percent: str) -> None:
-    with pytest.raises(CommandError, match="no percentage"):
+    with pytest.raises(CommandError, match="not a percentage"):
         sync(f"--max-retire-percent={percent}")
 
 
@@ -389,7 +391,7 @@ def test_follow_with_ignored_options_is_refused(other: str) -> None:
 
 def test_enqueue_without_a_live_worker_says_so(instance: SandboxControl) -> None:
     register_worker(heartbeat_seconds_ago=60)
-    assert "No worker is running: start `manage.py procrastinate worker`." in "\n".join(sync("--enqueue"))
+    assert "no worker is running. Start `manage.py procrastinate worker`" in "\n".join(sync("--enqueue"))
     empty_queue()
     register_worker(heartbeat_seconds_ago=1)
-    assert "No worker is running" not in "\n".join(sync("--enqueue"))
+    assert "no worker is running" not in "\n".join(sync("--enqueue"))

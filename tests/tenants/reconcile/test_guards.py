@@ -251,8 +251,8 @@ def test_full_sync_restores_organizations_that_clerk_has_after_all(
     comparison = compare_with_clerk(lambda difference: found.append(str(difference)))
     run = run_full_sync()
 
-    assert comparison == Comparison(unchanged=20 - tombstones, deleted_here=tombstones)
-    assert len([line for line in found if line.endswith("recorded as deleted here")]) == tombstones
+    assert comparison == Comparison(unchanged=20 - tombstones, recorded_as_deleted=tombstones)
+    assert len([line for line in found if line.endswith("recorded as deleted")]) == tombstones
     assert (run.state, run.updated) == (SyncRun.State.COMPLETED, tombstones)
     assert active() == set(ids)
     assert Membership.objects.filter(is_active=True).count() == 10

@@ -224,7 +224,7 @@ def test_run_with_only_failed_jobs_is_not_waited_for(instance: SandboxControl) -
 
     assert slices.end_abandoned_runs() == 1
 
-    assert (again(run).state, "2 of 3 slices open" in run.error) == (SyncRun.State.FAILED, True)
+    assert (again(run).state, "2 of 3 slices not done" in run.error) == (SyncRun.State.FAILED, True)
     assert slices.end_abandoned_runs() == 0
 
 
