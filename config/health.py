@@ -95,7 +95,7 @@ class Queue(HealthCheck):  # type: ignore[misc]  # untyped library
     timeout = CHECK_TIMEOUT
 
     def run(self) -> None:
-        """Raise ServiceUnavailable if the tables are missing, ServiceWarning if a due job waits too long."""
+        """Raise ServiceUnavailable if the queue has no tables, ServiceWarning if a due job waits too long."""
         with _database_errors():
             if not queue.check_connection():
                 raise ServiceUnavailable("run `manage.py migrate`: the queue has no tables")

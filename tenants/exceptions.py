@@ -63,7 +63,7 @@ class OrganizationExists(TenantError):
 
 
 class TenantInUse(TenantError):
-    """Rows that protect the tenant from deletion refer to it."""
+    """The tenant cannot be deleted, because rows of other models refer to it with on_delete=PROTECT."""
 
 
 class AlreadyLinked(TenantError):

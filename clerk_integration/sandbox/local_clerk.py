@@ -58,7 +58,7 @@ class Sizes(Parameters):
 
 
 class Population(Sizes, ControlParameters):
-    """Sizes as the body of a request to the control API."""
+    """The numbers of records to create, as the control API receives them in a request."""
 
 
 class Options(Sizes):

@@ -55,18 +55,18 @@ class Serializer:
         self._kept: dict[tuple[str, str], tuple[object, str]] = {}
 
     def organization(self, record: Organization, *, members_count: bool = False) -> str:
-        """Return one organization. Like Clerk, add `members_count` on request only."""
+        """Return one organization as JSON. Like Clerk, add `members_count` on request only."""
         text = self._text("organization", record, organization_json)
         if members_count and text.endswith("}"):
             return f'{text[:-1]},"members_count":{self._store.members_count(record.id)}}}'
         return text
 
     def organizations(self, page: Iterable[Organization], total: int, *, members_count: bool = False) -> str:
-        """Return a page of organizations."""
+        """Return a page of organizations as the JSON of Clerk's reply."""
         return _page((self.organization(record, members_count=members_count) for record in page), total)
 
     def membership(self, record: Membership) -> str:
-        """Return one membership, which contains the organization and the public data of the user."""
+        """Return one membership as JSON, with its organization and the public data of its user."""
         user = self._store.users[record.user_id]
         organization = self.organization(self._store.organizations[record.organization_id])
         public_user_data = self._keep("public_user_data", user, public_user_data_json)

@@ -95,7 +95,7 @@ _pacing: ContextVar[_Pacing | None] = ContextVar("clerk_pacing", default=None)
 
 @contextmanager
 def paced() -> Iterator[None]:
-    """Make each request to Clerk inside the block wait for a slot, to stay within CLERK_RATE_LIMIT.
+    """Let each request to Clerk inside the block wait until CLERK_RATE_LIMIT allows it.
 
     Writes `clerk_pace`, one statement for several requests. The wait does not count towards a
     `clerk_deadline`. A thread that is started inside the block needs its own `paced()` block.
@@ -108,9 +108,9 @@ def paced() -> Iterator[None]:
 
 
 def await_slot() -> None:
-    """Wait for a slot and keep it for the next request; outside of `paced()`, do nothing.
+    """Wait until CLERK_RATE_LIMIT allows the next request, and reserve it; do nothing outside of `paced()`.
 
-    For callers that record the time of a request before they send it.
+    A caller that records the time of a request calls this function first.
     """
     pacing = _pacing.get()
     if pacing is not None and not pacing.holds_slot:

@@ -75,7 +75,7 @@ class ClerkList(list[Record], Generic[Record]):
 
     @property
     def complete(self) -> bool:
-        """Whether a record that this list lacks is missing from Clerk."""
+        """Whether every record was read, so that a record which is not in this list is not in Clerk."""
         return not self.skipped
 
     def proves_missing(self, record_id: str) -> bool:
@@ -169,10 +169,10 @@ def read_slice(
     until: int | None,
     resume_after: Position | None,
 ) -> bool:
-    """Pass the pages of the slice from `start` to `handler`, as pages of pass 1.
+    """Read the part of a list from offset `start` to `until`, and give each page to `handler` as pass 1.
 
-    The slice ends with the first page that ends at `until` or later. Return whether its pages continue each
-    other without a gap. Raise ClerkError.
+    The last page is the first one that ends at `until` or later. Return whether each page began where the
+    page before it ended. Raise ClerkError.
     """
     slice_pass = Pass(_within_job_timeout(fetch), resume_after=resume_after, start=start, until=until)
     with closing(slice_pass.prefetched_pages()) as pages:

@@ -41,10 +41,10 @@ def installed_tree() -> Path:
 
 
 def runnable_tree(location: Location) -> Path:
-    """Return a tree that the server's account can run; copy the installed tree if the account cannot run it.
+    """Return a directory with PostgreSQL's programs that the account of the server can run.
 
-    Only root can read a virtual environment under /root. A copy in `location.root` avoids a change of the
-    permissions of /root.
+    This is the installed directory, or a copy of it in `location.root`. Root needs the copy if the virtual
+    environment is under /root, which other accounts cannot read.
     """
     installed = installed_tree()
     if _can_run(location, installed):

@@ -37,10 +37,10 @@ def require_own_instance() -> None:
 
 
 def right_instance(*, writing: bool = True) -> str:
-    """Return the id of the key's instance, after a check with a sample of the mirrored organizations.
+    """Return the id of the Clerk instance that CLERK_SECRET_KEY belongs to, if the mirror is of this instance.
 
-    Sends two requests. With `writing`, store the instance unless one is stored. Raise WrongInstance or
-    ClerkError.
+    Asks Clerk for a sample of the mirrored organizations (two requests). With `writing`, stores the id
+    unless one is stored. Raises ClerkError, and WrongInstance if the mirror is of another instance.
     """
     stored = stored_instance_id()
     with clerk_deadline(JOB_TIMEOUT_SECONDS):

@@ -26,7 +26,7 @@ class Scope(Protocol):
 
 
 class FixedScope:
-    """The scope of a `with` block."""
+    """The scope of a `with` block: the tenant that the block names, none, or the rows of all tenants."""
 
     def __init__(self, tenant: Tenant | None, *, is_disabled: bool = False) -> None:
         self.tenant = self.known_tenant = tenant
