@@ -3,7 +3,7 @@ from django.core.signals import request_finished, request_started
 
 
 class ClerkIntegrationConfig(AppConfig):
-    """Register the system checks, and note when code serves a web request."""
+    """Register the system checks, and record whether the running code serves a web request."""
 
     name = "clerk_integration"
     verbose_name = "Clerk integration"

@@ -29,7 +29,7 @@ MIN_SIGNING_SECRET_BYTES = 16
 
 
 class SessionTokenSettings(NamedTuple):
-    """What a session token must fulfil besides its signature."""
+    """The requirements that a session token must meet, besides a valid signature."""
 
     issuer: str
     """Accepted `iss`; empty to accept any `iss`."""

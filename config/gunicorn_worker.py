@@ -59,7 +59,7 @@ class Arrival:
 
 @dataclass(eq=False)
 class Departure:
-    """A connection whose answer is being sent by the event loop, and the result of gunicorn's thread."""
+    """A connection to which the event loop sends an answer that gunicorn's thread has finished."""
 
     conn: TConn
     answer: AnswerSocket

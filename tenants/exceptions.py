@@ -115,4 +115,4 @@ class SyncInterrupted(SyncError):
 
 
 class TooManyMissing(SyncError):
-    """More rows are missing from Clerk than may be retired at once; only the retirement was left out."""
+    """More rows are missing from Clerk than may be retired at once, so none of them was retired."""

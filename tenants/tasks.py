@@ -45,7 +45,7 @@ def migrate_slice(run_id: int, part: str, number: int) -> None:
 @app.periodic(cron=EVERY_MINUTE)
 @app.task(name=SETTLE_CREATIONS, queue=MAINTENANCE, queueing_lock="settle_creations", pass_context=True)
 def settle_creations(context: JobContext, timestamp: int) -> None:
-    """Settle creations without an answer, and finish half-migrated tenants; one job at a time."""
+    """Find out what became of creations whose reply was lost, and finish migrations that were interrupted."""
     working = ProcrastinateJob.objects.filter(task_name=SETTLE_CREATIONS, status="doing")
     if working.exclude(pk=context.job.id).exists():
         return
@@ -56,14 +56,14 @@ def settle_creations(context: JobContext, timestamp: int) -> None:
 
 @app.task(name=syncing.SYNC_SLICE, queue=slices.BULK, retry=RETRY_STRATEGY)
 def sync_slice(run_id: int, part: str, number: int) -> None:
-    """Read a slice of one of Clerk's lists at the shared pace; see `reconcile.full_sync.sync_slice`."""
+    """Read and mirror one slice of a full sync's list; see `reconcile.full_sync.sync_slice`."""
     with paced():
         syncing.sync_slice(run_id, part, number)
 
 
 @app.task(name=syncing.CONCLUDE_LISTING, queue=slices.BULK, retry=RETRY_STRATEGY)
 def conclude_listing(run_id: int, part: str) -> None:
-    """Conclude a list at the shared pace; see `reconcile.full_sync.conclude_listing`."""
+    """Finish a full sync's list after its slices; see `reconcile.full_sync.conclude_listing`."""
     with paced():
         syncing.conclude_listing(run_id, part)
 

@@ -120,7 +120,7 @@ class WorkerConnector(PsycopgConnector):
 
 
 class Connector(DjangoConnector):
-    """Use Django's own connection, except in workers."""
+    """Gives Procrastinate Django's own connection, and in workers a pool of its own."""
 
     def get_worker_connector(self) -> WorkerConnector:
         """Return the connector of `manage.py procrastinate worker`; start the embedded PostgreSQL."""
@@ -152,7 +152,7 @@ class StoppableWorker(Worker):
             logger.warning("The status of job %s is not stored: it was taken over meanwhile", context.job.id)
 
     async def _report_alive(self) -> None:
-        """Update the heartbeat after an outage, before a job takes this worker's own for a dead one's."""
+        """Update the heartbeat at once after an outage, so that no rescue job takes this worker for dead."""
         connector = self.app.connector
         if (
             isinstance(connector, WorkerConnector)

@@ -40,7 +40,7 @@ slugs = choice("enabled", "disabled")
 
 
 class Sizes(Parameters):
-    """The numbers of the first records of an instance. The first member of an organization is its creator."""
+    """How many records a new instance has. The first member of an organization is its creator."""
 
     seed: int = optional(integer(), 0)
     """Two instances with the same seed have the same ids."""

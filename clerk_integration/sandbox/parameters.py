@@ -116,7 +116,7 @@ def _read(name: str, read: Read, value: Any) -> Any:
 
 
 def is_a(kind: type[Any], description: str) -> Read:
-    """Return a Read for values of one type; `description` names the type in errors."""
+    """Return a function that reads values of one type; `description` names the type in errors."""
 
     def read(value: Any) -> Any:
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -144,7 +144,7 @@ def texts(value: Any) -> Any:
 
 
 def choice(*choices: str) -> Read:
-    """Return a Read for one of the strings in `choices`."""
+    """Return a function that reads one of the strings in `choices`."""
 
     def read(value: Any) -> Any:
         if text(value) not in choices:
@@ -163,12 +163,12 @@ def bounded(value: Any, least: float, most: float) -> Any:
 
 
 def integer(least: int = 0, most: int = MAX_INT64) -> Read:
-    """Return a Read for integers from `least` to `most`."""
+    """Return a function that reads integers from `least` to `most`."""
     return lambda value: bounded(is_a(int, "an integer")(value), least, most)
 
 
 def number(most: float = MAX_INT64) -> Read:
-    """Return a Read for numbers from 0 to `most`."""
+    """Return a function that reads numbers from 0 to `most`."""
     return lambda value: float(bounded(is_a((int, float), "a number")(value), 0, most))  # type: ignore[arg-type]
 
 

@@ -139,7 +139,7 @@ def _decoded(part: str) -> bytes:
 
 @lru_cache(maxsize=64)  # All tokens that one key signs have the same header.
 def _key_id(encoded_header: str) -> str | None:
-    """Return the key id of a header that a session token can have; raise SessionTokenError for another.
+    """Return the key id in the header; raise SessionTokenError if no session token has such a header.
 
     Runs before the signature is verified, so that a token of another kind causes no fetch of keys.
     """

@@ -1,4 +1,4 @@
-"""What a verified session token must fulfil at each request: the current time and the current settings."""
+"""Requirements that a verified session token must meet at each request: the time and the settings."""
 
 import time
 

@@ -18,7 +18,7 @@ MAX_TOKENS = 4096
 
 
 class VerifiedToken(NamedTuple):
-    """What a verified session token says. `key` is the key that verified the signature."""
+    """The contents of a verified session token. `key` is the key that verified the signature."""
 
     kid: str | None
     key: RSAPublicKey

@@ -1,4 +1,4 @@
-"""Processing deliveries in this process, without a worker."""
+"""Process webhook deliveries in this process, without a worker."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Deleting old deliveries."""
+"""Delete old webhook deliveries."""
 
 from collections.abc import Iterator
 from datetime import timedelta

@@ -141,7 +141,7 @@ os.register_at_fork(after_in_child=reset)
 
 
 def guarded_read() -> AbstractContextManager[bool]:
-    """Guard the read inside the block, if this thread serves a web request. Raises ClerkNotAsked.
+    """Refuse the read in the block if the breaker is open (ClerkNotAsked); applies to web requests only.
 
     Yields whether the read is the trial of a half-open breaker. A trial is not retried.
     """
@@ -149,7 +149,7 @@ def guarded_read() -> AbstractContextManager[bool]:
 
 
 def guarded_write() -> AbstractContextManager[bool]:
-    """Guard the write inside the block, if this thread serves a web request. Raises ClerkNotAsked."""
+    """Refuse the write in the block if the breaker is open (ClerkNotAsked); applies to web requests only."""
     return _guarded(_writes)
 
 

@@ -1,4 +1,4 @@
-"""Creating and starting the PostgreSQL cluster of one project."""
+"""Create and start the PostgreSQL cluster of one project."""
 
 import os
 import shlex

@@ -15,7 +15,7 @@ class StrictCharField(serializers.CharField):
     """Accepts JSON strings only; DRF's own field also accepts numbers."""
 
     def to_internal_value(self, data: Any) -> str:
-        """Return the string; fail for any other type."""
+        """Return the string; raise ValidationError for any other type."""
         if not isinstance(data, str):
             self.fail("invalid")
         return super().to_internal_value(data)
@@ -27,7 +27,7 @@ class NameField(StrictCharField):
     default_error_messages: ClassVar = {"invalid_name": "The name {problem}."}
 
     def run_validation(self, data: Any = empty) -> Any:
-        """Return the name; fail for one that Clerk refuses."""
+        """Return the name; raise ValidationError if Clerk would refuse it."""
         name = super().run_validation(data)
         problem = name_problem(name)
         if problem is not None:
@@ -41,7 +41,7 @@ class SlugField(StrictCharField):
     default_error_messages: ClassVar = {"invalid_slug": "The slug {problem}."}
 
     def to_internal_value(self, data: Any) -> str:
-        """Return the slug; fail for one that Clerk refuses as malformed."""
+        """Return the slug; raise ValidationError if Clerk would refuse its characters or length."""
         slug = super().to_internal_value(data)
         problem = slug_problem(slug)
         if problem is not None:

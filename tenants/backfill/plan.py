@@ -74,7 +74,7 @@ class PlanRow:
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows, ordered by tenant id."""
+    """The plan of a migration: one row for each tenant, ordered by tenant id."""
 
     rows: Sequence[PlanRow]
 
@@ -120,7 +120,7 @@ def _refuse_unknown(tenant_ids: Collection[int]) -> None:
 
 @dataclass
 class _Planner:
-    """The data from which the rows are decided."""
+    """Decides the row of each tenant, and holds the data from the database and from Clerk for this."""
 
     tenants: Sequence[Tenant]
     fallback_owner: str | None
@@ -149,7 +149,7 @@ class _Planner:
         return cls(tenants, fallback_owner, settings, attempts, snapshot, deleted_among(recorded), mirrors)
 
     def rows(self, limit: int | None) -> list[PlanRow]:
-        """Decide the rows in order, until `limit` tenants can be migrated."""
+        """Return the row of each tenant in order, until `limit` tenants can be migrated."""
         rows: list[PlanRow] = []
         possible = 0
         for start in range(0, len(self.tenants), OWNERS_OF):

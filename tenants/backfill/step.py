@@ -68,13 +68,13 @@ class Outcome:
 
     @property
     def message(self) -> str:
-        """Return what went wrong with the tenant and its members, in one line; empty if nothing did."""
+        """Return the errors of the tenant and its members in one line; empty if there is no error."""
         parts = (" ".join(part.split()) for part in (self.error, *self.member_problems))
         return "; ".join(filter(None, parts))
 
     @property
     def failed(self) -> bool:
-        """Return whether the operator must look at the tenant."""
+        """Return whether the tenant, or one of its members, was not migrated."""
         return self.result in (Result.FAILED, Result.CONFLICT) or bool(self.member_problems)
 
 

@@ -37,7 +37,7 @@ def require_own_instance() -> None:
 
 
 def right_instance(*, writing: bool = True) -> str:
-    """Return the id of the Clerk instance that CLERK_SECRET_KEY belongs to, if the mirror is of this instance.
+    """Return the id of CLERK_SECRET_KEY's Clerk instance, if the mirrored organizations belong to it.
 
     Asks Clerk for a sample of the mirrored organizations (two requests). With `writing`, stores the id
     unless one is stored. Raises ClerkError, and WrongInstance if the mirror is of another instance.

@@ -63,7 +63,7 @@ def adopt_late_organization(scene: Scene) -> None:
 
 
 def _list_when_synced(scene: Scene) -> list[Json]:
-    """List until the list is synced: after failures, Clerk is not asked again for some seconds."""
+    """Repeat the list until it is synced: after failures, Clerk is not asked again for some seconds."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         answer = scene.api.get(MINE)

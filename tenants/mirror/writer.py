@@ -29,7 +29,7 @@ from tenants.sql import ClockTimestamp, query, text_array
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How many rows a write created and how many it changed."""
+    """The number of rows that a write created, and of rows that it changed."""
 
     created: int = 0
     updated: int = 0

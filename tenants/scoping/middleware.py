@@ -28,14 +28,14 @@ class TenantMiddleware(MiddlewareMixin):
     """
 
     def process_request(self, request: HttpRequest) -> None:
-        """Scope the request."""
+        """Attach the user and the tenant of the session token to the request, without looking them up yet."""
         scope = scope_request(request, lambda: _token_user(request))
         if hasattr(request, "user"):
             earlier = request.user
             request.user = SimpleLazyObject(lambda: scope.user or earlier)  # type: ignore[assignment]
 
     def process_view(self, request: HttpRequest, view: Callable[..., Any], *_: Any) -> None:
-        """Look the tenant up if the view cannot."""
+        """Look up the tenant now if the view itself may not wait for the database or for Clerk."""
         scope = scope_of(request)
         if scope is not None and (iscoroutinefunction(view) or _is_atomic(view)):
             scope.load()

@@ -62,7 +62,7 @@ class EnableTenantRowSecurity(Operation):
         self.tenant_path = tenant_path
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
-        """Leave Django's state of the models as it is."""
+        """Change nothing: row-level security is not part of Django's migration state."""
 
     def database_forwards(
         self,
@@ -100,7 +100,7 @@ class EnableTenantRowSecurity(Operation):
 
 
 class TransactionSettings:
-    """Wraps the statements of one connection, and keeps the settings of its transaction up to date."""
+    """Sets the settings that the policies read, before the statements of one connection are executed."""
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._connection: Any = connection
