@@ -6,6 +6,7 @@ TenantError
 ├── InvalidFile              a file has lines that cannot be used; the message names them
 ├── UnknownTenants           there are no tenants with these ids
 ├── UnknownOrganization      Clerk does not know the organization id
+│   └── NotLinked            the tenant has no organization in Clerk
 ├── OrganizationDeleted      the organization is recorded as deleted in Clerk
 ├── OrganizationExists       the tenant's organization still exists in Clerk
 ├── TenantInUse              rows that protect the tenant from deletion refer to it
@@ -52,6 +53,10 @@ class UnknownTenants(TenantError):
 
 class UnknownOrganization(TenantError):
     """Clerk does not know the organization."""
+
+
+class NotLinked(UnknownOrganization):
+    """The tenant has no organization in Clerk."""
 
 
 class OrganizationDeleted(TenantError):

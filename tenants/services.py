@@ -41,6 +41,7 @@ from tenants.creation.local import create_local_tenant
 from tenants.exceptions import (
     AlreadyLinked,
     NotAMember,
+    NotLinked,
     OrganizationDeleted,
     OrganizationExists,
     UnknownOrganization,
@@ -60,6 +61,7 @@ from tenants.sql import json_array, query
 __all__ = [
     "SyncState",
     "TenantService",
+    "change",
     "deactivate",
     "delete",
     "list_user",
@@ -125,17 +127,24 @@ class TenantService:
     ) -> Tenant:
         """Create an organization in Clerk and mirror it; with `clerk_org_id`, adopt that organization.
 
-        `tenant_data` holds `name` (1 to 256 characters) and optionally `slug`. The tenant becomes the
-        user's primary. Writes `creation_attempts`, `tenants`, `memberships`; calls Clerk twice: to
-        create and to read the creator's role. Raise ClerkError, and for an adoption NotAMember,
-        UnknownOrganization or OrganizationDeleted; then no tenant is written.
+        `tenant_data` holds `name` (1 to 256 characters) and optionally `slug` and `make_primary`: unless it
+        is false, the tenant becomes the user's primary. Writes `creation_attempts`, `tenants` and
+        `memberships`; calls Clerk twice: to create and to read the creator's role. Raise ClerkError, and
+        for an adoption NotAMember, UnknownOrganization or OrganizationDeleted; then no tenant is written.
         """
         with default_deadline():
             require_own_instance()
+            make_primary = tenant_data.get("make_primary", True)
             if clerk_org_id is not None:
-                return _adopt(clerk_user_id, clerk_org_id)
+                return _adopt(clerk_user_id, clerk_org_id, make_primary=make_primary)
             return create_in_clerk(
-                Creation(clerk_user_id, tenant_data["name"], tenant_data.get("slug"), idempotency_key)
+                Creation(
+                    clerk_user_id,
+                    tenant_data["name"],
+                    tenant_data.get("slug"),
+                    idempotency_key,
+                    make_primary=make_primary,
+                )
             )
 
     @staticmethod
@@ -196,10 +205,10 @@ class TenantService:
     def refresh_from_clerk(tenant: Tenant) -> Tenant:
         """Fetch the tenant's organization and all its memberships now, as `sync_organization` does.
 
-        Raise UnknownOrganization for a legacy tenant, and what `sync_organization` raises.
+        Raise NotLinked for a legacy tenant, and what `sync_organization` raises.
         """
         if tenant.clerk_org_id is None:
-            raise UnknownOrganization("This tenant is not linked to an organization in Clerk.")
+            raise NotLinked("This tenant is not linked to an organization in Clerk.")
         with default_deadline():
             sync_organization(tenant.clerk_org_id)
         tenant.refresh_from_db()
@@ -303,6 +312,30 @@ def rename(tenant: Tenant, *, name: str | None = None, slug: str | None = None, 
         writer.write_organization(organization)
     tenant.refresh_from_db()
     return tenant
+
+
+def change(
+    tenant: Tenant,
+    *,
+    name: str | None = None,
+    slug: str | None = None,
+    status: str | None = None,
+    suspension_reason: str = "",
+    acting_user: Any,
+) -> None:
+    """Rename the tenant, change its status, or both; None leaves a value unchanged.
+
+    An inactive tenant is reactivated before it is renamed; any other tenant is renamed first. Raise what
+    `rename` and the changes of status raise.
+    """
+    if status == Tenant.Status.ACTIVE:
+        reactivate(tenant, acting_user=acting_user)
+    if name is not None or slug is not None:
+        rename(tenant, name=name, slug=slug, acting_user=acting_user)
+    if status == Tenant.Status.SUSPENDED:
+        suspend(tenant, reason=suspension_reason, acting_user=acting_user)
+    elif status == Tenant.Status.DEACTIVATED:
+        deactivate(tenant, acting_user=acting_user)
 
 
 def delete(tenant: Tenant, *, acting_user: Any, delete_clerk_organization: bool = False) -> None:
@@ -422,12 +455,12 @@ def _end_in_clerk(tenant: Tenant, delete_clerk_organization: bool) -> None:
             )
 
 
-def _adopt(clerk_user_id: str, clerk_org_id: str) -> Tenant:
+def _adopt(clerk_user_id: str, clerk_org_id: str, *, make_primary: bool) -> Tenant:
     organization = _fetch(clerk_org_id)
     membership = get_clerk_membership(clerk_org_id, clerk_user_id)
     if membership is None:
         raise NotAMember(f"{clerk_user_id} is not a member of {clerk_org_id} in Clerk.")
-    return adopt_organization(clerk_user_id, organization, membership)
+    return adopt_organization(clerk_user_id, organization, membership, make_primary=make_primary)
 
 
 def _get(clerk_org_id: str) -> ClerkOrganization:

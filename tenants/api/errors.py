@@ -2,6 +2,8 @@
 
 drf-standardized-errors renders them as `{"type", "errors": [{"code", "detail", "attr"}]}`.
 
+A change (rename, delete) is answered as a read; its `detail` says if Clerk may have made the change.
+
 | raised | reading | creating |
 | --- | --- | --- |
 | ClerkUnavailable, ClerkProtocolError | 503 clerk_unavailable | 500 clerk_unavailable |
@@ -41,10 +43,14 @@ from tenants.exceptions import (
     IdempotencyKeyInUse,
     IdempotencyKeyReused,
     NotAMember,
+    NotLinked,
     OrganizationDeleted,
+    OrganizationExists,
     TenantError,
     TenantInactive,
+    TenantInUse,
     UnknownOrganization,
+    UnknownTenants,
 )
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -82,6 +88,9 @@ CONFLICTS: dict[type[TenantError], str] = {
     OrganizationDeleted: "organization_deleted",
     AlreadyLinked: "already_linked",
     AbsorbRefused: "absorb_refused",
+    NotLinked: "not_linked",
+    OrganizationExists: "organization_exists",
+    TenantInUse: "tenant_in_use",
     IdempotencyKeyInUse: "idempotency_key_in_use",
     IdempotencyKeyReused: "idempotency_key_reused",
 }
@@ -165,11 +174,20 @@ def create_failure(error: ClerkError) -> APIException:
     return ServerError(detail, code, retry_after=_retry_after(error))
 
 
+def change_failure(error: ClerkError) -> APIException:
+    """Return the API error for a change that fails with `error`, and may have been made in Clerk."""
+    if not error.outcome_unknown:
+        return read_failure(error)
+    code, message = _code_and_message(error)
+    detail = f"{message} Clerk may have made the change all the same; the next sync shows it."
+    return ServiceUnavailable(detail, code, retry_after=_retry_after(error))
+
+
 def tenant_failure(error: TenantError) -> APIException:
     """Return the API error for `error`, with the error's own message."""
-    if isinstance(error, NotAMember):
+    if isinstance(error, NotAMember | UnknownTenants):
         return NotFound()
-    if isinstance(error, UnknownOrganization):
+    if isinstance(error, UnknownOrganization) and type(error) not in CONFLICTS:
         return ValidationError({"non_field_errors": [str(error)]}, code="unknown_organization")
     retry_after = error.retry_after if isinstance(error, IdempotencyKeyInUse) else None
     return Conflict(str(error), CONFLICTS.get(type(error), "conflict"), retry_after=retry_after)

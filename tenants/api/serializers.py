@@ -10,6 +10,8 @@ from rest_framework.fields import empty
 from clerk_integration.naming import MAX_NAME_LENGTH, MAX_SLUG_LENGTH, name_problem, slug_problem
 from tenants.models import Tenant
 
+MAX_REASON_LENGTH = 1_000
+
 
 class StrictCharField(serializers.CharField):
     """Accepts JSON strings only; DRF's own field also accepts numbers."""
@@ -19,6 +21,16 @@ class StrictCharField(serializers.CharField):
         if not isinstance(data, str):
             self.fail("invalid")
         return super().to_internal_value(data)
+
+
+class StrictBooleanField(serializers.BooleanField):
+    """Accepts JSON's true and false only; DRF's own field also accepts strings and numbers."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        """Return the value; fail for any other type."""
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
 
 
 class NameField(StrictCharField):
@@ -63,6 +75,55 @@ class TenantCreateSerializer(serializers.Serializer[Any]):
 
     name = NameField(max_length=MAX_NAME_LENGTH)
     slug = SlugField(max_length=MAX_SLUG_LENGTH, required=False, allow_null=True, default=None)
+    makePrimary = StrictBooleanField(
+        source="make_primary", default=True, help_text="Make the new tenant the caller's primary."
+    )
+
+
+class TenantChangeSerializer(serializers.Serializer[Any]):
+    """The body of a change; fields that are left out stay unchanged."""
+
+    name = NameField(max_length=MAX_NAME_LENGTH, required=False)
+    slug = SlugField(max_length=MAX_SLUG_LENGTH, required=False)
+    status = serializers.ChoiceField(choices=Tenant.Status.choices, required=False, help_text="Staff only.")
+    suspensionReason = StrictCharField(
+        source="suspension_reason",
+        max_length=MAX_REASON_LENGTH,
+        required=False,
+        allow_blank=True,
+        help_text="Staff only; with the status `suspended`.",
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse a suspension reason without the status `suspended`."""
+        if "suspension_reason" in attrs and attrs.get("status") != Tenant.Status.SUSPENDED:
+            raise serializers.ValidationError(
+                {"suspensionReason": "Send it together with the status `suspended`."}
+            )
+        return attrs
+
+    @property
+    def changes_status(self) -> bool:
+        """Whether the body changes the status."""
+        return "status" in self.validated_data
+
+    @property
+    def staff_permissions(self) -> list[str]:
+        """The permissions that staff need for the fields in the body."""
+        needed = ["tenants.change_tenant_status"] if self.changes_status else []
+        if not self.changes_status or self.validated_data.keys() & {"name", "slug"}:
+            needed.append("tenants.change_tenant")
+        return needed
+
+
+class TenantDeletionParameters(serializers.Serializer[Any]):
+    """The query parameters of a deletion."""
+
+    deleteClerkOrganization = serializers.BooleanField(
+        source="delete_clerk_organization",
+        default=False,
+        help_text="Delete the organization in Clerk first. Without it, 409 while Clerk has the organization.",
+    )
 
 
 class TenantListParameters(serializers.Serializer[Any]):

@@ -16,7 +16,17 @@ urlpatterns = [
         name="my-tenants",
     ),
     path("tenants/me/primary-id", TenantViewSet.as_view({"get": "primary_id"}), name="my-primary-id"),
-    path("tenants/<int:pk>", TenantViewSet.as_view({"get": "retrieve"}), name="tenant-detail"),
+    path(
+        "tenants/<int:pk>",
+        TenantViewSet.as_view({"get": "retrieve", "patch": "change", "delete": "delete_permanently"}),
+        name="tenant-detail",
+    ),
+    path(
+        "tenants/<int:pk>/deactivate",
+        TenantViewSet.as_view({"patch": "deactivate"}),
+        name="tenant-deactivate",
+    ),
+    path("tenants/<int:pk>/sync", TenantViewSet.as_view({"post": "sync"}), name="tenant-sync"),
     path(
         "tenants/<int:pk>/set-primary",
         TenantViewSet.as_view({"patch": "set_primary"}),

@@ -1,27 +1,50 @@
 """The endpoints that change tenants: parse the request, call one service, render the result."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from clerk_integration.exceptions import ClerkError
-from tenants.api.errors import create_failure
+from clerk_integration.tokens.clerk_user import ClerkUser
+from tenants import services
+from tenants.api.errors import change_failure, create_failure
 from tenants.api.reads import TenantReadViewSet, caller
 from tenants.api.schema import ClientErrorResponseSerializer
-from tenants.api.serializers import TenantCreateSerializer, TenantSerializer
+from tenants.api.serializers import (
+    TenantChangeSerializer,
+    TenantCreateSerializer,
+    TenantDeletionParameters,
+    TenantSerializer,
+)
+from tenants.exceptions import OrganizationDeleted
 from tenants.lifecycle import primary
+from tenants.lifecycle.status import refuse_inactive
+from tenants.models import Tenant
+from tenants.querysets import CLERK_ADMIN_ROLE, LEGACY_ADMIN_ROLES
 from tenants.services import TenantService
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255
 
+CHANGED = {200: TenantSerializer, 409: ClientErrorResponseSerializer}
+
 
 class TenantViewSet(TenantReadViewSet):
-    """Every endpoint of tenants."""
+    """Every endpoint of tenants.
+
+    Who may change a tenant is decided by the stored membership, never by the token alone: by an admin's role,
+    or by a permission of staff.
+    """
+
+    staff_actions = TenantReadViewSet.staff_actions | {"change", "deactivate", "sync", "delete_permanently"}
 
     @extend_schema(
         request=TenantCreateSerializer,
@@ -49,12 +72,83 @@ class TenantViewSet(TenantReadViewSet):
             raise create_failure(error) from error
         return Response(self.rendered(tenant), status=status.HTTP_201_CREATED)
 
-    @extend_schema(request=None, responses={200: TenantSerializer, 409: ClientErrorResponseSerializer})
+    @extend_schema(request=TenantChangeSerializer, responses=CHANGED)
+    def change(self, request: Request, pk: int) -> Response:
+        """Change name and slug, in Clerk first; staff also change the status."""
+        body = TenantChangeSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        tenant = self._tenant_to_change(pk, *body.staff_permissions, staff_only=body.changes_status)
+        with _change_errors():
+            services.change(tenant, **body.validated_data, acting_user=request.user)
+        return Response(self.rendered(tenant))
+
+    @extend_schema(request=None, responses=CHANGED)
     def set_primary(self, request: Request, pk: int) -> Response:
         """Make the tenant the caller's primary."""
         tenant = get_object_or_404(self.get_queryset(), pk=pk)
         primary.set_primary(caller(request), tenant)
         return Response(self.rendered(tenant))
+
+    @extend_schema(request=None, responses=CHANGED)
+    def deactivate(self, request: Request, pk: int) -> Response:
+        """Close the tenant to its members; staff can reactivate it. Clerk is left alone."""
+        tenant = self._tenant_to_change(pk, "tenants.change_tenant_status")
+        if isinstance(request.user, ClerkUser) and tenant.status == Tenant.Status.SUSPENDED:
+            refuse_inactive(tenant)
+        services.deactivate(tenant, acting_user=request.user)
+        return Response(self.rendered(tenant))
+
+    @extend_schema(request=None, responses=CHANGED)
+    def sync(self, request: Request, pk: int) -> Response:
+        """Fetch the organization and all its memberships from Clerk now."""
+        tenant = self._tenant_to_change(pk, "tenants.sync_tenant")
+        if TenantService.refresh_from_clerk(tenant).deleted_at is not None:
+            raise OrganizationDeleted(
+                f"{tenant.clerk_org_id} was deleted in Clerk. The tenant is deactivated; its data is kept."
+            )
+        return Response(self.rendered(tenant))
+
+    @extend_schema(
+        parameters=[TenantDeletionParameters], responses={204: None, 409: ClientErrorResponseSerializer}
+    )
+    def delete_permanently(self, request: Request, pk: int) -> Response:
+        """Delete the tenant and its memberships permanently, if its organization is gone from Clerk."""
+        parameters = TenantDeletionParameters(data=request.query_params)
+        parameters.is_valid(raise_exception=True)
+        tenant = self._tenant_to_change(pk, "tenants.delete_tenant", staff_only=True)
+        with _change_errors():
+            services.delete(tenant, **parameters.validated_data, acting_user=request.user)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    def _tenant_to_change(self, pk: int, *permissions: str, staff_only: bool = False) -> Tenant:
+        """Return the tenant for a caller who administers it, or for staff with all of `permissions`.
+
+        Raise Http404 if the caller may not see the tenant, PermissionDenied if the caller may not change it.
+        """
+        tenant = get_object_or_404(self.get_queryset(), pk=pk)
+        user = self.request.user
+        if isinstance(user, ClerkUser):
+            is_allowed = not staff_only and _is_administered(tenant)
+        else:
+            is_allowed = user.has_perms(permissions)
+        if not is_allowed:
+            raise PermissionDenied
+        return tenant
+
+
+def _is_administered(tenant: Any) -> bool:
+    """Return whether the caller's stored membership of the tenant has an admin's role."""
+    role = tenant.caller_role
+    return role == CLERK_ADMIN_ROLE or (tenant.is_legacy and role in LEGACY_ADMIN_ROLES)
+
+
+@contextmanager
+def _change_errors() -> Iterator[None]:
+    """Turn a failure of Clerk during a change into its API error."""
+    try:
+        yield
+    except ClerkError as error:
+        raise change_failure(error) from error
 
 
 def _idempotency_key(request: Request) -> str | None:

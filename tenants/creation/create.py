@@ -37,11 +37,13 @@ class Creation:
     name: str
     slug: str | None = None
     idempotency_key: str | None = None
+    make_primary: bool = True
 
     @property
     def body_hash(self) -> str:
-        """The SHA-256 of the name and the slug."""
-        return hashlib.sha256(json.dumps([self.name, self.slug]).encode()).hexdigest()
+        """The SHA-256 of the name, the slug and, if it is not the default, `make_primary`."""
+        body = [self.name, self.slug] if self.make_primary else [self.name, self.slug, False]
+        return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 
 
 def create_in_clerk(creation: Creation) -> Tenant:
@@ -72,7 +74,7 @@ def create_in_clerk(creation: Creation) -> Tenant:
             creation.slug,
             marker={"attempt": str(attempt.marker)},
         )
-    return _finish(attempt, organization, just_created=True)
+    return _finish(attempt, creation, organization, just_created=True)
 
 
 def adopt_organization(
@@ -80,8 +82,10 @@ def adopt_organization(
     organization: ClerkOrganization,
     membership: ClerkMembership | None,
     role: str | None = None,
+    *,
+    make_primary: bool = True,
 ) -> Tenant:
-    """Mirror an organization with one of its members, and make it that member's primary.
+    """Mirror an organization with one of its members and, with `make_primary`, make it that member's primary.
 
     Writes tenant, membership (see `writer.write_organization_with_member`) and primary in one transaction.
     Raise OrganizationDeleted if the organization is recorded as deleted.
@@ -91,13 +95,16 @@ def adopt_organization(
         locks.share(organizations=[organization.id], users=[clerk_user_id])
         deletions.refuse_deleted(organization.id)
         tenant = writer.write_organization_with_member(organization, clerk_user_id, membership, role)
-        with suppress(NotAMember, TenantInactive):
-            move_primary(clerk_user_id, tenant.pk)
+        if make_primary:
+            with suppress(NotAMember, TenantInactive):
+                move_primary(clerk_user_id, tenant.pk)
     return tenant
 
 
-def _finish(attempt: CreationAttempt, organization: ClerkOrganization, *, just_created: bool) -> Tenant:
-    """Mirror the organization with its creator, as the creator's primary.
+def _finish(
+    attempt: CreationAttempt, creation: Creation, organization: ClerkOrganization, *, just_created: bool
+) -> Tenant:
+    """Mirror the organization with its creator, as the creator's primary if the creation says so.
 
     If Clerk cannot be asked for the creator's membership, or does not list it yet after the create, the
     creator gets the creator role until the next sync. A creator who has left gets no membership.
@@ -116,7 +123,9 @@ def _finish(attempt: CreationAttempt, organization: ClerkOrganization, *, just_c
         leases.expire(attempt.clerk_user_id)
     role = None if is_known else _creator_role()
     with transaction.atomic():
-        tenant = adopt_organization(attempt.clerk_user_id, organization, membership, role)
+        tenant = adopt_organization(
+            attempt.clerk_user_id, organization, membership, role, make_primary=creation.make_primary
+        )
         CreationAttempt.objects.filter(pk=attempt.pk).update(
             state=CreationAttempt.State.SUCCEEDED,
             answer={"tenant_id": tenant.pk, "clerk_org_id": organization.id, "primary": True},
@@ -137,11 +146,11 @@ def _created_before(attempt: CreationAttempt, creation: Creation) -> Tenant | No
     if attempt.body_hash != creation.body_hash:
         raise IdempotencyKeyReused("This Idempotency-Key was used for a different request.")
     if attempt.state == CreationAttempt.State.SUCCEEDED:
-        return _tenant_of(attempt)
+        return _tenant_of(attempt, creation)
     if attempt.state != CreationAttempt.State.FAILED:
         organization = _search(attempt)
         if organization is not None:
-            return _finish(attempt, organization, just_created=False)
+            return _finish(attempt, creation, organization, just_created=False)
     if not attempts.resume_creation(attempt):
         raise search.in_progress(retry_after=1.0)
     return None
@@ -159,7 +168,7 @@ def _search(attempt: CreationAttempt) -> ClerkOrganization | None:
         raise
 
 
-def _tenant_of(attempt: CreationAttempt) -> Tenant:
+def _tenant_of(attempt: CreationAttempt, creation: Creation) -> Tenant:
     """Return the tenant that a successful attempt created.
 
     Does not check that the caller is still a member; the queryset does.
@@ -175,7 +184,8 @@ def _tenant_of(attempt: CreationAttempt) -> Tenant:
         raise TenantInactive(
             f"The tenant that this Idempotency-Key created is {tenant.status} now. {NEW_KEY}"
         )
-    _claim_primary(attempt, tenant)
+    if creation.make_primary:
+        _claim_primary(attempt, tenant)
     return tenant
 
 
