@@ -85,10 +85,12 @@ def _is_malformed_key(key: str) -> bool:
 
 
 def _is_unreadable_jwt_key(pem: str) -> bool:
+    if not pem:
+        return False
     from clerk_integration.tokens.signing_keys import load_jwt_key  # noqa: PLC0415  (loads cryptography)
 
     try:
-        return bool(pem) and not load_jwt_key(pem)
+        return not load_jwt_key(pem)
     except ClerkMisconfigured:
         return True
 

@@ -1,6 +1,7 @@
 """ASGI entry point."""
 
 import os
+from importlib import import_module
 
 from django.conf import settings
 from django.core.asgi import get_asgi_application
@@ -14,3 +15,6 @@ settings.DATABASES["default"]["CONN_MAX_AGE"] = 0
 
 limit_statements()
 application = get_asgi_application()
+
+# Imported by the first request otherwise, which would have to wait for it.
+import_module("clerk_integration.tokens.authentication")

@@ -3,9 +3,11 @@
 import logging
 import re
 import sys
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-import structlog
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor
 
 LEVELS = logging.getLevelNamesMapping()
 
@@ -13,7 +15,7 @@ REQUEST_LOGGERS = ("django.request", "django.server", "django.security", "gunico
 QUERY_STRING = re.compile(r"\?[^\s\"']*")
 
 
-def remove_query_string(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def remove_query_string(_: Any, __: str, event: "EventDict") -> "EventDict":
     """Remove query strings, which may hold names, tokens and search terms, from lines about requests."""
     # The repr of a request contains the query string, too. The message has the method or the path.
     event.pop("request", None)
@@ -22,37 +24,54 @@ def remove_query_string(_: Any, __: str, event: structlog.typing.EventDict) -> s
     return event
 
 
-SHARED_PROCESSORS: list[structlog.typing.Processor] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_logger_name,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.ExtraAdder(),
-    remove_query_string,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-]
+class StructlogFormatter(logging.Formatter):
+    """Formats records by structlog, as `json` or for the `console`.
+
+    The first record imports structlog, which takes as long as Django's own start. Most commands log nothing.
+    """
+
+    def __init__(self, renderer: str) -> None:
+        super().__init__()
+        self._renderer = renderer
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line for a record."""
+        return self._formatter.format(record)
+
+    @cached_property
+    def _formatter(self) -> logging.Formatter:
+        import structlog  # noqa: PLC0415  (see the class)
+
+        renderers: list[Processor] = (
+            [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+            if self._renderer == "json"
+            # The default formatter prints the local variables of every frame, including passwords and keys.
+            else [
+                structlog.dev.ConsoleRenderer(
+                    colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+                )
+            ]
+        )
+        return structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.contextvars.merge_contextvars,
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.ExtraAdder(),
+                remove_query_string,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        )
 
 
 def logging_settings(*, level: str, fmt: str) -> dict[str, Any]:
     """Return the setting LOGGING. All records go to stderr; `fmt` is `json` or `console`."""
-    renderers: list[structlog.typing.Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-        if fmt == "json"
-        # The default formatter prints the local variables of every frame, including passwords and keys.
-        else [
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
-        ]
-    )
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "structlog": {
-                "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": SHARED_PROCESSORS,
-                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
-            }
+            "structlog": {"()": "config.logs.StructlogFormatter", "renderer": fmt},
         },
         "filters": {"jobs": {"()": "clerk_integration.jobs.logs.JobLogFilter"}},
         "handlers": {

@@ -53,7 +53,7 @@ CORS_URLS_REGEX = r"^/api/"
 
 INSTALLED_APPS = [
     "unfold",
-    "django.contrib.admin",
+    "config.admin_app.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -65,7 +65,6 @@ INSTALLED_APPS = [
     "drf_standardized_errors",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "health_check",
     "procrastinate.contrib.django",
     "clerk_integration",
     "tenants",
@@ -214,4 +213,7 @@ PROCRASTINATE_WORKER_DEFAULTS: dict[str, Any] = {
     # Successful jobs are deleted at once, failed jobs after 30 days, so that the table stays small.
     "delete_jobs": "successful",
 }
+# Workers import the tasks, and so does a process that adds its first job; other commands need none of them.
+PROCRASTINATE_AUTODISCOVER_MODULE_NAME = ""
+PROCRASTINATE_IMPORT_PATHS = ["clerk_integration.tasks", "tenants.tasks"]
 PROCRASTINATE_ON_APP_READY = "clerk_integration.jobs.connector.install_connector"

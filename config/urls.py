@@ -5,9 +5,10 @@ from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from clerk_integration.webhooks.views import receive_webhook
-from config.health import ReadinessView, healthz
 from tenants.api import schema  # noqa: F401  (registers the security schemes of the OpenAPI document)
 from tenants.api.exception_handlers import ApiNotFoundView
+
+admin.autodiscover()
 
 urlpatterns = [
     path("admin/", admin.site.urls),
@@ -19,8 +20,6 @@ urlpatterns = [
     ),
     path("api/v1/webhooks/clerk", receive_webhook, name="clerk-webhook"),
     path("api/v1/", include("tenants.api.urls")),
-    path("healthz", healthz, name="healthz"),
-    path("readyz", ReadinessView.as_view(), name="readyz"),
     # Must be last. Without it, Django answers unknown API URLs with an HTML page.
     re_path(r"^api(?:/|$)", ApiNotFoundView.as_view()),
 ]

@@ -1,6 +1,7 @@
 """WSGI entry point: `gunicorn -c python:config.gunicorn config.wsgi`."""
 
 import os
+from importlib import import_module
 
 from django.core.wsgi import get_wsgi_application
 
@@ -11,3 +12,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 limit_statements()
 application = ChunkedBodies(get_wsgi_application())
+
+# Imported by the first request otherwise, which would have to wait for it.
+import_module("clerk_integration.tokens.authentication")

@@ -34,6 +34,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.utils import base64url_decode, base64url_encode
 
+from clerk_integration.conf import MAX_TOKEN_BYTES
 from clerk_integration.exceptions import SessionPending, SessionTokenError
 from clerk_integration.tokens.claims import (
     active_organization,
@@ -51,7 +52,6 @@ from clerk_integration.tokens.signing_keys import get_signing_key
 from clerk_integration.tokens.verified import VerifiedToken, verified_tokens
 
 ALGORITHM = "RS256"
-MAX_TOKEN_BYTES = 16 * 1024
 
 SESSION_CATEGORY = "cl_B7d4PD111AAA"
 """Value of the `cat` header of session tokens, from Clerk's JavaScript SDK."""

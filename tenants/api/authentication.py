@@ -14,9 +14,8 @@ from rest_framework.authentication import (
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from clerk_integration.conf import clerk_settings
+from clerk_integration.conf import MAX_TOKEN_BYTES, clerk_settings
 from clerk_integration.exceptions import ClerkError, SessionPending, SessionTokenError
-from clerk_integration.tokens.authentication import MAX_TOKEN_BYTES, authenticate_session_token
 from clerk_integration.tokens.clerk_user import ClerkUser
 from tenants.api.errors import read_failure
 from tenants.scoping.requests import tenant_user
@@ -42,6 +41,9 @@ class ClerkSessionAuthentication(BaseAuthentication):
         token = _bearer_token(request)
         if token is None:
             return None
+        # `manage.py check` imports this module. It needs neither PyJWT nor cryptography.
+        from clerk_integration.tokens.authentication import authenticate_session_token  # noqa: PLC0415
+
         view = (request.parser_context or {}).get("view")
         may_be_pending = bool(getattr(view, "admits_pending_sessions", False))
         try:

@@ -10,7 +10,6 @@ from clerk_integration.tokens.clerk_user import ClerkUser
 from tenants.models import Membership, Tenant
 from tenants.scoping.context import set_request_scope
 from tenants.scoping.exceptions import TenantUnavailable
-from tenants.scoping.resolution import find_membership
 from tenants.scoping.users import TenantUser
 
 TENANT_HEADER = "X-Tenant-Id"
@@ -63,6 +62,8 @@ class RequestScope:
     def _found(self) -> Membership | TenantUnavailable | None:
         if self.user is None:
             return None
+        from tenants.scoping.resolution import find_membership  # noqa: PLC0415  (every command imports this)
+
         try:
             return find_membership(self.user, header=self._header, is_write=self.is_write)
         except TenantUnavailable as error:
