@@ -148,8 +148,8 @@ def find_clerk_users(user_ids: Iterable[str]) -> set[str]:
 def get_user_clerk_orgs(user_id: str) -> ClerkList[ClerkMembership]:
     """Fetch all memberships of a user, each with its role and organization.
 
-    Raises ClerkNotFound for an unknown user. Unreadable records are left out and named in `skipped`. The list
-    is then not `complete`: retire no row only because the list lacks it.
+    Raises ClerkNotFound for an unknown user. Unreadable records are left out and named in `skipped`. If one
+    of them has no id, the list is not `complete`: retire no row only because the list lacks it.
     """
     validate_user_id(user_id)
     return ClerkListing(
@@ -249,7 +249,7 @@ def get_clerk_membership(org_id: str, user_id: str) -> ClerkMembership | None:
     for membership in memberships:
         if membership.user_id == user_id:
             return membership
-    if not memberships.complete:
+    if memberships.skipped:
         raise ClerkProtocolError(f"Clerk's record of {user_id} in {org_id} cannot be read.")
     return None
 

@@ -236,6 +236,7 @@ class TenantService:
             memberships,
             listed_at=listed_at,
             complete=memberships.complete,
+            skipped_ids=memberships.skipped_ids,
             acting_user=acting_user,
         )
         logger.info("tenant %s linked to %s by %s", tenant.pk, clerk_org_id, acting_user or "the system")
@@ -278,11 +279,21 @@ def sync_organization(clerk_org_id: str) -> Tenant | None:
     memberships = iter_clerk_memberships(clerk_org_id).to_list()
     if Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id=clerk_org_id).exists():
         _require_known_instance(clerk_org_id)
-        restoring.restore(organization, memberships, asked_at=asked_at, complete=memberships.complete)
+        restoring.restore(
+            organization,
+            memberships,
+            asked_at=asked_at,
+            complete=memberships.complete,
+            skipped_ids=memberships.skipped_ids,
+        )
         logger.info("%s is in Clerk after all; its tenant is restored", clerk_org_id)
     else:
         writer.write_organization_listing(
-            organization, memberships, listed_at=asked_at, complete=memberships.complete
+            organization,
+            memberships,
+            listed_at=asked_at,
+            complete=memberships.complete,
+            skipped_ids=memberships.skipped_ids,
         )
     return Tenant.objects.filter(clerk_org_id=clerk_org_id).first()
 
@@ -391,6 +402,7 @@ def list_user(clerk_user_id: str, lease: leases.Lease) -> int:
             lease=lease.id,
             listed_at=lease.listed_at,
             complete=memberships.complete,
+            skipped_ids=memberships.skipped_ids,
         )
     except Exception as error:
         with suppress(DatabaseError):  # The lease expires by itself.

@@ -74,9 +74,14 @@ class ClerkList(list[Record], Generic[Record]):
         self.skipped = skipped
 
     @property
+    def skipped_ids(self) -> list[str]:
+        """The ids of the unreadable records that have an id: Clerk has these records."""
+        return [one.id for one in self.skipped if one.id is not None]
+
+    @property
     def complete(self) -> bool:
-        """Whether every record was read, so that a record which is not in this list is not in Clerk."""
-        return not self.skipped
+        """Whether a record that is neither in this list nor in `skipped_ids` is not in Clerk."""
+        return len(self.skipped_ids) == len(self.skipped)
 
     def proves_missing(self, record_id: str) -> bool:
         """Return whether the record with this id, which the list lacks, is missing from Clerk.

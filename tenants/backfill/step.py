@@ -159,13 +159,13 @@ def link_organization(
         logger.warning("Members of %s not read back; the next sync reads them: %s", organization.id, error)
     known = {membership.id for membership in listed or ()}
     members = [*(listed or ()), *(member for member in created if member.id not in known)]
-    complete = listed is not None and listed.complete
     linked = link.link(
         tenant,
         organization,
         members,
         listed_at=listed_at,
-        complete=complete,
+        complete=listed is not None and listed.complete,
+        skipped_ids=[] if listed is None else listed.skipped_ids,
         acting_user=acting_user,
     )
     attempt = attempt_for(tenant.pk)

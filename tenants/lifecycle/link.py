@@ -24,6 +24,7 @@ def link(
     *,
     listed_at: datetime,
     complete: bool,
+    skipped_ids: Sequence[str] = (),
     acting_user: Any,
 ) -> Tenant:
     """Link a legacy tenant to the organization, and absorb the organization's mirror-only tenant.
@@ -45,7 +46,9 @@ def link(
         primaries = {user for mirror in others for user in absorb(mirror, target)}
         if target.is_legacy:
             Tenant.objects.filter(pk=target.pk).update(clerk_org_id=organization.id)
-        writer.write_organization_listing(organization, memberships, listed_at=listed_at, complete=complete)
+        writer.write_organization_listing(
+            organization, memberships, listed_at=listed_at, complete=complete, skipped_ids=skipped_ids
+        )
         members = Membership.objects.filter(tenant=target, clerk_user_id__in=primaries & movable)
         members.update(is_primary=True)
         target.refresh_from_db()

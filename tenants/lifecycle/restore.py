@@ -15,6 +15,7 @@ def restore(
     *,
     asked_at: datetime,
     complete: bool,
+    skipped_ids: Sequence[str] = (),
 ) -> None:
     """Remove the organization's tombstone, and mirror the organization and all its memberships.
 
@@ -24,4 +25,6 @@ def restore(
     """
     with transaction.atomic():
         deletions.remove_tombstone(organization.id, asked_at=asked_at)
-        writer.write_organization_listing(organization, memberships, listed_at=asked_at, complete=complete)
+        writer.write_organization_listing(
+            organization, memberships, listed_at=asked_at, complete=complete, skipped_ids=skipped_ids
+        )

@@ -230,9 +230,10 @@ _MISSING = f"""
     FROM memberships JOIN tenants ON tenants.id = memberships.tenant_id
     WHERE {MEMBERSHIP_CAN_BE_ENDED}"""
 
+# A row without Clerk's id may be the row of an unreadable record.
 _UNLISTED = f"""{_MISSING}
       AND %(retire)s
-      AND coalesce(memberships.clerk_membership_id <> ALL (%(listed)s), true)
+      AND coalesce(memberships.clerk_membership_id <> ALL (%(listed)s), %(all_readable)s)
       AND NOT EXISTS (
           SELECT FROM incoming
           WHERE incoming.tenant_id = memberships.tenant_id

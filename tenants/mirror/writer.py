@@ -90,12 +90,14 @@ def write_user_listing(
     lease: UUID,
     listed_at: datetime,
     complete: bool,
+    skipped_ids: Sequence[str] = (),
 ) -> None:
     """Mirror all memberships of one user, and close the user's lease.
 
     Writes `tenants`, `memberships`, `user_syncs` and `creation_attempts` (see `write_organizations`). Active
     mirrored memberships of the user that the list lacks end, unless they were written after `listed_at` (the
-    database's clock when the listing began), the list is not `complete`, or the lease was lost.
+    database's clock when the listing began), the list is not `complete`, or the lease was lost. Memberships
+    in `skipped_ids`, which Clerk listed and we could not read, do not end.
     """
     organizations = _nested(memberships)
     markers = tenant_markers(organizations)
@@ -113,6 +115,7 @@ def write_user_listing(
         _write_listing(
             statements.WRITE_USER_LISTING,
             memberships,
+            skipped_ids,
             as_of=listed_at,
             retire=complete and is_ours,
             user_id=clerk_user_id,
@@ -125,6 +128,7 @@ def write_organization_listing(
     *,
     listed_at: datetime,
     complete: bool,
+    skipped_ids: Sequence[str] = (),
 ) -> None:
     """Mirror one organization and all its memberships.
 
@@ -136,6 +140,7 @@ def write_organization_listing(
         _write_listing(
             statements.WRITE_ORGANIZATION_LISTING,
             memberships,
+            skipped_ids,
             as_of=listed_at,
             retire=complete,
             organization_id=organization.id,
@@ -266,13 +271,20 @@ def _upsert_memberships(memberships: Iterable[ClerkMembership], *, as_of: dateti
 
 
 def _write_listing(
-    statement: str, memberships: Sequence[ClerkMembership], *, as_of: datetime, retire: bool, **scope: str
+    statement: str,
+    memberships: Sequence[ClerkMembership],
+    skipped_ids: Sequence[str],
+    *,
+    as_of: datetime,
+    retire: bool,
+    **scope: str,
 ) -> None:
     """Write the listed memberships and, with `retire`, end the missing ones, in one statement."""
     rows = query(
         statement,
         records=json.dumps(membership_rows(memberships)),
-        listed=[membership.id for membership in memberships],
+        listed=[*(membership.id for membership in memberships), *skipped_ids],
+        all_readable=not skipped_ids,
         as_of=as_of,
         retire=retire,
         **scope,

@@ -199,15 +199,20 @@ def test_get_clerk_org_that_the_sdk_refuses_is_read(sandbox: SandboxControl, own
     assert get_clerk_org(odd["id"]).public_metadata == {}
 
 
-def test_get_user_clerk_orgs_with_an_unreadable_record_tells_that_the_list_is_not_whole(
-    sandbox: SandboxControl, owner: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("has_id", [True, False])
+def test_get_user_clerk_orgs_with_an_unreadable_record_says_which_records_clerk_has(
+    sandbox: SandboxControl, owner: str, caplog: pytest.LogCaptureFixture, has_id: bool
 ) -> None:
     whole, lost = (sandbox.organization(name, owner) for name in ("Whole", "Lost"))
+    [membership] = sandbox.api("GET", f"/organizations/{lost['id']}/memberships")["data"]
     sandbox.patch_record(lost["id"], remove=("id",))
+    if not has_id:
+        sandbox.patch_record(membership["id"], remove=("id",))
     with caplog.at_level(logging.WARNING):
         memberships = get_user_clerk_orgs(owner)
     assert [membership.organization.id for membership in memberships] == [whole["id"]]
-    assert (len(memberships.skipped), memberships.complete) == (1, False)
+    assert (len(memberships.skipped), memberships.complete) == (1, has_id)
+    assert memberships.skipped_ids == [membership["id"]] * has_id
     assert "was skipped" in caplog.text
     assert len(sandbox.requests()) == 1
 

@@ -18,7 +18,7 @@ from tenants.exceptions import (
 )
 from tenants.mirror import deletions, leases
 from tenants.models import Membership, Tenant, Tombstone, UserSync
-from tenants.services import SyncState, TenantService, sync_clerk_org_to_db
+from tenants.services import SyncState, TenantService, sync_clerk_org_to_db, sync_organization
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
 
@@ -200,6 +200,28 @@ def test_user_sync_one_unreadable_record_keeps_the_rest_and_ends_nothing(
     assert TenantService.sync_user_tenants_from_clerk(ada.id) == SyncState.SYNCED
     assert Membership.objects.filter(is_active=True).count() == 2
     assert Tenant.objects.get(clerk_org_id=kept["id"]).slug is None
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_syncs_one_unreadable_record_among_others_end_the_memberships_that_clerk_lacks(
+    sandbox: SandboxControl, ada: Caller, count: int
+) -> None:
+    odd, left, *_ = [sandbox.organization(f"Organization {number}", ada.id) for number in range(count + 1)]
+    owner, gone = (sandbox.user()["id"] for _ in range(2))
+    for organization, user in ((left, owner), (odd, gone)):
+        sandbox.membership(organization["id"], user, "org:admin")
+    for organization in (odd, left):
+        sync_organization(organization["id"])
+    [of_ada] = sandbox.api("GET", f"/organizations/{odd['id']}/memberships", user_id=ada.id)["data"]
+    sandbox.patch_record(of_ada["id"], remove=("role",))
+    sandbox.api("DELETE", f"/organizations/{left['id']}/memberships/{ada.id}")
+    sandbox.api("DELETE", f"/organizations/{odd['id']}/memberships/{gone}")
+
+    assert TenantService.sync_user_tenants_from_clerk(ada.id) == SyncState.SYNCED
+    sync_organization(odd["id"])
+
+    ended = Membership.objects.filter(is_active=False).values_list("tenant__clerk_org_id", "clerk_user_id")
+    assert set(ended) == {(left["id"], ada.id), (odd["id"], gone)}
 
 
 @pytest.mark.parametrize(

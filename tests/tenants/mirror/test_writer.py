@@ -205,6 +205,24 @@ def test_organization_listing_incomplete_or_old_ends_nothing(complete: bool, beg
     assert membership()[2] is True
 
 
+@pytest.mark.parametrize(
+    ("skipped_id", "stored_id", "is_active"),
+    [("orgmem_other", ADA.id, False), (ADA.id, ADA.id, True), ("orgmem_other", None, True)],
+    ids=["another membership", "this membership", "a membership whose id is unknown here"],
+)
+def test_organization_listing_with_an_unreadable_record_ends_what_cannot_be_that_record(
+    skipped_id: str, stored_id: str | None, is_active: bool
+) -> None:
+    writer.write_memberships([ADA])
+    Membership.objects.update(clerk_membership_id=stored_id)
+
+    writer.write_organization_listing(
+        ACME, [], listed_at=writer.clock(), complete=True, skipped_ids=[skipped_id]
+    )
+
+    assert membership()[2] is is_active
+
+
 OTHER = replace(ACME, id="org_other", name="Other")
 
 LISTINGS: dict[str, Callable[[], None]] = {
