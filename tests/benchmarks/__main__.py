@@ -5,7 +5,7 @@ options, and `run(arguments)` returns a `Report`. The rows of the report are pri
 as one line of JSON. Ways that are compared take turns in one run (`_turns`).
 
 With `--quick`, `arguments.quick` is true: the benchmark measures a few rounds of small sizes, which show that
-it works, not how fast the project is. A module with `WRITES = True` runs on two kinds of server: one with
+it works, not how fast the project is. A missed target then is no failure. A module with `WRITES = True` runs on two kinds of server: one with
 `fsync` and `synchronous_commit` off, and one with both on (`--durable off` or `on` selects one of them).
 
 Benchmarks use the embedded PostgreSQL, in a database of their own that is dropped at the end, and the local
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         run = {"benchmark": options.name, "quick": options.quick, "durable": durable}
         sys.stdout.write(json.dumps(run | report.figures) + "\n")
         sys.stdout.flush()
-        missed |= bool(report.missed)
+        missed |= bool(report.missed) and not options.quick
     return int(missed)
 
 

@@ -50,14 +50,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """List for a while, then beside the other work, in one run."""
+    quiet_seconds = QUIET_SECONDS
+    if arguments.quick:
+        arguments.members, arguments.lines, arguments.deletions, quiet_seconds = 5000, 20_000, 100, 3.0
     report = Report(("phase", "seconds", "lists", "p50 ms", "p95 ms", "max ms", "answers"))
     with local_clerk() as clerk, tempfile.TemporaryDirectory() as directory:
         tokens, organizations = _populate(clerk)
         work = _work(arguments, organizations, Path(directory))
         with _clients(clerk, tokens) as measured:
-            time.sleep(QUIET_SECONDS / 3)  # The processes warm up.
+            time.sleep(quiet_seconds / 3)  # The processes warm up.
             quiet = time.time()
-            time.sleep(QUIET_SECONDS)
+            time.sleep(quiet_seconds)
             busy = time.time()
             took = _at_once(work)
             end = time.time()
