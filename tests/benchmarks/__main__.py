@@ -5,8 +5,9 @@ options, and `run(arguments)` returns a `Report`. The rows of the report are pri
 as one line of JSON. Ways that are compared take turns in one run (`_turns`).
 
 With `--quick`, `arguments.quick` is true: the benchmark measures a few rounds of small sizes, which show that
-it works, not how fast the project is. A missed target then is no failure. A module with `WRITES = True` runs on two kinds of server: one with
-`fsync` and `synchronous_commit` off, and one with both on (`--durable off` or `on` selects one of them).
+it works, not how fast the project is, and a missed target is no failure. A module with `WRITES = True` runs
+on two kinds of server: one with `fsync` and `synchronous_commit` off, and one with both on (`--durable off`
+or `on` selects one of them).
 
 Benchmarks use the embedded PostgreSQL, in a database of their own that is dropped at the end, and the local
 Clerk in a process of its own.
