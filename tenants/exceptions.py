@@ -25,6 +25,7 @@ SyncError
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 
 class TenantError(Exception):
@@ -61,6 +62,14 @@ class NotLinked(UnknownOrganization):
 
 class OrganizationDeleted(TenantError):
     """The organization is recorded as deleted in Clerk."""
+
+    @classmethod
+    def recorded(cls, clerk_org_id: str) -> Self:
+        """Return the error of a write to an organization that has a tombstone."""
+        return cls(
+            f"It is recorded here that {clerk_org_id} was deleted in Clerk. Nothing was changed."
+            f" If Clerk has it after all, run `sync_from_clerk --organization {clerk_org_id}` first."
+        )
 
 
 class OrganizationExists(TenantError):

@@ -16,7 +16,7 @@ from tenants.creation import attempts, search
 from tenants.exceptions import IdempotencyKeyReused, NotAMember, OrganizationDeleted, TenantInactive
 from tenants.history import change_by
 from tenants.lifecycle.primary import move_primary, set_primary
-from tenants.mirror import deletions, leases, locks, writer
+from tenants.mirror import leases, locks, writer
 from tenants.models import CreationAttempt, Tenant
 
 logger = logging.getLogger(__name__)
@@ -92,8 +92,6 @@ def adopt_organization(
     """
     with change_by(clerk_user_id):
         locks.hold_primaries([clerk_user_id])
-        locks.share(organizations=[organization.id], users=[clerk_user_id])
-        deletions.refuse_deleted(organization.id)
         tenant = writer.write_organization_with_member(organization, clerk_user_id, membership, role)
         if make_primary:
             with suppress(NotAMember, TenantInactive):

@@ -94,10 +94,7 @@ def remove_tombstone(clerk_org_id: str, *, asked_at: datetime) -> None:
 def refuse_deleted(clerk_org_id: str) -> None:
     """Raise OrganizationDeleted if the organization is recorded as deleted in Clerk."""
     if Tombstone.objects.filter(kind=Tombstone.Kind.ORGANIZATION, clerk_id=clerk_org_id).exists():
-        raise OrganizationDeleted(
-            f"It is recorded here that {clerk_org_id} was deleted in Clerk. Nothing was changed."
-            f" If Clerk has it after all, run `sync_from_clerk --organization {clerk_org_id}` first."
-        )
+        raise OrganizationDeleted.recorded(clerk_org_id)
 
 
 def _record_tombstone(kind: Tombstone.Kind, clerk_id: str, source: Tombstone.Source) -> None:

@@ -20,6 +20,7 @@ from django.db import IntegrityError, transaction
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from tenants import signals
+from tenants.exceptions import OrganizationDeleted
 from tenants.mirror import locks, statements
 from tenants.mirror.rows import membership_rows, organization_rows, tenant_markers
 from tenants.models import Membership, SyncRunPage, Tenant, Tombstone
@@ -191,12 +192,14 @@ def write_organization_with_member(
 
     If `membership` is None (Clerk could not be asked for it), the user gets a membership with `role`, without
     Clerk's id, from the time of the organization's creation. A later record adds the id; a list without the
-    user ends the membership. If `role` is None too, no membership is written. Call it with shared locks on
-    the organization and the user, for an organization that is not recorded as deleted.
+    user ends the membership. If `role` is None too, no membership is written. Raise OrganizationDeleted if
+    the organization is recorded as deleted.
     """
     with transaction.atomic():
         _write_organizations([organization], users=[clerk_user_id])
-        tenant = Tenant.objects.get(clerk_org_id=organization.id)
+        tenant = Tenant.objects.filter(clerk_org_id=organization.id, deleted_at=None).first()
+        if tenant is None:
+            raise OrganizationDeleted.recorded(organization.id)
         if membership is not None:
             _upsert_memberships([membership], as_of=None)
         elif role is not None:
