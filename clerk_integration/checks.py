@@ -16,7 +16,16 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (Django's name)
 from django.core.exceptions import ImproperlyConfigured
 
-from clerk_integration.conf import clerk_settings, is_rate, is_seconds, is_signing_secret, is_thread_count
+from clerk_integration.conf import (
+    REQUEST_LIMITS,
+    UNLIMITED,
+    clerk_settings,
+    is_rate,
+    is_request_limit,
+    is_seconds,
+    is_signing_secret,
+    is_thread_count,
+)
 from clerk_integration.exceptions import ClerkMisconfigured
 from clerk_integration.wire.api_url import api_url_error, is_loopback_url
 
@@ -221,6 +230,16 @@ RULES = (
         "CLERK_MAX_WAITING is not a number of threads of 1 or more.",
         "It is how many threads of a web process may wait for Clerk at once; unset it for half of them.",
         lambda: settings.CLERK_MAX_WAITING != "" and not is_thread_count(settings.CLERK_MAX_WAITING),
+    ),
+    Rule(
+        Error,
+        "E019",
+        "Not a limit of requests:",
+        "Write a number of requests and second, minute, hour or day, such as 120/minute; `none` for no "
+        "limit.",
+        lambda: ", ".join(
+            name for name in REQUEST_LIMITS if not is_request_limit(getattr(settings, name, UNLIMITED))
+        ),
     ),
     Rule(
         Error,

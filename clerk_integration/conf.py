@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -25,8 +26,20 @@ DEFAULT_CLOCK_SKEW_SECONDS = 5.0
 DEFAULT_MAX_WAITING = 4
 DEFAULT_SYNC_MAX_AGE_SECONDS = 60.0
 
+REQUEST_LIMITS = {
+    "TENANT_LIST_LIMIT": "120/minute",
+    "TENANT_CREATE_LIMIT": "20/hour",
+    "TENANT_SYNC_LIMIT": "10/minute",
+}
+"""Default numbers of requests that one caller may send to the API."""
+
+UNLIMITED = "none"
+
 MAX_TOKEN_BYTES = 16 * 1024
 MIN_SIGNING_SECRET_BYTES = 16
+
+
+_REQUEST_LIMIT = re.compile(r"(?P<number>[1-9][0-9]{0,8})/(?P<period>second|minute|hour|day)")
 
 
 class SessionTokenSettings(NamedTuple):
@@ -140,6 +153,24 @@ def is_thread_count(value: Any) -> bool:
         return int(value) >= 1
     except (TypeError, ValueError):
         return False
+
+
+def request_limit(setting: str) -> tuple[int, str] | None:
+    """Return the number of requests and the period (`minute`) of a limit; None if there is no limit.
+
+    A malformed limit counts as unset; a system check reports the mistake.
+    """
+    text = str(getattr(settings, setting, "")).strip()
+    if text == UNLIMITED:
+        return None
+    match = _REQUEST_LIMIT.fullmatch(text) or _REQUEST_LIMIT.fullmatch(REQUEST_LIMITS[setting])
+    assert match is not None  # noqa: S101  (the defaults match)
+    return int(match["number"]), match["period"]
+
+
+def is_request_limit(value: object) -> bool:
+    """Return whether a setting is a number of requests in a period, such as `120/minute`, or `none`."""
+    return value == UNLIMITED or _REQUEST_LIMIT.fullmatch(str(value)) is not None
 
 
 def is_signing_secret(secret: str) -> bool:

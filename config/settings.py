@@ -145,7 +145,7 @@ DRF_STANDARDIZED_ERRORS = {
     "EXCEPTION_HANDLER_CLASS": "tenants.api.exception_handlers.ApiExceptionHandler",
     # Errors have the same shape in development; the traceback is logged.
     "ENABLE_IN_DEBUG_FOR_UNHANDLED_EXCEPTIONS": True,
-    "ALLOWED_ERROR_STATUS_CODES": ["400", "401", "403", "404", "405", "415", "500", "503"],
+    "ALLOWED_ERROR_STATUS_CODES": ["400", "401", "403", "404", "405", "415", "429", "500", "503"],
     "ERROR_SCHEMAS": {
         "401": "tenants.api.schema.ClientErrorResponseSerializer",
         "403": "tenants.api.schema.ClientErrorResponseSerializer",
@@ -199,6 +199,11 @@ CLERK_RATE_LIMIT = _text("CLERK_RATE_LIMIT")
 CLERK_MAX_WAITING = _text("CLERK_MAX_WAITING")
 CLERK_PENDING_SESSIONS = _text("CLERK_PENDING_SESSIONS", "refuse")
 CLERK_SYNC_MAX_AGE_SECONDS = _text("CLERK_SYNC_MAX_AGE_SECONDS", "60")
+
+# Requests that one caller may send, shared by all processes.
+TENANT_LIST_LIMIT = _text("TENANT_LIST_LIMIT", "120/minute")
+TENANT_CREATE_LIMIT = _text("TENANT_CREATE_LIMIT", "20/hour")
+TENANT_SYNC_LIMIT = _text("TENANT_SYNC_LIMIT", "10/minute")
 
 TENANT_HISTORY_DAYS = _number("TENANT_HISTORY_DAYS", "730", "days")
 

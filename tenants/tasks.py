@@ -2,8 +2,10 @@
 
 import logging
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
+from django.db.models.functions import Now
 from django.dispatch import receiver
 from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
@@ -18,6 +20,7 @@ from tenants.backfill.abandoned import finish_abandoned
 from tenants.creation.attempts import delete_old_attempts
 from tenants.exceptions import SyncAlreadyRunning
 from tenants.history import delete_old_history
+from tenants.models import RequestCount
 from tenants.reconcile import full_sync as syncing
 from tenants.reconcile import resolve_creations
 from tenants.runs import records, slices
@@ -95,10 +98,12 @@ def sync_nightly(**_: Any) -> None:
 
 @receiver(nightly, dispatch_uid="tenants.tasks.delete_old_records")
 def delete_old_records(**_: Any) -> None:
-    """Delete runs, creation attempts and history whose retention period is over, every night."""
+    """Delete runs, creation attempts, history and request counts that are no longer needed, every night."""
     logger.info(
-        "deleted %d rows of old runs, %d creation attempts, %d rows of history",
+        "deleted %d rows of old runs, %d creation attempts, %d rows of history, %d request counts",
         records.delete_old_runs(),
         delete_old_attempts(),
         delete_old_history(),
+        # A count is for a day at most.
+        RequestCount.objects.filter(began_at__lt=Now() - timedelta(days=1)).delete()[0],
     )

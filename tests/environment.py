@@ -42,3 +42,5 @@ os.environ["CLERK_PENDING_SESSIONS"] = "refuse"
 os.environ["CLERK_RATE_LIMIT"] = "10000"
 os.environ["CLERK_MAX_WAITING"] = "100"
 os.environ["CLERK_SYNC_MAX_AGE_SECONDS"] = "60"
+for name in ("LIST", "CREATE", "SYNC"):
+    os.environ[f"TENANT_{name}_LIMIT"] = "100000/minute"

@@ -1,17 +1,21 @@
 """The endpoints that read tenants: parse the request, call one service, render the result."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from django.db import transaction
+from django.utils.cache import patch_cache_control
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.exceptions import NotFound
 from rest_framework.generics import get_object_or_404
 from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
 from rest_framework.viewsets import GenericViewSet
 
 from clerk_integration.tokens.clerk_user import ClerkUser
+from tenants.api.limits import CallerLimit
 from tenants.api.permissions import IsClerkUser
 from tenants.api.serializers import (
     TENANT_FIELDS,
@@ -33,6 +37,9 @@ class TenantReadViewSet(GenericViewSet[Tenant]):
     lookup_value_converter = "int"
     pagination_class = None
     admits_pending_sessions = False
+    limits: ClassVar[Mapping[str, str]] = {"my_tenants": "TENANT_LIST_LIMIT"}
+    """The setting that limits the requests of each action."""
+
     staff_actions = frozenset({"retrieve"})
     """Actions that also admit staff with a Django session; the others need a Clerk user."""
 
@@ -44,6 +51,16 @@ class TenantReadViewSet(GenericViewSet[Tenant]):
     def get_permissions(self) -> list[BasePermission]:
         """Require a Clerk user, except for `staff_actions`."""
         return [IsAuthenticated()] if self.action in self.staff_actions else [IsClerkUser()]
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        """Limit the requests of the caller to an action of `limits`."""
+        return [CallerLimit(self.limits[self.action])] if self.action in self.limits else []
+
+    def finalize_response(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        """Keep shared caches from storing the response, which is for its caller."""
+        response = super().finalize_response(request, *args, **kwargs)
+        patch_cache_control(response, private=True)
+        return response
 
     def get_queryset(self) -> TenantQuerySet:
         """Return the tenants that the caller may see, annotated with the caller's role and primary flag."""

@@ -1,8 +1,8 @@
 """The endpoints that change tenants: parse the request, call one service, render the result."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -44,6 +44,11 @@ class TenantViewSet(TenantReadViewSet):
     or by a permission of staff.
     """
 
+    limits: ClassVar[Mapping[str, str]] = {
+        **TenantReadViewSet.limits,
+        "create": "TENANT_CREATE_LIMIT",
+        "sync": "TENANT_SYNC_LIMIT",
+    }
     staff_actions = TenantReadViewSet.staff_actions | {"change", "deactivate", "sync", "delete_permanently"}
 
     @extend_schema(

@@ -1,0 +1,137 @@
+"""How many requests a caller may send, and what later requests are answered."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.checks import run_checks
+from django.db import connection
+from django.test import Client
+from pytest_django import Settings
+
+from tenants.models import RequestCount
+from tests.sandbox import SandboxControl
+from tests.tenants.conftest import Caller
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SYNC = "/tenants/{}/sync"
+
+
+def test_list_above_the_limit_is_429_with_the_wait_and_without_a_call(
+    sandbox: SandboxControl, ada: Caller, grace: Caller, settings: Settings
+) -> None:
+    settings.TENANT_LIST_LIMIT = "2/minute"
+    assert [ada.tenants().status_code for _ in range(2)] == [200, 200]
+    sandbox.clear_requests()
+
+    response = ada.tenants()
+
+    assert response.status_code == 429
+    assert 50 <= int(response["Retry-After"]) <= 60
+    [error] = response.json()["errors"]
+    assert error["code"] == "throttled"
+    assert "Only 2 requests of this kind may be sent in one minute" in error["detail"]
+    assert sandbox.requests() == []
+    assert grace.tenants().status_code == 200
+    assert ada.get("/tenants/me/primary-id").status_code == 404
+
+
+def test_create_and_sync_have_limits_of_their_own(ada: Caller, settings: Settings) -> None:
+    settings.TENANT_CREATE_LIMIT = settings.TENANT_SYNC_LIMIT = "1/hour"
+    created = ada.create()
+    assert created.status_code == 201
+    path = SYNC.format(created.json()["id"])
+
+    codes = [ada.create().status_code, *(ada.request("POST", path).status_code for _ in range(2))]
+
+    assert codes == [429, 200, 429]
+    assert ada.tenants().status_code == 200
+
+
+def test_staff_have_a_limit_each(legacy: Callable[..., Any], settings: Settings) -> None:
+    settings.TENANT_SYNC_LIMIT = "1/hour"
+    path = "/api/v1" + SYNC.format(legacy().pk)
+    allowed = Permission.objects.filter(codename__in=["view_tenant", "sync_tenant"])
+    codes = []
+    for name in ("one", "two"):
+        user = User.objects.create(username=name, is_staff=True)
+        user.user_permissions.set(allowed)
+        client = Client()
+        client.force_login(user)
+        codes += [client.post(path).status_code for _ in range(2)]
+
+    assert codes == [409, 429, 409, 429]  # 409: a legacy tenant has nothing to sync.
+
+
+@pytest.mark.parametrize(("elapsed", "status_code"), [("59 seconds", 429), ("61 seconds", 200)])
+@pytest.mark.parametrize("direction", ["-", "+"])
+def test_period_ends_a_minute_after_its_first_request_also_if_the_clock_is_set_back(
+    ada: Caller, settings: Settings, elapsed: str, status_code: int, direction: str
+) -> None:
+    settings.TENANT_LIST_LIMIT = "1/minute"
+    ada.tenants()
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE request_counts SET began_at = now() {direction} interval '{elapsed}'")
+
+    assert ada.tenants().status_code == status_code
+
+
+def test_limit_in_many_threads_is_exact(ada: Caller, settings: Settings) -> None:
+    settings.TENANT_LIST_LIMIT = "10/hour"
+    codes: list[int] = []
+
+    def ask() -> None:
+        codes.extend(ada.tenants().status_code for _ in range(4))
+        connection.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(codes) == [200] * 10 + [429] * 6
+    assert RequestCount.objects.get().count == 16
+
+
+def test_limit_of_none_sends_no_statement(ada: Caller, settings: Settings) -> None:
+    settings.TENANT_LIST_LIMIT = "none"
+
+    assert ada.tenants().status_code == 200
+    assert not RequestCount.objects.exists()
+
+
+def test_database_that_accepts_no_writes_limits_nobody(ada: Caller, settings: Settings) -> None:
+    settings.TENANT_LIST_LIMIT = "1/hour"
+    ada.tenants()
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    try:
+        assert ada.tenants().status_code == 200
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("limit", ["120", "0/minute", "ten/minute", "1/week", "-1/day"])
+def test_malformed_limit_counts_as_the_default_and_is_named_by_a_check(
+    ada: Caller, settings: Settings, limit: str
+) -> None:
+    settings.TENANT_LIST_LIMIT = limit
+
+    assert ada.tenants().status_code == 200
+    assert any(found.id == "clerk.E019" and "TENANT_LIST_LIMIT" in found.msg for found in run_checks())
+
+
+def test_responses_are_private_also_if_they_are_errors(ada: Caller) -> None:
+    responses = [ada.tenants(), ada.get("/tenants/me/primary-id"), Client().get("/api/v1/tenants/1")]
+
+    assert [response["Cache-Control"] for response in responses] == ["private"] * 3
+
+
+def test_counts_are_not_written_to_disk() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT relpersistence FROM pg_class WHERE relname = 'request_counts'")
+        assert cursor.fetchone() == ("u",)
