@@ -401,7 +401,7 @@ def test_enqueued_migration_that_workers_gave_up_names_the_tenants_that_failed(
 
     first, second = SyncRun.objects.get(pk=run_id).error.splitlines()
     assert re.match(r"tenant \d+: ", first)
-    assert "1 of 1 slices open" in second
+    assert "1 of 1 slices not done" in second
 
 
 def cut_off_after_a_refusal(sandbox: SandboxControl, migrate: Callable[..., Json]) -> int:
@@ -541,7 +541,7 @@ def test_enqueued_migration_of_nothing_but_conflicts_has_ended(
 
     run = SyncRun.objects.get()
     assert (summary["state"], run.state, summary["conflict"]) == ("failed", "failed", 1)
-    assert "Workers do" not in summary["output"]
+    assert "is queued" not in summary["output"]
     assert run.error.startswith(f"tenant {tenant.pk}: it has no active owner or admin")
 
 
@@ -610,7 +610,7 @@ def test_enqueued_migration_says_whether_a_worker_is_there(
     sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json]
 ) -> None:
     register_worker(heartbeat_seconds_ago=60)
-    assert "No worker is running: start `manage.py procrastinate worker`." in migrate("--enqueue")["output"]
+    assert "no worker is running. Start `manage.py procrastinate worker`" in migrate("--enqueue")["output"]
     empty_queue()
     register_worker(heartbeat_seconds_ago=1)
-    assert "No worker is running" not in migrate("--enqueue")["output"]
+    assert "no worker is running" not in migrate("--enqueue")["output"]
