@@ -35,6 +35,10 @@ class WebhookDelivery(models.Model):
     error = models.TextField("error and traceback", blank=True, default="", db_default="")
     received_at = models.DateTimeField(db_default=Now(), editable=False)
     processed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    due_at = models.DateTimeField("next attempt", null=True, blank=True, db_default=Now(), editable=False)
+    """The time of the next attempt; None if there is none. With a claim, the time at which it is lost."""
+    claim = models.UUIDField(null=True, blank=True, editable=False)
+    """The attempt that is processing the delivery."""
 
     class Meta:
         db_table = "webhook_deliveries"
@@ -52,6 +56,17 @@ class WebhookDelivery(models.Model):
                 fields=["organization_id"],
                 condition=Q(organization_id__isnull=False),
                 name="webhook_deliveries_org",
+            ),
+            # The queue: the deliveries that a worker may claim. The others are exceptions; see `recover`.
+            models.Index(
+                fields=["due_at", "id"],
+                condition=Q(status__in=["received", "failed"], claim=None, crashes=0),
+                name="webhook_deliveries_due",
+            ),
+            models.Index(
+                fields=["due_at", "id"],
+                condition=Q(claim__isnull=False) | Q(crashes__gt=0),
+                name="webhook_deliveries_recovery",
             ),
         ]
         constraints: ClassVar = [

@@ -9,41 +9,40 @@ from procrastinate.job_context import JobContext
 from clerk_integration.jobs import stalled
 from clerk_integration.jobs.queue import MAINTENANCE
 from clerk_integration.signals import nightly
-from clerk_integration.webhooks import inbox, rescue, retention
-from clerk_integration.webhooks.delivery_jobs import PROCESS_DELIVERY, WEBHOOKS, DeliveryRetryStrategy
+from clerk_integration.webhooks import drain, recover, retention
+from clerk_integration.webhooks.wake_ups import DRAIN, PRIORITY, WEBHOOKS
 
-RESCUE_PRIORITY = 100
-"""Deliveries have 0: a rescue never waits behind a backlog."""
+RESCUE_PRIORITY = 2 * PRIORITY
+"""A rescue never waits behind a backlog of deliveries."""
 
 KEEP_FAILED_JOBS_HOURS = 30 * 24
 """Age at which a job without success is deleted. A worker deletes successful jobs at once."""
 
+EVERY_FIVE_SECONDS = "* * * * * */5"
 EVERY_TEN_SECONDS = "* * * * * */10"
-EVERY_MINUTE = "* * * * *"
 AT_3 = "0 3 * * *"
 AT_4 = "0 4 * * *"
 
 
-@app.task(name=PROCESS_DELIVERY, queue=WEBHOOKS, retry=DeliveryRetryStrategy())
-def process_webhook_delivery(delivery_id: int, failures: int = 0) -> None:
-    """Process a stored delivery. `failures` counts the failures of earlier jobs, for the retry strategy."""
-    inbox.process_delivery(delivery_id)
+@app.task(name=DRAIN, queue=WEBHOOKS, priority=PRIORITY)
+def drain_webhooks(timestamp: int) -> int:
+    """Process a batch of the deliveries that are due, or one delivery; return how many."""
+    return drain.drain()
 
 
 # With the queueing lock, only one rescue waits. With a `lock`, a killed rescue would block all later ones.
+@app.periodic(cron=EVERY_FIVE_SECONDS)
+@app.task(queue=WEBHOOKS, priority=RESCUE_PRIORITY, queueing_lock="recover_webhooks")
+def recover_webhooks(timestamp: int) -> int:
+    """Recover deliveries whose worker died, and wake the workers for due deliveries; return how many."""
+    return recover.recover()
+
+
 @app.periodic(cron=EVERY_TEN_SECONDS)
 @app.task(queue=WEBHOOKS, priority=RESCUE_PRIORITY, queueing_lock="rescue_stalled_jobs")
 def rescue_stalled_jobs(timestamp: int) -> int:
     """Give the jobs of dead and frozen workers to other workers; return how many."""
-    return stalled.rescue_stalled_jobs({PROCESS_DELIVERY: rescue.replace_crashed_job})
-
-
-@app.periodic(cron=EVERY_MINUTE)
-@app.task(queue=WEBHOOKS, priority=RESCUE_PRIORITY, queueing_lock="rescue_deliveries")
-def rescue_deliveries(timestamp: int) -> None:
-    """Add a new job for each delivery whose job is overdue or missing."""
-    rescue.replace_overdue_jobs()
-    rescue.enqueue_deliveries_without_job()
+    return stalled.rescue_stalled_jobs()
 
 
 @app.periodic(cron=AT_3)

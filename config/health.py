@@ -5,7 +5,7 @@
 | status   | HTTP | when                                                                              |
 | -------- | ---- | --------------------------------------------------------------------------------- |
 | unready  | 503  | the database cannot be reached, or migrations are missing                         |
-| degraded | 200  | the database is read-only, no worker runs, a job is overdue, or Clerk fails       |
+| degraded | 200  | the database is read-only, no worker runs, work is overdue, or Clerk fails        |
 | ready    | 200  | otherwise                                                                         |
 
 A degraded process still serves reads. Taking all degraded processes out of service would cause an outage.
@@ -39,6 +39,7 @@ from procrastinate.exceptions import ConnectorException
 from rest_framework import status
 
 from clerk_integration.exceptions import ClerkError, ClerkMisconfigured
+from clerk_integration.models import WebhookDelivery
 from clerk_integration.wire.client import fetch_jwks
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ CLERK_INTERVAL_SECONDS = 60.0
 
 MAX_JOB_AGE = datetime.timedelta(minutes=10)
 MAX_COUNT = 10_000
-"""Waiting jobs are counted up to this number."""
+"""Waiting jobs and webhooks are counted up to this number."""
 
 
 def healthz(request: HttpRequest) -> JsonResponse:
@@ -90,20 +91,18 @@ class Migrations(HealthCheck):  # type: ignore[misc]  # untyped library
 
 @dataclass
 class Queue(HealthCheck):  # type: ignore[misc]  # untyped library
-    """The tables of the background queue exist, and no due job waits too long."""
+    """The tables of the background queue exist, and no due job or webhook waits too long."""
 
     timeout = CHECK_TIMEOUT
 
     def run(self) -> None:
-        """Raise ServiceUnavailable if the queue has no tables, ServiceWarning if a due job waits too long."""
+        """Raise ServiceUnavailable if the queue has no tables, ServiceWarning if due work waits too long."""
         with _database_errors():
             if not queue.check_connection():
                 raise ServiceUnavailable("run `manage.py migrate`: the queue has no tables")
-            count, oldest = _due_jobs()
-        if oldest is not None and timezone.now() - oldest > MAX_JOB_AGE:
-            minutes = (timezone.now() - oldest) // datetime.timedelta(minutes=1)
-            jobs = "1 job is" if count == 1 else f"{count} jobs are"
-            raise ServiceWarning(f"{jobs} waiting, the oldest for {minutes} minutes: start more workers")
+            overdue = [*_overdue("webhook", *_due_deliveries()), *_overdue("job", *_due_jobs())]
+        if overdue:
+            raise ServiceWarning(f"{'; '.join(overdue)}: start more workers")
 
 
 @dataclass
@@ -129,6 +128,22 @@ def _database_errors() -> Iterator[None]:
         yield
     except (Error, ConnectorException) as exc:
         raise ServiceUnavailable("the database does not answer") from exc
+
+
+def _overdue(kind: str, count: int, oldest: datetime.datetime | None) -> Iterator[str]:
+    """Yield how much work of a kind is waiting, if the oldest has waited for more than MAX_JOB_AGE."""
+    if oldest is not None and timezone.now() - oldest > MAX_JOB_AGE:
+        minutes = (timezone.now() - oldest) // datetime.timedelta(minutes=1)
+        waiting = f"1 {kind} is" if count == 1 else f"{count} {kind}s are"
+        yield f"{waiting} waiting, the oldest for {minutes} minutes"
+
+
+def _due_deliveries() -> tuple[int, datetime.datetime | None]:
+    """Return the number of due webhook deliveries, up to MAX_COUNT, and since when the oldest is due."""
+    waiting = WebhookDelivery.objects.filter(status__in=["received", "failed"], claim=None, crashes=0)
+    counted = waiting.filter(due_at__lte=Now()).order_by("due_at", "id")[:MAX_COUNT]
+    found = counted.aggregate(count=Count("pk"), oldest=Min("due_at"))
+    return found["count"], found["oldest"]
 
 
 def _due_jobs() -> tuple[int, datetime.datetime | None]:

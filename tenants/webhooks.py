@@ -5,10 +5,11 @@ out of order. A handler raises UnreadableRecord for a payload that cannot be rea
 delivery as failed.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization, UnreadableRecord
-from clerk_integration.webhooks.registry import ClerkEvent, register
+from clerk_integration.webhooks.registry import ClerkEvent, register, register_batch
 from clerk_integration.wire.ids import MAX_ID_LENGTH
 from tenants.history import attributed_to
 from tenants.mirror import deletions, writer
@@ -17,23 +18,28 @@ from tenants.models import TenantHistory, Tombstone
 MAX_CLOCK_OFFSET = timedelta(seconds=60)
 """The maximum by which Clerk's clock may be ahead of the database's clock."""
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
 
 @attributed_to(TenantHistory.Source.WEBHOOK)
-def organization_written(event: ClerkEvent) -> None:
-    """Mirror the organization: organization.created, organization.updated."""
-    writer.write_organizations([ClerkOrganization.from_json(event.data)])
+def records_written(events: Sequence[ClerkEvent]) -> None:
+    """Mirror organizations, and memberships with their organizations: `.created` and `.updated` of both."""
+    organizations, memberships = [], []
+    as_of: dict[str, datetime | None] = {}
+    for event in events:
+        if event.type.startswith("organization."):
+            organizations.append(ClerkOrganization.from_json(event.data))
+        else:
+            membership = ClerkMembership.from_json(event.data)
+            memberships.append(membership)
+            as_of[membership.id] = _later(as_of.get(membership.id, _NEVER), _happened_at(event))
+    writer.write_events(organizations, memberships, as_of=as_of)
 
 
 @attributed_to(TenantHistory.Source.WEBHOOK)
 def organization_deleted(event: ClerkEvent) -> None:
     """Record the organization as deleted, even if it has no row here: organization.deleted."""
     deletions.record_organization_deleted(_id_of(event), source=Tombstone.Source.EVENT)
-
-
-@attributed_to(TenantHistory.Source.WEBHOOK)
-def membership_written(event: ClerkEvent) -> None:
-    """Mirror the membership and its organization: organizationMembership.created, .updated."""
-    writer.write_memberships([ClerkMembership.from_json(event.data)], as_of=_happened_at(event))
 
 
 @attributed_to(TenantHistory.Source.WEBHOOK)
@@ -54,11 +60,11 @@ def user_deleted(event: ClerkEvent) -> None:
 
 def register_handlers() -> None:
     """Register the handlers with the inbox. Call it once, when the app is ready."""
-    register("organization.created", organization_written)
-    register("organization.updated", organization_written)
+    register_batch("organization.created", records_written)
+    register_batch("organization.updated", records_written)
     register("organization.deleted", organization_deleted)
-    register("organizationMembership.created", membership_written)
-    register("organizationMembership.updated", membership_written)
+    register_batch("organizationMembership.created", records_written)
+    register_batch("organizationMembership.updated", records_written)
     register("organizationMembership.deleted", membership_deleted)
     register("user.deleted", user_deleted)
 
@@ -68,6 +74,11 @@ def _happened_at(event: ClerkEvent) -> datetime | None:
     if event.timestamp is None:
         return None
     return datetime.fromtimestamp(event.timestamp / 1000, UTC) - MAX_CLOCK_OFFSET
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    """Return the later of two times; None, an unknown time, counts as now."""
+    return None if one is None or other is None else max(one, other)
 
 
 def _id_of(event: ClerkEvent) -> str:

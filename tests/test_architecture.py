@@ -17,8 +17,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = ("config", "clerk_integration", "tenants")
 
 MAY_OPEN_TRANSACTIONS = {
-    "clerk_integration/jobs/stalled.py",  # a job is closed and replaced
-    "clerk_integration/webhooks/rescue.py",  # as above
+    "clerk_integration/jobs/stalled.py",  # a job is locked and put back
+    "clerk_integration/webhooks/drain.py",  # the handlers' rows and the deliveries' results
+    "clerk_integration/webhooks/recover.py",  # lost claims are locked and released
     "clerk_integration/webhooks/inbox.py",
     "tenants/history.py",  # the transaction of a change names its actor
     "tenants/files/imports.py",  # the lines of a batch become rows together

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import permutations
+from itertools import cycle, permutations
 from math import factorial
 from typing import Any
 
@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from clerk_integration.entities import ClerkOrganization
-from clerk_integration.webhooks.registry import ClerkEvent, handler_of
+from clerk_integration.webhooks.registry import ClerkEvent, handle, is_handled
 from tenants.creation.create import adopt_organization
 from tenants.exceptions import OrganizationDeleted
 from tenants.lifecycle import delete, link, restore
@@ -99,7 +99,7 @@ class World:
 
     def messages(self) -> list[Json]:
         """What Clerk sends about all this, in the order of the changes."""
-        return [m["body"] for m in self.sandbox.messages() if handler_of(m["type"]) is not None]
+        return [m["body"] for m in self.sandbox.messages() if is_handled(m["type"])]
 
     def _organization(self, method: str, index: int, path: str = "", body: Json | None = None) -> Any:
         if index < len(self.organizations):
@@ -230,11 +230,13 @@ def with_ids_only(messages: Sequence[Json]) -> list[Json]:
 
 
 def deliver(messages: Sequence[Json]) -> None:
-    for message in messages:
-        event = ClerkEvent.from_json(message)
-        handler = handler_of(event.type)
-        assert handler is not None
-        handler(event)
+    """Handle the messages as a worker does: one by one, and in batches of 3 and 9."""
+    waiting = [ClerkEvent.from_json(message) for message in messages]
+    for size in cycle((1, 3, 9)):
+        handle(waiting[:size])
+        del waiting[:size]
+        if not waiting:
+            break
 
 
 def orders(messages: list[Json], most: int) -> Iterator[list[Json]]:

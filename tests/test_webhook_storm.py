@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ from django.db import connection
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from clerk_integration.models import WebhookDelivery
-from clerk_integration.webhooks.delivery_jobs import PROCESS_DELIVERY
+from clerk_integration.webhooks.wake_ups import DRAIN
 from tenants.demo.servers import reserve_port
 from tenants.models import Membership, Tenant
 from tests.sandbox import SandboxControl
@@ -190,16 +191,26 @@ def kill_at_work(worker: Worker) -> None:
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
         worker.freeze()
-        held = ProcrastinateJob.objects.filter(
-            status="doing", task_name=PROCESS_DELIVERY, worker_id=worker.worker_id
-        )
-        deliveries = [args["delivery_id"] for args in held.values_list("args", flat=True)]
-        if WebhookDelivery.objects.filter(pk__in=deliveries, status=Status.RECEIVED).exists():
+        if has_claims(worker):
             worker.kill()
             return
         worker.thaw()
         time.sleep(0.01)
     raise AssertionError("the worker had nothing to do")
+
+
+def has_claims(frozen: Worker) -> bool:
+    """Return whether a frozen worker has claims; those of others end while this function waits."""
+    drains = ProcrastinateJob.objects.filter(task_name=DRAIN, status="doing", worker_id=frozen.worker_id)
+    if not drains.exists():
+        return False
+    before = claims()
+    time.sleep(0.3)
+    return bool(before & claims())
+
+
+def claims() -> set[UUID | None]:
+    return set(WebhookDelivery.objects.filter(claim__isnull=False).values_list("claim", flat=True))
 
 
 def wait_for_processed(count: int) -> None:

@@ -13,6 +13,9 @@ from typing import Any
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from clerk_integration.webhooks.wake_ups import DRAIN, DUE
 
 Json = dict[str, Any]
 
@@ -91,14 +94,20 @@ class WebhookSender:
         return self.post(body, self.headers(body, message_id, **age))
 
 
-def jobs_of(delivery_id: int) -> int:
-    """How many jobs there are for a delivery."""
+def is_queued(delivery_id: int) -> bool:
+    """Return whether a worker will process the delivery: it is due, and a wake-up waits."""
+    return _exists(f"webhook_deliveries WHERE {DUE} AND id = {delivery_id}") and wake_ups() > 0
+
+
+def wake_ups() -> int:
+    """Return how many wake-ups wait."""
+    return ProcrastinateJob.objects.filter(task_name=DRAIN, status="todo").count()
+
+
+def _exists(rows: str) -> bool:
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo' AND args->>'delivery_id' = %s",
-            [str(delivery_id)],
-        )
-        return int(cursor.fetchone()[0])
+        cursor.execute(f"SELECT EXISTS (SELECT FROM {rows})")
+        return bool(cursor.fetchone()[0])
 
 
 @contextmanager

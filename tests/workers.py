@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -18,7 +19,7 @@ from django.db.models import Max
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 
 from clerk_integration.models import WebhookDelivery
-from clerk_integration.webhooks.delivery_jobs import PROCESS_DELIVERY, enqueue_delivery
+from clerk_integration.webhooks.wake_ups import DRAIN, wake_if_due
 
 DEADLINE = 60.0
 """Seconds; what has not happened by then will not happen."""
@@ -172,7 +173,7 @@ def appliers() -> list[int]:
 
 
 def delivery(event_type: str = "test.apply", **data: Any) -> WebhookDelivery:
-    """Store a delivery, without a job."""
+    """Store a delivery, and wake nobody."""
     number = next(_numbers)
     return WebhookDelivery.objects.create(
         svix_id=f"msg_{number}",
@@ -182,10 +183,10 @@ def delivery(event_type: str = "test.apply", **data: Any) -> WebhookDelivery:
 
 
 def deliver(event_type: str = "test.apply", **data: Any) -> WebhookDelivery:
-    """Store a delivery with its job."""
+    """Store a delivery and wake the workers."""
     with transaction.atomic():
         stored = delivery(event_type, **data)
-        enqueue_delivery(stored.pk)
+        wake_if_due()
     return stored
 
 
@@ -195,10 +196,10 @@ def status(stored: WebhookDelivery) -> str:
     return stored.status
 
 
-def jobs(stored: WebhookDelivery | None = None) -> list[ProcrastinateJob]:
-    """The jobs of a delivery, or of all, in the order in which they were enqueued."""
-    found = ProcrastinateJob.objects.filter(task_name=PROCESS_DELIVERY).order_by("pk")
-    return [job for job in found if stored is None or job.args["delivery_id"] == stored.pk]
+def wake_up_statuses() -> list[str]:
+    """The statuses of the jobs that wake workers up, oldest first."""
+    wake_ups = ProcrastinateJob.objects.filter(task_name=DRAIN).order_by("pk")
+    return list(wake_ups.values_list("status", flat=True))
 
 
 def wait_until(condition: Callable[[], object], *, seconds: float = DEADLINE) -> None:
@@ -207,6 +208,28 @@ def wait_until(condition: Callable[[], object], *, seconds: float = DEADLINE) ->
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)
+
+
+@contextmanager
+def locked_elsewhere(statement: str, *parameters: Any) -> Iterator[None]:
+    """Run the statement in another session, which keeps its locks for the block."""
+    with ThreadPoolExecutor(1) as other:
+
+        def begin() -> None:
+            connection.set_autocommit(False)
+            with connection.cursor() as cursor:
+                cursor.execute(statement, parameters)
+
+        def end() -> None:
+            # The server answers a rollback after it has released the locks, and a disconnection before.
+            connection.rollback()
+            connection.close()
+
+        other.submit(begin).result()
+        try:
+            yield
+        finally:
+            other.submit(end).result()
 
 
 class Gate:

@@ -74,6 +74,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         "status",
         "attempts",
         "crashes",
+        "due_at",
         "received_at",
         "processed_at",
         "processing_time",

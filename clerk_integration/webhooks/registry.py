@@ -1,6 +1,7 @@
 """The handlers of event types, which other apps register in `AppConfig.ready()`."""
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +35,10 @@ class ClerkEvent:
 
 
 Handler = Callable[[ClerkEvent], None]
+BatchHandler = Callable[[Sequence[ClerkEvent]], None]
 
 _handlers: dict[str, Handler] = {}
+_batch_handlers: dict[str, BatchHandler] = {}
 
 
 def register(event_type: str, handler: Handler) -> None:
@@ -45,18 +48,45 @@ def register(event_type: str, handler: Handler) -> None:
     write rows and must not call Clerk. If the handler raises an exception, the error is stored and the
     handler is called again later.
     """
-    if _handlers.setdefault(event_type, handler) is not handler:
+    if event_type in _batch_handlers or _handlers.setdefault(event_type, handler) is not handler:
         raise ValueError(f"{event_type} has a handler already")
 
 
-def handler_of(event_type: str) -> Handler | None:
-    """Return the handler of the type, or None if the type has none."""
-    return _handlers.get(event_type)
+def register_batch(event_type: str, handler: BatchHandler) -> None:
+    """Register a handler that is called with many events at once, in any order; otherwise like `register`.
+
+    The events of all types with the same handler come in one call. If the handler raises an exception, it is
+    called again with one event at a time.
+    """
+    if event_type in _handlers or _batch_handlers.setdefault(event_type, handler) is not handler:
+        raise ValueError(f"{event_type} has a handler already")
+
+
+def handle(events: Iterable[ClerkEvent]) -> None:
+    """Call the handlers of the events. Each event's type must have a handler."""
+    batches: dict[BatchHandler, list[ClerkEvent]] = defaultdict(list)
+    for event in events:
+        if batch_handler := _batch_handlers.get(event.type):
+            batches[batch_handler].append(event)
+        else:
+            _handlers[event.type](event)
+    for batch_handler, batch in batches.items():
+        batch_handler(batch)
+
+
+def is_handled(event_type: str) -> bool:
+    """Return whether the type has a handler."""
+    return event_type in _handlers or event_type in _batch_handlers
 
 
 def handled_types() -> list[str]:
     """Return the types that have a handler, sorted."""
-    return sorted(_handlers)
+    return sorted([*_handlers, *_batch_handlers])
+
+
+def batched_types() -> list[str]:
+    """Return the types that have a batch handler, sorted."""
+    return sorted(_batch_handlers)
 
 
 def _milliseconds(stamp: Any) -> int | None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from django.db.models import QuerySet
 
 from clerk_integration.models import WebhookDelivery
-from clerk_integration.webhooks.inbox import Superseded, process_delivery
+from clerk_integration.webhooks.drain import CLAIM_ONE, Attempt
 
 Status = WebhookDelivery.Status
 
@@ -32,28 +32,18 @@ def replay(*, failed: bool = False, since: datetime | None = None) -> Iterator[R
     """Process the deliveries that are stored now and not processed, oldest first; yield each result.
 
     `failed` includes failed deliveries. `since` leaves out deliveries that arrived earlier. A failure is
-    stored with its delivery and yielded, and the replay continues. If a worker is processing a delivery, the
-    replay waits and does not process this delivery a second time.
+    stored with its delivery and yielded, and the replay continues. A delivery that a worker has claimed is
+    left to the worker.
     """
     for delivery_id in list(_to_replay(failed=failed, since=since).values_list("id", flat=True)):
-        error = _process(delivery_id)
+        error = Attempt(CLAIM_ONE, id=delivery_id).process()
         delivery = (
             WebhookDelivery.objects.only("svix_id", "event_type", "status").filter(pk=delivery_id).first()
         )
         if delivery is not None:  # the delivery may have been purged meanwhile
             status = Status.FAILED if error else delivery.status
-            yield ReplayResult(delivery_id, delivery.svix_id, delivery.event_type, status, error)
-
-
-def _process(delivery_id: int) -> str:
-    """Process the delivery; return the error, or an empty text if there was none."""
-    try:
-        process_delivery(delivery_id)
-    except Superseded:
-        return ""  # a worker is processing it
-    except Exception as failure:
-        return f"{type(failure).__name__}: {failure}"
-    return ""
+            reason = f"{type(error).__name__}: {error}" if error else ""
+            yield ReplayResult(delivery_id, delivery.svix_id, delivery.event_type, status, reason)
 
 
 def _to_replay(*, failed: bool, since: datetime | None) -> QuerySet[WebhookDelivery]:

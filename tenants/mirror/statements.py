@@ -86,6 +86,10 @@ ORGANIZATION_CHANGES = """(
         ({incoming}.name, {incoming}.slug, {incoming}.logo_url, {incoming}.clerk_metadata,
          {incoming}.clerk_created_at, {incoming}.clerk_updated_at))"""
 
+# The time at which Clerk was asked for the records of a page, or for the record of an event.
+AS_OF = "%(as_of)s::timestamptz"
+_AS_OF_EVENT = "(%(as_of)s::jsonb ->> {incoming}.clerk_membership_id)::timestamptz"
+
 # Whether an incoming membership is written over our row of the same tenant and user, if they differ:
 #
 # our row                      | incoming               | written if
@@ -94,7 +98,7 @@ ORGANIZATION_CHANGES = """(
 # any                          | inactive (not on       | our row is unchanged since it was found missing
 #                              | Clerk's complete list) |
 # the same id, or no id yet    | active                 | it is not older, and our row is active or ended
-#                              |                        | before Clerk was asked (%(as_of)s; NULL: just now)
+#                              |                        | before Clerk was asked (`as_of`; NULL: just now)
 # another id, created by Clerk | active                 | our row is inactive or has the lower id
 # at the same time             |                        |
 # another id                   | active                 | Clerk created it later
@@ -109,7 +113,7 @@ MEMBERSHIP_CHANGES = """(
              = {incoming}.clerk_membership_id
             THEN coalesce(memberships.clerk_updated_at, 0) <= coalesce({incoming}.clerk_updated_at, 0)
                  AND (memberships.is_active
-                      OR memberships.written_at < coalesce(%(as_of)s::timestamptz, 'infinity'))
+                      OR memberships.written_at < coalesce({as_of}, 'infinity'))
         WHEN coalesce(memberships.clerk_created_at, 0) = coalesce({incoming}.clerk_created_at, 0)
             THEN NOT memberships.is_active
                  OR memberships.clerk_membership_id < {incoming}.clerk_membership_id
@@ -138,6 +142,7 @@ MEMBERSHIP_CAN_BE_ENDED = f"""(
 _COUNT_WRITTEN = "SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM written"
 
 # If an organization carries the marker of an unresolved creation, the creation is recorded as succeeded.
+# A join of `tenants` itself would read the whole table while it has fewer than some thousand rows.
 _WRITE_ORGANIZATIONS = f"""
 WITH incoming AS MATERIALIZED (
     SELECT * FROM {INCOMING_ORGANIZATIONS}),
@@ -146,10 +151,12 @@ settled AS (
     SET state = 'succeeded', answer = jsonb_build_object('clerk_org_id', incoming.clerk_org_id)
     FROM incoming
     WHERE creation_attempts.marker = incoming.attempt AND creation_attempts.state IN ('sent', 'unknown')),
+present AS MATERIALIZED (
+    SELECT * FROM tenants WHERE clerk_org_id = ANY (ARRAY(SELECT clerk_org_id FROM incoming))),
 news AS MATERIALIZED (
     SELECT incoming.*, tenants.name AS old_name, tenants.slug AS old_slug,
            tenants.logo_url AS old_logo_url, tenants.clerk_metadata AS old_metadata
-    FROM incoming LEFT JOIN tenants ON tenants.clerk_org_id = incoming.clerk_org_id
+    FROM incoming LEFT JOIN present AS tenants ON tenants.clerk_org_id = incoming.clerk_org_id
     WHERE {ORGANIZATION_NOT_DELETED} AND {ORGANIZATION_CHANGES.format(incoming="incoming")}),
 written AS (
     INSERT INTO tenants (clerk_org_id, name, slug, logo_url, clerk_metadata,
@@ -196,7 +203,7 @@ news AS MATERIALIZED (
     SELECT records.*, memberships.role AS old_role, memberships.is_active AS old_is_active
     FROM records LEFT JOIN memberships
       ON memberships.tenant_id = records.tenant_id AND memberships.clerk_user_id = records.clerk_user_id
-    WHERE {MEMBERSHIP_CHANGES.format(incoming="records")}),
+    WHERE {MEMBERSHIP_CHANGES.format(incoming="records", as_of="{as_of_records}")}),
 written AS (
     INSERT INTO memberships (tenant_id, clerk_user_id, clerk_membership_id, role, is_active,
                              clerk_created_at, clerk_updated_at, written_at)
@@ -211,7 +218,7 @@ written AS (
         clerk_created_at = excluded.clerk_created_at,
         clerk_updated_at = excluded.clerk_updated_at,
         written_at = clock_timestamp()
-    WHERE {MEMBERSHIP_CHANGES.format(incoming="excluded")}
+    WHERE {MEMBERSHIP_CHANGES.format(incoming="excluded", as_of="{as_of_excluded}")}
     RETURNING tenant_id, clerk_user_id, role, is_active, xmax = 0 AS is_new)
 """
 
@@ -239,20 +246,29 @@ _UNLISTED = f"""{_MISSING}
           WHERE incoming.tenant_id = memberships.tenant_id
             AND incoming.clerk_user_id = memberships.clerk_user_id)"""
 
-_UPSERT_MEMBERSHIPS = _WRITE_MEMBERSHIPS.format(missing="")
 
-UPSERT_MEMBERSHIPS = _UPSERT_MEMBERSHIPS + _WRITTEN_MEMBERSHIPS
+def _write_memberships(missing: str = "", as_of: str = AS_OF) -> str:
+    return _WRITE_MEMBERSHIPS.format(
+        missing=missing,
+        as_of_records=as_of.format(incoming="records"),
+        as_of_excluded=as_of.format(incoming="excluded"),
+    )
 
-COUNT_UPSERTED_MEMBERSHIPS = f"{_UPSERT_MEMBERSHIPS} {_COUNT_WRITTEN}"
 
-_WRITE_AND_END = _WRITE_MEMBERSHIPS + _WRITTEN_MEMBERSHIPS
+UPSERT_MEMBERSHIPS = _write_memberships() + _WRITTEN_MEMBERSHIPS
 
-END_MEMBERSHIPS = _WRITE_AND_END.format(missing=_MISSING + " AND memberships.id = ANY (%(ids)s)")
+UPSERT_MEMBERSHIPS_OF_EVENTS = _write_memberships(as_of=_AS_OF_EVENT) + _WRITTEN_MEMBERSHIPS
 
-WRITE_USER_LISTING = _WRITE_AND_END.format(missing=_UNLISTED + " AND memberships.clerk_user_id = %(user_id)s")
+COUNT_UPSERTED_MEMBERSHIPS = f"{_write_memberships()} {_COUNT_WRITTEN}"
 
-WRITE_ORGANIZATION_LISTING = _WRITE_AND_END.format(
-    missing=_UNLISTED + " AND tenants.clerk_org_id = %(organization_id)s"
+END_MEMBERSHIPS = _write_memberships(_MISSING + " AND memberships.id = ANY (%(ids)s)") + _WRITTEN_MEMBERSHIPS
+
+WRITE_USER_LISTING = (
+    _write_memberships(_UNLISTED + " AND memberships.clerk_user_id = %(user_id)s") + _WRITTEN_MEMBERSHIPS
+)
+
+WRITE_ORGANIZATION_LISTING = (
+    _write_memberships(_UNLISTED + " AND tenants.clerk_org_id = %(organization_id)s") + _WRITTEN_MEMBERSHIPS
 )
 
 _END = """

@@ -10,7 +10,7 @@ independent of the order. The SQL statements contain them, so that no caller can
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -82,6 +82,25 @@ def write_memberships(memberships: Sequence[ClerkMembership], *, as_of: datetime
     with transaction.atomic():
         _write_organizations(_nested(memberships), users=_users(memberships))
         return _upsert_memberships(memberships, as_of=as_of)
+
+
+def write_events(
+    organizations: Sequence[ClerkOrganization],
+    memberships: Sequence[ClerkMembership],
+    *,
+    as_of: Mapping[str, datetime | None],
+) -> None:
+    """Mirror the records of many events in one transaction: three statements.
+
+    Writes what `write_memberships` does. `as_of` has the time of each membership's event, by membership id.
+    """
+    with transaction.atomic():
+        _write_organizations([*organizations, *_nested(memberships)], users=_users(memberships))
+        times = {membership_id: at and at.isoformat() for membership_id, at in as_of.items()}
+        rows = _upsert(
+            statements.UPSERT_MEMBERSHIPS_OF_EVENTS, membership_rows(memberships), as_of=json.dumps(times)
+        )
+        signals.announce_memberships(rows)
 
 
 def write_user_listing(

@@ -47,7 +47,7 @@ LEFT JOIN LATERAL (
     SELECT memberships.clerk_membership_id, memberships.role, memberships.is_active,
            memberships.clerk_created_at, memberships.clerk_updated_at
     WHERE memberships.id IS NOT NULL) AS mirrored ON true
-WHERE {statements.MEMBERSHIP_CHANGES.format(incoming="records")}
+WHERE {statements.MEMBERSHIP_CHANGES.format(incoming="records", as_of=statements.AS_OF)}
 ORDER BY records.clerk_membership_id
 """
 

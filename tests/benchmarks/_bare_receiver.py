@@ -9,8 +9,9 @@ from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
+from procrastinate.jobs import Job
 
-from clerk_integration.webhooks.delivery_jobs import enqueue_delivery
+from clerk_integration.jobs.queue import queue
 from config.urls import urlpatterns as of_the_project
 
 PATH = "/bare"
@@ -30,7 +31,7 @@ def bare_receiver(request: HttpRequest) -> HttpResponse:
     if not hmac.compare_digest(bare_signature(request), request.headers["svix-signature"]):
         return HttpResponse(status=400)
     with transaction.atomic():
-        enqueue_delivery(bare_insert(request.headers["svix-id"], request.body.decode()))
+        enqueue(bare_insert(request.headers["svix-id"], request.body.decode()))
     return HttpResponse(status=204)
 
 
@@ -41,6 +42,18 @@ def bare_signature(request: HttpRequest) -> str:
     prefix = f"{request.headers['svix-id']}.{request.headers['svix-timestamp']}."
     digest = hmac.new(key, prefix.encode() + request.body, hashlib.sha256).digest()
     return f"v1,{base64.b64encode(digest).decode()}"
+
+
+def enqueue(delivery_id: int) -> None:
+    """Add a job for the delivery, as Procrastinate's documentation shows it for Django."""
+    job = Job(
+        task_name="bare.process",
+        queue="bare",
+        task_kwargs={"delivery_id": delivery_id},
+        lock=None,
+        queueing_lock=None,
+    )
+    queue.defer_job(job)
 
 
 def bare_insert(message_id: str, text: str) -> int:

@@ -9,15 +9,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import connection
 from django.test import Client, RequestFactory
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable
+from clerk_integration.models import WebhookDelivery
 from config.health import CLERK_INTERVAL_SECONDS, ClerkState, ReadinessView
 
 Json = dict[str, Any]
@@ -118,6 +121,28 @@ def test_readyz_with_waiting_jobs_is_degraded_when_the_oldest_is_old(
     )
     with added(jobs, removed_by="procrastinate_jobs"):
         code, body = readyz()
+    assert body["checks"] == {**ALL_OK, "queue": expected}
+    assert (code, body["status"]) == (200, "ready" if expected == "ok" else "degraded")
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("count", "minutes", "expected"),
+    [
+        (3, 5, "ok"),
+        (1, 12, "Warning: 1 webhook is waiting, the oldest for 12 minutes: start more workers"),
+        (9, 12, "Warning: 9 webhooks are waiting, the oldest for 12 minutes: start more workers"),
+        (9, -60, "ok"),
+    ],
+)
+def test_readyz_with_waiting_webhooks_is_degraded_when_the_oldest_is_old(
+    count: int, minutes: int, expected: str
+) -> None:
+    WebhookDelivery.objects.bulk_create(
+        WebhookDelivery(svix_id=f"msg_{number}", due_at=timezone.now() - timedelta(minutes=minutes))
+        for number in range(count)
+    )
+    code, body = readyz()
     assert body["checks"] == {**ALL_OK, "queue": expected}
     assert (code, body["status"]) == (200, "ready" if expected == "ok" else "degraded")
 

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization, UnreadableRecord
-from clerk_integration.webhooks.registry import ClerkEvent, handler_of
+from clerk_integration.webhooks import registry
+from clerk_integration.webhooks.registry import ClerkEvent
 from tenants.mirror import deletions, writer
 from tenants.models import Membership, Tenant, Tombstone
 from tests.tenants.conftest import Caller
@@ -22,9 +23,7 @@ def membership_of(user_id: str, **fields: Any) -> ClerkMembership:
 
 
 def handle(event_type: str, data: dict[str, Any]) -> None:
-    handler = handler_of(event_type)
-    assert handler
-    handler(ClerkEvent.from_json({"type": event_type, "data": data}))
+    registry.handle([ClerkEvent.from_json({"type": event_type, "data": data})])
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 import os
 import signal
 import time
+from collections.abc import Sequence
 
 from django.apps import AppConfig
 from django.db import connection
 
-from clerk_integration.webhooks.registry import ClerkEvent, register
+from clerk_integration.webhooks.registry import ClerkEvent, register, register_batch
 
 
 class WorkerAppConfig(AppConfig):
@@ -20,6 +21,8 @@ class WorkerAppConfig(AppConfig):
         register("test.hold", hold)
         register("test.fail", fail)
         register("test.crash", crash)
+        register("test.sleep", sleep)
+        register_batch("test.many", many)
 
 
 def apply(event: ClerkEvent) -> None:
@@ -42,6 +45,19 @@ def fail(event: ClerkEvent) -> None:
     """Apply the event, then fail."""
     apply(event)
     raise RuntimeError("this handler always fails")
+
+
+def sleep(event: ClerkEvent) -> None:
+    """Apply the event after the time that it names; the database is busy meanwhile."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(%s)", [event.data["database_seconds"]])
+    apply(event)
+
+
+def many(events: Sequence[ClerkEvent]) -> None:
+    """Handle each event by the handler that it names."""
+    for event in events:
+        {"hold": hold, "crash": crash, "fail": fail, None: apply}[event.data.get("act")](event)
 
 
 def crash(event: ClerkEvent) -> None:

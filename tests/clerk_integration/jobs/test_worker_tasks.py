@@ -1,4 +1,4 @@
-"""When deliveries are tried again, and what runs at night."""
+"""What runs periodically, and what runs at night."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,57 +7,15 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django.utils import timezone
 from procrastinate.contrib.django import app
-from procrastinate.jobs import Job
+from procrastinate.contrib.django.models import ProcrastinateJob
 
 from clerk_integration.signals import nightly
-from clerk_integration.tasks import remove_finished_jobs, send_nightly
-from clerk_integration.webhooks.delivery_jobs import PROCESS_DELIVERY, WEBHOOKS, DeliveryRetryStrategy
-from tests.workers import deliver, jobs, wait_until, workers_on
+from clerk_integration.tasks import drain_webhooks, remove_finished_jobs, send_nightly
+from clerk_integration.webhooks.wake_ups import DRAIN
+from tests.workers import wait_until, workers_on
 
 MODULE = "clerk_integration.tasks."
-
-
-def job(*, attempts: int, failures: int = 0, lock: str | None = None) -> Job:
-    return Job(
-        id=7,
-        queue=WEBHOOKS,
-        task_name=PROCESS_DELIVERY,
-        task_kwargs={"delivery_id": 1, "failures": failures},
-        lock=lock,
-        queueing_lock=None,
-        attempts=attempts,
-    )
-
-
-def wait_after(tried: Job) -> float | None:
-    """Return the seconds that a job waits after one more failure; None when it is given up."""
-    decision = DeliveryRetryStrategy().get_retry_decision(exception=RuntimeError(), job=tried)
-    if decision is None:
-        return None
-    assert decision.retry_at is not None
-    return round((decision.retry_at - timezone.now()).total_seconds())
-
-
-def test_delivery_is_tried_eight_times_with_growing_waits() -> None:
-    waits = [wait_after(job(attempts=attempts)) for attempts in range(8)]
-
-    assert waits == [5, 30, 120, 600, 3600, 3 * 3600, 10 * 3600, None]
-
-
-def test_failures_before_a_crash_count_as_tries() -> None:
-    assert wait_after(job(attempts=1, failures=2)) == 600
-    assert wait_after(job(attempts=0, failures=7)) is None
-
-
-def test_waiting_job_leaves_the_lock_that_it_shares() -> None:
-    decisions = [
-        DeliveryRetryStrategy().get_retry_decision(exception=RuntimeError(), job=job(attempts=0, lock=lock))
-        for lock in ("rescue", None)
-    ]
-
-    assert [decision and decision.lock for decision in decisions] == ["job 7", None]
 
 
 def test_periodic_tasks_are_scheduled() -> None:
@@ -65,8 +23,8 @@ def test_periodic_tasks_are_scheduled() -> None:
 
     ours = {name.removeprefix(MODULE): cron for name, cron in schedule.items() if name.startswith(MODULE)}
     assert ours == {
+        "recover_webhooks": "* * * * * */5",
         "rescue_stalled_jobs": "* * * * * */10",
-        "rescue_deliveries": "* * * * *",
         "send_nightly": "0 3 * * *",
         "purge_deliveries": "0 4 * * *",
         "remove_finished_jobs": "0 4 * * *",
@@ -113,11 +71,16 @@ def test_jobs_that_ended_a_month_ago_are_removed_and_others_are_kept(tmp_path: P
         remove_finished_jobs.configure().defer(timestamp=0)
         workers.start()
 
-        wait_until(lambda: [job.pk for job in jobs()] == [ended_lately, waiting])
+        wait_until(lambda: job_ids() == [ended_lately, waiting])
 
 
 def enqueued() -> int:
-    return jobs(deliver())[0].pk
+    return int(drain_webhooks.configure().defer(timestamp=0))
+
+
+def job_ids() -> list[int]:
+    jobs = ProcrastinateJob.objects.filter(task_name=DRAIN).order_by("pk")
+    return list(jobs.values_list("pk", flat=True))
 
 
 def query(statement: str, *parameters: Any) -> None:

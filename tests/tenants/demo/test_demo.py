@@ -28,7 +28,7 @@ POSTGRES_SECONDS = 60.0
 PACKAGES = ("config", "clerk_integration", "tenants", "templates")
 SERVING = "Ctrl-C stops everything."
 CREATE_ROUTE = '@API.route("POST", "/v1/organizations")\n'
-RENAME_HANDLER = '    register("organization.updated", organization_written)\n'
+RENAME_HANDLER = '    register_batch("organization.updated", records_written)\n'
 MEMBER_HANDLER = '    register("organizationMembership.deleted", membership_deleted)\n'
 
 

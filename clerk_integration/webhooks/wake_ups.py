@@ -1,0 +1,43 @@
+"""Wake-ups: the jobs that tell a worker that deliveries are due.
+
+The inbox itself is the queue. A wake-up names no delivery: `drain` claims whatever is due when the job runs.
+If a wake-up is waiting already, no other is added. A wake-up may be lost or superfluous without harm, because
+`recover` adds one every few seconds while a delivery is due.
+"""
+
+from django.db import connection
+
+WEBHOOKS = "webhooks"
+"""The queue of wake-ups and of rescues, so that each worker for deliveries also runs rescues."""
+
+DRAIN = "clerk_integration.tasks.drain_webhooks"
+
+PRIORITY = 50
+"""Above other jobs. Also, the condition below then reads only the first entries of Procrastinate's index."""
+
+# Deliveries that `drain` may claim. The index `webhook_deliveries_due` has the same conditions but the time.
+DUE = """status IN ('received', 'failed') AND claim IS NULL AND crashes = 0
+      AND due_at <= statement_timestamp()"""
+
+NO_WAKE_UP = f"""NOT EXISTS (
+    SELECT FROM procrastinate_jobs
+    WHERE status = 'todo' AND priority = {PRIORITY} AND task_name = '{DRAIN}' AND scheduled_at IS NULL)"""
+
+# Procrastinate's own function, which notifies the workers. The argument is the one of periodic tasks: the
+# log leaves out periodic tasks that did nothing.
+ADD_WAKE_UP = f"""procrastinate_defer_jobs_v1(ARRAY[ROW(
+    '{WEBHOOKS}', '{DRAIN}', {PRIORITY}, NULL, NULL, '{{"timestamp": 0}}', NULL
+)::procrastinate_job_to_defer_v1])"""
+
+# ORDER BY makes PostgreSQL use the index, whatever its statistics say about the number of due deliveries.
+_WAKE_IF_DUE = f"""
+SELECT {ADD_WAKE_UP}
+WHERE {NO_WAKE_UP}
+  AND (SELECT id FROM webhook_deliveries WHERE {DUE} ORDER BY due_at, id LIMIT 1) IS NOT NULL
+"""
+
+
+def wake_if_due() -> None:
+    """Add a wake-up if a delivery is due and no wake-up is waiting. One statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WAKE_IF_DUE)
