@@ -2,6 +2,7 @@
 
 import json
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -663,7 +664,7 @@ def test_server_stopped_while_messages_wait_sends_no_more(receiver: Receiver) ->
     assert senders() <= others
 
 
-def test_command_sends_webhooks_to_its_option(receiver: Receiver) -> None:
+def test_command_sends_webhooks_to_its_option_and_sigint_ends_it_with_zero(receiver: Receiver) -> None:
     options = ["--webhook-url", receiver.url, "--webhook-retry-scale", "0"]
     command = [sys.executable, str(django_settings.BASE_DIR / "manage.py"), "clerk_sandbox", *options]
     receiver.answer_with(500)
@@ -674,7 +675,7 @@ def test_command_sends_webhooks_to_its_option(receiver: Receiver) -> None:
         user = control.user()
         assert settled(control)["delivered"] == 1
         control.close()
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE) == 0
 
     assert len(receiver.received) == 2

@@ -38,9 +38,9 @@ def legacy_ids() -> list[int]:
     "refusal",
     [
         (EDGE, "failed", "Clerk's edge refused the request (403)"),
-        ({"status": 403, **UNKNOWN_CODE}, "failed", "a_new_code"),
+        pytest.param(({"status": 403, **UNKNOWN_CODE}, "failed", "a_new_code"), marks=pytest.mark.slow),
         ({"status": 422, **UNKNOWN_CODE}, "conflict", "No, thank you."),
-        ({"status": 418, **UNKNOWN_CODE}, "conflict", "No, thank you."),
+        pytest.param(({"status": 418, **UNKNOWN_CODE}, "conflict", "No, thank you."), marks=pytest.mark.slow),
     ],
 )
 def test_migration_one_tenant_that_clerk_refuses_fails_alone_and_is_named(
@@ -89,7 +89,7 @@ def refusing_to_link(tenant: Tenant) -> Iterator[None]:
             cursor.execute("ALTER TABLE tenants DROP CONSTRAINT refused")
 
 
-@pytest.mark.parametrize("concurrency", ["1", "3"])
+@pytest.mark.parametrize("concurrency", [pytest.param("1", marks=pytest.mark.slow), "3"])
 def test_migration_five_tenants_in_a_row_that_fail_alike_stop_it(
     sandbox: SandboxControl, nine: list[Tenant], migrate: Migrate, concurrency: str
 ) -> None:
