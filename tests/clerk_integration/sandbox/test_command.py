@@ -39,10 +39,10 @@ def test_command_describes_the_server_with_the_keys_of_its_env_file_and_sigterm_
     first = SandboxServer(rate_limit="live")
     write_settings(file, first.description, first.private_pem)
     first.stop()
-    options = ("--organizations", "3", "--users", "2", "--memberships-per-organization", "2", "--slugs")
-    options += ("disabled", "--rate-limit", "live", "--latency-ms", "1", "--env-file", str(file))
+    population = ("--organizations", "3", "--users", "2", "--memberships-per-organization", "2")
+    limits = ("--slugs", "disabled", "--rate-limit", "live", "--latency-ms", "1")
     with (
-        _running(*options) as (process, described),
+        _running(*population, *limits, "--env-file", str(file)) as (process, described),
         httpx.Client(headers={"Authorization": f"Bearer {described['secretKey']}"}, verify=False) as http,
     ):
         memberships = http.get(f"{described['apiUrl']}/organization_memberships").json()
