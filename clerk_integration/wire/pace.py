@@ -1,12 +1,14 @@
-"""One rate limit for migrations, links and jobs, shared by all machines that use the database.
+"""One rate limit for creations, staff's batches, migrations, links and jobs, shared by all machines.
 
 Clerk limits the requests of an instance per ten seconds. Inside `paced()` each request therefore waits for a
 slot. One database row holds the time of the next slot, by the database's clock (a generic cell rate
 algorithm). A process reserves several slots with one statement. A 429 delays the next slot for all processes.
-Web requests are not paced: they are few, and a person waits for the answer. A full sync in one process is not
-paced either: it reads one page at a time, and a slot would need an extra statement.
+The slots are a SHARE of the limit. The rest is for web requests that read: they are few, and a person waits
+for the answer. A creation in a web request takes slots, but is refused if the wait is long. A full sync in
+one process is not paced: it reads one page at a time, and a slot would need an extra statement.
 """
 
+import math
 import os
 import threading
 import time
@@ -20,12 +22,13 @@ from typing import cast
 from django.db import connection
 
 from clerk_integration.conf import clerk_settings
+from clerk_integration.exceptions import ClerkRateLimited
 from clerk_integration.wire.deadlines import deadlines_suspended
 
 WINDOW_SECONDS = 10.0
 """The window in which Clerk counts requests."""
 
-SHARE = 0.95
+SHARE = 0.9
 """Used fraction of the limit. The rest is for web requests and for requests that arrive close together."""
 
 RESERVED_SECONDS = 0.05
@@ -85,6 +88,7 @@ class _Slots:
 class _Pacing:
     """The state of one `paced()` block: whether it holds a slot for its next request."""
 
+    max_wait: float = math.inf
     holds_slot: bool = False
 
 
@@ -94,13 +98,14 @@ _pacing: ContextVar[_Pacing | None] = ContextVar("clerk_pacing", default=None)
 
 
 @contextmanager
-def paced() -> Iterator[None]:
+def paced(*, max_wait: float = math.inf) -> Iterator[None]:
     """Let each request to Clerk inside the block wait until CLERK_RATE_LIMIT allows it.
 
+    Raises ClerkRateLimited before a request that would wait for more than `max_wait` seconds.
     Writes `clerk_pace`, one statement for several requests. The wait does not count towards a
     `clerk_deadline`. A thread that is started inside the block needs its own `paced()` block.
     """
-    token = _pacing.set(_pacing.get() or _Pacing())
+    token = _pacing.set(_pacing.get() or _Pacing(max_wait))
     try:
         yield
     finally:
@@ -114,8 +119,15 @@ def await_slot() -> None:
     """
     pacing = _pacing.get()
     if pacing is not None and not pacing.holds_slot:
+        wait = _slots.take() - time.monotonic()
+        if wait > pacing.max_wait:
+            raise ClerkRateLimited(
+                "The share of Clerk's rate limit for creations and batches (CLERK_RATE_LIMIT) is in use for"
+                f" the next {wait:.0f} s. Nothing was sent. Try again later.",
+                retry_after=wait,
+            )
         with deadlines_suspended():
-            time.sleep(max(0.0, _slots.take() - time.monotonic()))
+            time.sleep(max(0.0, wait))
         pacing.holds_slot = True
 
 
@@ -125,6 +137,16 @@ def use_slot() -> None:
     pacing = _pacing.get()
     if pacing is not None:
         pacing.holds_slot = False
+
+
+def take_slots(number: int, *, max_wait: float) -> None:
+    """Wait for the slots of requests that are then sent without a wait.
+
+    Raises ClerkRateLimited instead of a wait of more than `max_wait` seconds; nothing was sent then.
+    """
+    with paced(max_wait=max_wait):
+        for _ in range(number):
+            use_slot()
 
 
 def postpone(seconds: float) -> None:

@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.http import HttpRequest
 
 from clerk_integration.exceptions import ClerkError, ClerkMisconfigured, ClerkUnavailable
+from clerk_integration.wire.pace import paced
 from tenants.exceptions import TenantError
 from tenants.models import Tenant
 from tenants.runs.failures import FailedAlike, FailureStreak
@@ -20,6 +21,9 @@ BATCH_SECONDS = 20.0
 """No tenant is started after this time: gunicorn ends a request after 30 seconds."""
 
 OUT_OF_TIME = "The time for one request was used up."
+
+MAX_WAIT_SECONDS = 5.0
+"""The longest wait for the pace that batches share with creations and migrations."""
 
 STOP_REASONS = {
     ClerkUnavailable: "Clerk is unavailable.",
@@ -43,8 +47,8 @@ def run_batch(
 ) -> Outcome:
     """Call `step` for each tenant in turn and return the outcome.
 
-    An error is a failure of its tenant only. The batch stops at an error of STOP_REASONS, after several
-    unexpected errors of one kind in a row, and after `seconds`.
+    Requests to Clerk are paced. An error is a failure of its tenant only. The batch stops at an error of
+    STOP_REASONS, after several unexpected errors of one kind in a row, and after `seconds`.
     """
     waiting, outcome, streak = deque(selected), Outcome(), FailureStreak()
     end = time.monotonic() + seconds
@@ -54,7 +58,8 @@ def run_batch(
             break
         tenant = waiting.popleft()
         try:
-            step(tenant)
+            with paced(max_wait=MAX_WAIT_SECONDS):
+                step(tenant)
             outcome.done += 1
             streak.add("", kind="", message="")
         except Exception as error:

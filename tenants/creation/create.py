@@ -12,6 +12,7 @@ from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from clerk_integration.exceptions import ClerkError
 from clerk_integration.instance import get_clerk_organization_settings
 from clerk_integration.organizations import create_clerk_org, get_clerk_membership, iter_clerk_orgs
+from clerk_integration.wire.pace import take_slots
 from tenants.creation import attempts, search
 from tenants.exceptions import IdempotencyKeyReused, NotAMember, OrganizationDeleted, TenantInactive
 from tenants.history import change_by
@@ -23,6 +24,12 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_CREATOR_ROLE = "org:admin"
 """Clerk's default for the role of an organization's creator."""
+
+REQUESTS = 2
+"""Requests of a creation: the POST and the GET of the creator's membership."""
+
+MAX_WAIT_SECONDS = 1.0
+"""The longest wait for the pace that creations share with migrations and batches; a person waits as long."""
 
 LEAST_ROLE = "org:member"
 
@@ -68,6 +75,7 @@ def create_in_clerk(creation: Creation) -> Tenant:
         if tenant is not None:
             return tenant
     with attempts.recorded_failure(attempt):
+        take_slots(REQUESTS, max_wait=MAX_WAIT_SECONDS)
         organization = create_clerk_org(
             creation.name,
             creation.clerk_user_id,

@@ -174,3 +174,28 @@ def test_pace_follows_the_kind_of_key_unless_it_is_set(
     settings.CLERK_RATE_LIMIT = configured
 
     assert pace.requests_per_second() == limit * pace.SHARE / pace.WINDOW_SECONDS
+
+
+def test_slots_of_a_creation_move_the_turns_of_everybody() -> None:
+    turns(1)
+    pace.take_slots(2, max_wait=1)
+    assert turns(30) >= 31 / RATE - pace.CATCH_UP_SECONDS
+
+
+def test_slots_that_are_far_away_are_refused_with_the_wait_and_nothing_is_sent(
+    sandbox: SandboxControl,
+) -> None:
+    organization = sandbox.organization()
+    sandbox.clear_requests()
+    turns(1)
+    with pace.paced():
+        pace.postpone(20)
+
+    with pytest.raises(ClerkRateLimited, match="CLERK_RATE_LIMIT") as creation:
+        pace.take_slots(2, max_wait=1)
+    with pace.paced(max_wait=1), pytest.raises(ClerkRateLimited):
+        get_clerk_org(organization["id"])
+
+    ClerkPace.objects.all().delete()
+    assert 15 < creation.value.retry_after <= 21
+    assert sandbox.requests() == []

@@ -1,7 +1,7 @@
 """How many requests a caller may send, and what later requests are answered."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +11,10 @@ from django.db import connection
 from django.test import Client
 from pytest_django import Settings
 
+from clerk_integration.models import ClerkPace
+from clerk_integration.organizations import get_clerk_org
+from clerk_integration.wire import pace
+from tenants.admin.batch import run_batch
 from tenants.models import RequestCount
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
@@ -135,3 +139,42 @@ def test_counts_are_not_written_to_disk() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT relpersistence FROM pg_class WHERE relname = 'request_counts'")
         assert cursor.fetchone() == ("u",)
+
+
+@pytest.fixture
+def busy_pace() -> Iterator[None]:
+    """Creations and batches use up their share of Clerk's limit for the next 20 seconds."""
+    with pace.paced():
+        pace.use_slot()
+        pace.postpone(20)
+    yield
+    with pace.paced():
+        pace.postpone(0)  # Gives up the slots that the test has reserved.
+    ClerkPace.objects.all().delete()
+
+
+@pytest.mark.usefixtures("busy_pace")
+def test_create_while_the_shared_pace_is_used_up_is_refused_and_the_list_is_answered(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    refused, listed = ada.create(), ada.tenants()
+
+    assert refused.status_code == 500
+    assert refused.json()["errors"][0]["code"] == "clerk_rate_limited"
+    assert 15 <= int(refused["Retry-After"]) <= 21
+    assert (listed.status_code, listed["X-Clerk-Sync"]) == (200, "synced")
+    assert all(request["method"] == "GET" for request in sandbox.requests())
+
+
+@pytest.mark.usefixtures("busy_pace")
+def test_batch_of_staff_while_the_shared_pace_is_used_up_stops_and_asks_nothing(
+    sandbox: SandboxControl, legacy: Callable[..., Any]
+) -> None:
+    organization = sandbox.organization()
+    sandbox.clear_requests()
+
+    outcome = run_batch([legacy(), legacy()], lambda _: get_clerk_org(organization["id"]))
+
+    assert (outcome.done, outcome.not_tried, len(outcome.failures)) == (0, 1, 1)
+    assert "CLERK_RATE_LIMIT" in outcome.failures[0]
+    assert sandbox.requests() == []
