@@ -8,12 +8,12 @@ import uuid
 from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
-from django.contrib.postgres.indexes import BrinIndex
+from django.contrib.postgres.indexes import BrinIndex, GinIndex
 from django.db import models
 from django.db.models import Func, Q
 from django.db.models.functions import Now
 
-from tenants.querysets import MembershipQuerySet, TenantQuerySet
+from tenants.querysets import MembershipQuerySet, NameWords, TenantQuerySet
 
 
 class Tenant(models.Model):
@@ -54,14 +54,17 @@ class Tenant(models.Model):
     class Meta:
         db_table = "tenants"
         ordering: ClassVar = ["id"]
-        # Not unique: two organizations can swap slugs in Clerk, and the two changes arrive in any order.
-        indexes: ClassVar = [models.Index(fields=["slug"], name="tenants_slug")]
         # For staff, beside Django's own: view, change (rename) and delete.
         permissions: ClassVar = [
             ("sync_tenant", "Can sync tenants from Clerk"),
             ("link_tenant", "Can link and unlink tenants"),
             ("migrate_tenant", "Can create organizations in Clerk for tenants"),
             ("change_tenant_status", "Can suspend, deactivate and reactivate tenants"),
+        ]
+        indexes: ClassVar = [
+            # Not unique: two organizations can swap slugs in Clerk, and the two changes arrive in any order.
+            models.Index(fields=["slug"], name="tenants_slug"),
+            GinIndex(NameWords("name"), name="tenants_name_words"),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(

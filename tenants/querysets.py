@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from django.apps import apps
+from django.contrib.postgres.search import SearchQueryField, SearchVectorField
 from django.db.models import (
+    BooleanField,
     Case,
     CharField,
     DateTimeField,
@@ -50,6 +52,32 @@ class IsoFormat(Func):
     output_field = CharField()
 
 
+SEPARATORS = " !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+"""The characters that separate words. No word contains an operator of a tsquery or a quote."""
+
+LOWER_WORDS = "translate(lower(left(%(expressions)s, 256)), '{separators}', '{spaces}')".format(
+    separators=SEPARATORS.replace("'", "''"), spaces=" " * len(SEPARATORS)
+)
+"""The first 256 characters only: PostgreSQL refuses words of more than 2,046 bytes."""
+
+
+class NameWords(Func):
+    """The words of a name in lower case, as a tsvector. Tenants have a GIN index on it."""
+
+    template = f"array_to_tsvector(array_remove(string_to_array({LOWER_WORDS}, ' '), ''))"
+    output_field = SearchVectorField()
+
+
+class WordPrefixes(Func):
+    """A tsquery for names in which each word of a text begins a word; NULL for a text without words."""
+
+    template = (
+        f"('''' || regexp_replace(nullif(trim({LOWER_WORDS}), ''), ' +', ''':* & ''', 'g')"
+        " || ''':*')::tsquery"
+    )
+    output_field = SearchQueryField()
+
+
 class TenantQuerySet(QuerySet["Tenant"]):
     """Tenants, with annotations and filters for one caller."""
 
@@ -79,11 +107,35 @@ class TenantQuerySet(QuerySet["Tenant"]):
         tenants = tenants.annotate(caller_is_primary=_is_first_active())
         return tenants.order_by("-caller_is_primary", "caller_joined_at", "id")
 
-    def json_values(self, fields: Mapping[str, str]) -> QuerySet[Tenant, dict[str, Any]]:
-        """Select `fields` (name in JSON: column or annotation), with times as ISO 8601 text in UTC."""
-        renamed = {name: self._json_value(source) for name, source in fields.items() if name != source}
-        values: QuerySet[Tenant, dict[str, Any]] = self.annotate(**renamed).values(*fields)
-        return values
+    def matching(
+        self,
+        *,
+        search: str = "",
+        status: str | None = None,
+        linked: bool | None = None,
+        clerk_org_id: str | None = None,
+    ) -> Self:
+        """Keep the tenants that fulfil every condition that is given.
+
+        A tenant matches `search` if each word of it begins a word of the name, or if it is the slug or the
+        id of the organization.
+        """
+        conditions = Q()
+        if search:
+            conditions &= Q(name_matches(search)) | Q(slug=search) | Q(clerk_org_id=search)
+        if status is not None:
+            conditions &= Q(status=status)
+        if linked is not None:
+            conditions &= Q(clerk_org_id__isnull=not linked)
+        if clerk_org_id is not None:
+            conditions &= Q(clerk_org_id=clerk_org_id)
+        return self.filter(conditions)
+
+    def for_staff(self) -> Self:
+        """Annotate the tenants as `visible_to` does, for a caller who is a member of none."""
+        return self.annotate(
+            caller_role=Value(None, output_field=CharField()), caller_is_primary=Value(False)
+        )
 
     def _of_member(self, clerk_user_id: str) -> Self:
         # The annotations use the join of this filter. A later filter on `memberships` would join again.
@@ -93,15 +145,13 @@ class TenantQuerySet(QuerySet["Tenant"]):
         is_legacy_admin = Q(caller_role__in=LEGACY_ADMIN_ROLES, clerk_org_id__isnull=True)
         return mine.filter(Q(status="active") | Q(caller_role=CLERK_ADMIN_ROLE) | is_legacy_admin)
 
-    def _json_value(self, source: str) -> F | Func:
-        is_time = source not in self.query.annotations and isinstance(
-            self.model._meta.get_field(source), DateTimeField
-        )
-        return IsoFormat(source) if is_time else F(source)
-
 
 class MembershipQuerySet(QuerySet["Membership"]):
     """Memberships of users."""
+
+    def of_tenant(self, tenant_id: int) -> Self:
+        """Return the memberships of one tenant by time of joining, with `joined_at`."""
+        return self.filter(tenant=tenant_id).annotate(joined_at=_joined_at("")).order_by("joined_at", "id")
 
     def primary_of(self, clerk_user_id: str) -> Self:
         """Return at most one active membership: the user's flagged one, else the earliest joined."""
@@ -110,6 +160,30 @@ class MembershipQuerySet(QuerySet["Membership"]):
             .annotate(joined_at=_joined_at(""))
             .order_by("-is_primary", "joined_at", "tenant_id")[:1]
         )
+
+
+def json_values(queryset: QuerySet[Any, Any], fields: Mapping[str, str]) -> QuerySet[Any, dict[str, Any]]:
+    """Select `fields` (name in JSON: column or annotation), with times as ISO 8601 text in UTC."""
+    renamed = {name: _json_value(queryset, source) for name, source in fields.items() if name != source}
+    values: QuerySet[Any, dict[str, Any]] = queryset.annotate(**renamed).values(*fields)
+    return values
+
+
+def name_matches(search: str) -> Func:
+    """Return the condition that each word of `search` begins a word of the name."""
+    return Func(
+        NameWords("name"),
+        WordPrefixes(Value(search)),
+        template="(%(expressions)s)",
+        arg_joiner=" @@ ",
+        output_field=BooleanField(),
+    )
+
+
+def _json_value(queryset: QuerySet[Any, Any], source: str) -> F | IsoFormat:
+    annotation = queryset.query.annotations.get(source)
+    field = queryset.model._meta.get_field(source) if annotation is None else annotation.output_field
+    return IsoFormat(source) if isinstance(field, DateTimeField) else F(source)
 
 
 def _joined_at(prefix: str) -> Coalesce:

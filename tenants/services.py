@@ -56,7 +56,8 @@ from tenants.lifecycle.rename import rename_legacy
 from tenants.lifecycle.status import deactivate, reactivate, refuse_inactive, suspend
 from tenants.mirror import deletions, leases, writer
 from tenants.models import Tenant, Tombstone
-from tenants.sql import json_array, query
+from tenants.querysets import json_values
+from tenants.sql import json_array, query, with_names
 
 __all__ = [
     "SyncState",
@@ -78,6 +79,9 @@ logger = logging.getLogger(__name__)
 
 LEASE_MARGIN_SECONDS = 5.0
 """A lease lives this much longer than the deadline for Clerk: the time to write the listing."""
+
+JUST_IN_TIME_SECONDS = 10.0
+"""A user who asks for an unknown organization is listed again in Clerk, if the last listing is older."""
 
 LEASE_POLL_SECONDS = 0.1
 
@@ -157,20 +161,20 @@ class TenantService:
         return tenant or sync_clerk_org_to_db(clerk_org_id)
 
     @staticmethod
-    def sync_user_tenants_from_clerk(clerk_user_id: str) -> SyncState:
+    def sync_user_tenants_from_clerk(clerk_user_id: str, *, max_age: float | None = None) -> SyncState:
         """Update the user's memberships and their tenants from Clerk, and return the state of the data.
 
-        Does nothing while they are fresh (`CLERK_SYNC_MAX_AGE_SECONDS`); waits, up to the deadline, for
-        another process that is listing them. Otherwise lists all memberships of the user, creates and
-        updates tenants and memberships, and ends the memberships that Clerk no longer lists. Does not change
-        members of legacy tenants and rows that were written during the listing. Returns `stale` and changes
-        no tenant or membership if Clerk does not know the user or fails, a lock is not free in time, the
-        database is read-only, or the last listing failed seconds ago. Raise DatabaseError only if the
-        connection cannot be used.
+        Does nothing while they are fresh (listed in the last `max_age` seconds, by default
+        `CLERK_SYNC_MAX_AGE_SECONDS`); waits, up to the deadline, for another process that is listing them.
+        Otherwise lists all memberships of the user, creates and updates tenants and memberships, and ends the
+        memberships that Clerk no longer lists. Does not change members of legacy tenants and rows that were
+        written during the listing. Returns `stale` and changes no tenant or membership if Clerk does not know
+        the user or fails, a lock is not free in time, the database is read-only, or the last listing failed
+        seconds ago. Raise DatabaseError only if the connection cannot be used.
         """
         deadline = time.monotonic() + clerk_settings.timeout_seconds
         try:
-            state = await_lease(clerk_user_id, deadline)
+            state = await_lease(clerk_user_id, deadline, max_age=max_age)
             if state.lease is not None:
                 with clerk_deadline(deadline - time.monotonic()):
                     list_user(clerk_user_id, state.lease)
@@ -448,8 +452,8 @@ def _listed(clerk_user_id: str, fields: JsonFields, active_only: bool) -> tuple[
 def _list_statement(fields: JsonFields, active_only: bool) -> tuple[str, dict[str, Any]]:
     """Return the statement of `_listed` and its constants; Django needs milliseconds to build the query."""
     placeholder = "the user's id"
-    tenants = Tenant.objects.in_caller_list(placeholder, active_only=active_only).json_values(dict(fields))
-    rows, constants = json_array(tenants, user_id=placeholder)
+    tenants = Tenant.objects.in_caller_list(placeholder, active_only=active_only)
+    rows, constants = with_names(json_array(json_values(tenants, dict(fields))), user_id=placeholder)
     return f"SELECT {leases.IS_FRESH}, {rows}", constants
 
 

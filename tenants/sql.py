@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.db.models import DateTimeField, Func, QuerySet
 
@@ -15,6 +17,23 @@ TENANT_SETTING, ALL_TENANTS_SETTING = "tenants.tenant_id", "tenants.all_tenants"
 """Settings of a transaction that row-level security compares with; see `tenants.scoping.row_security`."""
 
 
+Sql = tuple[str, tuple[Any, ...]]
+"""SQL and its parameters."""
+
+LARGE = 10_000
+"""The number of rows above which the size of a list is estimated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a list, with the number of rows in the whole list."""
+
+    rows: list[dict[str, Any]]
+    count: int
+    has_next: bool
+    count_is_estimate: bool
+
+
 class ClockTimestamp(Func):
     """The database's time when the row is written; `Now()` is the time when the statement began."""
 
@@ -22,19 +41,51 @@ class ClockTimestamp(Func):
     output_field = DateTimeField()
 
 
-def json_array(queryset: QuerySet[Any, Any], **placeholders: str) -> tuple[str, dict[str, Any]]:
-    """Return an SQL expression for the queryset's rows as a JSON array, and its parameters.
-
-    For a query that is built once and run often. A value of `placeholders` that occurs in the queryset
-    becomes a named parameter without a value: pass the value when you run the statement.
-    """
-    sql, values = queryset.query.sql_with_params()
-    names = {value: name for name, value in placeholders.items()}
-    keys = [names.get(value, f"constant_{number}") for number, value in enumerate(values)]
-    constants = {key: value for key, value in zip(keys, values, strict=True) if key not in placeholders}
-    rows = sql % tuple(f"%({key})s" for key in keys)
+def json_array(queryset: QuerySet[Any, Any]) -> Sql:
+    """Return an SQL expression for the queryset's rows as a JSON array, and its parameters."""
+    rows, parameters = queryset.query.sql_with_params()
     # json_agg keeps the order of a sorted subquery, as PostgreSQL's documentation of aggregates says.
-    return f"coalesce((SELECT json_agg(row) FROM ({rows}) AS row), '[]')", constants
+    return f"coalesce((SELECT json_agg(row) FROM ({rows}) AS row), '[]')", parameters
+
+
+def with_names(sql: Sql, **placeholders: str) -> tuple[str, dict[str, Any]]:
+    """Return the SQL with named parameters and their values, for a query that is built once and run often.
+
+    A parameter that equals a value of `placeholders` gets its name and has no value yet.
+    """
+    text, parameters = sql
+    names = {value: name for name, value in placeholders.items()}
+    keys = [names.get(value, f"constant_{number}") for number, value in enumerate(parameters)]
+    constants = {key: value for key, value in zip(keys, parameters, strict=True) if key not in placeholders}
+    return text % tuple(f"%({key})s" for key in keys), constants
+
+
+def read_page(queryset: QuerySet[Any, dict[str, Any]], *, number: int, size: int) -> Page:
+    """Return one page of a queryset of `values()`; the first has the number 1.
+
+    Counts up to LARGE rows in the same statement; above, asks PostgreSQL's planner for an estimate.
+    """
+    first = (number - 1) * size
+    try:
+        rows_sql, rows_parameters = json_array(queryset[first : first + size + 1])
+        counted = queryset.order_by().values("pk")[: LARGE + 1]
+        count_sql, count_parameters = counted.query.sql_with_params()
+    except EmptyResultSet:
+        return Page([], 0, has_next=False, count_is_estimate=False)
+    with connection.cursor() as cursor:
+        statement = f"SELECT {rows_sql}, (SELECT count(*) FROM ({count_sql}) AS counted)"
+        cursor.execute(statement, (*rows_parameters, *count_parameters))
+        rows, count = cursor.fetchone()
+    is_large = count > LARGE
+    if is_large:
+        count = max(count, _estimate(queryset))
+    return Page(rows[:size], count, has_next=len(rows) > size, count_is_estimate=is_large)
+
+
+def _estimate(queryset: QuerySet[Any, Any]) -> int:
+    """Return the planner's estimate of the number of rows."""
+    [plan] = json.loads(queryset.order_by().values("pk").explain(format="json"))
+    return int(plan["Plan"]["Plan Rows"])
 
 
 def text_array(values: Iterable[str]) -> str:

@@ -8,7 +8,11 @@ from rest_framework import serializers
 from rest_framework.fields import empty
 
 from clerk_integration.naming import MAX_NAME_LENGTH, MAX_SLUG_LENGTH, name_problem, slug_problem
-from tenants.models import Tenant
+from tenants.api.pagination import PageParameters, PageSerializer
+from tenants.models import Membership, Tenant
+
+ORDER_COLUMNS = {"id": "id", "name": "name", "createdAt": "created_at", "updatedAt": "updated_at"}
+ORDERINGS = [sign + name for name in ORDER_COLUMNS for sign in ("", "-")]
 
 MAX_REASON_LENGTH = 1_000
 
@@ -172,8 +176,58 @@ class TenantSerializer(serializers.ModelSerializer[Tenant]):
         read_only_fields: ClassVar = fields
 
 
+class TenantPageParameters(PageParameters):
+    """The query parameters of the list of all visible tenants."""
+
+    search = serializers.CharField(
+        default="",
+        allow_blank=True,
+        max_length=MAX_NAME_LENGTH,
+        help_text="Each word must begin a word of the name; or the whole text is the slug or the clerkOrgId.",
+    )
+    status = serializers.ChoiceField(choices=Tenant.Status.choices, default=None)
+    linked = serializers.BooleanField(
+        allow_null=True, default=None, help_text="true: with an organization in Clerk; false: legacy tenants."
+    )
+    clerkOrgId = serializers.CharField(source="clerk_org_id", max_length=255, default=None)
+    ordering = serializers.ChoiceField(choices=ORDERINGS, default="id")
+
+    def order(self) -> tuple[str, str]:
+        """Return the columns to order by; the id makes the order of the pages certain."""
+        wanted = self.validated_data["ordering"]
+        descending, name = wanted.startswith("-"), wanted.removeprefix("-")
+        sign = "-" if descending else ""
+        return sign + ORDER_COLUMNS[name], f"{sign}id"
+
+
+class TenantPageSerializer(PageSerializer):
+    """A page of tenants."""
+
+    results = TenantSerializer(many=True)
+
+
+class MemberSerializer(serializers.ModelSerializer[Membership]):
+    """A membership, of a current or (`isActive` false) former member."""
+
+    clerkUserId = serializers.CharField(source="clerk_user_id")
+    isActive = serializers.BooleanField(source="is_active")
+    joinedAt = UtcDateTimeField(source="joined_at")
+
+    class Meta:
+        model = Membership
+        fields: ClassVar = ["clerkUserId", "role", "isActive", "joinedAt"]
+        read_only_fields: ClassVar = fields
+
+
+class MemberPageSerializer(PageSerializer):
+    """A page of memberships."""
+
+    results = MemberSerializer(many=True)
+
+
 TENANT_FIELDS = tuple((name, str(field.source)) for name, field in TenantSerializer().fields.items())
-"""The fields of TenantSerializer, for queries whose rows are rendered without model instances."""
+MEMBER_FIELDS = tuple((name, str(field.source)) for name, field in MemberSerializer().fields.items())
+"""The fields of the serializers, for queries whose rows are rendered without model instances."""
 
 
 class PrimaryIdSerializer(serializers.Serializer[Any]):

@@ -16,6 +16,14 @@ urlpatterns = [
         name="my-tenants",
     ),
     path("tenants/me/primary-id", TenantViewSet.as_view({"get": "primary_id"}), name="my-primary-id"),
+    path("tenants", TenantViewSet.as_view({"get": "page_of_tenants"}), name="tenants"),
+    path(
+        "tenants/organization/<str:clerk_org_id>",
+        TenantViewSet.as_view({"get": "by_organization"}),
+        name="tenant-by-organization",
+    ),
+    path("tenants/slug/<str:slug>", TenantViewSet.as_view({"get": "by_slug"}), name="tenant-by-slug"),
+    path("tenants/<int:pk>/members", TenantViewSet.as_view({"get": "members"}), name="tenant-members"),
     path(
         "tenants/<int:pk>",
         TenantViewSet.as_view({"get": "retrieve", "patch": "change", "delete": "delete_permanently"}),

@@ -1,7 +1,8 @@
 """A web process without a server: its WSGI application is called here, and it measures itself.
 
-It reads one JSON object from stdin (`paths`, by name, and `rounds`), and prints the seconds of each request,
-by name. The paths take turns, with a statement and json.dumps as the floor.
+It reads one JSON object from stdin (`paths`, by name, `rounds`, and `as_staff`), and prints the seconds of
+each request, by name. The paths take turns. The requests carry a session token, or the session of a staff
+user. For a session token, a statement and json.dumps are measured as the floor.
 """
 
 import json
@@ -19,8 +20,10 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
+from django.conf import settings  # noqa: E402
+from django.contrib.auth.models import User  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402  (Django is set up first)
-from django.test import override_settings  # noqa: E402
+from django.test import Client, override_settings  # noqa: E402
 
 from tests.benchmarks import _bare_lists as bare  # noqa: E402
 from tests.benchmarks._turns import seconds_of, take_turns  # noqa: E402
@@ -32,18 +35,34 @@ WARM_UP = 5
 def main() -> None:
     """Measure everything."""
     task = json.load(sys.stdin)
-    token = session_token(sub=bare.USER, exp=int(time.time()) + 3600)
     with override_settings(ROOT_URLCONF=bare.__name__, CLERK_JWT_KEY=public_pem(), CLERK_ISSUER=""):
         application = get_wsgi_application()
+        caller = _staff() if task["as_staff"] else _clerk_user()
         ways = {
-            name: seconds_of(partial(_request, application, path, token))
+            name: seconds_of(partial(_request, application, path, caller))
             for name, path in task["paths"].items()
         }
-        turns = take_turns({**ways, "floor": seconds_of(bare.floor)}, rounds=task["rounds"], warm_up=WARM_UP)
+        if not task["as_staff"]:
+            ways["floor"] = seconds_of(bare.floor)
+        turns = take_turns(ways, rounds=task["rounds"], warm_up=WARM_UP)
     sys.stdout.write(json.dumps(turns.samples) + "\n")
 
 
-def _request(application: WSGIApplication, path: str, token: str) -> None:
+def _clerk_user() -> dict[str, str]:
+    token = session_token(sub=bare.USER, exp=int(time.time()) + 3600)
+    return {"HTTP_AUTHORIZATION": f"Bearer {token}"}
+
+
+def _staff() -> dict[str, str]:
+    user, _ = User.objects.get_or_create(username="staff", is_staff=True, is_superuser=True)
+    client = Client()
+    client.force_login(user)
+    return {
+        "HTTP_COOKIE": f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+    }
+
+
+def _request(application: WSGIApplication, path: str, caller: dict[str, str]) -> None:
     """Make one request, up to the end that lets Django look after its connections."""
     path, _, query = path.partition("?")
     environ: dict[str, Any] = {
@@ -51,7 +70,7 @@ def _request(application: WSGIApplication, path: str, token: str) -> None:
         "PATH_INFO": path,
         "QUERY_STRING": query,
         "HTTP_HOST": "127.0.0.1",
-        "HTTP_AUTHORIZATION": f"Bearer {token}",
+        **caller,
     }
     setup_testing_defaults(environ)
     response = application(environ, _expect_success)

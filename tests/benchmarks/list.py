@@ -83,7 +83,7 @@ def populate(size: int, listed: int) -> None:
         cursor.execute("VACUUM ANALYZE")
 
 
-def measure(paths: Mapping[str, str], *, rounds: int) -> Turns:
+def measure(paths: Mapping[str, str], *, rounds: int, as_staff: bool = False) -> Turns:
     """Return the seconds of each request, by the name of its path; the first path is ours."""
     child = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks._requests_child"],
@@ -93,7 +93,7 @@ def measure(paths: Mapping[str, str], *, rounds: int) -> Turns:
             "DEBUG": "false",
             "PYTHONWARNINGS": "ignore:No directory at",  # no static files were collected
         },
-        input=json.dumps({"paths": paths, "rounds": rounds}).encode(),
+        input=json.dumps({"paths": paths, "rounds": rounds, "as_staff": as_staff}).encode(),
         stdout=subprocess.PIPE,
         check=True,
     )

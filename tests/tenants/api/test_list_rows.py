@@ -5,10 +5,11 @@ from itertools import cycle, islice
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from rest_framework.renderers import JSONRenderer
 
 from tenants.api.serializers import TenantSerializer
-from tenants.models import Membership, Tenant
+from tenants.models import Membership, Tenant, UserSync
 from tests.tenants.conftest import Caller
 
 pytestmark = pytest.mark.django_db
@@ -41,7 +42,8 @@ MEMBERSHIPS: list[dict[str, Any]] = [
 
 
 def populate(ada: Caller, count: int, flagged: int | None) -> None:
-    """Make the caller a member of so many tenants, the primary by flag or by time of joining."""
+    """Make the caller a member of so many tenants, and the caller fresh."""
+    UserSync.objects.create(clerk_user_id=ada.id, synced_at=timezone.now())
     rows = zip(AWKWARD, islice(cycle(MEMBERSHIPS), count), strict=False)
     for number, (columns, membership) in enumerate(rows):
         tenant = Tenant.objects.create(**{"name": f"Tenant {number}"} | columns)

@@ -44,7 +44,7 @@ def organizations(sandbox: SandboxControl, db: None) -> Iterator[Caller]:
 def test_list_syncing_1000_organizations_makes_2_clerk_calls_and_7_statements(
     sandbox: SandboxControl, organizations: Caller
 ) -> None:
-    organizations.get("/tenants/me/primary-id")
+    organizations.tenants("?sync_from_clerk=false")
     sandbox.clear_requests()
 
     with statements() as syncing:
@@ -87,9 +87,9 @@ def test_authentication_with_a_cached_key_takes_no_statement_and_no_call(
     sandbox: SandboxControl, ada: Caller
 ) -> None:
     with statements() as all_statements:
-        assert ada.get("/tenants/me/primary-id").status_code == 404
+        assert ada.tenants("?sync_from_clerk=false").json() == []
 
-    assert len(all_statements) == 1, "only the query for the primary"
+    assert len(all_statements) == 2, "only the count of the caller's requests, and the query for the tenants"
     assert sandbox.requests() == []
 
 
@@ -100,7 +100,7 @@ def test_list_syncing_organizations_with_foreign_markers_takes_no_more_statement
     marker = {"tenant": 1_000_000, "installation": "of-another-database", "attempt": None}
     for number in range(3):
         sandbox.organization(f"Migrated {number}", ada.id, private_metadata={MARKER_KEY: marker})
-    ada.get("/tenants/me/primary-id")
+    ada.tenants("?sync_from_clerk=false")
 
     with statements() as syncing:
         assert len(ada.tenants().json()) == 3
