@@ -45,6 +45,7 @@ from tenants.exceptions import (
     OrganizationDeleted,
     OrganizationExists,
     UnknownOrganization,
+    UnknownTenants,
 )
 from tenants.history import acting
 from tenants.lifecycle import link
@@ -209,13 +210,17 @@ class TenantService:
     def refresh_from_clerk(tenant: Tenant) -> Tenant:
         """Fetch the tenant's organization and all its memberships now, as `sync_organization` does.
 
-        Raise NotLinked for a legacy tenant, and what `sync_organization` raises.
+        Raise NotLinked for a legacy tenant, UnknownTenants if the tenant was deleted in the meantime, and
+        what `sync_organization` raises.
         """
         if tenant.clerk_org_id is None:
             raise NotLinked("This tenant is not linked to an organization in Clerk.")
         with default_deadline():
             sync_organization(tenant.clerk_org_id)
-        tenant.refresh_from_db()
+        try:
+            tenant.refresh_from_db()
+        except Tenant.DoesNotExist:
+            raise UnknownTenants([tenant.pk]) from None
         return tenant
 
     @staticmethod

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Q
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
@@ -78,12 +79,15 @@ def lock_with_organization(tenant: Tenant) -> Tenant:
     Raise UnknownTenants if the tenant was deleted.
     """
     while True:
+        savepoint = transaction.savepoint()
         clerk_org_id = Tenant.objects.filter(pk=tenant.pk).values_list("clerk_org_id", flat=True).first()
         if clerk_org_id is not None:
             locks.hold_organization(clerk_org_id)
         locked = lock(tenant)
         if locked.clerk_org_id == clerk_org_id:
             return locked
+        # Release both locks: the lock of the other organization must come before the lock of the row.
+        transaction.savepoint_rollback(savepoint)
 
 
 def _lock_primaries_of(clerk_org_id: str) -> set[str]:

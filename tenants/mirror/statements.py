@@ -35,7 +35,8 @@ SELECT (SELECT count(*) FROM locked),
        EXISTS (SELECT FROM closed)
 """
 
-# Skips an organization that has a row already: `lifecycle.link` absorbs such a row.
+# Skips an organization that has a row already: `lifecycle.link` absorbs such a row. Locks legacy tenants in
+# the order of their ids, as `files.imports` does.
 LINK_TENANTS_WITH_MARKER = """
 WITH found AS MATERIALIZED (
     SELECT tenants.id, marker.clerk_org_id
@@ -47,7 +48,7 @@ WITH found AS MATERIALIZED (
       AND NOT EXISTS (SELECT FROM tenants AS mirror WHERE mirror.clerk_org_id = marker.clerk_org_id)
       AND NOT EXISTS (
           SELECT FROM tombstones WHERE kind = 'organization' AND clerk_id = marker.clerk_org_id)
-    ORDER BY marker.clerk_org_id
+    ORDER BY tenants.id
     FOR UPDATE OF tenants)
 UPDATE tenants SET clerk_org_id = found.clerk_org_id, updated_at = clock_timestamp()
 FROM found

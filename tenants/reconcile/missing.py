@@ -141,22 +141,27 @@ def _refuse_too_many(run: SyncRun, what: str, missing: Sequence[datetime]) -> No
 
     `missing` has the creation time of each missing row. Count only rows that are older than the first full
     sync after the last completed one, both for the missing and for the mirrored rows: a run that was refused
-    may have written the newer rows.
+    may have written the newer rows. If no full sync was ever completed, also compare all missing with all
+    mirrored rows, because there may be no older ones.
     """
     if len(missing) <= FEW:
         return
     last = records.last_complete()
     later = SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC, pk__gt=last.pk if last else 0)
     began = later.aggregate(began=Min("started_at"))["began"]
+    mirrored = _living(what)
     old = sum(created_at < began for created_at in missing)
-    mirrored = _living(what).filter(created_at__lt=began).count()
+    counts = [(old, mirrored.filter(created_at__lt=began).count())]
+    if last is None:
+        counts.append((len(missing), mirrored.count()))
     percent: float = run.cursor["max_retire_percent"]
-    if old > max(FEW, percent * mirrored / 100):
-        raise TooManyMissing(
-            f"{old} of {mirrored} {what} that are mirrored here are missing from Clerk, more than"
-            f" --max-retire-percent {percent:g} allows. None of them was retired; the rest of the sync was"
-            " written. If they were deleted in Clerk, allow a higher percentage."
-        )
+    for absent, total in counts:
+        if absent > max(FEW, percent * total / 100):
+            raise TooManyMissing(
+                f"{absent} of {total} {what} that are mirrored here are missing from Clerk, more than"
+                f" --max-retire-percent {percent:g} allows. None of them was retired; the rest of the sync"
+                " was written. If they were deleted in Clerk, allow a higher percentage."
+            )
 
 
 def _living(what: str) -> Any:

@@ -15,6 +15,7 @@ from tenants.exceptions import (
     NotAMember,
     OrganizationDeleted,
     UnknownOrganization,
+    UnknownTenants,
 )
 from tenants.mirror import deletions, leases
 from tenants.models import Membership, Tenant, Tombstone, UserSync
@@ -152,6 +153,14 @@ def test_refresh_of_a_deleted_organization_makes_a_tombstone(sandbox: SandboxCon
     assert (tenant.status, tenant.deleted_at is not None) == ("deactivated", True)
     assert not Membership.objects.filter(is_active=True).exists()
     assert Tombstone.objects.filter(kind="organization", clerk_id=tenant.clerk_org_id).exists()
+
+
+def test_refresh_of_a_tenant_that_was_deleted_is_refused(sandbox: SandboxControl, ada: Caller) -> None:
+    tenant = Tenant.objects.get(pk=ada.create("Acme").json()["id"])
+    Tenant.objects.all().delete()
+
+    with pytest.raises(UnknownTenants, match=f"There is no tenant {tenant.pk}"):
+        TenantService.refresh_from_clerk(tenant)
 
 
 def test_refresh_with_the_key_of_another_instance_deletes_nothing(

@@ -12,6 +12,7 @@ import pytest
 from django.db import connection, connections, transaction
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
+from tenants.creation.installation import installation_id
 from tenants.lifecycle import link
 from tenants.mirror import deletions, leases, locks, writer
 from tenants.models import Membership, Tenant, Tombstone
@@ -134,8 +135,9 @@ def test_deletion_waits_for_a_writer_of_its_own_organization_only(
     assert not Membership.objects.filter(clerk_user_id="user_ada", is_active=True).exists()
 
 
-def is_waiting_for_an_advisory_lock() -> bool:
-    return bool(value("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory')"))
+def is_waiting_for_an_advisory_lock(number: int | None = None) -> bool:
+    waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory' AND {})"
+    return bool(value(waiting.format("true" if number is None else f"objid = {number}")))
 
 
 def test_user_deleted_waits_for_a_writer_of_the_user_only() -> None:
@@ -204,6 +206,53 @@ def test_unlink_beside_a_deletion_of_a_member_begins_no_membership() -> None:
     blocked.result(timeout=10)
     waiting.shutdown()
     assert Membership.objects.filter(is_active=False).count() == 2
+
+
+def test_unlink_of_a_tenant_that_gets_another_organization_locks_that_organization_before_the_row() -> None:
+    old, new = "org_0", next(f"org_{n}" for n in range(1, 99) if number_of(f"org_{n}") != number_of("org_0"))
+    tenant = Tenant.objects.create(name="Acme", clerk_org_id=old)
+    waiting = ThreadPoolExecutor(2)
+
+    with transaction.atomic():
+        locks.hold_organization(new)
+        savepoint = transaction.savepoint()
+        locks.hold_organization(old)
+        blocked = waiting.submit(in_own_connection, partial(link.unlink, tenant, acting_user=None))
+        wait_until(lambda: is_waiting_for_an_advisory_lock() or blocked.done())
+        change = partial(Tenant.objects.filter(pk=tenant.pk).update, clerk_org_id=new)
+        waiting.submit(in_own_connection, change).result(timeout=10)
+        transaction.savepoint_rollback(savepoint)  # Releases `old`.
+        wait_until(lambda: is_waiting_for_an_advisory_lock(number_of(new)) or blocked.done())
+        # A deadlock, if the row was locked before the wait for `new`.
+        assert lock_all_rows_without_waiting() == 1
+    blocked.result(timeout=10)
+    waiting.shutdown()
+    assert Tenant.objects.get(pk=tenant.pk).clerk_org_id is None
+
+
+def test_write_links_tenants_with_marker_in_the_order_of_an_import() -> None:
+    installation = str(installation_id())
+    first, second = (Tenant.objects.create(name=name) for name in ("One", "Two"))
+    organizations = [
+        ClerkOrganization(
+            id=clerk_org_id,
+            name="a",
+            updated_at=1,
+            marker={"tenant": tenant.pk, "installation": installation},
+        )
+        for clerk_org_id, tenant in (("org_a", second), ("org_b", first))
+    ]
+    waiting = ThreadPoolExecutor(1)
+
+    with transaction.atomic():
+        Tenant.objects.select_for_update().get(pk=first.pk)
+        blocked = waiting.submit(in_own_connection, partial(writer.write_organizations, organizations))
+        wait_until(lambda: value("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)") or blocked.done())
+        # A deadlock, if the later tenant was locked before the wait for the first.
+        assert list(Tenant.objects.select_for_update(nowait=True).filter(pk=second.pk)) == [second]
+    blocked.result(timeout=10)
+    waiting.shutdown()
+    assert set(Tenant.objects.values_list("clerk_org_id", flat=True)) == {"org_a", "org_b"}
 
 
 def test_end_memberships_beside_a_link_leaves_the_absorbed_members_alone() -> None:

@@ -237,6 +237,23 @@ def test_full_sync_rows_of_a_refused_run_do_not_count_for_the_next_one(sandbox: 
             run_full_sync()
 
 
+def test_full_sync_too_many_missing_before_the_first_complete_sync_retires_nothing(
+    sandbox: SandboxControl,
+) -> None:
+    ids = fill(sandbox, 20, name="A")
+    run_full_sync()
+    SyncRun.objects.update(state=SyncRun.State.INTERRUPTED, started_at=F("started_at") - timedelta(hours=2))
+    delete(sandbox, ids[:6])
+
+    for _ in range(2):
+        with pytest.raises(TooManyMissing, match="6 of 20 organizations"):
+            run_full_sync()
+
+    assert active() == set(ids)
+    assert run_full_sync(max_retire_percent=30).retired >= 6
+    assert active() == set(ids[6:])
+
+
 @pytest.mark.parametrize("tombstones", [1, 3, 9])
 def test_full_sync_restores_organizations_that_clerk_has_after_all(
     sandbox: SandboxControl, tombstones: int
