@@ -25,7 +25,9 @@ def is_due(attempt: CreationAttempt, now: datetime) -> bool:
     """Return whether a job that runs every minute should search for the attempt now.
 
     A search is due 1, 2, 4, 8, ... minutes after the attempt was sent, so that an attempt that stays unknown
-    needs only a few searches.
+    needs only a few searches. The times have no random part, because one job at a time searches for all
+    attempts together, on whatever number of workers. An attempt whose minute a late job misses is searched
+    for at its next time.
     """
     minutes = int((now - attempt.sent_at).total_seconds() // UNRESOLVED_SECONDS)
     return minutes > 0 and minutes & (minutes - 1) == 0

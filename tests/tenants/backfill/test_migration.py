@@ -163,6 +163,8 @@ def test_migration_tenant_that_clerk_would_refuse_is_a_conflict_in_the_plan_and_
         [line] = [line for line in summary["output"].splitlines() if line.startswith("conflict")]
         assert f"tenant {three[1].pk}" in line
         assert problem in line
+    assert plan["error"].startswith("1 conflict; nothing was changed.")
+    assert run["error"].startswith("1 tenant was not migrated completely.")
 
 
 def test_migration_limit_counts_tenants_that_can_be_migrated(

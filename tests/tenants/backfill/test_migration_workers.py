@@ -1,5 +1,6 @@
 """A migration on the queue, with two workers and Clerk's webhooks flowing back at the same time."""
 
+import csv
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -109,8 +110,10 @@ def two_hundred(sandbox: SandboxControl, legacy: Callable[..., Tenant]) -> tuple
     return {tenant.pk for tenant in tenants} - ids, ids
 
 
-def named(run: SyncRun) -> set[int]:
-    return {int(line.partition(":")[0].removeprefix("tenant ")) for line in run.error.splitlines()}
+def named(run: SyncRun) -> dict[int, str]:
+    """Return the reasons that the run names, by the id of the tenant."""
+    lines = [line.removeprefix("tenant ").partition(": ") for line in run.error.splitlines()]
+    return {int(tenant_id): reason for tenant_id, _, reason in lines}
 
 
 @pytest.mark.slow
@@ -122,8 +125,12 @@ def test_migration_of_200_tenants_with_30_wrong_and_a_killed_worker_does_the_170
     tmp_path: Path,
 ) -> None:
     good, wrong = two_hundred
-    plan = migrate("--dry-run")
+    report = tmp_path / "plan.csv"
+    plan = migrate("--dry-run", "--report", str(report))
     assert (plan["create"], plan["conflict"]) == (len(good), len(wrong)) == (170, 30)
+    planned = {int(row["tenant_id"]): row for row in csv.DictReader(report.read_text().splitlines())}
+    foreseen = {pk: row["error"] for pk, row in planned.items() if row["action"] == "conflict"}
+    assert set(foreseen) == wrong
 
     with workers_on(tmp_path, "config.settings") as workers:
         first = workers.start()
@@ -139,17 +146,18 @@ def test_migration_of_200_tenants_with_30_wrong_and_a_killed_worker_does_the_170
         wait_until(lambda: SyncRun.objects.get().state != "running", seconds=DEADLINE)
 
     run = SyncRun.objects.get()
-    [edge] = named(run) - wrong
+    [edge] = set(named(run)) - wrong
     # The killed worker may have linked a tenant without recording it; the repeated slice skips that one.
     done = run.created + run.updated + run.unchanged
     assert (run.state, done, run.failed) == ("failed", 169, 31), run.error
-    assert named(run) == wrong | {edge}
+    reasons = named(run)
+    assert {pk: reasons[pk] for pk in wrong} == foreseen
     assert f"tenant {edge}: Clerk's edge refused the request (403)" in run.error
 
     again = migrate()
 
     assert (again["created"], again["conflict"], again["failed"]) == (1, 30, 0)
-    assert named(SyncRun.objects.first() or run) == wrong
+    assert named(SyncRun.objects.first() or run) == foreseen
     assert set(Tenant.objects.exclude(clerk_org_id=None).values_list("pk", flat=True)) == good
     assert sandbox.api("GET", "/organizations")["total_count"] == 171
 
