@@ -13,7 +13,7 @@ from django.db import models
 from django.db.models import Func, Q
 from django.db.models.functions import Now
 
-from tenants.querysets import MembershipQuerySet, NameWords, TenantQuerySet
+from tenants.querysets import HistoryQuerySet, MembershipQuerySet, NameWords, TenantQuerySet
 
 
 class Tenant(models.Model):
@@ -176,6 +176,8 @@ class TenantHistory(models.Model):
     clerk_user_id = models.CharField("member", max_length=255, blank=True)
     action = models.CharField(max_length=24, choices=Action)
     changes = models.JSONField()
+
+    objects = HistoryQuerySet.as_manager()
 
     class Meta:
         db_table = "tenant_history"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from django.apps import apps
 from django.contrib.postgres.search import SearchQueryField, SearchVectorField
@@ -27,7 +27,7 @@ from django.db.models.functions import Coalesce, RowNumber
 from django.db.models.lookups import Exact
 
 if TYPE_CHECKING:
-    from tenants.models import Membership, Tenant  # noqa: F401  (the type parameters below)
+    from tenants.models import Membership, Tenant, TenantHistory  # noqa: F401  (the type parameters below)
 
 LATEST_STAMP = 253_402_300_799_999
 """The last millisecond of the year 9999, the latest that Python's datetime can hold."""
@@ -144,6 +144,16 @@ class TenantQuerySet(QuerySet["Tenant"]):
         )
         is_legacy_admin = Q(caller_role__in=LEGACY_ADMIN_ROLES, clerk_org_id__isnull=True)
         return mine.filter(Q(status="active") | Q(caller_role=CLERK_ADMIN_ROLE) | is_legacy_admin)
+
+
+class HistoryQuerySet(QuerySet["TenantHistory"]):
+    """Changes of tenants and memberships."""
+
+    def of_tenant(self, tenant_id: int) -> QuerySet[Any, dict[str, Any]]:
+        """Return the tenant's changes as dicts, newest first, with their `time` as ISO 8601 text in UTC."""
+        changes = self.filter(tenant_id=tenant_id).annotate(time=IsoFormat("at")).order_by("-id")
+        rows = changes.values("time", "source", "actor", "action", "clerk_user_id", "changes")
+        return cast("QuerySet[Any, dict[str, Any]]", rows)
 
 
 class MembershipQuerySet(QuerySet["Membership"]):

@@ -61,7 +61,7 @@ class TenantReadViewSet(GenericViewSet[Tenant]):
     staff_actions = frozenset({"page_of_tenants", "retrieve", "by_slug", "by_organization", "members"})
     """Actions that also admit staff with a Django session; the others need a Clerk user."""
 
-    unsynced_actions = frozenset({"my_tenants", "create", "sync", "metadata", None})
+    unsynced_actions = frozenset({"my_tenants", "create", "metadata", None})
     """Actions that ask Clerk themselves or read no tenant; None is a method that is not allowed."""
 
     @classmethod
@@ -113,7 +113,7 @@ class TenantReadViewSet(GenericViewSet[Tenant]):
     )
     def my_tenants(self, request: Request) -> Response:
         """List the caller's tenants, the primary first, then by time of joining."""
-        parameters = _checked(TenantListParameters, request).validated_data
+        parameters = checked(TenantListParameters, request).validated_data
         state, tenants = TenantService.list_user_tenants(
             caller(request),
             TENANT_FIELDS,
@@ -133,7 +133,7 @@ class TenantReadViewSet(GenericViewSet[Tenant]):
     @extend_schema(parameters=[TenantPageParameters], responses=TenantPageSerializer)
     def page_of_tenants(self, request: Request) -> Response:
         """List the tenants that the caller may see: all for staff, their own for members."""
-        parameters = _checked(TenantPageParameters, request)
+        parameters = checked(TenantPageParameters, request)
         given = dict(parameters.validated_data)
         if not (isinstance(request.user, ClerkUser) or request.user.has_perm("tenants.view_tenant")):
             raise PermissionDenied
@@ -176,7 +176,7 @@ class TenantReadViewSet(GenericViewSet[Tenant]):
     @extend_schema(parameters=[PageParameters], responses=MemberPageSerializer)
     def members(self, request: Request, pk: int) -> Response:
         """List the current and former members of a tenant by time of joining."""
-        given = _checked(PageParameters, request).validated_data
+        given = checked(PageParameters, request).validated_data
         tenant = get_object_or_404(self.get_queryset(), pk=pk)
         if not (isinstance(request.user, ClerkUser) or request.user.has_perm("tenants.view_membership")):
             raise PermissionDenied
@@ -203,7 +203,7 @@ def caller(request: Request) -> str:
     return user.clerk_user_id
 
 
-def _checked(serializer: type[Parameters], request: Request) -> Parameters:
+def checked(serializer: type[Parameters], request: Request) -> Parameters:
     """Return the serializer of the query parameters; raise ValidationError if one is malformed."""
     parameters = serializer(data=request.query_params)
     parameters.is_valid(raise_exception=True)

@@ -1,5 +1,6 @@
 """Parse and render JSON in camelCase; these serializers write no rows."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -9,12 +10,12 @@ from rest_framework.fields import empty
 
 from clerk_integration.naming import MAX_NAME_LENGTH, MAX_SLUG_LENGTH, name_problem, slug_problem
 from tenants.api.pagination import PageParameters, PageSerializer
-from tenants.models import Membership, Tenant
+from tenants.models import Membership, Tenant, TenantHistory
+
+MAX_REASON_LENGTH = 1_000
 
 ORDER_COLUMNS = {"id": "id", "name": "name", "createdAt": "created_at", "updatedAt": "updated_at"}
 ORDERINGS = [sign + name for name in ORDER_COLUMNS for sign in ("", "-")]
-
-MAX_REASON_LENGTH = 1_000
 
 
 class StrictCharField(serializers.CharField):
@@ -234,3 +235,47 @@ class PrimaryIdSerializer(serializers.Serializer[Any]):
     """The id of the caller's primary tenant."""
 
     tenantId = serializers.IntegerField(source="tenant_id")
+
+
+class HistorySerializer(serializers.ModelSerializer[TenantHistory]):
+    """A change of a tenant or, with `clerkUserId`, of one of its memberships."""
+
+    actor = serializers.CharField(allow_null=True, help_text="A Clerk user id or the name of a staff user.")
+    clerkUserId = serializers.CharField(source="clerk_user_id", allow_null=True, help_text="The member.")
+    changes = serializers.DictField(
+        child=serializers.ListField(), help_text="Maps each changed field to [old, new]."
+    )
+
+    class Meta:
+        model = TenantHistory
+        fields: ClassVar = ["at", "source", "actor", "action", "clerkUserId", "changes"]
+        read_only_fields: ClassVar = fields
+
+
+class HistoryPageSerializer(PageSerializer):
+    """A page of changes."""
+
+    results = HistorySerializer(many=True)
+
+
+CHANGED_FIELDS = {
+    "suspension_reason": "suspensionReason",
+    "clerk_org_id": "clerkOrgId",
+    "deleted_at": "deletedAt",
+    "is_active": "isActive",
+    "is_primary": "isPrimary",
+}
+"""The JSON names of changed columns whose names differ."""
+
+
+def history_entry(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON of a row of `HistoryQuerySet.of_tenant`."""
+    changes = {CHANGED_FIELDS.get(column, column): pair for column, pair in row["changes"].items()}
+    return {
+        "at": row["time"],
+        "source": row["source"],
+        "actor": row["actor"] or None,
+        "action": row["action"],
+        "clerkUserId": row["clerk_user_id"] or None,
+        "changes": changes,
+    }

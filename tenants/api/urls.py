@@ -34,6 +34,7 @@ urlpatterns = [
         TenantViewSet.as_view({"patch": "deactivate"}),
         name="tenant-deactivate",
     ),
+    path("tenants/<int:pk>/history", TenantViewSet.as_view({"get": "history"}), name="tenant-history"),
     path("tenants/<int:pk>/sync", TenantViewSet.as_view({"post": "sync"}), name="tenant-sync"),
     path(
         "tenants/<int:pk>/set-primary",

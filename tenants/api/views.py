@@ -16,18 +16,21 @@ from clerk_integration.exceptions import ClerkError
 from clerk_integration.tokens.clerk_user import ClerkUser
 from tenants import services
 from tenants.api.errors import change_failure, create_failure
-from tenants.api.reads import TenantReadViewSet, caller
+from tenants.api.pagination import PageParameters, page_response
+from tenants.api.reads import TenantReadViewSet, caller, checked
 from tenants.api.schema import ClientErrorResponseSerializer
 from tenants.api.serializers import (
+    HistoryPageSerializer,
     TenantChangeSerializer,
     TenantCreateSerializer,
     TenantDeletionParameters,
     TenantSerializer,
+    history_entry,
 )
 from tenants.exceptions import OrganizationDeleted
 from tenants.lifecycle import primary
 from tenants.lifecycle.status import refuse_inactive
-from tenants.models import Tenant
+from tenants.models import Tenant, TenantHistory
 from tenants.querysets import CLERK_ADMIN_ROLE, LEGACY_ADMIN_ROLES
 from tenants.services import TenantService
 
@@ -49,7 +52,13 @@ class TenantViewSet(TenantReadViewSet):
         "create": "TENANT_CREATE_LIMIT",
         "sync": "TENANT_SYNC_LIMIT",
     }
-    staff_actions = TenantReadViewSet.staff_actions | {"change", "deactivate", "sync", "delete_permanently"}
+    staff_actions = TenantReadViewSet.staff_actions | {
+        "change",
+        "deactivate",
+        "sync",
+        "history",
+        "delete_permanently",
+    }
 
     @extend_schema(
         request=TenantCreateSerializer,
@@ -82,7 +91,7 @@ class TenantViewSet(TenantReadViewSet):
         """Change name and slug, in Clerk first; staff also change the status."""
         body = TenantChangeSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        tenant = self._tenant_to_change(pk, *body.staff_permissions, staff_only=body.changes_status)
+        tenant = self._administered(pk, *body.staff_permissions, staff_only=body.changes_status)
         with _change_errors():
             services.change(tenant, **body.validated_data, acting_user=request.user)
         return Response(self.rendered(tenant))
@@ -97,7 +106,7 @@ class TenantViewSet(TenantReadViewSet):
     @extend_schema(request=None, responses=CHANGED)
     def deactivate(self, request: Request, pk: int) -> Response:
         """Close the tenant to its members; staff can reactivate it. Clerk is left alone."""
-        tenant = self._tenant_to_change(pk, "tenants.change_tenant_status")
+        tenant = self._administered(pk, "tenants.change_tenant_status")
         if isinstance(request.user, ClerkUser) and tenant.status == Tenant.Status.SUSPENDED:
             refuse_inactive(tenant)
         services.deactivate(tenant, acting_user=request.user)
@@ -106,7 +115,7 @@ class TenantViewSet(TenantReadViewSet):
     @extend_schema(request=None, responses=CHANGED)
     def sync(self, request: Request, pk: int) -> Response:
         """Fetch the organization and all its memberships from Clerk now."""
-        tenant = self._tenant_to_change(pk, "tenants.sync_tenant")
+        tenant = self._administered(pk, "tenants.sync_tenant")
         if TenantService.refresh_from_clerk(tenant).deleted_at is not None:
             raise OrganizationDeleted(
                 f"{tenant.clerk_org_id} was deleted in Clerk. The tenant is deactivated; its data is kept."
@@ -120,12 +129,21 @@ class TenantViewSet(TenantReadViewSet):
         """Delete the tenant and its memberships permanently, if its organization is gone from Clerk."""
         parameters = TenantDeletionParameters(data=request.query_params)
         parameters.is_valid(raise_exception=True)
-        tenant = self._tenant_to_change(pk, "tenants.delete_tenant", staff_only=True)
+        tenant = self._administered(pk, "tenants.delete_tenant", staff_only=True)
         with _change_errors():
             services.delete(tenant, **parameters.validated_data, acting_user=request.user)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
-    def _tenant_to_change(self, pk: int, *permissions: str, staff_only: bool = False) -> Tenant:
+    @extend_schema(parameters=[PageParameters], responses=HistoryPageSerializer)
+    def history(self, request: Request, pk: int) -> Response:
+        """List the changes of the tenant and its memberships, newest first."""
+        page = checked(PageParameters, request).validated_data
+        tenant = self._administered(pk, "tenants.view_tenanthistory")
+        response = page_response(request, TenantHistory.objects.of_tenant(tenant.pk), **page)
+        response.data["results"] = [history_entry(row) for row in response.data["results"]]
+        return response
+
+    def _administered(self, pk: int, *permissions: str, staff_only: bool = False) -> Tenant:
         """Return the tenant for a caller who administers it, or for staff with all of `permissions`.
 
         Raise Http404 if the caller may not see the tenant, PermissionDenied if the caller may not change it.
@@ -133,7 +151,7 @@ class TenantViewSet(TenantReadViewSet):
         tenant = get_object_or_404(self.get_queryset(), pk=pk)
         user = self.request.user
         if isinstance(user, ClerkUser):
-            is_allowed = not staff_only and _is_administered(tenant)
+            is_allowed = not staff_only and _is_admin_of(tenant)
         else:
             is_allowed = user.has_perms(permissions)
         if not is_allowed:
@@ -141,7 +159,7 @@ class TenantViewSet(TenantReadViewSet):
         return tenant
 
 
-def _is_administered(tenant: Any) -> bool:
+def _is_admin_of(tenant: Any) -> bool:
     """Return whether the caller's stored membership of the tenant has an admin's role."""
     role = tenant.caller_role
     return role == CLERK_ADMIN_ROLE or (tenant.is_legacy and role in LEGACY_ADMIN_ROLES)

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from tenants.mirror import deletions
+from tenants.mirror import deletions, leases
 from tenants.models import Membership, Tenant, Tombstone
 from tests.sandbox import SandboxControl
 from tests.tenants.api.test_views import error
@@ -192,6 +192,7 @@ def test_sync_by_an_admin_fetches_the_organization_and_its_members(
 def test_sync_organization_deleted_in_clerk_answers_409_and_records_it(
     sandbox: SandboxControl, ada: Caller, tenant: Tenant
 ) -> None:
+    ada.tenants()
     sandbox.api("DELETE", f"/organizations/{tenant.clerk_org_id}")
 
     response = ada.request("POST", f"/tenants/{tenant.pk}/sync")
@@ -250,3 +251,63 @@ def test_create_without_make_primary_leaves_the_primary(ada: Caller) -> None:
 @pytest.mark.parametrize("value", ["false", 0, None])
 def test_create_make_primary_that_is_no_boolean_is_refused(ada: Caller, value: Any) -> None:
     assert error(ada.create("Acme", makePrimary=value))[2] == "makePrimary"
+
+
+def test_history_lists_changes_newest_first_with_source_and_actor(
+    sandbox: SandboxControl, ada: Caller, tenant: Tenant
+) -> None:
+    path = f"/tenants/{tenant.pk}"
+    ada.request("PATCH", path, {"name": "Acme Ltd"})
+    staff = Staff("tenants.view_tenant", "tenants.view_tenanthistory", "tenants.change_tenant_status")
+    staff.request("PATCH", path, {"status": "suspended", "suspensionReason": "unpaid"})
+
+    page = ada.get(f"{path}/history?pageSize=2").json()
+
+    assert (page["count"], page["next"] is not None) == (5, True)
+    first, second = page["results"]
+    assert first.pop("at") > second.pop("at")
+    assert first == {
+        "source": "staff",
+        "actor": "grace",
+        "action": "suspended",
+        "clerkUserId": None,
+        "changes": {"status": ["active", "suspended"], "suspensionReason": ["", "unpaid"]},
+    }
+    assert (second["source"], second["actor"], second["changes"]) == (
+        "api",
+        ada.id,
+        {"name": ["Acme", "Acme Ltd"]},
+    )
+    oldest = staff.request("GET", f"{path}/history?page=2&pageSize=3").json()["results"]
+    assert [(one["action"], one["clerkUserId"]) for one in oldest] == [
+        ("member_added", ada.id),
+        ("created", None),
+    ]
+
+
+def test_history_of_changes_that_a_sync_found_has_no_actor(
+    sandbox: SandboxControl, ada: Caller, tenant: Tenant
+) -> None:
+    sandbox.api("PATCH", f"/organizations/{tenant.clerk_org_id}", {"name": "Acme Ltd"})
+    leases.expire(ada.id)
+
+    [newest, *_] = ada.get(f"/tenants/{tenant.pk}/history").json()["results"]
+
+    assert (newest["source"], newest["actor"], newest["action"]) == ("sync", None, "renamed")
+
+
+def test_change_by_an_admin_who_was_demoted_or_removed_in_clerk_is_refused(
+    sandbox: SandboxControl, ada: Caller, grace: Caller, tenant: Tenant
+) -> None:
+    path, membership = f"/tenants/{tenant.pk}", f"/organizations/{tenant.clerk_org_id}/memberships/{grace.id}"
+    sandbox.membership(str(tenant.clerk_org_id), grace.id, "org:admin")
+    assert grace.request("PATCH", path, {"name": "Graceful"}).status_code == 200
+
+    sandbox.api("PATCH", membership, {"role": "org:member"})
+    leases.expire(grace.id)
+    assert error(grace.request("PATCH", path, {"name": "Mine"})) == (403, "permission_denied", None)
+    sandbox.api("DELETE", membership)
+    leases.expire(grace.id)
+    assert error(grace.request("PATCH", path, {"name": "Mine"}))[0] == 404
+
+    assert state(tenant)[0] == "Graceful"
