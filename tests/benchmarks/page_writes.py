@@ -72,7 +72,9 @@ def _ways(arguments: argparse.Namespace, state: str) -> dict[str, Measure]:
 
 def _prepare(count: int, state: str) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE tenants, memberships, sync_runs, sync_run_pages, tombstones CASCADE")
+        cursor.execute(
+            "TRUNCATE tenants, memberships, tenant_history, sync_runs, sync_run_pages, tombstones CASCADE"
+        )
     if state != "new":
         for page in _pages(count, version=1):
             writer.write_organizations(page)
