@@ -8,10 +8,10 @@ from clerk_integration.sandbox.errors import ApiError
 from clerk_integration.sandbox.faults import Fault, error_reply
 from clerk_integration.sandbox.local_clerk import LocalClerk, LogEntry
 from clerk_integration.sandbox.messages import VERSION_PARAMETER, NoReply, Reply, Request
-from clerk_integration.sandbox.routes import instance, memberships, organizations, users
+from clerk_integration.sandbox.routes import api_keys, instance, memberships, organizations, users
 from clerk_integration.sandbox.routing import API, CONTROL
 
-REGISTERED = (control, instance, memberships, organizations, users)
+REGISTERED = (api_keys, control, instance, memberships, organizations, users)
 """The modules that register their handlers when they are imported."""
 
 CONTROL_PATH = "/sandbox"

@@ -6,6 +6,7 @@
 | any method, `/sandbox/v1/...`            | calls Clerk's API, like a change in Clerk's dashboard           |
 | POST `/sandbox/session-tokens`           | signs a session token, see `TokenRequest`                       |
 | POST `/sandbox/users`                    | creates a user, see `NewUser`                                   |
+| POST `/sandbox/api-keys`                 | creates an API key, see `NewApiKey`                             |
 | GET, POST, DELETE `/sandbox/faults`      | shows, adds and deletes faults of requests, see `Fault`         |
 | POST `/sandbox/outages`                  | closes all connections, and refuses new ones for `seconds`      |
 | POST `/sandbox/records`                  | changes the JSON of one record, see `RecordPatch`               |

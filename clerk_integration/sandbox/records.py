@@ -172,3 +172,23 @@ class Patch:
     removed: frozenset[str] = frozenset()
     text: str | None = None
     """This text replaces the JSON of the record, byte for byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key of a machine client, which acts for `subject`. Times are in milliseconds."""
+
+    id: str
+    secret: str
+    name: str
+    subject: str
+    created_at: int
+    updated_at: int
+    type: str = "api_key"
+    description: str | None = None
+    claims: Any = None
+    scopes: tuple[str, ...] = ()
+    created_by: str | None = None
+    expiration: int | None = None
+    revoked: bool = False
+    revocation_reason: str | None = None

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from clerk_integration.sandbox.errors import ApiError
 from clerk_integration.sandbox.records import (
     AnyRecord,
+    ApiKey,
     InstanceSettings,
     Membership,
     MillisecondClock,
@@ -55,6 +56,7 @@ class Store:
         """Memberships by organization id, then by user id."""
         self.memberships: dict[str, dict[str, Membership]] = {}
         """Memberships by user id, then by organization id."""
+        self.api_keys: dict[str, ApiKey] = {}
         self._derived: dict[str, Any] = {}
 
     # --- reading -----------------------------------------------------------------------------
