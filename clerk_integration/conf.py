@@ -126,6 +126,11 @@ class ClerkSettings:
         return LIVE_RATE_LIMIT if self.secret_key.startswith("sk_live_") else TEST_RATE_LIMIT
 
     @property
+    def accept_api_keys(self) -> bool:
+        """Whether Clerk's API keys are accepted instead of session tokens."""
+        return bool(getattr(settings, "CLERK_ACCEPT_API_KEYS", False))
+
+    @property
     def pending_sessions(self) -> str:
         """`refuse`, or `create` to accept pending sessions on the endpoints create and me/get-tenants."""
         return str(settings.CLERK_PENDING_SESSIONS).strip()

@@ -17,4 +17,4 @@ limit_statements()
 application = get_asgi_application()
 
 # Imported by the first request otherwise, which would have to wait for it.
-import_module("clerk_integration.tokens.authentication")
+import_module("clerk_integration.tokens.bearer")

@@ -14,4 +14,4 @@ limit_statements()
 application = ChunkedBodies(get_wsgi_application())
 
 # Imported by the first request otherwise, which would have to wait for it.
-import_module("clerk_integration.tokens.authentication")
+import_module("clerk_integration.tokens.bearer")

@@ -63,6 +63,10 @@ class SandboxControl(ClerkSandbox):
         """
         return dict(self.call("POST", "instances", {"name": name}))
 
+    def api_key(self, subject: str, **fields: Any) -> Json:
+        """Create an API key (`scopes`, `secondsUntilExpiration`) and return it with its `secret`."""
+        return dict(self.call("POST", "api-keys", {"subject": subject, **fields}))
+
     def clear_faults(self) -> None:
         """Remove all faults that wait."""
         self.call("DELETE", "faults")

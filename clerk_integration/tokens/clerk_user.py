@@ -1,4 +1,4 @@
-"""The user of a session token, as `request.user`."""
+"""The user of a session token or an API key, as `request.user`."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -20,6 +20,7 @@ class ClerkUser:
     organization_slug: str | None = None
     organization_permissions: frozenset[str] = frozenset()
     is_pending: bool = False
+    api_key_id: str | None = None
     issued_at: int = field(default=0, compare=False)
 
     is_authenticated: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Session tokens that have been verified, kept in memory so that the next request verifies them faster.
+"""Session tokens and API keys that were verified, kept in memory so that their next request is faster.
 
 A signature and the form of the claims stay valid. Everything that time, settings or Clerk's keys can change
 is checked for each request, by `check_session_token` and by comparing the signing key.
@@ -7,7 +7,7 @@ is checked for each request, by `check_session_token` and by comparing the signi
 import os
 import threading
 import time
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -30,7 +30,18 @@ class VerifiedToken(NamedTuple):
     audience: tuple[str, ...]
 
 
-class VerifiedTokens:
+class Expiring(Protocol):
+    """What can be kept until a time."""
+
+    @property
+    def expires_at(self) -> float:
+        """The time, in seconds since 1970."""
+
+
+Token = TypeVar("Token", bound=Expiring)
+
+
+class Verified(Generic[Token]):
     """At most `size` verified tokens, by the digest of the token; thread-safe.
 
     Tokens are dropped in the order in which they were added, as soon as they have expired or there are too
@@ -44,13 +55,13 @@ class VerifiedTokens:
     def clear(self) -> None:
         """Forget all tokens, and in a forked child the lock, which a missing thread may hold."""
         self._lock = threading.Lock()
-        self._tokens: dict[bytes, VerifiedToken] = {}
+        self._tokens: dict[bytes, Token] = {}
 
-    def get(self, digest: bytes) -> VerifiedToken | None:
+    def get(self, digest: bytes) -> Token | None:
         """Return the token with this digest, or None if it is not kept."""
         return self._tokens.get(digest)
 
-    def add(self, digest: bytes, token: VerifiedToken) -> None:
+    def add(self, digest: bytes, token: Token) -> None:
         """Keep the token until it expires; make room first."""
         now = time.time()
         with self._lock:
@@ -65,5 +76,5 @@ class VerifiedTokens:
         return len(self._tokens)
 
 
-verified_tokens = VerifiedTokens()
+verified_tokens = Verified[VerifiedToken]()
 os.register_at_fork(after_in_child=verified_tokens.clear)

@@ -28,9 +28,10 @@ PENDING_HINT = "Operators can admit pending sessions here with CLERK_PENDING_SES
 class ClerkSessionAuthentication(BaseAuthentication):
     """Authenticates `Authorization: Bearer <Clerk session token>` as a ClerkUser; reads no cookie.
 
-    A refused token ends the request with 401, even if the request has a valid staff session. A pending
-    session is admitted if the view has `admits_pending_sessions = True` and CLERK_PENDING_SESSIONS is
-    `create`. Answers 503 while the keys that verify tokens cannot be fetched from Clerk.
+    If CLERK_ACCEPT_API_KEYS is on, the token may be one of Clerk's API keys instead. A refused token ends the
+    request with 401, even if the request has a valid staff session. A pending session is admitted if the view
+    has `admits_pending_sessions = True` and CLERK_PENDING_SESSIONS is `create`. Answers 503 while Clerk must
+    be asked for signing keys or about an API key, and cannot be asked.
     """
 
     def authenticate(self, request: Request) -> tuple[ClerkUser, None] | None:
@@ -42,12 +43,12 @@ class ClerkSessionAuthentication(BaseAuthentication):
         if token is None:
             return None
         # `manage.py check` imports this module. It needs neither PyJWT nor cryptography.
-        from clerk_integration.tokens.authentication import authenticate_session_token  # noqa: PLC0415
+        from clerk_integration.tokens.bearer import authenticate_bearer  # noqa: PLC0415
 
         view = (request.parser_context or {}).get("view")
         may_be_pending = bool(getattr(view, "admits_pending_sessions", False))
         try:
-            user = authenticate_session_token(
+            user = authenticate_bearer(
                 token, admit_pending=may_be_pending and clerk_settings.pending_sessions == "create"
             )
         except SessionPending as exc:

@@ -10,7 +10,7 @@ from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject
 
 from clerk_integration.exceptions import ClerkError, SessionTokenError
-from clerk_integration.tokens.authentication import authenticate_session_token
+from clerk_integration.tokens.bearer import authenticate_bearer
 from clerk_integration.tokens.clerk_user import ClerkUser
 from tenants.scoping.exceptions import TenantUnavailable
 from tenants.scoping.requests import scope_of, scope_request
@@ -65,7 +65,7 @@ def _token_user(request: HttpRequest) -> ClerkUser | None:
     if scheme.lower() != BEARER or not token:
         return None
     try:
-        return authenticate_session_token(token.strip())
+        return authenticate_bearer(token.strip())
     except SessionTokenError:
         return None
     except ClerkError as error:

@@ -41,7 +41,8 @@ class TenantUser(ClerkUser):
         | permission | permission in the token | also: both roles are the same |
 
         A token says nothing about a tenant other than that of its active organization: the role of the stored
-        membership counts, and no permission is granted.
+        membership counts, and no permission is granted. An API key has no organization: its scopes are
+        permissions in every tenant of its user.
         """
         membership = self.scope.membership if self.scope else None
         if membership is None or (role is None and permission is None):
@@ -56,6 +57,8 @@ class TenantUser(ClerkUser):
         return role in roles_of(membership)
 
     def _has_permission(self, membership: Membership, permission: str) -> bool:
+        if self.api_key_id is not None:
+            return permission in self.organization_permissions
         is_current = not self._writes or self.organization_role in (None, membership.role)
         return self._is_for(membership) and is_current and permission in self.organization_permissions
 

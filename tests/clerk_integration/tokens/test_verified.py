@@ -9,7 +9,7 @@ from pytest_django import Settings
 
 from clerk_integration.exceptions import SessionTokenError
 from clerk_integration.tokens.authentication import authenticate_session_token
-from clerk_integration.tokens.verified import VerifiedToken, VerifiedTokens, verified_tokens
+from clerk_integration.tokens.verified import Verified, VerifiedToken, verified_tokens
 from tests.jwks_server import JwksServer, running_jwks_server
 from tests.tokens import KID, forged_token, jwk, public_pem, session_token
 
@@ -91,7 +91,7 @@ def test_refused_token_is_not_kept(verified: VerifiedToken, token: Callable[[], 
 
 
 def test_verified_tokens_above_their_number_drop_the_oldest(verified: VerifiedToken) -> None:
-    tokens = VerifiedTokens(size=3)
+    tokens = Verified[VerifiedToken](size=3)
     for number in range(5):
         tokens.add(bytes([number]), verified)
     assert [tokens.get(bytes([number])) is not None for number in range(5)] == [
@@ -104,7 +104,7 @@ def test_verified_tokens_above_their_number_drop_the_oldest(verified: VerifiedTo
 
 
 def test_verified_tokens_that_have_expired_are_dropped(verified: VerifiedToken) -> None:
-    tokens = VerifiedTokens(size=3)
+    tokens = Verified[VerifiedToken](size=3)
     tokens.add(b"expired", verified._replace(expires_at=int(time.time()) - 1))
     tokens.add(b"valid", verified)
     assert (tokens.get(b"expired"), tokens.get(b"valid"), len(tokens)) == (None, verified, 1)
