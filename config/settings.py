@@ -219,7 +219,7 @@ PROCRASTINATE_WORKER_DEFAULTS: dict[str, Any] = {
     # Successful jobs are deleted at once, failed jobs after 30 days, so that the table stays small.
     "delete_jobs": "successful",
 }
-# Workers import the tasks, and so does a process that adds its first job; other commands need none of them.
+# A worker imports the tasks of all apps, and so does a process that adds its first job.
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = ""
-PROCRASTINATE_IMPORT_PATHS = ["clerk_integration.tasks", "tenants.tasks"]
+PROCRASTINATE_IMPORT_PATHS = ["clerk_integration.jobs.discovery"]
 PROCRASTINATE_ON_APP_READY = "clerk_integration.jobs.connector.install_connector"
