@@ -32,6 +32,7 @@ from clerk_integration.organizations import (
     iter_clerk_memberships,
     update_clerk_org,
 )
+from clerk_integration.tokens.clerk_user import ClerkUser
 from clerk_integration.wire.breaker import waiting_for_clerk
 from clerk_integration.wire.deadlines import clerk_deadline, default_deadline
 from clerk_integration.wire.ids import validate_org_id
@@ -312,7 +313,8 @@ def rename(tenant: Tenant, *, name: str | None = None, slug: str | None = None, 
 
     None leaves a value unchanged. Raise TenantInactive, OrganizationDeleted if Clerk does not know the
     organization any more, or ClerkError; then nothing is changed here. If the error's `outcome_unknown` is
-    true, Clerk may have changed the organization, and the next sync writes it here.
+    true, Clerk may have changed the organization, and the next sync writes it here; the next read of an
+    acting Clerk user syncs.
     """
     changes = {key: value for key, value in {"name": name, "slug": slug}.items() if value is not None}
     refuse_inactive(tenant)
@@ -328,6 +330,10 @@ def rename(tenant: Tenant, *, name: str | None = None, slug: str | None = None, 
             raise OrganizationDeleted(
                 f"{tenant.clerk_org_id} was deleted in Clerk. Tenant {tenant.pk} was not renamed."
             ) from error
+        except ClerkError as error:
+            if error.outcome_unknown and isinstance(acting_user, ClerkUser):
+                leases.expire(acting_user.clerk_user_id)
+            raise
     with acting(acting_user):
         writer.write_organization(organization)
     tenant.refresh_from_db()

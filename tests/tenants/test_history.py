@@ -153,6 +153,17 @@ def test_history_of_a_deleted_tenant_is_kept(legacy: Callable[..., Tenant]) -> N
     assert (source, actor, action, changes["name"]) == ("staff", "staff", "deleted", ["Old & Sons", None])
 
 
+@pytest.mark.django_db(transaction=True)
+def test_source_and_actor_end_with_their_transaction(legacy: Callable[..., Tenant]) -> None:
+    """The next transaction of the connection may be another client's: PgBouncer shares connections."""
+    tenant = legacy()
+    with history.change_by("user_1"):
+        Tenant.objects.filter(pk=tenant.pk).update(name="First")
+    Tenant.objects.filter(pk=tenant.pk).update(name="Second")
+
+    assert [entry[:2] for entry in entries()] == [("api", "user_1"), ("command", "")]
+
+
 @pytest.mark.parametrize(("days", "left"), [(730, 3), (30, 1), (0, 9)])
 def test_delete_old_history_keeps_what_is_younger(
     legacy: Callable[..., Tenant], settings: Any, days: int, left: int

@@ -125,6 +125,17 @@ def test_change_while_clerk_fails_says_what_was_done(  # noqa: PLR0917  (a table
     assert ada.request("POST", f"/tenants/{tenant.pk}/sync").json()["name"] == name
 
 
+def test_change_reply_lost_is_repaired_by_the_next_read_of_the_caller(
+    sandbox: SandboxControl, ada: Caller, tenant: Tenant
+) -> None:
+    ada.tenants()
+    sandbox.fault("PATCH /v1/organizations/*", dropAfterCommit=True)
+
+    assert ada.request("PATCH", f"/tenants/{tenant.pk}", {"name": "Acme Ltd"}).status_code == 503
+
+    assert ada.get(f"/tenants/{tenant.pk}").json()["name"] == "Acme Ltd"
+
+
 def test_change_by_staff_suspends_with_a_reason_and_reactivates(ada: Caller, tenant: Tenant) -> None:
     staff = Staff("tenants.view_tenant", "tenants.change_tenant_status", "tenants.change_tenant")
     path = f"/tenants/{tenant.pk}"
