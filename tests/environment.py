@@ -11,6 +11,10 @@ import sys
 # A shell makes background processes ignore SIGINT, and the commands that tests start inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# `nohup` does the same with SIGHUP. Started commands do not inherit a handler.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+
 # Without compiled modules, each process that a test starts would compile Django again for three seconds.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
