@@ -23,6 +23,7 @@ from config.embedded_postgres.location import Location
 from config.embedded_postgres.reaper import stop_server
 from tests.commands import manage
 
+SLOW, MANUAL = pytest.mark.slow, pytest.mark.manual
 DEADLINE = 120.0
 POSTGRES_SECONDS = 60.0
 PACKAGES = ("config", "clerk_integration", "tenants", "templates")
@@ -203,12 +204,11 @@ def test_demo_whose_local_clerk_cannot_create_fails_in_that_step(start: Start, t
     forget_database(base_dir)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("handler", "claim"),
     [
-        (RENAME_HANDLER, '"Renamed in Clerk" is the name here'),
-        (MEMBER_HANDLER, '"Created in Clerk" is gone from the list'),
+        pytest.param(RENAME_HANDLER, '"Renamed in Clerk" is the name here', marks=SLOW),
+        pytest.param(MEMBER_HANDLER, '"Created in Clerk" is gone from the list', marks=MANUAL),
     ],
 )
 def test_demo_without_a_handler_of_webhooks_fails_in_their_step(
@@ -278,8 +278,14 @@ def test_demo_started_again_keeps_its_rows_until_reset(start: Start) -> None:
     assert created("--reset") == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=SLOW),
+        pytest.param(signal.SIGTERM, marks=SLOW),
+        pytest.param(signal.SIGHUP, marks=MANUAL),
+    ],
+)
 def test_demo_serving_does_what_it_prints_and_ends_on_a_signal(
     start: Start, project: Path, number: signal.Signals
 ) -> None:
@@ -403,14 +409,13 @@ def test_demo_terminated_as_soon_as_a_process_is_there_stops_it(
     assert servers_left_running(project) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "number", "ended"),
     [
-        ("clerk_sandbox", signal.SIGKILL, "'clerk' has ended (SIGKILL)"),
-        ("gunicorn", signal.SIGKILL, "'web' has ended (SIGKILL)"),
-        ("procrastinate", signal.SIGKILL, "'worker' has ended (SIGKILL)"),
-        ("procrastinate", signal.SIGTERM, "'worker' has ended (exit status 0)"),
+        pytest.param("clerk_sandbox", signal.SIGKILL, "'clerk' has ended (SIGKILL)", marks=MANUAL),
+        pytest.param("gunicorn", signal.SIGKILL, "'web' has ended (SIGKILL)", marks=SLOW),
+        pytest.param("procrastinate", signal.SIGKILL, "'worker' has ended (SIGKILL)", marks=MANUAL),
+        pytest.param("procrastinate", signal.SIGTERM, "'worker' has ended (exit status 0)", marks=SLOW),
     ],
 )
 def test_demo_whose_process_ends_names_it_and_fails(
@@ -424,8 +429,14 @@ def test_demo_whose_process_ends_names_it_and_fails(
     assert servers_left_running(project) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", ["Started in", "4. Clerk is down", SERVING])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("Started in", marks=MANUAL),
+        pytest.param("4. Clerk is down", marks=SLOW),
+        pytest.param(SERVING, marks=MANUAL),
+    ],
+)
 def test_demo_that_was_killed_leaves_no_process_and_its_port_to_the_next_one(
     start: Start, project: Path, moment: str
 ) -> None:
