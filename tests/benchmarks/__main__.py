@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one benchmark, or each in a process of its own; the exit code is 1 if one missed a target."""
     if list(arguments[:1]) == [ALL]:
         return _run_all(arguments[1:])
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     django.setup()
     options = _parser().parse_args(arguments)
     module = importlib.import_module(f"tests.benchmarks.{options.name}")

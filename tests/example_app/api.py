@@ -5,8 +5,7 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.filters import OrderingFilter, SearchFilter
-from rest_framework.parsers import FormParser, JSONParser
-from rest_framework.permissions import BasePermission
+from rest_framework.parsers import JSONParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
@@ -55,17 +54,17 @@ class InvoiceViewSet(TenantScopedViewSetMixin, ModelViewSet[Invoice]):
     permission_classes = (IsTenantMember,)
     queryset = Invoice.objects.prefetch_related("lines")
     serializer_class = InvoiceSerializer
-    parser_classes = (JSONParser, FormParser)
+    parser_classes = (JSONParser, MultiPartParser)
     filter_backends = (SearchFilter, OrderingFilter)
     search_fields = ("number", "lines__text", "customer__name")
     ordering_fields = ("number", "customer__name")
 
-    def get_permissions(self) -> list[BasePermission]:
+    def get_permissions(self) -> Any:
         if self.action == "create":
             return [HasOrgPermission("org:invoices:create")]
-        return [IsTenantAdmin()] if self.action == "destroy" else [IsTenantMember()]
+        return [IsTenantAdmin()] if self.action == "destroy" else super().get_permissions()
 
-    @action(detail=False, methods=["post"], permission_classes=[HasOrgRole("org:billing")])
+    @action(detail=False, methods=["post"], permission_classes=[HasOrgRole("admin")])
     def mark_paid(self, request: Request) -> Response:
         """Mark the invoices with the given ids as paid, in one statement."""
         invoices = self.get_queryset().filter(pk__in=request.POST.getlist("id"))

@@ -7,6 +7,7 @@ from tenants.scoping import carry_tenant, require_tenant
 from tests.example_app.models import Invoice
 
 celery_app = Celery("example", broker="memory://", backend="cache+memory://", set_as_current=False)
+celery_app.conf.broker_transport_options = {"polling_interval": 0.01}
 
 
 @carry_tenant

@@ -1,0 +1,328 @@
+"""No path through the example app shows or changes another tenant's rows, with and without row security.
+
+Ada is an admin of Acme and has no part in Globex. Every row of Globex carries the name "Globex" or the number
+"G-1". Each path is called with ids of Globex's rows; its answer must not name them, and the rows must be the
+same afterwards. `test_leaks_bite.py` takes each rule of scoping away and shows that this file fails.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.db import connection, connections
+from django.db.backends.signals import connection_created
+from django.test import AsyncClient, Client, RequestFactory
+from rest_framework.relations import PrimaryKeyRelatedField
+
+from tenants.lifecycle.delete import delete
+from tenants.models import Tenant
+from tenants.scoping import scopes_disabled, tenant_context
+from tests.example_app.api import InvoiceSerializer, InvoiceViewSet
+from tests.example_app.models import Customer, Invoice, InvoiceLine
+from tests.example_app.tasks import celery_app
+from tests.tenants.scoping.conftest import Member, invoice_of
+from tests.tenants.scoping.workers import work_off_queue
+from tests.workers import empty_queue
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.urls("tests.example_app.urls"),
+    pytest.mark.usefixtures("example_app", "role"),
+]
+
+API, ADMIN = "/api/v1/invoices", "/admin/invoicing/invoice/"
+FOREIGN = ("Globex", "G-1")
+UNPRIVILEGED = "pg_monitor"
+"""A role of every PostgreSQL server that is no superuser, so that policies apply to it."""
+
+
+def become_unprivileged(connection: Any, **_: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET ROLE {UNPRIVILEGED}")
+
+
+@pytest.fixture(params=["superuser", UNPRIVILEGED])
+def role(request: pytest.FixtureRequest, db: None) -> Iterator[str]:
+    """The database's role: the policies of row-level security apply to the unprivileged one only."""
+    if request.param == UNPRIVILEGED:
+        with connection.cursor() as cursor:
+            for kind in ("TABLES", "SEQUENCES", "FUNCTIONS"):
+                cursor.execute(f"GRANT ALL ON ALL {kind} IN SCHEMA public TO PUBLIC")
+        connection_created.connect(become_unprivileged)
+        become_unprivileged(connection)
+    yield request.param
+    connection_created.disconnect(become_unprivileged)
+    with connection.cursor() as cursor:
+        cursor.execute("RESET ROLE")
+    empty_queue()
+
+
+@dataclass
+class World:
+    """Ada's ways into the app, and a row of each kind of both tenants."""
+
+    ada: Member
+    acme: Tenant
+    globex: Tenant
+    own: Invoice
+    foreign: Invoice
+    foreign_line: InvoiceLine
+    staff: Client
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def api(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        return self.ada.client.generic(
+            method,
+            path,
+            data=json.dumps(body),
+            content_type="application/json",
+            headers=self.headers | headers,
+        )
+
+    def form(self, path: str, **fields: Any) -> Any:
+        return self.ada.client.post(path, fields, headers=self.headers)
+
+
+@pytest.fixture
+def world(
+    role: str, ada: Member, mirrored: Tenant, globex: Tenant, with_invoices: Callable[..., Tenant]
+) -> World:
+    with_invoices(mirrored, "A-1", "A-2")
+    staff = Client()
+    staff.force_login(get_user_model().objects.create_superuser("staff"))
+    staff.get(f"/choose-tenant/{mirrored.pk}")
+    with scopes_disabled():
+        line = InvoiceLine.objects.select_related("invoice").get(invoice__tenant=globex)
+    claims = {
+        "o": {"id": ada.organization_id, "rol": "admin", "per": "create", "fpm": "1"},
+        "fea": "o:invoices",
+    }
+    return World(
+        ada,
+        mirrored,
+        globex,
+        own=invoice_of(mirrored),
+        foreign=invoice_of(globex),
+        foreign_line=line,
+        staff=staff,
+        headers=ada.headers(claims=claims),
+    )
+
+
+def globex_rows(globex: Tenant) -> list[tuple[Any, ...]]:
+    with scopes_disabled():
+        return [
+            *Customer.objects.filter(tenant=globex).values_list(),
+            *Invoice.objects.filter(tenant=globex).values_list(),
+            *InvoiceLine.objects.filter(invoice__tenant=globex).values_list(),
+        ]
+
+
+def inline_form(invoice: Invoice, line_id: Any) -> dict[str, Any]:
+    """The fields of the admin's page of an invoice, with one line of any id."""
+    return {
+        "number": "A-9",
+        "customer": invoice.customer_id,
+        "lines-TOTAL_FORMS": 1,
+        "lines-INITIAL_FORMS": 1,
+        "lines-0-id": line_id,
+        "lines-0-invoice": invoice.pk,
+        "lines-0-text": "Taken",
+        "lines-0-amount": 1,
+    }
+
+
+Path = Callable[[World], Any]
+
+API_PATHS: dict[str, tuple[Path, int]] = {
+    "list": (lambda w: w.api("GET", API), 200),
+    "search": (lambda w: w.api("GET", f"{API}?search=Line of"), 200),
+    "search of foreign": (lambda w: w.api("GET", f"{API}?search=Globex"), 200),
+    "ordering": (lambda w: w.api("GET", f"{API}?ordering=-customer__name"), 200),
+    "lines": (lambda w: w.api("GET", "/api/v1/lines"), 200),
+    "detail": (lambda w: w.api("GET", f"{API}/{w.foreign.pk}"), 404),
+    "detail of a line": (lambda w: w.api("GET", f"/api/v1/lines/{w.foreign_line.pk}"), 404),
+    "update": (lambda w: w.api("PATCH", f"{API}/{w.foreign.pk}", {"number": "X"}), 404),
+    "update of a line": (lambda w: w.api("PATCH", f"/api/v1/lines/{w.foreign_line.pk}", {"text": "X"}), 404),
+    "delete": (lambda w: w.api("DELETE", f"{API}/{w.foreign.pk}"), 404),
+    "delete of a line": (lambda w: w.api("DELETE", f"/api/v1/lines/{w.foreign_line.pk}"), 404),
+    "foreign key, create": (
+        lambda w: w.api("POST", API, {"number": "X", "customer": w.foreign.customer_id}),
+        400,
+    ),
+    "foreign key, update": (
+        lambda w: w.api("PATCH", f"{API}/{w.own.pk}", {"customer": w.foreign.customer_id}),
+        400,
+    ),
+    "line of a foreign invoice": (
+        lambda w: w.api("POST", "/api/v1/lines", {"invoice": w.foreign.pk, "text": "X", "amount": 1}),
+        400,
+    ),
+    "nested create": (
+        lambda w: w.api(
+            "POST",
+            API,
+            {
+                "number": "X",
+                "customer": w.own.customer_id,
+                "tenant": w.globex.pk,
+                "lines": [{"text": "X", "amount": 1, "invoice": w.foreign.pk}],
+            },
+        ),
+        201,
+    ),
+    "bulk": (lambda w: w.form(f"{API}/mark_paid", id=[w.foreign.pk, w.own.pk]), 200),
+    "other tenant by header": (lambda w: w.api("GET", API, **{"X-Tenant-Id": str(w.globex.pk)}), 404),
+    "plain view": (lambda w: w.api("GET", "/numbers"), 200),
+    "stream": (lambda w: w.api("GET", "/export"), 200),
+}
+
+ADMIN_PATHS: dict[str, tuple[Path, int]] = {
+    "list": (lambda w: w.staff.get(ADMIN), 200),
+    "search": (lambda w: w.staff.get(f"{ADMIN}?q=Globex"), 200),
+    "filter": (lambda w: w.staff.get(f"{ADMIN}?customer__id__exact={w.foreign.customer_id}"), 200),
+    "ordering": (lambda w: w.staff.get(f"{ADMIN}?o=-2"), 200),
+    "page": (lambda w: w.staff.get(f"{ADMIN}{w.foreign.pk}/change/"), 302),
+    "own page": (lambda w: w.staff.get(f"{ADMIN}{w.own.pk}/change/"), 200),
+    "delete page": (lambda w: w.staff.post(f"{ADMIN}{w.foreign.pk}/delete/", {"post": "yes"}), 302),
+    "change": (lambda w: w.staff.post(f"{ADMIN}{w.foreign.pk}/change/", inline_form(w.foreign, "")), 302),
+    "foreign key": (
+        lambda w: w.staff.post(
+            f"{ADMIN}{w.own.pk}/change/", inline_form(w.own, "") | {"customer": w.foreign.customer_id}
+        ),
+        200,
+    ),
+    "inline": (
+        lambda w: w.staff.post(f"{ADMIN}{w.own.pk}/change/", inline_form(w.own, w.foreign_line.pk)),
+        200,
+    ),
+    "action": (
+        lambda w: w.staff.post(ADMIN, {"action": "mark_paid", "_selected_action": [w.foreign.pk]}),
+        302,
+    ),
+    "delete action": (
+        lambda w: w.staff.post(
+            ADMIN, {"action": "delete_selected", "_selected_action": [w.foreign.pk], "post": "yes"}
+        ),
+        302,
+    ),
+}
+
+
+def content(answer: Any) -> str:
+    body = b"".join(answer.streaming_content) if answer.streaming else answer.content
+    return str(body.decode()) + str(answer.headers)
+
+
+@pytest.mark.parametrize("paths", [API_PATHS, ADMIN_PATHS], ids=["api", "admin"])
+def test_no_request_shows_or_changes_rows_of_another_tenant(
+    world: World, paths: dict[str, tuple[Path, int]]
+) -> None:
+    before = globex_rows(world.globex)
+    leaks = []
+    for name, (path, status) in paths.items():
+        answer = path(world)
+        # Foreign words that the request itself contains are no leak.
+        shown = [word for word in FOREIGN if "=Globex" not in answer.wsgi_request.get_full_path()]
+        if answer.status_code != status or any(word in content(answer) for word in shown):
+            leaks.append((name, answer.status_code))
+        if globex_rows(world.globex) != before:
+            leaks.append((name, "changed rows"))
+            break
+
+    assert leaks == []
+    assert "A-1" in content(world.api("GET", API))
+    assert "A-1" in content(world.staff.get(ADMIN))
+
+
+class CarelessSerializer(InvoiceSerializer):
+    customer: Any = PrimaryKeyRelatedField(queryset=Customer.unscoped.all())
+
+
+class CarelessViewSet(InvoiceViewSet):
+    queryset = Invoice.unscoped.all()
+    serializer_class = CarelessSerializer
+
+    def get_permissions(self) -> list[Any]:
+        return []
+
+
+def test_viewset_over_unscoped_managers_is_scoped_all_the_same(world: World) -> None:
+    view = CarelessViewSet.as_view({"get": "list", "post": "create"})
+    body = {"number": "X", "customer": world.foreign.customer_id}
+
+    listed = view(RequestFactory().get("/", headers=world.headers))
+    created = view(RequestFactory().post("/", body, "application/json", headers=world.headers))
+    anonymous = view(RequestFactory().get("/"))
+
+    assert [row["number"] for row in listed.data] == ["A-1", "A-2"]
+    assert (created.status_code, list(created.data)) == (400, ["type", "errors"])
+    assert anonymous.status_code == 401
+
+
+def test_search_for_words_of_another_tenant_finds_nothing(world: World) -> None:
+    assert world.api("GET", f"{API}?search=Globex").json() == []
+    assert not world.staff.get(f"{ADMIN}?q=Globex").context["cl"].result_list
+
+
+def test_async_view_shows_the_tenant_s_rows_only(world: World) -> None:
+    async def get() -> Any:
+        answer = await AsyncClient().get("/unpaid", headers=world.headers)
+        await sync_to_async(connections.close_all)()
+        return answer
+
+    assert asyncio.run(get()).json()["numbers"] == ["A-1", "A-2"]
+
+
+@pytest.fixture
+def eager_celery() -> Iterator[None]:
+    """Run Celery tasks where they are sent; `test_tasks.py` runs a worker."""
+    celery_app.conf.task_always_eager = True
+    yield
+    celery_app.conf.task_always_eager = False
+
+
+@pytest.mark.usefixtures("eager_celery")
+def test_tasks_and_command_change_the_tenant_s_rows_only(world: World) -> None:
+    before = globex_rows(world.globex)
+
+    assert world.form(f"{API}/remind", id=world.foreign.pk).status_code == 202
+    assert [type(error) for error in work_off_queue()] == [Invoice.DoesNotExist]
+    assert world.form("/close?prefix=").status_code == 202
+    call_command("mark_paid", str(world.acme.pk))
+
+    assert globex_rows(world.globex) == before
+    with tenant_context(world.acme):
+        assert Invoice.objects.unpaid().count() == 0
+
+
+def test_raw_sql_stays_inside_the_tenant_with_row_level_security(world: World, role: str) -> None:
+    lines = world.api("GET", "/total").json()["lines"]
+
+    assert lines == (2 if role == UNPRIVILEGED else 3)
+
+
+def test_row_level_security_shows_unscoped_managers_the_current_tenant_s_rows_only(
+    world: World, role: str
+) -> None:
+    if role != UNPRIVILEGED:
+        pytest.skip("policies do not apply to superusers")
+    assert Invoice.unscoped.count() == 0
+    with scopes_disabled():
+        assert Invoice.unscoped.count() == 3
+    with tenant_context(world.acme):
+        assert Invoice.unscoped.count() == 2
+        assert Invoice.unscoped.filter(pk=world.foreign.pk).update(number="X") == 0
+
+
+def test_row_level_security_lets_a_tenant_be_deleted_with_its_rows(world: World) -> None:
+    delete(world.globex, acting_user=None)
+
+    with scopes_disabled():
+        assert set(Invoice.objects.values_list("tenant", flat=True)) == {world.acme.pk}
