@@ -38,7 +38,6 @@ from dataclasses import replace
 from typing import Any
 
 from clerk_integration.sandbox import local_clerk
-from clerk_integration.sandbox.deliveries import WebhookOptions
 from clerk_integration.sandbox.errors import ApiError
 from clerk_integration.sandbox.faults import Fault, seconds
 from clerk_integration.sandbox.local_clerk import LocalClerk, Population
@@ -58,6 +57,7 @@ from clerk_integration.sandbox.parameters import (
 from clerk_integration.sandbox.records import Patch, Role
 from clerk_integration.sandbox.routing import CONTROL
 from clerk_integration.sandbox.tokens import TokenRequest
+from clerk_integration.sandbox.webhook_options import WebhookOptions
 
 
 def roles(value: Any) -> dict[str, Role]:

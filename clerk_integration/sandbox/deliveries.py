@@ -14,20 +14,11 @@ from base64 import b64encode
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from clerk_integration.sandbox.attempts import Attempt, attempt, new_session
-from clerk_integration.sandbox.parameters import (
-    ControlParameters,
-    Unacceptable,
-    boolean,
-    choice,
-    number,
-    optional,
-    text,
-)
 from clerk_integration.sandbox.records import random_id
 from clerk_integration.sandbox.shapes import dump
+from clerk_integration.sandbox.webhook_options import WebhookOptions
 
 RETRY_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 36_000)
 """Svix's wait after each failed attempt. If the attempt after the last wait fails, the message fails."""
@@ -43,48 +34,6 @@ MAX_FINISHED = 10_000
 Status = Literal["pending", "delivered", "failed", "dropped"]
 
 _COUNTED = ("pending", "delivered", "failed", "dropped", "discarded")
-
-
-def http_url(value: Any) -> str | None:
-    """Return the URL, or None if it is empty; raise Unacceptable unless it is an http or https URL."""
-    try:
-        parts = urlsplit(text(value))
-        is_http = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_http = False
-    if value and not is_http:
-        raise Unacceptable("must be an http or https URL", "form_param_value_invalid")
-    return value or None
-
-
-def probability(value: Any) -> float:
-    """Return a number from 0 to 1; read false as 0 and true as 1."""
-    return float(value) if isinstance(value, bool) else number(1)(value)
-
-
-class WebhookOptions(ControlParameters):
-    """The endpoint of the webhooks, and how their delivery is disturbed.
-
-    `duplicate` and `drop` are probabilities from 0 to 1, or booleans. They apply to the first attempt of a
-    message. `shuffle` sends messages in random order.
-    """
-
-    url: str | None = optional(http_url)
-    """None (or empty): the instance has no endpoint, and creates messages only while `paused` is true."""
-    retry_scale: float = optional(number(), 1.0)
-    """Svix's waits are multiplied by this number."""
-    paused: bool = optional(boolean, False)
-    """Whether to queue messages without sending them."""
-    duplicate: float = optional(probability, 0.0)
-    drop: float = optional(probability, 0.0)
-    shuffle: bool = optional(boolean, False)
-    cascades: bool = optional(boolean, True)
-    """Whether deleting an organization or user also sends one event for each deleted membership.
-
-    Clerk does not document whether it sends these events; receivers must work in both cases.
-    """
-    timestamp_unit: str = optional(choice("ms", "s"), "ms")
-    """Clerk's documentation says milliseconds, but the examples of its OpenAPI specification show seconds."""
 
 
 def new_signing_secret() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from clerk_integration.sandbox.deliveries import Deliveries, WebhookOptions, http_url, new_signing_secret
+from clerk_integration.sandbox.deliveries import Deliveries, new_signing_secret
 from clerk_integration.sandbox.errors import ApiError
 from clerk_integration.sandbox.faults import Fault
 from clerk_integration.sandbox.limits import MODES, RateLimiter
@@ -31,6 +31,7 @@ from clerk_integration.sandbox.records import (
 from clerk_integration.sandbox.shapes import Serializer
 from clerk_integration.sandbox.store import Store
 from clerk_integration.sandbox.tokens import TokenIssuer
+from clerk_integration.sandbox.webhook_options import WebhookOptions, http_url
 
 MAX_LOGGED = 10_000
 
