@@ -1,6 +1,6 @@
 """Fixtures for all tests."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from django.test import TransactionTestCase
@@ -18,3 +18,13 @@ def sandbox(clerk_sandbox: ClerkSandbox) -> Iterator[SandboxControl]:
     control = SandboxControl(clerk_sandbox.description)
     yield control
     control.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape lone surrogates in captured output: xdist cannot send them, and its worker would crash."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
