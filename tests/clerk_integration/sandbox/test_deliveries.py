@@ -24,10 +24,10 @@ from clerk_integration.sandbox.deliveries import (
     RETRY_SECONDS,
     WORKERS,
     Deliveries,
-    WebhookOptions,
 )
 from clerk_integration.sandbox.errors import ApiError
 from clerk_integration.sandbox.server import SandboxServer
+from clerk_integration.sandbox.webhook_options import WebhookOptions
 from tests.clerk_integration.sandbox.specification import read_specification
 from tests.sandbox import Json, SandboxControl
 
