@@ -1,9 +1,10 @@
 """The webhook inbox: an event is stored before it is acknowledged. A worker processes the event later."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 
 from clerk_integration.models import WebhookDelivery
@@ -85,6 +86,24 @@ def requeue(delivery_ids: Iterable[int]) -> int:
 
 
 def _is_stored(statement: str, *parameters: str | None) -> bool:
+    """Execute one of the statements above; execute it again if the connection was lost since its last use.
+
+    Django would ask the database before the first statement of each request whether the connection works.
+    That takes as long as the statement itself, which may be repeated without harm.
+    """
+    wrapper: Any = connection
+    may_be_lost = connection.connection is not None
+    wrapper.health_check_done = True
+    try:
+        return _is_returned(statement, parameters)
+    except (OperationalError, InterfaceError):
+        if not may_be_lost or connection.is_usable():
+            raise
+        connection.close()
+        return _is_returned(statement, parameters)
+
+
+def _is_returned(statement: str, parameters: Sequence[str | None]) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         return cursor.fetchone() is not None

@@ -94,7 +94,7 @@ def write_events(
 
     Writes what `write_memberships` does. `as_of` has the time of each membership's event, by membership id.
     """
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         _write_organizations([*organizations, *_nested(memberships)], users=_users(memberships))
         times = {membership_id: at and at.isoformat() for membership_id, at in as_of.items()}
         rows = _upsert(

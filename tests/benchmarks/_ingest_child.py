@@ -1,6 +1,6 @@
 """A web process without a server: its WSGI application is called here, and it measures itself.
 
-It reads one JSON object from stdin (`bodies`, `pairs`, `deliveries`) and prints one.
+It reads one JSON object from stdin (`bodies`, `rounds`, `deliveries`) and prints one.
 """
 
 import gc
@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from typing import Any
 from wsgiref.types import WSGIApplication
@@ -28,6 +28,7 @@ from django.test import override_settings  # noqa: E402
 
 from clerk_integration.models import WebhookDelivery  # noqa: E402
 from tests.benchmarks import _bare_receiver as bare  # noqa: E402
+from tests.benchmarks._turns import take_turns  # noqa: E402
 from tests.webhooks import PATH, new_message_id, signature, statements  # noqa: E402
 
 Environ = dict[str, Any]
@@ -35,8 +36,6 @@ Environ = dict[str, Any]
 ROUND = 25
 """Deliveries in a row before the other's turn: few, so that whatever else the machine does meets both."""
 
-FLOOR = 2000
-WARM_UP = 5000
 MIB = 1024**2
 
 
@@ -85,23 +84,33 @@ def _environ(path: str, body: bytes) -> Environ:
     return environ
 
 
-def rates(web: Web, pairs: int) -> list[tuple[float, float]]:
-    """Return deliveries per second of receiver and bare view, in turns; who begins changes each time."""
-    for path in (PATH, bare.PATH):
-        web.round(path)
-    found = []
-    for number in range(pairs):
-        order = (PATH, bare.PATH) if number % 2 else (bare.PATH, PATH)
-        seconds = {path: web.round(path) for path in order}
-        found.append((ROUND / seconds[PATH], ROUND / seconds[bare.PATH]))
-    return found
+def rates(web: Web, bodies: Sequence[str], rounds: int) -> Mapping[str, Sequence[float]]:
+    """Return deliveries per second of the receiver, of the bare view and of the floor, which take turns."""
+    ways = {
+        "receiver": lambda: ROUND / web.round(PATH),
+        "bare": lambda: ROUND / web.round(bare.PATH),
+        "floor": lambda: ROUND / floor(bodies),
+    }
+    return take_turns(ways, rounds=rounds).samples
+
+
+def floor(bodies: Sequence[str]) -> float:
+    """Return the seconds in which one can sign bodies, and insert and commit rows, with nothing around it."""
+    [secret, *_] = settings.CLERK_WEBHOOK_SIGNING_SECRET
+    messages = [(new_message_id(), text) for text in islice(cycle(bodies), ROUND)]
+    started = time.perf_counter()
+    for message_id, text in messages:
+        signature(secret, message_id, "1700000000", text.encode())
+        bare.bare_insert(message_id, text)
+    return time.perf_counter() - started
 
 
 def memory(web: Web, deliveries: int) -> Iterator[tuple[int, float]]:
-    """Yield how much of this process is in memory, in MiB, after every 5,000 deliveries."""
+    """Yield how much of this process is in memory, in MiB, after each tenth of the deliveries."""
     process = psutil.Process()
-    for delivered in range(WARM_UP, deliveries + 1, WARM_UP):
-        for _ in range(0, WARM_UP, ROUND):
+    step = max(deliveries // 10, ROUND)
+    for delivered in range(step, max(deliveries, step) + 1, step):
+        for _ in range(0, step, ROUND):
             web.round(PATH)
         gc.collect()
         yield delivered, process.memory_info().rss / MIB
@@ -120,23 +129,6 @@ def statement_counts(web: Web, body: str) -> dict[str, int]:
     return counts
 
 
-def floors(bodies: Iterable[str]) -> dict[str, float]:
-    """Return how often in a second one can sign a body, and insert a row, with nothing around it."""
-    texts = list(islice(cycle(bodies), FLOOR))
-    [secret, *_] = settings.CLERK_WEBHOOK_SIGNING_SECRET
-    return {
-        "hmac": _rate(lambda text: signature(secret, "msg_1", "1700000000", text.encode()), texts),
-        "insert": _rate(lambda text: bare.bare_insert(new_message_id(), text), texts),
-    }
-
-
-def _rate(call: Callable[[str], object], texts: Sequence[str]) -> float:
-    started = time.perf_counter()
-    for text in texts:
-        call(text)
-    return len(texts) / (time.perf_counter() - started)
-
-
 def main() -> None:
     """Measure everything."""
     task = json.load(sys.stdin)
@@ -146,8 +138,7 @@ def main() -> None:
         web = Web(task["bodies"])
         result = {
             "statements": statement_counts(web, task["bodies"][0]),
-            "rates": rates(web, task["pairs"]),
-            "floors": floors(task["bodies"]),
+            "rates": rates(web, task["bodies"], task["rounds"]),
             "memory": list(memory(web, task["deliveries"])),
         }
     sys.stdout.write(json.dumps(result) + "\n")

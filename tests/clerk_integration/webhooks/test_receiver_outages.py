@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -85,6 +86,20 @@ def test_webhook_that_the_database_does_not_take_is_503_and_taken_when_repeated(
 
 
 @DATABASE
+def test_webhook_after_the_connection_was_lost_between_two_requests_is_stored(clerk: WebhookSender) -> None:
+    assert clerk.send(clerk.event()).status_code == 204
+    with psycopg.connect(**own_parameters(), autocommit=True) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    assert clerk.send(clerk.event()).status_code == 204
+
+    assert WebhookDelivery.objects.count() == 2
+
+
+@DATABASE
 def test_webhook_while_the_database_is_read_only_is_503_in_one_log_line(
     clerk: WebhookSender, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -129,15 +144,20 @@ def test_refused_row_is_not_logged(clerk: WebhookSender, caplog: pytest.LogCaptu
 def test_webhook_that_meets_a_locked_queue_is_503_before_the_sender_gives_up(
     clerk: WebhookSender,
 ) -> None:
-    parameters = connection.get_connection_params()
-    keys = ("dbname", "user", "host", "port", "password")
-    with psycopg.connect(**{key: parameters[key] for key in keys if key in parameters}) as other:
+    with psycopg.connect(**own_parameters()) as other:
         other.execute("LOCK TABLE procrastinate_jobs IN SHARE ROW EXCLUSIVE MODE")
         before = time.monotonic()
         check_not_acknowledged(clerk)
         assert time.monotonic() - before < 15
         other.rollback()
     assert clerk.send(clerk.event(), "msg_1").status_code == 204
+
+
+def own_parameters() -> dict[str, Any]:
+    """Return what psycopg needs to connect to the test database."""
+    parameters = connection.get_connection_params()
+    keys = ("dbname", "user", "host", "port", "password")
+    return {key: parameters[key] for key in keys if key in parameters}
 
 
 class Server:
