@@ -55,7 +55,9 @@ class TenantReadViewSet(GenericViewSet[Tenant]):
     lookup_value_converter = "int"
     pagination_class = None
     admits_pending_sessions = False
-    limits: ClassVar[Mapping[str, str]] = {"my_tenants": "TENANT_LIST_LIMIT"}
+    limits: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("my_tenants", "page_of_tenants"), "TENANT_LIST_LIMIT"
+    )
     """The setting that limits the requests of each action."""
 
     staff_actions = frozenset({"page_of_tenants", "retrieve", "by_slug", "by_organization", "members"})

@@ -43,6 +43,17 @@ def test_list_above_the_limit_is_429_with_the_wait_and_without_a_call(
     assert ada.get("/tenants/me/primary-id").status_code == 404
 
 
+def test_both_lists_of_tenants_have_one_limit(ada: Caller, settings: Settings) -> None:
+    settings.TENANT_LIST_LIMIT = "2/minute"
+
+    assert [ada.get(path).status_code for path in ("/tenants", "/tenants/me/get-tenants") * 2] == [
+        200,
+        200,
+        429,
+        429,
+    ]
+
+
 def test_create_and_sync_have_limits_of_their_own(ada: Caller, settings: Settings) -> None:
     settings.TENANT_CREATE_LIMIT = settings.TENANT_SYNC_LIMIT = "1/hour"
     created = ada.create()
