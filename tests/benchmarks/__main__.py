@@ -20,6 +20,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,10 +49,12 @@ def main(arguments: Sequence[str]) -> int:
     module = importlib.import_module(f"tests.benchmarks.{options.name}")
     missed = False
     for durable in _kinds_of_server(options) if getattr(module, "WRITES", False) else (False,):
+        started = time.monotonic()
         with own_database(durable=durable):
             report: Report = module.run(options)
         print_report(report)
         run = {"benchmark": options.name, "quick": options.quick, "durable": durable}
+        run |= {"run_seconds": round(time.monotonic() - started, 1)}
         sys.stdout.write(json.dumps(run | report.figures) + "\n")
         sys.stdout.flush()
         missed |= bool(report.missed) and not options.quick
