@@ -14,6 +14,7 @@ import pytest
 from django.db import connection
 
 from tenants.models import CreationAttempt, Membership, Tenant
+from tenants.services import sync_organization
 from tests.children import child_environment
 from tests.sandbox import SandboxControl
 from tests.web_server import web_server
@@ -109,7 +110,11 @@ def test_create_50_times_with_one_key_under_disturbance_creates_one_tenant(
     assert len(sandbox.requests("POST", "/v1/organizations")) == 1
     [tenant] = Tenant.objects.all()
     assert {(body["id"], body["clerkOrgId"]) for body in bodies} == {(tenant.pk, tenant.clerk_org_id)}
-    assert all(body["isPrimary"] and body["role"] == "org:admin" for body in bodies)
+    assert {body["isPrimary"] for body in bodies} == {True}
+    # If there is no time left to ask Clerk for the creator's role, it is the least one until the next sync.
+    assert {body["role"] for body in bodies} <= {"org:admin", "org:member"}
+    sync_organization(str(tenant.clerk_org_id))
+    assert Membership.objects.get().role == "org:admin"
     assert (Membership.objects.count(), CreationAttempt.objects.get().state) == (1, "succeeded")
     failures = {status for status, _ in answers} - {201}
     assert failures
