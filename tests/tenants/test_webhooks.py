@@ -1,5 +1,7 @@
 """Events with odd payloads: what identifies the row is enough, and no row takes what it cannot hold."""
 
+import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -85,3 +87,31 @@ def test_list_stamp_past_the_year_9999_in_a_row_is_answered(ada: Caller) -> None
 
     assert sorted(tenant["name"] for tenant in answer.json()) == ["Acme", "Beta"]
     assert ada.get("/tenants/me/primary-id").status_code == 200
+
+
+def test_memberships_in_one_batch_begin_again_only_if_their_own_event_is_newer_than_their_end() -> None:
+    stamps = dict.fromkeys(("created_at", "updated_at"), 1_700_000_000_000)
+    memberships = [membership_of(f"user_{number}", **stamps) for number in range(3)]
+    writer.write_memberships(memberships)
+    rows = Membership.objects.values_list("pk", flat=True)
+    writer.end_memberships(list(rows), listed_at=writer.clock() + timedelta(seconds=1))
+    now = time.time() * 1000
+
+    registry.handle(
+        ClerkEvent(
+            type="organizationMembership.updated",
+            data={
+                "id": membership.id,
+                "role": membership.role,
+                "organization": {"id": ACME.id, "name": ACME.name, "updated_at": 1000},
+                "public_user_data": {"user_id": membership.user_id},
+                "created_at": 1_700_000_000_000,
+                "updated_at": 1_700_000_000_000,
+            },
+            timestamp=round(now + seconds * 1000),
+        )
+        for membership, seconds in zip(memberships, (-3600, 120, 0), strict=True)
+    )
+
+    active = Membership.objects.filter(is_active=True)
+    assert list(active.values_list("clerk_user_id", flat=True)) == ["user_1"]
