@@ -28,7 +28,7 @@ from clerk_integration.wire.deadlines import deadlines_suspended
 WINDOW_SECONDS = 10.0
 """The window in which Clerk counts requests."""
 
-SHARE = 0.9
+SHARE = 0.95
 """Used fraction of the limit. The rest is for web requests and for requests that arrive close together."""
 
 RESERVED_SECONDS = 0.05
