@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from django.apps import apps
+from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.search import SearchQueryField, SearchVectorField
 from django.db.models import (
     BooleanField,
@@ -122,7 +123,19 @@ class TenantQuerySet(QuerySet["Tenant"]):
         """
         conditions = Q()
         if search:
-            conditions &= Q(name_matches(search)) | Q(slug=search) | Q(clerk_org_id=search)
+            found = self.model._default_manager.filter(
+                Q(name_matches(search)) | Q(slug=search) | Q(clerk_org_id=search)
+            )
+            # With a join, PostgreSQL would split the names of many tenants into words, in the order of the
+            # page, instead of using the indexes. An array is made once, from the indexes.
+            is_found = Func(
+                F("pk"),
+                ArraySubquery(found.order_by().values("pk")),
+                template="(%(expressions)s))",
+                arg_joiner=" = ANY(",
+                output_field=BooleanField(),
+            )
+            conditions &= Q(is_found)
         if status is not None:
             conditions &= Q(status=status)
         if linked is not None:

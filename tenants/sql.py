@@ -67,7 +67,9 @@ def read_page(queryset: QuerySet[Any, dict[str, Any]], *, number: int, size: int
     """
     first = (number - 1) * size
     try:
-        rows_sql, rows_parameters = json_array(queryset[first : first + size + 1])
+        # Only the page's rows become JSON, not those that PostgreSQL sorts or skips to find the page.
+        page_ids = queryset.values("pk")[first : first + size + 1]
+        rows_sql, rows_parameters = json_array(queryset.filter(pk__in=page_ids))
         counted = queryset.order_by().values("pk")[: LARGE + 1]
         count_sql, count_parameters = counted.query.sql_with_params()
     except EmptyResultSet:
