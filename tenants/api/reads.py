@@ -23,6 +23,7 @@ from rest_framework.viewsets import GenericViewSet
 from clerk_integration.tokens.clerk_user import ClerkUser
 from clerk_integration.wire.ids import ORGANIZATION, is_id
 from tenants.api.limits import CallerLimit
+from tenants.api.metadata import MethodsMetadata
 from tenants.api.pagination import PageParameters, page_response
 from tenants.api.permissions import IsClerkUser
 from tenants.api.serializers import (
@@ -54,13 +55,16 @@ class TenantReadViewSet(GenericViewSet[Tenant]):
     serializer_class = TenantSerializer
     lookup_value_converter = "int"
     pagination_class = None
+    metadata_class = MethodsMetadata
     admits_pending_sessions = False
     limits: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("my_tenants", "page_of_tenants"), "TENANT_LIST_LIMIT"
     )
     """The setting that limits the requests of each action."""
 
-    staff_actions = frozenset({"page_of_tenants", "retrieve", "by_slug", "by_organization", "members"})
+    staff_actions = frozenset(
+        {"metadata", "page_of_tenants", "retrieve", "by_slug", "by_organization", "members"}
+    )
     """Actions that also admit staff with a Django session; the others need a Clerk user."""
 
     unsynced_actions = frozenset({"my_tenants", "create", "metadata", None})

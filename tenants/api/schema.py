@@ -5,7 +5,6 @@ from typing import Any
 from drf_spectacular.authentication import SessionScheme
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_standardized_errors.openapi_serializers import ClientErrorEnum, ServerErrorEnum
 from rest_framework import serializers
 
 
@@ -32,23 +31,30 @@ class StaffSessionScheme(SessionScheme):  # type: ignore[no-untyped-call]  # unt
     name = "staffSession"
 
 
-class OpenCodeErrorSerializer(serializers.Serializer[Any]):
-    """One error with any code; the library's own schemas allow DRF's codes only."""
+class ErrorSerializer(serializers.Serializer[Any]):
+    """One error; `attr` names the field or the parameter that is wrong."""
 
     code = serializers.CharField()
     detail = serializers.CharField()
     attr = serializers.CharField(allow_null=True)
 
 
-class ClientErrorResponseSerializer(serializers.Serializer[Any]):
-    """The body of a 401, 403 or 409, with codes such as `token_expired` or `tenant_inactive`."""
+class ValidationErrorResponseSerializer(serializers.Serializer[Any]):
+    """The body of a 400."""
 
-    type = serializers.ChoiceField(choices=ClientErrorEnum.choices)
-    errors = OpenCodeErrorSerializer(many=True)  # type: ignore[assignment]  # the field hides the property
+    type = serializers.ChoiceField(choices=["validation_error", "client_error"])
+    errors = ErrorSerializer(many=True)  # type: ignore[assignment]  # the field hides the property
+
+
+class ClientErrorResponseSerializer(serializers.Serializer[Any]):
+    """The body of any other 4xx."""
+
+    type = serializers.ChoiceField(choices=["client_error"])
+    errors = ErrorSerializer(many=True)  # type: ignore[assignment]  # the field hides the property
 
 
 class ServerErrorResponseSerializer(serializers.Serializer[Any]):
-    """The body of a 500 or 503, with codes such as `clerk_unavailable`."""
+    """The body of a 5xx."""
 
-    type = serializers.ChoiceField(choices=ServerErrorEnum.choices)
-    errors = OpenCodeErrorSerializer(many=True)  # type: ignore[assignment]  # the field hides the property
+    type = serializers.ChoiceField(choices=["server_error"])
+    errors = ErrorSerializer(many=True)  # type: ignore[assignment]  # the field hides the property

@@ -1,0 +1,165 @@
+"""Describe each operation for OpenAPI: its id, summary, statuses, headers and errors."""
+
+from typing import Any
+
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ResolvedComponent
+
+from tenants.api.errors import CONFLICTS
+from tenants.api.schema import (
+    ClientErrorResponseSerializer,
+    ServerErrorResponseSerializer,
+    ValidationErrorResponseSerializer,
+)
+
+OPERATION_IDS = {
+    "create": "createTenant",
+    "my_tenants": "listMyTenants",
+    "primary_id": "getMyPrimaryTenantId",
+    "page_of_tenants": "listTenants",
+    "retrieve": "getTenant",
+    "by_slug": "getTenantBySlug",
+    "by_organization": "getTenantByOrganization",
+    "members": "listTenantMembers",
+    "history": "listTenantHistory",
+    "change": "updateTenant",
+    "set_primary": "setPrimaryTenant",
+    "deactivate": "deactivateTenant",
+    "sync": "syncTenant",
+    "delete_permanently": "deleteTenant",
+}
+"""The operation id of each action; clients are generated with methods of these names."""
+
+ERROR_CODES: dict[int, tuple[str, ...]] = {
+    400: ("invalid", "required", "blank", "max_length", "invalid_name", "invalid_slug", "parse_error"),
+    401: (
+        *(
+            "not_authenticated",
+            "authentication_failed",
+            "session_pending",
+            "authorization_header_format_invalid",
+        ),
+        *("token_expired", "token_not_active_yet", "token_invalid", "token_invalid_signature"),
+        *("token_invalid_issuer", "token_invalid_authorized_parties", "token_invalid_audience"),
+    ),
+    403: ("clerk_user_required", "permission_denied"),
+    404: ("not_found",),
+    406: ("not_acceptable",),
+    409: ("conflict", *sorted(CONFLICTS.values())),
+    413: ("body_too_large",),
+    415: ("unsupported_media_type",),
+    429: ("throttled",),
+    500: ("error", "clerk_misconfigured", "clerk_unavailable", "clerk_rate_limited"),
+    503: (
+        "clerk_unavailable",
+        "clerk_rate_limited",
+        *("database_unavailable", "database_read_only", "database_busy"),
+    ),
+}
+"""The codes of each status; a code that Clerk sends for the caller's own data is passed on with a 400."""
+
+RETRY_AFTER = {
+    "description": "Seconds to wait before the request is sent again.",
+    "schema": {"type": "integer"},
+}
+HEADERS_OF_ERRORS: dict[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}},
+    409: {"Retry-After": RETRY_AFTER},
+    429: {"Retry-After": RETRY_AFTER},
+    500: {"Retry-After": RETRY_AFTER},
+    503: {"Retry-After": RETRY_AFTER},
+}
+HEADERS_OF_READS: dict[str, Any] = {
+    "ETag": {"description": "Identifies the content, for If-None-Match.", "schema": {"type": "string"}},
+    "Cache-Control": {"description": "`private`.", "schema": {"type": "string"}},
+    "X-Clerk-Sync": {
+        "description": "Sent to Clerk users: `synced` (fetched from Clerk now), `fresh` (fetched recently),"
+        " `skipped` (not asked for) or `stale` (Clerk could not be asked).",
+        "schema": {"type": "string", "enum": ["synced", "fresh", "skipped", "stale"]},
+    },
+}
+IF_NONE_MATCH = {
+    "in": "header",
+    "name": "If-None-Match",
+    "description": "The ETag of an earlier response; 304 if the content is still the same.",
+    "schema": {"type": "string"},
+}
+
+
+class OperationSchema(AutoSchema):
+    """Describes an operation by the docstring of its method and by what it may answer."""
+
+    def get_operation_id(self) -> str:
+        """Return the id from OPERATION_IDS; for a view of another project, the library's own."""
+        return OPERATION_IDS.get(self._action, "") or str(super().get_operation_id())
+
+    def get_summary(self) -> str | None:
+        """Return the first sentence of the docstring."""
+        description = super().get_description() or ""
+        return description.partition("\n")[0].removesuffix(".") or None
+
+    def get_description(self) -> Any:  # type: ignore[override]  # as the library's own class
+        """Return the rest of the docstring."""
+        return (super().get_description() or "").partition("\n")[2].strip() or None
+
+    def _get_parameters(self) -> list[dict[str, Any]]:
+        parameters: list[dict[str, Any]] = super()._get_parameters()
+        return [*parameters, IF_NONE_MATCH] if self._is_ours and self.method == "GET" else parameters
+
+    def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
+        bodies: dict[str, Any] = super()._get_response_bodies(direction)
+        if not self._is_ours:
+            return bodies
+        if self.method == "GET":
+            bodies["200"]["headers"] = HEADERS_OF_READS
+            bodies["304"] = {"description": "Not changed since the ETag.", "headers": HEADERS_OF_READS}
+        return bodies | {str(status): self._error(status) for status in sorted(self._error_statuses())}
+
+    @property
+    def _action(self) -> str:
+        return str(getattr(self.view, "action", ""))
+
+    @property
+    def _is_ours(self) -> bool:
+        return self._action in OPERATION_IDS
+
+    def _error_statuses(self) -> set[int]:
+        statuses = {400, 401, 403, 404, 406, 500, 503}
+        if self.method != "GET":
+            statuses |= {409, 413}
+        if self._get_request_body():  # type: ignore[no-untyped-call]  # untyped library
+            statuses.add(415)
+        if self._action in getattr(self.view, "limits", ()):
+            statuses.add(429)
+        if self._action == "my_tenants":
+            statuses.remove(404)
+        return statuses
+
+    def _error(self, status: int) -> dict[str, Any]:
+        kind, serializer = _shape(status)
+        examples = {
+            code: {"value": {"type": kind, "errors": [{"code": code, "detail": "...", "attr": None}]}}
+            for code in ERROR_CODES[status]
+        }
+        schema = self.resolve_serializer(serializer, "response").ref
+        response = ResolvedComponent(  # type: ignore[no-untyped-call]  # untyped library
+            name=f"Error{status}",
+            type=ResolvedComponent.RESPONSE,
+            schema={
+                "description": " or ".join(f"`{code}`" for code in ERROR_CODES[status]),
+                "headers": HEADERS_OF_ERRORS.get(status, {}),
+                "content": {"application/json": {"schema": schema, "examples": examples}},
+            },
+            object=status,
+        )
+        self.registry.register_on_missing(response)
+        return dict(response.ref)
+
+
+def _shape(status: int) -> tuple[str, Any]:
+    """Return the `type` and the serializer of the errors with a status."""
+    if status == 400:  # noqa: PLR2004
+        return "validation_error", ValidationErrorResponseSerializer
+    if status < 500:  # noqa: PLR2004
+        return "client_error", ClientErrorResponseSerializer
+    return "server_error", ServerErrorResponseSerializer
