@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
+from pytest_django import Settings
 
 from tenants.api.urls import urlpatterns
 from tenants.mirror import leases
@@ -25,6 +26,8 @@ CALLERS = (
     "org admin",
     "admin of the suspended tenant",
     "removed admin",
+    "API key of the admin",
+    "API key where none is accepted",
     "Django user who is not staff",
     "staff without permission",
     "staff who may only view",
@@ -33,34 +36,52 @@ CALLERS = (
 
 # The expected status, in the order of CALLERS. A removed admin still has a token that names the admin's role.
 # The rows that change most come last: they are called one after the other.
+READ = (401, 401, 404, 200, 200, 200, 200, 404, 200, 401, 401, 404, 200, 200)
 ACCESS: dict[str, tuple[int, ...]] = {
-    "POST tenants/create": (401, 401, 201, 201, 201, 201, 201, 201, 401, 403, 403, 403),
-    "GET tenants/me/get-tenants": (401, 401, 200, 200, 200, 200, 200, 200, 401, 403, 403, 403),
-    "GET tenants/me/primary-id": (401, 401, 200, 200, 200, 200, 200, 200, 401, 403, 403, 403),
-    "GET tenants": (401, 401, 200, 200, 200, 200, 200, 200, 401, 403, 200, 200),
-    "GET tenants/organization/<str:clerk_org_id>": (
+    "POST tenants/create": (401, 401, 201, 201, 201, 201, 201, 201, 201, 401, 401, 403, 403, 403),
+    "GET tenants/me/get-tenants": (401, 401, 200, 200, 200, 200, 200, 200, 200, 401, 401, 403, 403, 403),
+    "GET tenants/me/primary-id": (401, 401, 200, 200, 200, 200, 200, 200, 200, 401, 401, 403, 403, 403),
+    "GET tenants": (401, 401, 200, 200, 200, 200, 200, 200, 200, 401, 401, 403, 200, 200),
+    "GET tenants/organization/<str:clerk_org_id>": READ,
+    "GET tenants/slug/<str:slug>": READ,
+    "GET tenants/<int:pk>": READ,
+    "GET tenants/<int:pk>/members": (401, 401, 404, 200, 200, 200, 200, 404, 200, 401, 401, 404, 403, 200),
+    "GET tenants/<int:pk>/history": (401, 401, 404, 403, 403, 200, 200, 404, 200, 401, 401, 404, 403, 200),
+    "PATCH tenants/<int:pk>/set-primary": (
         401,
         401,
         404,
         200,
         200,
         200,
-        200,
+        409,
         404,
+        200,
+        401,
+        401,
+        403,
+        403,
+        403,
+    ),
+    "POST tenants/<int:pk>/sync": (401, 401, 404, 403, 403, 200, 200, 404, 200, 401, 401, 404, 403, 200),
+    "PATCH tenants/<int:pk>": (401, 401, 404, 403, 403, 200, 409, 404, 200, 401, 401, 404, 403, 200),
+    "PATCH tenants/<int:pk>/deactivate": (
+        401,
         401,
         404,
+        403,
+        403,
         200,
+        409,
+        404,
+        200,
+        401,
+        401,
+        404,
+        403,
         200,
     ),
-    "GET tenants/slug/<str:slug>": (401, 401, 404, 200, 200, 200, 200, 404, 401, 404, 200, 200),
-    "GET tenants/<int:pk>": (401, 401, 404, 200, 200, 200, 200, 404, 401, 404, 200, 200),
-    "GET tenants/<int:pk>/members": (401, 401, 404, 200, 200, 200, 200, 404, 401, 404, 403, 200),
-    "GET tenants/<int:pk>/history": (401, 401, 404, 403, 403, 200, 200, 404, 401, 404, 403, 200),
-    "PATCH tenants/<int:pk>/set-primary": (401, 401, 404, 200, 200, 200, 409, 404, 401, 403, 403, 403),
-    "POST tenants/<int:pk>/sync": (401, 401, 404, 403, 403, 200, 200, 404, 401, 404, 403, 200),
-    "PATCH tenants/<int:pk>": (401, 401, 404, 403, 403, 200, 409, 404, 401, 404, 403, 200),
-    "PATCH tenants/<int:pk>/deactivate": (401, 401, 404, 403, 403, 200, 409, 404, 401, 404, 403, 200),
-    "DELETE tenants/<int:pk>": (401, 401, 404, 403, 403, 403, 403, 404, 401, 404, 403, 204),
+    "DELETE tenants/<int:pk>": (401, 401, 404, 403, 403, 403, 403, 404, 403, 401, 401, 404, 403, 204),
 }
 
 
@@ -83,7 +104,7 @@ def tenant(sandbox: SandboxControl, ada: Caller) -> Tenant:
 
 @pytest.fixture
 def token_of(
-    sandbox: SandboxControl, ada: Caller, grace: Caller, tenant: Tenant
+    sandbox: SandboxControl, ada: Caller, grace: Caller, tenant: Tenant, settings: Settings
 ) -> dict[str, Callable[[], str]]:
     """Functions that make a kind of caller and return a session token; a Django session needs none."""
 
@@ -103,7 +124,13 @@ def token_of(
         leases.expire(grace.id)
         return token
 
+    def api_key() -> str:
+        settings.CLERK_ACCEPT_API_KEYS = True
+        return str(sandbox.api_key(ada.id)["secret"])
+
     return {
+        "API key of the admin": api_key,
+        "API key where none is accepted": lambda: str(sandbox.api_key(ada.id)["secret"]),
         "forged token": lambda: sandbox.token(ada.id, signature="forged"),
         "stranger": lambda: sandbox.token(grace.id),
         "member": lambda: member("org:member"),
