@@ -46,6 +46,7 @@ def empty_database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) ->
     yield name
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         cursor.execute(f"DROP DATABASE {name}")
+    connection.close()  # Later tests may not use a database.
 
 
 @pytest.fixture
