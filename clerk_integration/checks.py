@@ -25,6 +25,7 @@ from clerk_integration.conf import (
     is_seconds,
     is_signing_secret,
     is_thread_count,
+    setting,
 )
 from clerk_integration.exceptions import ClerkMisconfigured
 from clerk_integration.wire.api_url import api_url_error, is_loopback_url
@@ -117,7 +118,10 @@ def _is_up_to(value: object, maximum: float) -> bool:
 
 
 def _is_known_logging() -> bool:
-    return settings.LOG_LEVEL.upper() in logging.getLevelNamesMapping() and settings.LOG_FORMAT in LOG_FORMATS
+    return (
+        setting("LOG_LEVEL").upper() in logging.getLevelNamesMapping()
+        and setting("LOG_FORMAT") in LOG_FORMATS
+    )
 
 
 def _is_public_django_key() -> bool:
@@ -189,7 +193,7 @@ RULES = (
         f"CLERK_TIMEOUT_SECONDS is not between 0 and {MAX_TIMEOUT_SECONDS:.0f}.",
         "It is the time in seconds that a request waits for Clerk at most; the default is 5.",
         lambda: (
-            not _is_up_to(settings.CLERK_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS)
+            not _is_up_to(setting("CLERK_TIMEOUT_SECONDS"), MAX_TIMEOUT_SECONDS)
             or not clerk_settings.timeout_seconds
         ),
     ),
@@ -214,7 +218,7 @@ RULES = (
         "E012",
         "CLERK_SYNC_MAX_AGE_SECONDS is not a number of seconds.",
         "It is how long a user's list counts as fresh; 0 asks Clerk every time; the default is 60.",
-        lambda: not is_seconds(settings.CLERK_SYNC_MAX_AGE_SECONDS),
+        lambda: not is_seconds(setting("CLERK_SYNC_MAX_AGE_SECONDS")),
     ),
     Rule(
         Error,
@@ -222,14 +226,14 @@ RULES = (
         "CLERK_RATE_LIMIT is not a positive number of requests.",
         "It is how many requests in 10 seconds commands and workers may send together; unset it for Clerk's "
         "documented limit: 100 for a test key, 1000 for a live one.",
-        lambda: settings.CLERK_RATE_LIMIT != "" and not is_rate(settings.CLERK_RATE_LIMIT),
+        lambda: setting("CLERK_RATE_LIMIT") != "" and not is_rate(setting("CLERK_RATE_LIMIT")),
     ),
     Rule(
         Error,
         "E018",
         "CLERK_MAX_WAITING is not a number of threads of 1 or more.",
         "It is how many threads of a web process may wait for Clerk at once; unset it for half of them.",
-        lambda: settings.CLERK_MAX_WAITING != "" and not is_thread_count(settings.CLERK_MAX_WAITING),
+        lambda: setting("CLERK_MAX_WAITING") != "" and not is_thread_count(setting("CLERK_MAX_WAITING")),
     ),
     Rule(
         Error,
@@ -247,7 +251,7 @@ RULES = (
         f"CLERK_CLOCK_SKEW_SECONDS is not a number of seconds from 0 to {MAX_CLOCK_SKEW_SECONDS:.0f}.",
         "It is the largest accepted difference between Clerk's clock and the clock of this machine; the "
         "default is 5. Correct the clock instead, best by NTP.",
-        lambda: not _is_up_to(settings.CLERK_CLOCK_SKEW_SECONDS, MAX_CLOCK_SKEW_SECONDS),
+        lambda: not _is_up_to(setting("CLERK_CLOCK_SKEW_SECONDS"), MAX_CLOCK_SKEW_SECONDS),
     ),
     Rule(
         Warning,

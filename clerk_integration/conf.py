@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -25,6 +26,29 @@ DEFAULT_TIMEOUT_SECONDS = 5.0
 DEFAULT_CLOCK_SKEW_SECONDS = 5.0
 DEFAULT_MAX_WAITING = 4
 DEFAULT_SYNC_MAX_AGE_SECONDS = 60.0
+
+STALLED_WORKER_SECONDS = 30.0
+"""Procrastinate's default."""
+
+DEFAULTS: dict[str, Any] = {
+    "CLERK_SECRET_KEY": "",
+    "CLERK_API_URL": "https://api.clerk.com/v1",
+    "CLERK_JWT_KEY": "",
+    "CLERK_ISSUER": "",
+    "CLERK_AUTHORIZED_PARTIES": (),
+    "CLERK_AUDIENCE": (),
+    "CLERK_CLOCK_SKEW_SECONDS": DEFAULT_CLOCK_SKEW_SECONDS,
+    "CLERK_INSTANCE_ID": "",
+    "CLERK_WEBHOOK_SIGNING_SECRET": (),
+    "CLERK_TIMEOUT_SECONDS": DEFAULT_TIMEOUT_SECONDS,
+    "CLERK_RATE_LIMIT": "",
+    "CLERK_MAX_WAITING": "",
+    "CLERK_PENDING_SESSIONS": "refuse",
+    "CLERK_SYNC_MAX_AGE_SECONDS": DEFAULT_SYNC_MAX_AGE_SECONDS,
+    "LOG_LEVEL": "INFO",
+    "LOG_FORMAT": "console",
+}
+"""Values of settings that a project does not have; a project that installs the apps needs none of them."""
 
 REQUEST_LIMITS = {
     "TENANT_LIST_LIMIT": "120/minute",
@@ -64,12 +88,12 @@ class ClerkSettings:
     @property
     def secret_key(self) -> str:
         """Backend API key (`sk_test_...` or `sk_live_...`); empty when unset."""
-        return str(settings.CLERK_SECRET_KEY).strip()
+        return str(setting("CLERK_SECRET_KEY")).strip()
 
     @property
     def api_url(self) -> str:
         """Base URL of the Backend API, with `/v1` and without a trailing slash."""
-        return str(settings.CLERK_API_URL).strip().rstrip("/")
+        return str(setting("CLERK_API_URL")).strip().rstrip("/")
 
     @property
     def jwt_key(self) -> str:
@@ -77,43 +101,43 @@ class ClerkSettings:
 
         Environment files often contain the line breaks of a PEM as the two characters `\n`.
         """
-        return _pem(str(settings.CLERK_JWT_KEY))
+        return _pem(str(setting("CLERK_JWT_KEY")))
 
     @property
     def session_tokens(self) -> "SessionTokenSettings":
         """Settings for the verification of session tokens; computed again only after one has changed."""
         return _session_token_settings(
-            settings.CLERK_ISSUER,
-            tuple(settings.CLERK_AUTHORIZED_PARTIES),
-            tuple(settings.CLERK_AUDIENCE),
-            settings.CLERK_CLOCK_SKEW_SECONDS,
+            setting("CLERK_ISSUER"),
+            tuple(setting("CLERK_AUTHORIZED_PARTIES")),
+            tuple(setting("CLERK_AUDIENCE")),
+            setting("CLERK_CLOCK_SKEW_SECONDS"),
         )
 
     @property
     def instance_id(self) -> str:
         """Id of the Clerk instance (`ins_...`); empty when not configured."""
-        return str(settings.CLERK_INSTANCE_ID).strip()
+        return str(setting("CLERK_INSTANCE_ID")).strip()
 
     @property
     def webhook_signing_secrets(self) -> tuple[str, ...]:
         """Accepted webhook signing secrets; several during a rotation."""
-        return tuple(secret.strip() for secret in settings.CLERK_WEBHOOK_SIGNING_SECRET if secret.strip())
+        return tuple(secret.strip() for secret in setting("CLERK_WEBHOOK_SIGNING_SECRET") if secret.strip())
 
     @property
     def timeout_seconds(self) -> float:
         """Deadline in seconds for one service call in a web request, including all pages it reads."""
-        return _seconds(settings.CLERK_TIMEOUT_SECONDS, default=DEFAULT_TIMEOUT_SECONDS)
+        return _seconds(setting("CLERK_TIMEOUT_SECONDS"), default=DEFAULT_TIMEOUT_SECONDS)
 
     @property
     def max_waiting(self) -> int:
         """Threads of a web process that may wait for Clerk at once; half of its threads is right."""
-        configured = settings.CLERK_MAX_WAITING
+        configured = setting("CLERK_MAX_WAITING")
         return int(configured) if is_thread_count(configured) else DEFAULT_MAX_WAITING
 
     @property
     def sync_max_age_seconds(self) -> float:
         """Age in seconds up to which a complete listing of a user's memberships counts as fresh."""
-        return _seconds(settings.CLERK_SYNC_MAX_AGE_SECONDS, default=DEFAULT_SYNC_MAX_AGE_SECONDS)
+        return _seconds(setting("CLERK_SYNC_MAX_AGE_SECONDS"), default=DEFAULT_SYNC_MAX_AGE_SECONDS)
 
     @property
     def rate_limit(self) -> float:
@@ -121,8 +145,8 @@ class ClerkSettings:
 
         If unset: Clerk's documented limit, 1000 for a live key and 100 for a test key.
         """
-        if is_rate(settings.CLERK_RATE_LIMIT):
-            return float(settings.CLERK_RATE_LIMIT)
+        if is_rate(setting("CLERK_RATE_LIMIT")):
+            return float(setting("CLERK_RATE_LIMIT"))
         return LIVE_RATE_LIMIT if self.secret_key.startswith("sk_live_") else TEST_RATE_LIMIT
 
     @property
@@ -133,10 +157,21 @@ class ClerkSettings:
     @property
     def pending_sessions(self) -> str:
         """`refuse`, or `create` to accept pending sessions on the endpoints create and me/get-tenants."""
-        return str(settings.CLERK_PENDING_SESSIONS).strip()
+        return str(setting("CLERK_PENDING_SESSIONS")).strip()
 
 
 clerk_settings = ClerkSettings()
+
+
+def setting(name: str) -> Any:
+    """Return the setting, or its default if the project does not have it."""
+    return getattr(settings, name, DEFAULTS[name])
+
+
+def stalled_worker_seconds() -> float:
+    """Return the time without a heartbeat after which Procrastinate takes a worker for dead."""
+    options: Mapping[str, Any] = getattr(settings, "PROCRASTINATE_WORKER_DEFAULTS", {})
+    return float(options.get("stalled_worker_timeout", STALLED_WORKER_SECONDS))
 
 
 def is_seconds(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.http import HttpRequest
 
 if TYPE_CHECKING:
@@ -9,8 +10,10 @@ if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin as DjangoModelAdmin
 
     ModelAdmin = DjangoModelAdmin[Any]
-else:
+elif apps.is_installed("unfold"):
     from unfold.admin import ModelAdmin
+else:
+    from django.contrib.admin import ModelAdmin
 
 
 class ReadOnlyAdmin(ModelAdmin):

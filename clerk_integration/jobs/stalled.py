@@ -6,7 +6,6 @@ A frozen worker that resumes later changes nothing, because its job is already c
 import logging
 from datetime import timedelta
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -17,6 +16,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import UniqueViolation
 from procrastinate.jobs import Status as JobStatus
 
+from clerk_integration.conf import stalled_worker_seconds
 from clerk_integration.jobs.queue import queue
 from clerk_integration.jobs.timeouts import set_timeouts_and_lock
 
@@ -35,7 +35,7 @@ def rescue_stalled_jobs() -> int:
     Each job is tried CRASH_LIMIT times, in addition to the retries of its task. Handles at most BATCH jobs,
     and none while another rescue is running. Skips a job that its worker has locked.
     """
-    timeout = timedelta(seconds=settings.PROCRASTINATE_WORKER_DEFAULTS["stalled_worker_timeout"])
+    timeout = timedelta(seconds=stalled_worker_seconds())
     dead = Q(worker=None) | Q(worker__last_heartbeat__lt=Now() - timeout)
     with transaction.atomic():
         if not set_timeouts_and_lock("rescue_stalled_jobs"):

@@ -18,11 +18,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
+from clerk_integration.conf import stalled_worker_seconds
 from clerk_integration.entities import UnreadableRecord, clean
 from clerk_integration.jobs.timeouts import set_transaction_timeouts
 from clerk_integration.models import WebhookDelivery
@@ -112,7 +112,7 @@ class Attempt:
 
     def __init__(self, statement: str, **parameters: Any) -> None:
         claim = uuid4()
-        seconds = settings.PROCRASTINATE_WORKER_DEFAULTS["stalled_worker_timeout"]
+        seconds = stalled_worker_seconds()
         with connection.cursor() as cursor:
             cursor.execute(statement, {"claim": claim, "seconds": seconds, **parameters})
             self._ids = [row[0] for row in cursor.fetchall()]

@@ -3,18 +3,26 @@
 from typing import Any
 
 from django import forms
+from django.apps import apps
 from django.contrib import messages
+from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from unfold.widgets import UnfoldAdminTextInputWidget  # type: ignore[import-untyped]
 
 from clerk_integration.exceptions import ClerkError, InvalidClerkId
 from clerk_integration.wire.ids import validate_org_id
 from tenants.exceptions import TenantError
 from tenants.models import Tenant
 from tenants.services import TenantService
+
+if apps.is_installed("unfold"):
+    from unfold.widgets import UnfoldAdminTextInputWidget  # type: ignore[import-untyped]
+
+    TextInput, TEMPLATE = UnfoldAdminTextInputWidget, "admin/tenants/tenant/link_unfold.html"
+else:
+    TextInput, TEMPLATE = AdminTextInputWidget, "admin/tenants/tenant/link.html"
 
 
 class LinkForm(forms.Form):
@@ -23,7 +31,7 @@ class LinkForm(forms.Form):
     clerk_org_id = forms.CharField(
         label="Organization id",
         help_text="From Clerk's dashboard: org_ followed by letters and digits. A slug is not accepted.",
-        widget=UnfoldAdminTextInputWidget(attrs={"autofocus": True, "autocomplete": "off"}),
+        widget=TextInput(attrs={"autofocus": True, "autocomplete": "off"}),
     )
 
     def clean_clerk_org_id(self) -> str:
@@ -55,6 +63,4 @@ def link_page(request: HttpRequest, tenant: Tenant, context: dict[str, Any]) -> 
         else:
             messages.success(request, f"{linked} (tenant {linked.pk}) is linked to {linked.clerk_org_id}.")
             return redirect("admin:tenants_tenant_change", linked.pk)
-    return TemplateResponse(
-        request, "admin/tenants/tenant/link.html", {**context, "tenant": tenant, "form": form}
-    )
+    return TemplateResponse(request, TEMPLATE, {**context, "tenant": tenant, "form": form})

@@ -22,8 +22,8 @@ from rest_framework.viewsets import GenericViewSet
 
 from clerk_integration.tokens.clerk_user import ClerkUser
 from clerk_integration.wire.ids import ORGANIZATION, is_id
+from tenants.api.configuration import ApiConfiguration
 from tenants.api.limits import CallerLimit
-from tenants.api.metadata import MethodsMetadata
 from tenants.api.pagination import PageParameters, page_response
 from tenants.api.permissions import IsClerkUser
 from tenants.api.serializers import (
@@ -45,7 +45,7 @@ SYNC_HEADER = "X-Clerk-Sync"
 Parameters = TypeVar("Parameters", bound=Serializer[Any])
 
 
-class TenantReadViewSet(GenericViewSet[Tenant]):
+class TenantReadViewSet(ApiConfiguration, GenericViewSet[Tenant]):
     """The tenants that the caller may see; `tenants.api.views` adds the endpoints that change them.
 
     Before each action, the view updates the memberships of a Clerk user from Clerk if they are not fresh, so
@@ -54,8 +54,6 @@ class TenantReadViewSet(GenericViewSet[Tenant]):
 
     serializer_class = TenantSerializer
     lookup_value_converter = "int"
-    pagination_class = None
-    metadata_class = MethodsMetadata
     admits_pending_sessions = False
     limits: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("my_tenants", "page_of_tenants"), "TENANT_LIST_LIMIT"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from django.utils import timezone
-from rest_framework import serializers
+from rest_framework import ISO_8601, serializers
 from rest_framework.fields import empty
 
 from clerk_integration.naming import MAX_NAME_LENGTH, MAX_SLUG_LENGTH, name_problem, slug_problem
@@ -67,7 +67,9 @@ class SlugField(StrictCharField):
 
 
 class UtcDateTimeField(serializers.DateTimeField):
-    """Renders a time in UTC, whatever TIME_ZONE and USE_TZ are."""
+    """Renders a time as ISO 8601 in UTC, whatever TIME_ZONE, USE_TZ and DATETIME_FORMAT are."""
+
+    format = ISO_8601
 
     def enforce_timezone(self, value: datetime) -> datetime:
         """Return the time in UTC; a naive time is in TIME_ZONE."""

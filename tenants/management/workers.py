@@ -2,10 +2,10 @@
 
 from datetime import timedelta
 
-from django.conf import settings
 from django.db.models.functions import Now
 from procrastinate.contrib.django.models import ProcrastinateWorker
 
+from clerk_integration.conf import stalled_worker_seconds
 from clerk_integration.management.progress import CommandProgress
 from tenants.models import SyncRun
 
@@ -23,5 +23,5 @@ def tell_who_works(run: SyncRun, progress: CommandProgress) -> None:
 
 def _any_worker_lives() -> bool:
     """Return whether a worker sent a heartbeat within `stalled_worker_timeout`."""
-    timeout = timedelta(seconds=settings.PROCRASTINATE_WORKER_DEFAULTS["stalled_worker_timeout"])
+    timeout = timedelta(seconds=stalled_worker_seconds())
     return ProcrastinateWorker.objects.filter(last_heartbeat__gte=Now() - timeout).exists()
