@@ -10,7 +10,8 @@ from tenants.demo.scene import ADMIN_ROLE, MINE, WEBHOOKS, WITHOUT_SYNC, Json, S
 RENAMED = "Renamed in Clerk"
 
 ARRIVAL_SECONDS = 15.0
-POLL_SECONDS = 0.02
+FIRST_POLL_SECONDS = 0.02
+"""Each poll waits half as long again as the one before: the limit is TENANT_LIST_LIMIT requests."""
 
 
 def follow_webhooks(scene: Scene) -> None:
@@ -46,13 +47,15 @@ def _verify_arrival(
     scene: Scene, started: float, claim: str, has_arrived: Callable[[list[Json]], bool]
 ) -> None:
     """Wait until the list shows a change; verify that the list shows it."""
+    pause = FIRST_POLL_SECONDS
     while True:
         answer = ok(scene.api.get(f"{MINE}{WITHOUT_SYNC}"))
         seconds = time.monotonic() - started
         arrived = has_arrived(answer.json())
         if arrived or seconds > ARRIVAL_SECONDS:
             break
-        time.sleep(POLL_SECONDS)
+        time.sleep(pause)
+        pause *= 1.5
     scene.show(answer, sync="skipped")
     found = "" if arrived else scene.ask_sandbox("/webhooks")
     when = f"{seconds * 1000:.0f} ms after the call" if arrived else f"within {ARRIVAL_SECONDS:.0f} s"
