@@ -6,9 +6,11 @@ from asgiref.sync import async_to_sync
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
+WEBHOOK_PATH = "/api/v1/webhooks/clerk"
+
 
 class EarlyMiddleware(MiddlewareMixin):
-    """Answers `/healthz`, `/readyz` and Clerk's webhooks, for any Host and over plain HTTP.
+    """Answers `/healthz` and `/readyz` for any Host, and Clerk's webhooks; all also over plain HTTP.
 
     Probes use addresses, not names. A webhook has no session and no cookie, and its signature authenticates
     it; the other middleware would take longer than its own checks.
@@ -23,14 +25,19 @@ class EarlyMiddleware(MiddlewareMixin):
         self._endpoints: dict[str, Callable[[HttpRequest], HttpResponse]] = {
             "/healthz": healthz,
             "/readyz": async_to_sync(ReadinessView.as_view()),
-            "/api/v1/webhooks/clerk": receive_webhook,
+            WEBHOOK_PATH: receive_webhook,
         }
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:
-        """Return the answer of one of the endpoints, or None for other paths."""
+        """Return the answer of one of the endpoints, or None for other paths.
+
+        Raise DisallowedHost for a webhook whose Host is not in ALLOWED_HOSTS.
+        """
         endpoint = self._endpoints.get(request.path_info)
         if endpoint is None:
             return None
+        if request.path_info == WEBHOOK_PATH:
+            request.get_host()
         response = endpoint(request)
         if response.content:
             response.headers["Content-Length"] = str(len(response.content))
