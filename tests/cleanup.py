@@ -19,6 +19,9 @@ KEPT = {
 }
 """The tables that `migrate` fills."""
 
+QUEUE = ["procrastinate_periodic_defers", "procrastinate_jobs", "procrastinate_workers"]
+"""The tables of the background queue, which Django does not manage, in the order of their foreign keys."""
+
 WRITTEN_BY_TRIGGERS = "tenant_history"
 """Emptied last, because the deletion of other rows writes it."""
 
@@ -29,7 +32,7 @@ TRUNCATE_ABOVE_BYTES = 1024 * 1024
 def empty_tables(test_case: TransactionTestCase) -> None:
     """Delete the committed rows of a test."""
     small, large = _tables_with_rows()
-    # Django's foreign keys are deferred: within one transaction the order of the tables does not matter.
+    # Django's foreign keys are deferred: within one transaction the order of its tables does not matter.
     with transaction.atomic(), connection.cursor() as cursor:
         for table in large:
             cursor.execute(f"TRUNCATE {_quoted(table)} CASCADE")
@@ -51,7 +54,7 @@ def _tables_query() -> str:
     parts = [
         f"SELECT '{name}', pg_relation_size('{name}') > {TRUNCATE_ABOVE_BYTES}"
         f" WHERE EXISTS (SELECT FROM {_quoted(name)})"
-        for name in sorted(_managed_tables() - KEPT)
+        for name in [*sorted(_managed_tables() - KEPT), *QUEUE]
     ]
     return " UNION ALL ".join(parts)
 

@@ -127,7 +127,7 @@ def newest_worker_id() -> int:
 
 
 def empty_queue() -> None:
-    """Forget all jobs and workers; Django's own cleanup spares tables that are not its own."""
+    """Delete all jobs and workers."""
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE procrastinate_jobs, procrastinate_workers CASCADE")
 

@@ -1,7 +1,7 @@
 """Callers of the REST API, and legacy tenants."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +9,6 @@ from django.test import Client
 
 from tenants.models import Membership, Tenant
 from tests.sandbox import SandboxControl
-from tests.workers import empty_queue
 
 Json = dict[str, Any]
 
@@ -83,10 +82,3 @@ def old_tenants(
         legacy(f"Tenant {number}", {str(sandbox.user()["id"]): role for role in OLD_MEMBERS})
         for number in range(getattr(request, "param", OLD_TENANTS))
     ]
-
-
-@pytest.fixture
-def no_jobs() -> Iterator[None]:
-    """Empty the queue after the test: its tables are unmanaged, so `tests.cleanup` does not empty them."""
-    yield
-    empty_queue()

@@ -1,6 +1,6 @@
 """Jobs whose worker died."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
@@ -13,7 +13,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from clerk_integration.tasks import drain_webhooks, purge_deliveries
 from clerk_integration.tasks import rescue_stalled_jobs as rescue_task
 from tests.webhooks import statements
-from tests.workers import empty_queue, locked_elsewhere
+from tests.workers import locked_elsewhere
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,13 +25,6 @@ RETRY = "SELECT procrastinate_retry_job_v2(%s, now(), NULL, NULL, NULL)"
 def rescue_stalled_jobs() -> int:
     """Run the task as a worker does."""
     return rescue_task(0)
-
-
-@pytest.fixture(autouse=True)
-def empty() -> Iterator[None]:
-    empty_queue()
-    yield
-    empty_queue()
 
 
 def query(statement: str, *parameters: Any) -> Any:

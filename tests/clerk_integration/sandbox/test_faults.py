@@ -262,7 +262,7 @@ def test_outage_that_ended_leaves_the_server_as_it_was() -> None:
     def count() -> int | None:
         try:
             return int(control.api("GET", "/organizations")["total_count"])
-        except httpx.TransportError:
+        except OSError:
             return None
 
     while (found := count()) is None:

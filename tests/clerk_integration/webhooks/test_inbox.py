@@ -28,11 +28,6 @@ EVENT_TYPE = "inbox_test.happened"
 registry.register(EVENT_TYPE, lambda event: None)
 
 
-@pytest.fixture(autouse=True)
-def empty(transactional_db: None) -> None:
-    empty_queue()
-
-
 @pytest.fixture
 def stored(clerk: WebhookSender) -> WebhookDelivery:
     """A delivery that has arrived."""

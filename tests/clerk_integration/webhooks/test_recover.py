@@ -1,6 +1,5 @@
 """Deliveries whose worker died, or whose wake-up was lost, are processed."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from uuid import uuid4
 
@@ -15,7 +14,7 @@ from clerk_integration.webhooks.drain import drain
 from clerk_integration.webhooks.recover import recover
 from clerk_integration.webhooks.registry import ClerkEvent
 from tests.webhooks import statements, wake_ups
-from tests.workers import delivery, empty_queue, locked_elsewhere
+from tests.workers import delivery, locked_elsewhere
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,13 +29,6 @@ def _handle(event: ClerkEvent) -> None:
 
 
 registry.register(EVENT_TYPE, _handle)
-
-
-@pytest.fixture(autouse=True)
-def empty() -> Iterator[None]:
-    empty_queue()
-    yield
-    empty_queue()
 
 
 def claimed(*, seconds_ago: float, count: int = 1) -> list[WebhookDelivery]:

@@ -26,7 +26,7 @@ from tenants.runs import slices
 from tests.sandbox import SandboxControl
 from tests.workers import empty_queue, register_worker
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_jobs")]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 Json = dict[str, Any]
 

@@ -12,7 +12,7 @@ from tenants.models import CreationAttempt, SyncRun, Tenant
 from tenants.runs.failures import FailedAlike
 from tests.sandbox import SandboxControl
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_jobs")]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 Json = dict[str, Any]
 Migrate = Callable[..., Json]

@@ -25,7 +25,7 @@ from tests.tenants.reconcile.test_full_sync import row_versions
 from tests.tenants.reconcile.test_queue import expire_lease, work
 from tests.workers import empty_queue, register_worker
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_jobs")]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 COMMAND = [sys.executable, "manage.py", "sync_from_clerk"]
 

@@ -21,7 +21,7 @@ from tests.sandbox import SandboxControl
 from tests.tenants.api.test_statement_counts import statements
 from tests.tenants.reconcile.test_full_sync import listing_requests, oldest_first, row_versions
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_jobs")]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 PAGE = 500
 
