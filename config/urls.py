@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 from django.urls import include, path, re_path
+from django.views.generic import TemplateView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from clerk_integration.webhooks.views import receive_webhook
@@ -11,6 +12,7 @@ from tenants.api.exception_handlers import ApiNotFoundView
 admin.autodiscover()
 
 urlpatterns = [
+    path("", TemplateView.as_view(template_name="home.html"), name="home"),
     path("admin/", admin.site.urls),
     path("api/v1/schema", SpectacularAPIView.as_view(authentication_classes=()), name="schema"),
     path(

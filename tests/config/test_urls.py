@@ -1,4 +1,4 @@
-"""The documentation pages that are served to anybody, without the internet."""
+"""The pages that are served to anybody, without the internet."""
 
 import re
 from typing import Any
@@ -35,3 +35,10 @@ def test_schema_is_public_and_describes_both_ways_to_sign_in(client: Client) -> 
 
 def test_schema_ignores_credentials(client: Client) -> None:
     assert client.get("/api/v1/schema", headers={"authorization": "Bearer x"}).status_code == 200
+
+
+@pytest.mark.django_db
+def test_home_page_links_lead_to_pages_that_exist(client: Client) -> None:
+    links = re.findall(r'href="([^"]+)"', client.get("/").content.decode())
+    assert set(links) == {"/api/v1/docs", "/api/v1/schema", "/admin/", "/healthz", "/readyz"}
+    assert {client.get(link, follow=True).status_code for link in links} == {200}
