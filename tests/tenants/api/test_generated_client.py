@@ -1,6 +1,8 @@
-"""A Python client that openapi-python-client generates from docs/openapi.yaml, against the web server."""
+"""Clients in Python and TypeScript that are generated from docs/openapi.yaml, against the web server."""
 
+import json
 import pkgutil
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
@@ -21,9 +24,15 @@ from tests.web_server import web_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
+DOCUMENT = PROJECT / "docs" / "openapi.yaml"
 PACKAGE = "generated_client"
 SYNCS_PER_MINUTE = 2
 CSRF_TOKEN = "c" * 32
+
+NODE_PACKAGES = ["openapi-typescript@7.13.0", "openapi-fetch@0.17.0", "typescript@5.9.3"]
+STRICT = ["--strict", "--noUncheckedIndexedAccess", "--exactOptionalPropertyTypes"]
+TYPESCRIPT = [*STRICT, "--target", "es2022", "--lib", "es2022,dom", "--module", "nodenext"]
+TYPESCRIPT += ["--rewriteRelativeImportExtensions", "--outDir", "out"]
 
 
 class GeneratedClient:
@@ -54,16 +63,19 @@ class GeneratedClient:
         return self._client("Client", **options)
 
     def staff(self) -> Any:
-        django = Client()
-        django.force_login(User.objects.create_superuser("alan"))
-        cookies = {"sessionid": django.cookies["sessionid"].value, "csrftoken": CSRF_TOKEN}
-        return self.anonymous(cookies=cookies, headers={"X-CSRFToken": CSRF_TOKEN})
+        return self.anonymous(cookies=staff_cookies(), headers={"X-CSRFToken": CSRF_TOKEN})
 
     def _client(self, kind: str, **options: Any) -> Any:
         options |= {"base_url": self._url, "httpx_args": {"trust_env": False}}
         client = getattr(import_module(PACKAGE), kind)(raise_on_unexpected_status=True, **options)
         self._clients.append(client)
         return client
+
+
+def staff_cookies() -> dict[str, str]:
+    django = Client()
+    django.force_login(User.objects.create_superuser("alan"))
+    return {"sessionid": django.cookies["sessionid"].value, "csrftoken": CSRF_TOKEN}
 
 
 def model(name: str) -> Any:
@@ -85,7 +97,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "none",
         "--fail-on-warning",
     ]
-    command += ["--path", str(PROJECT / "docs" / "openapi.yaml"), "--config", str(config)]
+    command += ["--path", str(DOCUMENT), "--config", str(config)]
     subprocess.run([*command, "--output-path", str(directory / PACKAGE)], check=True)
     sys.path.insert(0, str(directory))
     yield directory / PACKAGE
@@ -93,7 +105,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def api(package: Path, sandbox: SandboxControl) -> Iterator[GeneratedClient]:
+def url(sandbox: SandboxControl) -> Iterator[str]:
+    """Run the web server with a small limit of syncs, and return its address."""
     environment = child_environment(sandbox.description) | {
         "CLERK_JWT_KEY": sandbox.description["jwtKey"],
         "CLERK_ISSUER": sandbox.description["issuer"],
@@ -101,9 +114,28 @@ def api(package: Path, sandbox: SandboxControl) -> Iterator[GeneratedClient]:
     }
     connection.close()
     with web_server("--workers", "1", output=subprocess.DEVNULL, **environment) as port:
-        client = GeneratedClient(f"http://127.0.0.1:{port}", sandbox)
-        yield client
-        client.close()
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def api(package: Path, url: str, sandbox: SandboxControl) -> Iterator[GeneratedClient]:
+    client = GeneratedClient(url, sandbox)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def node_project(tmp_path: Path) -> Path:
+    """Install the generator and the compiler of TypeScript; skip the test if that is not possible."""
+    if not (shutil.which("npm") and shutil.which("node")):
+        pytest.skip("Node and npm are not installed.")
+    (tmp_path / "package.json").write_text('{"private": true, "type": "module"}')
+    command = ["npm", "install", "--no-audit", "--no-fund", "--fetch-retries=0", "--fetch-timeout=20000"]
+    command += NODE_PACKAGES
+    installed = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
+    if installed.returncode:
+        pytest.skip(f"npm could not install {', '.join(NODE_PACKAGES)}: {installed.stderr[:300]}")
+    return tmp_path
 
 
 def test_generated_client_calls_every_operation_and_parses_the_results(
@@ -176,3 +208,44 @@ def test_generated_client_given_refusals_parses_them_into_error_models(
         assert refusal(user, "sync_tenant", old) == (409, client, "not_linked")
     assert refusal(user, "sync_tenant", old) == (429, client, "throttled")
     assert refusal(user, "create_tenant", body=create(name="Acme")) == (500, server, "clerk_unavailable")
+
+
+def test_typescript_client_under_strict_rules_compiles_and_calls_every_operation(
+    node_project: Path, url: str, sandbox: SandboxControl, ada: Caller
+) -> None:
+    def run(*command: str) -> str:
+        done = subprocess.run(command, check=False, cwd=node_project, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    source = Path(__file__).with_name("generated_client.ts").read_text()
+    (node_project / "client.ts").write_text(source)
+    run("node_modules/.bin/openapi-typescript", str(DOCUMENT), "--output", "api.ts")
+    run("node_modules/.bin/tsc", *TYPESCRIPT, "client.ts")
+
+    operations = yaml.safe_load(DOCUMENT.read_text())["paths"].items()
+    calls = [f'.{method.upper()}("{path}"' for path, methods in operations for method in methods]
+    assert [call for call in calls if call not in source] == []
+    cookies = "; ".join(f"{name}={value}" for name, value in staff_cookies().items())
+    token = sandbox.token(ada.id, expiresIn=600)
+    answers = json.loads(run("node", "out/client.js", url, token, cookies, CSRF_TOKEN))
+
+    assert answers == {
+        "tenants": [[True, "Acme Ltd"]] * 9,
+        "primary": True,
+        "members": [ada.id],
+        "history": True,
+        "statuses": ["deactivated", 204],
+        "refusals": [
+            [401, "not_authenticated"],
+            [401, "token_invalid"],
+            [403, "permission_denied"],
+            [404, "not_found"],
+            [404, "not_found"],
+            [406, "not_acceptable"],
+            [400, "max_value"],
+            [400, "blank"],
+            [409, "organization_exists"],
+            [429, "throttled"],
+        ],
+    }
