@@ -13,6 +13,8 @@ import sys
 
 def main() -> None:
     """Wait for the end of the input, then remove the logs and kill the group."""
+    # If the demo is killed while it has stopped the local Clerk, the kernel sends SIGHUP to the whole group.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     sys.stdin.read()
     shutil.rmtree(sys.argv[1], ignore_errors=True)
     os.killpg(0, signal.SIGKILL)

@@ -158,7 +158,9 @@ def test_migration_of_200_tenants_with_30_wrong_and_a_killed_worker_does_the_170
 
     assert (again["created"], again["conflict"], again["failed"]) == (1, 30, 0)
     assert named(SyncRun.objects.first() or run) == foreseen
-    assert set(Tenant.objects.exclude(clerk_org_id=None).values_list("pk", flat=True)) == good
+    # The workers may have mirrored "Other", too.
+    linked = Tenant.objects.filter(pk__in=good | wrong).exclude(clerk_org_id=None)
+    assert set(linked.values_list("pk", flat=True)) == good
     assert sandbox.api("GET", "/organizations")["total_count"] == 171
 
 
