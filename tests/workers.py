@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Max
@@ -99,7 +100,10 @@ class Workers:
         """Start a worker and return once it takes jobs."""
         known = newest_worker_id()
         worker = self.launch()
-        wait_until(lambda: worker.process.poll() is not None or newest_worker_id() > known)
+        try:
+            wait_until(lambda: worker.process.poll() is not None or newest_worker_id() > known)
+        except AssertionError:
+            pytest.fail(f"The worker did not register. Its log:\n{worker.log}")
         assert worker.process.poll() is None, worker.log
         worker.worker_id = newest_worker_id()
         return worker
