@@ -35,8 +35,9 @@ def child_environment(clerk: SandboxControl) -> dict[str, str]:
     """Return the environment of a child process that works on the same database and Clerk.
 
     As in production: DEBUG would keep every statement in memory. `--skip-checks` lets commands run with
-    a local Clerk nevertheless.
+    a local Clerk nevertheless. No caller is limited: a few callers stand for many.
     """
-    environment = children.child_environment(clerk.description) | {"DEBUG": "false"}
+    unlimited = {"TENANT_LIST_LIMIT": "none", "TENANT_CREATE_LIMIT": "none", "TENANT_SYNC_LIMIT": "none"}
+    environment = children.child_environment(clerk.description) | {"DEBUG": "false"} | unlimited
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # Production does not compile the SDK at each start.
     return environment

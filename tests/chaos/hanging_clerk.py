@@ -92,7 +92,7 @@ class Clients:
                 connection.close()
             if kind == "list" and sync == "synced":
                 self.synced[number] = began
-            is_first_list = kind == "primary-id" and sync
+            is_first_list = kind == "primary-id" and path.endswith("get-tenants")
             sample = Sample(began, time.monotonic() - began, status, sync)
             self.samples["first list" if is_first_list else kind].append(sample)
         connection.close()
