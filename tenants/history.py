@@ -18,8 +18,6 @@ from django.db import transaction
 from tenants.models import TenantHistory
 from tenants.sql import ClockTimestamp, execute
 
-Source = TenantHistory.Source
-
 SET_ORIGIN = """
     set_config('tenants.source', %(source)s, true),
     set_config('tenants.actor', %(actor)s, true)"""
@@ -31,7 +29,7 @@ DEFAULT_DAYS = 730
 BATCH = 10_000
 """Rows deleted in one statement, so that no lock is held for long."""
 
-_origin: ContextVar[tuple[str, str]] = ContextVar("origin", default=(Source.SYNC, ""))
+_origin: ContextVar[tuple[str, str]] = ContextVar("origin", default=(TenantHistory.Source.SYNC, ""))
 
 
 def origin() -> dict[str, str]:
@@ -58,13 +56,13 @@ def acting(acting_user: Any) -> Iterator[None]:
     system (source `command`).
     """
     if acting_user is None:
-        source, actor = Source.COMMAND, ""
+        source, actor = TenantHistory.Source.COMMAND, ""
     elif isinstance(acting_user, str):
-        source, actor = Source.API, acting_user
+        source, actor = TenantHistory.Source.API, acting_user
     elif clerk_user_id := getattr(acting_user, "clerk_user_id", None):
-        source, actor = Source.API, clerk_user_id
+        source, actor = TenantHistory.Source.API, clerk_user_id
     else:
-        source, actor = Source.STAFF, acting_user.get_username()
+        source, actor = TenantHistory.Source.STAFF, acting_user.get_username()
     with attributed_to(source, actor):
         yield
 

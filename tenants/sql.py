@@ -60,17 +60,26 @@ def with_names(sql: Sql, **placeholders: str) -> tuple[str, dict[str, Any]]:
     return text % tuple(f"%({key})s" for key in keys), constants
 
 
-def read_page(queryset: QuerySet[Any, dict[str, Any]], *, number: int, size: int) -> Page:
+def read_page(
+    queryset: QuerySet[Any, dict[str, Any]],
+    *,
+    number: int,
+    size: int,
+    matching: QuerySet[Any, Any] | None = None,
+) -> Page:
     """Return one page of a queryset of `values()`; the first has the number 1.
 
-    Counts up to LARGE rows in the same statement; above, asks PostgreSQL's planner for an estimate.
+    With `matching`, the pages are those of this queryset; its conditions, which may be expensive, are then
+    not repeated to read the rows. Both must have the same order. Counts up to LARGE rows in the same
+    statement; above, asks PostgreSQL's planner for an estimate.
     """
+    found = queryset if matching is None else matching
     first = (number - 1) * size
     try:
         # Only the page's rows become JSON, not those that PostgreSQL sorts or skips to find the page.
-        page_ids = queryset.values("pk")[first : first + size + 1]
+        page_ids = found.values("pk")[first : first + size + 1]
         rows_sql, rows_parameters = json_array(queryset.filter(pk__in=page_ids))
-        counted = queryset.order_by().values("pk")[: LARGE + 1]
+        counted = found.order_by().values("pk")[: LARGE + 1]
         count_sql, count_parameters = counted.query.sql_with_params()
     except EmptyResultSet:
         return Page([], 0, has_next=False, count_is_estimate=False)
@@ -80,7 +89,7 @@ def read_page(queryset: QuerySet[Any, dict[str, Any]], *, number: int, size: int
         rows, count = cursor.fetchone()
     is_large = count > LARGE
     if is_large:
-        count = max(count, _estimate(queryset))
+        count = max(count, _estimate(found))
     return Page(rows[:size], count, has_next=len(rows) > size, count_is_estimate=is_large)
 
 

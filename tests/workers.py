@@ -177,7 +177,7 @@ def appliers() -> list[int]:
 
 
 def delivery(event_type: str = "test.apply", **data: Any) -> WebhookDelivery:
-    """Store a delivery, and wake nobody."""
+    """Store a delivery, and add no wake-up."""
     number = next(_numbers)
     return WebhookDelivery.objects.create(
         svix_id=f"msg_{number}",

@@ -42,7 +42,7 @@ class CallerLimit(BaseThrottle):
     def allow_request(self, request: Request, view: APIView) -> bool:
         """Count the request, and return True; raise Throttled if the caller has sent too many. One statement.
 
-        A database that accepts no writes, or whose lock times out, limits nobody: reads must continue.
+        Allow every request while the database accepts no writes or a lock times out, so that reads continue.
         """
         limit = request_limit(self._setting)
         if limit is None:

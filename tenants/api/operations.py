@@ -31,16 +31,35 @@ OPERATION_IDS = {
 """The operation id of each action; clients are generated with methods of these names."""
 
 ERROR_CODES: dict[int, tuple[str, ...]] = {
-    400: ("invalid", "required", "blank", "max_length", "invalid_name", "invalid_slug", "parse_error"),
+    400: (
+        "invalid",
+        "required",
+        "blank",
+        "max_length",
+        "invalid_name",
+        "invalid_slug",
+        "parse_error",
+        "unknown_organization",
+    ),
     401: (
-        *(
-            "not_authenticated",
-            "authentication_failed",
-            "session_pending",
-            "authorization_header_format_invalid",
-        ),
-        *("token_expired", "token_not_active_yet", "token_invalid", "token_invalid_signature"),
-        *("token_invalid_issuer", "token_invalid_authorized_parties", "token_invalid_audience"),
+        "not_authenticated",
+        "authentication_failed",
+        "authorization_header_format_invalid",
+        "session_pending",
+        "jwk_kid_mismatch",
+        "token_expired",
+        "token_invalid",
+        "token_invalid_algorithm",
+        "token_invalid_audience",
+        "token_invalid_authorized_parties",
+        "token_invalid_issuer",
+        "token_invalid_signature",
+        "token_not_active_yet",
+        "token_type_not_supported",
+        "api_key_expired",
+        "api_key_invalid",
+        "api_key_revoked",
+        "api_key_subject_not_supported",
     ),
     403: ("clerk_user_required", "permission_denied"),
     404: ("not_found",),
@@ -53,7 +72,9 @@ ERROR_CODES: dict[int, tuple[str, ...]] = {
     503: (
         "clerk_unavailable",
         "clerk_rate_limited",
-        *("database_unavailable", "database_read_only", "database_busy"),
+        "database_unavailable",
+        "database_read_only",
+        "database_busy",
     ),
 }
 """The codes of each status; a code that Clerk sends for the caller's own data is passed on with a 400."""
@@ -104,6 +125,9 @@ class OperationSchema(AutoSchema):
 
     def _get_parameters(self) -> list[dict[str, Any]]:
         parameters: list[dict[str, Any]] = super()._get_parameters()
+        for parameter in parameters:
+            # An empty parameter counts as missing.
+            parameter["schema"].pop("minLength", None)
         return [*parameters, IF_NONE_MATCH] if self._is_ours and self.method == "GET" else parameters
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:

@@ -37,10 +37,18 @@ class PageSerializer(serializers.Serializer[Any]):
 
 
 def page_response(
-    request: Request, rows: QuerySet[Any, dict[str, Any]], *, page: int, page_size: int
+    request: Request,
+    rows: QuerySet[Any, dict[str, Any]],
+    *,
+    page: int,
+    page_size: int,
+    matching: QuerySet[Any, Any] | None = None,
 ) -> Response:
-    """Return the page of a queryset of `values()`; raise NotFound for a page after the last."""
-    found = read_page(rows, number=page, size=page_size)
+    """Return the page of a queryset of `values()`; raise NotFound for a page after the last.
+
+    `matching` is as in `read_page`.
+    """
+    found = read_page(rows, number=page, size=page_size, matching=matching)
     if page > 1 and not found.rows:
         raise NotFound(f"There is no page {page} with a pageSize of {page_size}.")
     url = request.build_absolute_uri()

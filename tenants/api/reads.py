@@ -142,9 +142,13 @@ class TenantReadViewSet(ApiConfiguration, GenericViewSet[Tenant]):
         if not (isinstance(request.user, ClerkUser) or request.user.has_perm("tenants.view_tenant")):
             raise PermissionDenied
         page, page_size, _ = given.pop("page"), given.pop("page_size"), given.pop("ordering")
-        tenants = self.get_queryset().matching(**given).order_by(*parameters.order())
+        tenants = self.get_queryset().order_by(*parameters.order())
         return page_response(
-            request, json_values(tenants, dict(TENANT_FIELDS)), page=page, page_size=page_size
+            request,
+            json_values(tenants, dict(TENANT_FIELDS)),
+            page=page,
+            page_size=page_size,
+            matching=tenants.matching(**given),
         )
 
     @extend_schema(responses=TenantSerializer)

@@ -20,7 +20,8 @@ class ClerkSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-unt
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "A Clerk session token, as getToken() returns it. It lives for a minute.",
+            "description": "A Clerk session token, as getToken() returns it. It is valid for a minute. If the"
+            " server accepts API keys: one of Clerk's API keys (`ak_...`) of a user.",
         }
 
 

@@ -13,7 +13,8 @@ from django.core.management import call_command
 from tenants.api.errors import CLERK_FAILURES, CONFLICTS
 from tests.tenants.conftest import Caller
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "openapi.yaml"
+PROJECT = Path(__file__).parents[3]
+DOCUMENT = PROJECT / "docs" / "openapi.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +48,20 @@ def test_openapi_operations_have_readable_ids_and_summaries(document: Any) -> No
 
 def test_openapi_names_the_real_codes_of_errors(document: Any) -> None:
     text = json.dumps(document["components"]["responses"])
+    modules = [*(PROJECT / "clerk_integration/tokens").glob("*.py"), *(PROJECT / "tenants/api").glob("*.py")]
+    raised = {code for path in modules for code in re.findall(r'code="(\w+)"|"(\w+)": "', path.read_text())}
+    codes = {code for code, _ in raised if code} | {key for _, key in raised if key.startswith("api_key_")}
 
-    for code in [*CONFLICTS.values(), *(code for _, code, _ in CLERK_FAILURES), "database_busy", "throttled"]:
+    assert len(codes) > 10
+    for code in [*codes, *CONFLICTS.values(), *(code for _, code, _ in CLERK_FAILURES), "throttled"]:
         assert f'"{code}"' in text, code
+
+
+def test_openapi_query_parameter_may_be_empty(document: Any) -> None:
+    parameters = [p for _, operation in operations(document) for p in operation.get("parameters", [])]
+
+    assert len([p for p in parameters if p["in"] == "query"]) > 5
+    assert [p["name"] for p in parameters if "minLength" in p["schema"]] == []
 
 
 def test_openapi_name_of_a_new_tenant_must_not_be_empty(document: Any) -> None:

@@ -31,7 +31,7 @@ def unlink(capsys: pytest.CaptureFixture[str], *ids: int) -> dict[str, Any]:
     return dict(json.loads(capsys.readouterr().out.splitlines()[-1]))
 
 
-def test_unlink_tenants_makes_legacy_tenants_and_calls_nobody(
+def test_unlink_tenants_makes_legacy_tenants_and_does_not_call_clerk(
     sandbox: SandboxControl, linked: Callable[[], Tenant], capsys: pytest.CaptureFixture[str]
 ) -> None:
     tenants = [linked() for _ in range(3)]
