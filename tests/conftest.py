@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from django.test import TransactionTestCase
@@ -8,6 +9,7 @@ from django.test import TransactionTestCase
 from tenants.testing import ClerkSandbox
 from tests.cleanup import empty_tables
 from tests.sandbox import SandboxControl
+from tests.workers import Workers, workers_on
 
 TransactionTestCase._fixture_teardown = empty_tables  # type: ignore[attr-defined]  # not in the stubs
 
@@ -28,3 +30,10 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
     ]
     return report
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Iterator[Workers]:
+    """Start worker processes on an empty queue; they are killed after the test."""
+    with workers_on(tmp_path) as started:
+        yield started

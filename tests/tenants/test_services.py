@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.apps import apps
-from django.db import connection, models
+from django.db import models
 
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable, InvalidClerkId
 from clerk_integration.models import LearnedInstance
@@ -22,6 +21,7 @@ from tenants.models import Membership, Tenant, Tombstone, UserSync
 from tenants.services import SyncState, TenantService, sync_clerk_org_to_db, sync_organization
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
+from tests.tenants.temporary_models import table_of
 
 pytestmark = pytest.mark.django_db
 
@@ -304,13 +304,8 @@ def invoices() -> Iterator[type[models.Model]]:
         def __str__(self) -> str:
             return "an invoice"
 
-    with connection.schema_editor() as editor:
-        editor.create_model(Invoice)
-    yield Invoice
-    with connection.schema_editor() as editor:
-        editor.delete_model(Invoice)
-    del apps.all_models["tenants"]["invoice"]
-    apps.clear_cache()
+    with table_of(Invoice):
+        yield Invoice
 
 
 @pytest.mark.django_db(transaction=True)

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import LiteralString
 
 import psycopg
@@ -23,18 +22,11 @@ from tests.workers import (
     status,
     wait_until,
     wake_up_statuses,
-    workers_on,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Status = WebhookDelivery.Status
-
-
-@pytest.fixture
-def workers(tmp_path: Path) -> Iterator[Workers]:
-    with workers_on(tmp_path) as started:
-        yield started
 
 
 @pytest.mark.slow

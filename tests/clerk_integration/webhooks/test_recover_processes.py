@@ -1,8 +1,7 @@
 """Workers that are killed or frozen in the middle; here they are given up after two silent seconds."""
 
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from django.db import connection
@@ -21,18 +20,11 @@ from tests.workers import (
     status,
     wait_until,
     wake_up_statuses,
-    workers_on,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Status = WebhookDelivery.Status
-
-
-@pytest.fixture
-def workers(tmp_path: Path) -> Iterator[Workers]:
-    with workers_on(tmp_path) as started:
-        yield started
 
 
 def names(deliveries: list[WebhookDelivery]) -> list[str]:

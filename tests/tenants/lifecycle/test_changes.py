@@ -5,9 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.apps import apps
 from django.contrib.auth.models import User
-from django.db import connection, models
+from django.db import models
 from django.db.models import F
 from django.dispatch import Signal
 
@@ -26,6 +25,7 @@ from tenants.mirror import deletions
 from tenants.models import Membership, Tenant, TenantHistory, Tombstone
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
+from tests.tenants.temporary_models import table_of
 
 pytestmark = pytest.mark.django_db
 
@@ -294,13 +294,8 @@ def contracts() -> Iterator[type[models.Model]]:
         def __str__(self) -> str:
             return "a contract"
 
-    with connection.schema_editor() as editor:
-        editor.create_model(Contract)
-    yield Contract
-    with connection.schema_editor() as editor:
-        editor.delete_model(Contract)
-    del apps.all_models["tenants"]["contract"]
-    apps.clear_cache()
+    with table_of(Contract):
+        yield Contract
 
 
 @pytest.mark.django_db(transaction=True)

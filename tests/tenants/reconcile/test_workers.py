@@ -1,7 +1,6 @@
 """A full sync on the queue, with real workers that share it, die and freeze on the way."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from tenants.models import Membership, SyncRun, Tenant
 from tests.sandbox import SandboxControl
 from tests.tenants.reconcile.test_full_sync import row_versions
-from tests.workers import Worker, Workers, wait_until, workers_on
+from tests.workers import Worker, Workers, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -31,12 +30,6 @@ def instance(sandbox: SandboxControl, monkeypatch: pytest.MonkeyPatch) -> Iterat
     yield sandbox
     sandbox.settings(latencyMs=0)
     sandbox.reset()
-
-
-@pytest.fixture
-def workers(tmp_path: Path) -> Iterator[Workers]:
-    with workers_on(tmp_path) as workers:
-        yield workers
 
 
 def in_the_middle_of_a_slice(worker: Worker) -> bool:

@@ -1,18 +1,14 @@
-"""Show that the leak tests fail without any one of the rules of scoping."""
+"""Show that the tests of scoping fail without any one of its rules."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.removed_rules import NO_TESTS_FAILED, TESTS_FAILED, copy_project, remove_rule, run_tests
+
 pytestmark = [pytest.mark.slow]
 
-PROJECT = Path(__file__).resolve().parents[3]
-PARTS = ("clerk_integration", "config", "templates", "tenants", "tests", "manage.py", "pyproject.toml")
-NO_TESTS_FAILED, TESTS_FAILED = 0, 1
+TESTS = "tests/tenants/scoping/test_leaks.py"
 
 RULES = {
     "the filter of managers": (
@@ -70,34 +66,14 @@ RULES = {
 }
 
 
-@pytest.fixture
-def copy_of_the_project(tmp_path: Path) -> Path:
-    for part in PARTS:
-        source, target = PROJECT / part, tmp_path / part
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
-    return tmp_path
-
-
-def run_tests(project: Path) -> int:
-    """Run the tests of scoping in the project and return pytest's exit code."""
-    command = [sys.executable, "-m", "pytest", "-n0", "-x", "-q", "tests/tenants/scoping"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    return subprocess.run(command, cwd=project, env=environment, capture_output=True, check=False).returncode
-
-
 @pytest.mark.parametrize("rule", list(RULES))
-def test_scoping_without_one_rule_fails(copy_of_the_project: Path, rule: str) -> None:
+def test_scoping_without_one_rule_fails(tmp_path: Path, rule: str) -> None:
     name, present, absent = RULES[rule]
-    module = copy_of_the_project / "tenants" / "scoping" / name
-    text = module.read_text()
-    assert text.count(present) == 1
-    module.write_text(text.replace(present, absent))
+    project = copy_project(tmp_path)
+    remove_rule(project / "tenants" / "scoping" / name, present, absent)
 
-    assert run_tests(copy_of_the_project) == TESTS_FAILED
+    assert run_tests(project, TESTS) == TESTS_FAILED
 
 
-def test_scoping_with_all_rules_holds(copy_of_the_project: Path) -> None:
-    assert run_tests(copy_of_the_project) == NO_TESTS_FAILED
+def test_scoping_with_all_rules_holds(tmp_path: Path) -> None:
+    assert run_tests(copy_project(tmp_path), TESTS) == NO_TESTS_FAILED
