@@ -1,4 +1,4 @@
-"""Show that the tests of scoping fail without any one of its rules."""
+"""Show that the leak tests fail without any one of the rules of scoping."""
 
 from pathlib import Path
 
@@ -16,7 +16,11 @@ RULES = {
         "return super().get_queryset().filter(**{self.tenant_path: CurrentTenantId()})",
         "return super().get_queryset()",
     ),
-    "the path of managers": ("managers.py", '(own,), {"tenant_path": tenant_path}', "(own,), {}"),
+    "the path of managers": (
+        "managers.py",
+        'self.__class__ = type(own.__name__, (own,), {"tenant_path": tenant_path})',
+        "self.tenant_path = tenant_path",
+    ),
     "the tenant that is set on new rows": ("writes.py", "setattr(row, path, tenant)", "pass"),
     "the check of saved rows": (
         "writes.py",
