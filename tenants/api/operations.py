@@ -34,8 +34,12 @@ ERROR_CODES: dict[int, tuple[str, ...]] = {
     400: (
         "invalid",
         "required",
+        "null",
         "blank",
         "max_length",
+        "min_value",
+        "max_value",
+        "invalid_choice",
         "invalid_name",
         "invalid_slug",
         "parse_error",
