@@ -49,11 +49,11 @@ def is_alive(http: httpx.Client) -> bool:
 
 
 def sessions() -> int:
-    """Return how many other sessions use the database of the test."""
+    """Return how many other clients are connected to the database of the test."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
         )
         return int(cursor.fetchone()[0])
 
@@ -91,4 +91,5 @@ def test_asgi_server_while_clerk_hangs_serves_the_mirror_and_keeps_no_connection
         time.sleep(2)  # The breaker is open.
 
         wait_until(lambda: list_all() == {(200, "synced", 1): CLIENTS}, seconds=20)
-        assert sessions() == before
+        # PostgreSQL ends a session shortly after its client has closed the connection.
+        wait_until(lambda: sessions() <= before, seconds=5)
