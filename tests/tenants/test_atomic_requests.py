@@ -39,7 +39,7 @@ def test_admin_actions_with_atomic_requests_call_clerk(
 
     created = shown_messages(staff.run("create_in_clerk", first))
     linked = staff.http.post(
-        reverse("admin:tenants_tenant_link", args=[second.pk]), {"clerk_org_id": organization}
+        reverse("admin:tenants_tenant_do", args=[second.pk, "link"]), {"clerk_org_id": organization}
     )
     staff.get()  # Reads the messages.
     synced = shown_messages(staff.run("sync_from_clerk", first, second))

@@ -37,7 +37,7 @@ class Staff:
 
 
 def link_url(tenant: Tenant) -> str:
-    return reverse("admin:tenants_tenant_link", args=[tenant.pk])
+    return reverse("admin:tenants_tenant_do", args=[tenant.pk, "link"])
 
 
 def shown_messages(response: Any) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import pytest
 
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkRateLimited, ClerkRejected, ClerkUnavailable
 from clerk_integration.models import LearnedInstance
-from tenants.admin.batch import OUT_OF_TIME, Outcome, run_batch
+from tenants.admin.actions.batch import OUT_OF_TIME, Outcome, run_batch
 from tenants.models import Tenant
 from tests.sandbox import SandboxControl
 from tests.tenants.admin.conftest import CHANGELIST, Staff, link_url, shown_messages

@@ -134,7 +134,7 @@ def test_link_page_linked_tenant_is_refused(
 
 
 def test_link_page_unknown_tenant_is_not_found(operator: Staff) -> None:
-    assert operator.get("/admin/tenants/tenant/4711/link/").status_code == 404
+    assert operator.get("/admin/tenants/tenant/4711/do/link/").status_code == 404
 
 
 def test_link_page_viewer_is_refused(sandbox: SandboxControl, viewer: Staff, old_sons: Tenant) -> None:

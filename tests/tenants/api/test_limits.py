@@ -14,7 +14,7 @@ from pytest_django import Settings
 from clerk_integration.models import ClerkPace
 from clerk_integration.organizations import get_clerk_org
 from clerk_integration.wire import pace
-from tenants.admin.batch import run_batch
+from tenants.admin.actions.batch import run_batch
 from tenants.models import RequestCount
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller

@@ -1,0 +1,84 @@
+"""The mixin that adds the actions to the admin pages of tenants."""
+
+from typing import TYPE_CHECKING
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import URLPattern, path
+
+from tenants.admin.actions.batch import report, run_batch
+from tenants.admin.actions.buttons import action_url, may
+from tenants.admin.actions.linking import link_page
+from tenants.backfill import create_organization_for
+from tenants.exceptions import OrganizationDeleted
+from tenants.models import Tenant
+from tenants.services import TenantService
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin
+
+    Base = ModelAdmin[Tenant]
+else:
+    Base = object
+
+
+class TenantActions(Base):
+    """The list actions of tenants, and the pages `<id>/do/<action>/` of one tenant."""
+
+    actions = ("sync_from_clerk", "create_in_clerk", "link_to_organization")
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the pages of the actions. They call Clerk, so ATOMIC_REQUESTS must not wrap them."""
+        page = transaction.non_atomic_requests(self.admin_site.admin_view(self.action_view))
+        one = path("<int:tenant_id>/do/<slug:action>/", page, name="tenants_tenant_do")
+        return [one, *super().get_urls()]
+
+    def action_view(self, request: HttpRequest, tenant_id: int, action: str) -> HttpResponse:
+        """Show the page of an action for one tenant, or carry the action out."""
+        if not may(request, "change_tenant"):
+            raise PermissionDenied
+        if action != "link":
+            raise Http404(f"There is no action {action}.")
+        tenant = get_object_or_404(self.get_queryset(request), pk=tenant_id)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "original": tenant,
+            "title": f"Link {tenant} to an organization in Clerk",
+        }
+        return link_page(request, tenant, context)
+
+    @admin.action(description="Sync from Clerk", permissions=["operate"])
+    def sync_from_clerk(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
+        """Fetch the organization and members of each selected tenant."""
+        report(request, run_batch(queryset, refresh), done="synced from Clerk")
+
+    @admin.action(description="Create in Clerk (legacy tenants)", permissions=["operate"])
+    def create_in_clerk(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
+        """Create an organization in Clerk for each selected legacy tenant."""
+
+        def create(tenant: Tenant) -> Tenant:
+            return create_organization_for(tenant, acting_user=request.user)
+
+        report(request, run_batch(queryset, create), done="created in Clerk")
+
+    @admin.action(description="Link to organization (one legacy tenant)", permissions=["operate"])
+    def link_to_organization(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> HttpResponse | None:
+        """Redirect to the page that links the selected tenant."""
+        tenants = queryset[:2]
+        if len(tenants) != 1:
+            messages.error(request, "Select exactly one tenant to link. Nothing was changed.")
+            return None
+        return redirect(action_url(tenants[0], "link"))
+
+
+def refresh(tenant: Tenant) -> None:
+    """Sync one tenant; raise OrganizationDeleted if Clerk has deleted its organization."""
+    if TenantService.refresh_from_clerk(tenant).deleted_at is not None:
+        raise OrganizationDeleted(
+            "Its organization was deleted in Clerk. The tenant is now deactivated; its rows are kept."
+        )
