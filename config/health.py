@@ -22,25 +22,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
-from django.conf import settings
 from django.db import Error, connection, connections
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.models import Count, Min, OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce, Now
 from django.http import HttpRequest, JsonResponse
-from django.utils import timezone
 from health_check.base import HealthCheck, HealthCheckResult  # type: ignore[import-untyped]
 from health_check.exceptions import ServiceUnavailable, ServiceWarning  # type: ignore[import-untyped]
 from health_check.views import HealthCheckView  # type: ignore[import-untyped]
 from procrastinate.contrib.django import app as queue
-from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob, ProcrastinateWorker
 from procrastinate.exceptions import ConnectorException
 from rest_framework import status
 
 from clerk_integration.exceptions import ClerkError, ClerkMisconfigured
-from clerk_integration.models import WebhookDelivery
 from clerk_integration.wire.client import fetch_jwks
+from tenants.monitoring.numbers import Waiting, due_deliveries, due_jobs, live_workers
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +46,6 @@ CLERK_INTERVAL_SECONDS = 60.0
 """Minimum time between two requests to Clerk, even if `/readyz` is called more often."""
 
 MAX_JOB_AGE = datetime.timedelta(minutes=10)
-MAX_COUNT = 10_000
-"""Waiting jobs and webhooks are counted up to this number."""
 
 
 def healthz(request: HttpRequest) -> JsonResponse:
@@ -100,7 +93,7 @@ class Queue(HealthCheck):  # type: ignore[misc]  # untyped library
         with _database_errors():
             if not queue.check_connection():
                 raise ServiceUnavailable("run `manage.py migrate`: the queue has no tables")
-            overdue = [*_overdue("webhook", *_due_deliveries()), *_overdue("job", *_due_jobs())]
+            overdue = [*_overdue("webhook", due_deliveries()), *_overdue("job", due_jobs())]
         if overdue:
             raise ServiceWarning(f"{'; '.join(overdue)}: start more workers")
 
@@ -113,10 +106,8 @@ class Workers(HealthCheck):  # type: ignore[misc]  # untyped library
 
     def run(self) -> None:
         """Raise ServiceWarning if no worker has sent a heartbeat lately."""
-        seconds = settings.PROCRASTINATE_WORKER_DEFAULTS["stalled_worker_timeout"]
-        since = timezone.now() - datetime.timedelta(seconds=seconds)
         with _database_errors():
-            is_running = ProcrastinateWorker.objects.filter(last_heartbeat__gte=since).exists()
+            is_running = live_workers() > 0
         if not is_running:
             raise ServiceWarning("no worker is running: start `manage.py procrastinate worker`")
 
@@ -130,29 +121,11 @@ def _database_errors() -> Iterator[None]:
         raise ServiceUnavailable("the database does not answer") from exc
 
 
-def _overdue(kind: str, count: int, oldest: datetime.datetime | None) -> Iterator[str]:
+def _overdue(kind: str, work: Waiting) -> Iterator[str]:
     """Yield how much work of a kind is waiting, if the oldest has waited for more than MAX_JOB_AGE."""
-    if oldest is not None and timezone.now() - oldest > MAX_JOB_AGE:
-        minutes = (timezone.now() - oldest) // datetime.timedelta(minutes=1)
-        waiting = f"1 {kind} is" if count == 1 else f"{count} {kind}s are"
-        yield f"{waiting} waiting, the oldest for {minutes} minutes"
-
-
-def _due_deliveries() -> tuple[int, datetime.datetime | None]:
-    """Return the number of due webhook deliveries, up to MAX_COUNT, and since when the oldest is due."""
-    waiting = WebhookDelivery.objects.filter(status__in=["received", "failed"], claim=None, crashes=0)
-    counted = waiting.filter(due_at__lte=Now()).order_by("due_at", "id")[:MAX_COUNT]
-    found = counted.aggregate(count=Count("pk"), oldest=Min("due_at"))
-    return found["count"], found["oldest"]
-
-
-def _due_jobs() -> tuple[int, datetime.datetime | None]:
-    """Return the number of due jobs, up to MAX_COUNT, and the time since which the oldest job is due."""
-    due = ProcrastinateJob.objects.filter(Q(scheduled_at=None) | Q(scheduled_at__lte=Now()), status="todo")
-    deferred = ProcrastinateEvent.objects.filter(job=OuterRef("pk")).order_by("id").values("at")[:1]
-    counted = due.annotate(since=Coalesce("scheduled_at", Subquery(deferred))).order_by("id")[:MAX_COUNT]
-    found = counted.aggregate(count=Count("pk"), oldest=Min("since"))
-    return found["count"], found["oldest"]
+    if work.oldest_seconds > MAX_JOB_AGE.total_seconds():
+        waiting = f"1 {kind} is" if work.count == 1 else f"{work.count} {kind}s are"
+        yield f"{waiting} waiting, the oldest for {work.oldest_seconds // 60:.0f} minutes"
 
 
 class ClerkState:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tenants.mirror import writer
-from tenants.models import CreationAttempt, Tenant
+from tenants.models import Tenant
+from tenants.monitoring.numbers import unresolved_creations
 from tenants.reconcile import Comparison, compare_with_clerk
 from tenants.runs import records
 
@@ -38,8 +39,6 @@ def drift_report(*, with_clerk: bool = False) -> DriftReport:
         linked=Tenant.objects.filter(clerk_org_id__isnull=False, deleted_at=None).count(),
         deleted=Tenant.objects.filter(deleted_at__isnull=False).count(),
         legacy=Tenant.objects.filter(clerk_org_id=None).count(),
-        unresolved_creations=CreationAttempt.objects.filter(
-            state__in=[CreationAttempt.State.SENT, CreationAttempt.State.UNKNOWN]
-        ).count(),
+        unresolved_creations=unresolved_creations().count,
         clerk=compare_with_clerk(lambda difference: None) if with_clerk else None,
     )
