@@ -1,28 +1,22 @@
 """The admin page that links a legacy tenant to an organization in Clerk."""
 
-from typing import Any
+from __future__ import annotations
 
 from django import forms
-from django.apps import apps
 from django.contrib import messages
-from django.contrib.admin.widgets import AdminTextInputWidget
+from django.contrib.admin import ModelAdmin
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 
 from clerk_integration.exceptions import ClerkError, InvalidClerkId
 from clerk_integration.wire.ids import validate_org_id
+from tenants.admin.pages import render_page
 from tenants.exceptions import TenantError
 from tenants.models import Tenant
 from tenants.services import TenantService
 
-if apps.is_installed("unfold"):
-    from unfold.widgets import UnfoldAdminTextInputWidget  # type: ignore[import-untyped]
-
-    TextInput, TEMPLATE = UnfoldAdminTextInputWidget, "admin/tenants/tenant/link_unfold.html"
-else:
-    TextInput, TEMPLATE = AdminTextInputWidget, "admin/tenants/tenant/link.html"
+TEMPLATE = "admin/tenants/tenant/link.html"
 
 
 class LinkForm(forms.Form):
@@ -31,7 +25,7 @@ class LinkForm(forms.Form):
     clerk_org_id = forms.CharField(
         label="Organization id",
         help_text="From Clerk's dashboard: org_ followed by letters and digits. A slug is not accepted.",
-        widget=TextInput(attrs={"autofocus": True, "autocomplete": "off"}),
+        widget=forms.TextInput(attrs={"autofocus": True, "autocomplete": "off"}),
     )
 
     def clean_clerk_org_id(self) -> str:
@@ -42,10 +36,10 @@ class LinkForm(forms.Form):
             raise ValidationError(str(error)) from error
 
 
-def link_page(request: HttpRequest, tenant: Tenant, context: dict[str, Any]) -> HttpResponse:
+def link_page(model_admin: ModelAdmin[Tenant], request: HttpRequest, tenant: Tenant) -> HttpResponse:
     """Show the form; on POST link the tenant, or show the form again with the error.
 
-    `context` holds the variables of the admin's base template. A refused link writes nothing.
+    A refused link writes nothing.
     """
     if tenant.clerk_org_id is not None:
         messages.error(
@@ -63,4 +57,5 @@ def link_page(request: HttpRequest, tenant: Tenant, context: dict[str, Any]) -> 
         else:
             messages.success(request, f"{linked} (tenant {linked.pk}) is linked to {linked.clerk_org_id}.")
             return redirect("admin:tenants_tenant_change", linked.pk)
-    return TemplateResponse(request, TEMPLATE, {**context, "tenant": tenant, "form": form})
+    title = f"Link {tenant} to an organization in Clerk"
+    return render_page(model_admin, request, TEMPLATE, title=title, original=tenant, tenant=tenant, form=form)

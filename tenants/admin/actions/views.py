@@ -44,13 +44,7 @@ class TenantActions(Base):
         if action != "link":
             raise Http404(f"There is no action {action}.")
         tenant = get_object_or_404(self.get_queryset(request), pk=tenant_id)
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "original": tenant,
-            "title": f"Link {tenant} to an organization in Clerk",
-        }
-        return link_page(request, tenant, context)
+        return link_page(self, request, tenant)
 
     @admin.action(description="Sync from Clerk", permissions=["operate"])
     def sync_from_clerk(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:

@@ -1,0 +1,80 @@
+"""Tags and filters for the admin pages: times, badges and texts of other people.
+
+Also called from Python, for the columns of a list.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import template
+from django.apps import apps
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
+
+register = template.Library()
+
+JUST_NOW = timedelta(minutes=1)
+
+BADGES = {"good", "warning", "bad", "info", "neutral"}
+
+STATUS_BADGES = {"active": "good", "suspended": "warning", "deactivated": "bad"}
+
+
+@register.filter
+def ago(time: datetime | None, never: str = "never") -> str | SafeString:
+    """Return the time as "2 hours ago", with the exact time on hover; return `never` for None."""
+    if time is None:
+        return never
+    local = timezone.localtime(time) if timezone.is_aware(time) else time
+    exact = f"{local:%Y-%m-%d %H:%M:%S} {local.tzname() or ''}".rstrip()
+    return format_html(
+        '<time class="tenants-time" datetime="{}" title="{}">{}</time>',
+        local.isoformat(),
+        exact,
+        _distance(time),
+    )
+
+
+@register.simple_tag
+def badge(text: object, kind: str = "neutral") -> SafeString:
+    """Return the text as a badge; `kind` is one of BADGES. The text alone carries the meaning."""
+    if kind not in BADGES:
+        raise ValueError(f"There is no badge {kind!r}, only {', '.join(sorted(BADGES))}.")
+    return format_html('<span class="tenants-badge tenants-badge--{}">{}</span>', kind, text)
+
+
+@register.filter
+def status_badge(tenant: Any) -> SafeString:
+    """Return the badge of the tenant's status."""
+    return badge(tenant.get_status_display(), STATUS_BADGES[tenant.status])
+
+
+@register.filter
+def link_badge(tenant: Any) -> SafeString:
+    """Return the badge that says whether the tenant is linked, legacy, or deleted in Clerk."""
+    if tenant.deleted_at is not None:
+        return badge("Deleted in Clerk", "bad")
+    return badge("Legacy", "neutral") if tenant.is_legacy else badge("Linked", "info")
+
+
+@register.filter
+def foreign(text: object) -> SafeString:
+    """Return a text of other people: wrapped anywhere, and its direction does not change that of the page."""
+    return format_html('<bdi class="tenants-text" dir="auto">{}</bdi>', text)
+
+
+@register.simple_tag
+def is_unfold() -> bool:
+    """Return whether the admin is Unfold's."""
+    return apps.is_installed("unfold")
+
+
+def _distance(time: datetime) -> str:
+    now = timezone.now() if timezone.is_aware(time) else datetime.now()  # noqa: DTZ005 (USE_TZ is off)
+    if abs(now - time) < JUST_NOW:
+        return "just now"
+    if time > now:
+        return f"in {timesince(now, time, depth=1)}"
+    return f"{timesince(time, now, depth=1)} ago"
