@@ -178,6 +178,19 @@ def iter_clerk_orgs(
     )
 
 
+def search_clerk_orgs(text: str, *, limit: int = 20) -> ClerkPage[ClerkOrganization]:
+    """Fetch the newest `limit` organizations whose id is `text`, or whose name or slug contains it.
+
+    One call; the page's `total` is the number of all that match. The name or slug matches in any case.
+    """
+    fetch = _page_fetcher(
+        lambda clerk, **page: clerk.organizations.list(query=text, order_by="-created_at", **page),
+        ClerkOrganization.from_json,
+        limit=limit,
+    )
+    return fetch(0)
+
+
 def get_clerk_orgs(org_ids: Sequence[str]) -> ClerkList[ClerkOrganization]:
     """Fetch up to 100 organizations by their ids, in one call.
 
@@ -219,16 +232,15 @@ def iter_clerk_memberships(
 
     Iteration raises ClerkNotFound for an unknown organization.
     """
-    validate_org_id(org_id)
-    members = None if user_ids is None else _at_most_100([validate_user_id(one) for one in user_ids])
-    return ClerkListing(
-        _page_fetcher(
-            lambda clerk, **page: clerk.organization_memberships.list(
-                organization_id=org_id, user_id=members, order_by="+created_at", **page
-            ),
-            _membership_reader(org_id=org_id),
-        )
-    )
+    return ClerkListing(_org_memberships_fetcher(org_id, user_ids))
+
+
+def get_clerk_org_memberships_page(org_id: str, offset: int = 0) -> ClerkPage[ClerkMembership]:
+    """Fetch one page of up to 500 memberships of an organization, oldest first, starting at `offset`.
+
+    Raises ClerkNotFound for an unknown organization.
+    """
+    return _org_memberships_fetcher(org_id)(offset)
 
 
 def get_clerk_memberships(org_id: str, user_ids: Sequence[str]) -> ClerkList[ClerkMembership]:
@@ -254,13 +266,26 @@ def get_clerk_membership(org_id: str, user_id: str) -> ClerkMembership | None:
     return None
 
 
+def _org_memberships_fetcher(
+    org_id: str, user_ids: Sequence[str] | None = None
+) -> FetchPage[ClerkMembership]:
+    validate_org_id(org_id)
+    members = None if user_ids is None else _at_most_100([validate_user_id(one) for one in user_ids])
+    return _page_fetcher(
+        lambda clerk, **page: clerk.organization_memberships.list(
+            organization_id=org_id, user_id=members, order_by="+created_at", **page
+        ),
+        _membership_reader(org_id=org_id),
+    )
+
+
 def _page_fetcher(
-    list_page: Callable[..., object], read_record: Callable[[Any], Record]
+    list_page: Callable[..., object], read_record: Callable[[Any], Record], *, limit: int = PAGE_SIZE
 ) -> FetchPage[Record]:
     """Return a function that fetches one page with `list_page(clerk, limit=..., offset=...)`."""
 
     def fetch(offset: int) -> ClerkPage[Record]:
-        reply = read(lambda clerk: list_page(clerk, limit=PAGE_SIZE, offset=offset))
+        reply = read(lambda clerk: list_page(clerk, limit=limit, offset=offset))
         return read_page(reply.json(), read_record, offset=offset)
 
     return fetch

@@ -1,7 +1,7 @@
 """The dry run: find what a full sync would change. Run one SELECT for each page, and write nothing."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Event
@@ -68,18 +68,24 @@ SELECT clerk_org_id, name FROM unlisted JOIN tenants USING (clerk_org_id)
 ORDER BY tenants.id
 """
 
-UNLISTED_MEMBERSHIPS = f"""
+_UNLISTED_MEMBERSHIPS = f"""
 WITH unlisted AS MATERIALIZED (
     SELECT memberships.clerk_membership_id
     FROM memberships JOIN tenants ON tenants.id = memberships.tenant_id
     WHERE {statements.MEMBERSHIP_CAN_BE_ENDED}
-      AND memberships.clerk_membership_id IS NOT NULL AND tenants.deleted_at IS NULL
+      AND memberships.clerk_membership_id IS NOT NULL AND tenants.deleted_at IS NULL {{scope}}
     EXCEPT SELECT unnest(%(seen)s::text[]))
 SELECT clerk_membership_id, memberships.clerk_user_id || ' in ' || tenants.clerk_org_id
 FROM unlisted JOIN memberships USING (clerk_membership_id)
 JOIN tenants ON tenants.id = memberships.tenant_id
 ORDER BY memberships.id
 """
+
+UNLISTED_MEMBERSHIPS = _UNLISTED_MEMBERSHIPS.format(scope="")
+
+UNLISTED_MEMBERSHIPS_OF_ORGANIZATION = _UNLISTED_MEMBERSHIPS.format(
+    scope="AND tenants.clerk_org_id = %(organization)s"
+)
 
 Kind = Literal["organization", "membership"]
 What = Literal["missing from the mirror", "missing from Clerk", "changed", "recorded as deleted"]
@@ -136,6 +142,24 @@ def compare_with_clerk(
     if not skip_memberships:
         _Comparer(_MEMBERSHIPS, comparison, task).compare()
     return comparison
+
+
+def compare_organization(
+    organization: ClerkOrganization, members: ClerkPage[ClerkMembership], *, as_of: datetime
+) -> list[Difference]:
+    """Return what a sync of the organization would write, for the organization and this page of its members.
+
+    Rows here that Clerk lacks are included if the page holds all members. `as_of` is the database's time
+    before Clerk was asked. Run one statement for the organization and two for its members.
+    """
+    differences = _differences(_ORGANIZATIONS, [organization], as_of)
+    differences += _differences(_MEMBERSHIPS, members.records, as_of)
+    if members.offset == 0 and len(members.ids) == members.total:
+        unlisted = query(
+            UNLISTED_MEMBERSHIPS_OF_ORGANIZATION, as_of=as_of, seen=members.ids, organization=organization.id
+        )
+        differences += [Difference("membership", "missing from Clerk", *row) for row in unlisted]
+    return differences
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +236,14 @@ class _Comparer(Generic[Record]):
     def handle_page(self, pass_number: int, page: ClerkPage[Record]) -> None:
         """Compare the records of the page that no earlier page contained."""
         new = self._seen.add(pass_number, page)
-        rows = self._differing(new) if new else []
-        self._comparison.unchanged += len(new) - len(rows)
-        for row in rows:
-            self._report(*row)
+        differences = _differences(self._side, new, self._task.began)
+        self._comparison.unchanged += len(new) - len(differences)
+        for difference in differences:
+            if difference.what == "changed":
+                self._comparison.changed += 1
+            else:
+                self._comparison.missing_from_mirror += 1
+            self._task.report(difference)
         self._task.progress.expect(page.total)
         self._task.progress.advance(len(new))
         if self._task.stopping.is_set():
@@ -228,19 +256,19 @@ class _Comparer(Generic[Record]):
         """Return how many different records the pass has read, including unreadable records."""
         return self._seen.count()
 
-    def _differing(self, records: list[Record]) -> list[tuple[Any, ...]]:
-        rows = json.dumps(self._side.rows(records))
-        return query(self._side.differing, records=rows, as_of=self._task.began)
 
-    def _report(
-        self, clerk_id: str, name: str, mirrored: Mapping[str, Any] | None, incoming: Mapping[str, Any]
-    ) -> None:
-        if mirrored is None:
-            self._comparison.missing_from_mirror += 1
-            self._task.report(Difference(self._side.kind, "missing from the mirror", clerk_id, name))
-            return
-        changes = {
-            column: (mirrored[column], new) for column, new in incoming.items() if mirrored[column] != new
-        }
-        self._comparison.changed += 1
-        self._task.report(Difference(self._side.kind, "changed", clerk_id, name, changes))
+def _differences(side: _Side[Record], records: Sequence[Record], as_of: datetime) -> list[Difference]:
+    """Return a difference for each record that a sync which asked Clerk at `as_of` would write."""
+    if not records:
+        return []
+    rows = query(side.differing, records=json.dumps(side.rows(records)), as_of=as_of)
+    return [_difference(side.kind, *row) for row in rows]
+
+
+def _difference(
+    kind: Kind, clerk_id: str, name: str, mirrored: Mapping[str, Any] | None, incoming: Mapping[str, Any]
+) -> Difference:
+    if mirrored is None:
+        return Difference(kind, "missing from the mirror", clerk_id, name)
+    changes = {column: (mirrored[column], new) for column, new in incoming.items() if mirrored[column] != new}
+    return Difference(kind, "changed", clerk_id, name, changes)

@@ -19,9 +19,11 @@ from clerk_integration.organizations import (
     create_clerk_org,
     get_clerk_membership,
     get_clerk_org,
+    get_clerk_org_memberships_page,
     get_user_clerk_orgs,
     iter_clerk_memberships,
     iter_clerk_orgs,
+    search_clerk_orgs,
 )
 from tests.hostile_server import HostileServer, respond
 from tests.sandbox import SandboxControl
@@ -284,3 +286,54 @@ def test_membership_of_someone_else_in_a_users_list_is_skipped(server: HostileSe
     server.script(respond(200, {"data": [record], "total_count": 1}))
     memberships = get_user_clerk_orgs("user_1")
     assert (list(memberships), [one.id for one in memberships.skipped]) == ([], ["orgmem_1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("ACME", ["Acme 2", "Acme 1"]),
+        ("acme-one", ["Acme 1"]),
+        ("org_unknown", []),
+        ("100% & more", ["100% & more"]),
+    ],
+)
+def test_search_clerk_orgs_finds_parts_of_names_and_slugs_in_one_call(
+    sandbox: SandboxControl, owner: str, text: str, found: list[str]
+) -> None:
+    for name, slug in (
+        ("Acme 1", "acme-one"),
+        ("Other", "other"),
+        ("Acme 2", "acme-two"),
+        ("100% & more", "b"),
+    ):
+        sandbox.organization(name, owner, slug=slug)
+    sandbox.clear_requests()
+
+    page = search_clerk_orgs(text)
+
+    assert [organization.name for organization in page.records] == found
+    assert calls(sandbox) == ["GET /v1/organizations"]
+
+
+def test_search_clerk_orgs_id_finds_the_organization(sandbox: SandboxControl, owner: str) -> None:
+    organization = sandbox.organization("Acme", owner)
+    assert [found.name for found in search_clerk_orgs(organization["id"]).records] == ["Acme"]
+
+
+def test_search_clerk_orgs_many_matches_returns_the_newest_and_their_number(
+    sandbox: SandboxControl, owner: str
+) -> None:
+    for number in range(4):
+        sandbox.organization(f"Acme {number}", owner)
+    page = search_clerk_orgs("acme", limit=3)
+    assert ([found.name for found in page.records], page.total) == (["Acme 3", "Acme 2", "Acme 1"], 4)
+
+
+def test_get_clerk_org_memberships_page_returns_members_and_their_number(
+    sandbox: SandboxControl, owner: str
+) -> None:
+    organization = sandbox.organization("Acme", owner)
+    page = get_clerk_org_memberships_page(organization["id"])
+    assert ([member.user_id for member in page.records], page.total) == ([owner], 1)
+    with pytest.raises(ClerkNotFound):
+        get_clerk_org_memberships_page("org_unknown")
