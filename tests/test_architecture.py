@@ -33,7 +33,7 @@ MAY_OPEN_TRANSACTIONS = {
     "tenants/creation/local.py",
 }
 TOOLBOXES = {"utils.py", "helpers.py", "common.py", "misc.py"}
-MAX_ROOMS = 24
+MAX_ROOMS = 25  # `batches` is what staff do with selected tenants: neither a service nor a page
 NAMED_BY_DJANGO = {"migrations", "static", "templatetags"}
 MAX_FUNCTION_LINES, MAX_FUNCTION_LINES_OF_95_PERCENT, MAX_MEDIAN_FUNCTION_LINES = 60, 35, 9
 MAX_FILE_LINES_OF_95_PERCENT = 300

@@ -17,15 +17,15 @@ from tenants.models import CreationAttempt, Tenant
 logger = logging.getLogger(__name__)
 
 
-def create_organization_for(tenant: Tenant, *, acting_user: Any) -> Tenant:
+def create_organization_for(tenant: Tenant, *, acting_user: Any, owner: str | None = None) -> Tenant:
     """Create a legacy tenant's organization in Clerk and link it; a repeated call creates no second one.
 
-    The tenant's owner becomes the first member, in Clerk's creator role. Name and slug are sent
-    unchanged; if the instance has slugs disabled, the tenant gets the slug that Clerk returns. Write
-    the attempt, then the tenant and its members. Absorb the mirror-only tenant if a sync has mirrored the
-    organization. The tenant's other members stay unchanged. Call Clerk: one listing of all
-    organizations, to find one that carries the tenant's marker; one POST; one listing of the members.
-    The history names `acting_user`.
+    The tenant's owner, or `owner` if the tenant has none, becomes the first member, in Clerk's creator
+    role. Name and slug are sent unchanged; if the instance has slugs disabled, the tenant gets the slug
+    that Clerk returns. Write the attempt, then the tenant and its members. Absorb the mirror-only tenant if
+    a sync has mirrored the organization. The tenant's other members stay unchanged. Call Clerk: one listing
+    of all organizations, to find one that carries the tenant's marker; one POST; one listing of the
+    members. The history names `acting_user`.
 
     Raise AlreadyLinked, NoOwner, IdempotencyKeyInUse (another process is working on the tenant, or the
     outcome of an earlier call cannot be known yet), AmbiguousMarker, AbsorbRefused or ClerkError. If
@@ -34,7 +34,7 @@ def create_organization_for(tenant: Tenant, *, acting_user: Any) -> Tenant:
     tenant.refresh_from_db()
     if tenant.clerk_org_id is not None:
         raise AlreadyLinked(f"This tenant is already linked to {tenant.clerk_org_id}.")
-    draft = Draft(tenant.pk, tenant.name, _owner_of(tenant), tenant.slug or None)
+    draft = Draft(tenant.pk, tenant.name, _owner_of(tenant, owner), tenant.slug or None)
     attempt = attempt_for(tenant.pk)
     if attempt is not None and attempt.state == CreationAttempt.State.SENT:
         refuse_in_flight(attempt)
@@ -53,11 +53,11 @@ def create_organization_for(tenant: Tenant, *, acting_user: Any) -> Tenant:
     return linked
 
 
-def _owner_of(tenant: Tenant) -> str:
-    owners = owners_by_tenant([tenant.pk]).get(tenant.pk)
-    if not owners:
+def _owner_of(tenant: Tenant, fallback: str | None) -> str:
+    owner = next(iter(owners_by_tenant([tenant.pk]).get(tenant.pk, ())), fallback)
+    if owner is None:
         raise NoOwner(
             "No member of this tenant is its owner or admin, and Clerk needs one as the first member."
-            " Create the organization in Clerk and link this tenant to it."
+            " Name a Clerk user as the owner, or create the organization in Clerk and link this tenant to it."
         )
-    return owners[0]
+    return owner

@@ -10,13 +10,10 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path
 
-from tenants.admin.actions.batch import report, run_batch
 from tenants.admin.actions.buttons import action_url, may
 from tenants.admin.actions.linking import link_page
-from tenants.backfill import create_organization_for
-from tenants.exceptions import OrganizationDeleted
+from tenants.admin.actions.reports import carry_out_step
 from tenants.models import Tenant
-from tenants.services import TenantService
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -49,16 +46,12 @@ class TenantActions(Base):
     @admin.action(description="Sync from Clerk", permissions=["operate"])
     def sync_from_clerk(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
         """Fetch the organization and members of each selected tenant."""
-        report(request, run_batch(queryset, refresh), done="synced from Clerk")
+        carry_out_step(request, "sync", queryset)
 
     @admin.action(description="Create in Clerk (legacy tenants)", permissions=["operate"])
     def create_in_clerk(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
         """Create an organization in Clerk for each selected legacy tenant."""
-
-        def create(tenant: Tenant) -> Tenant:
-            return create_organization_for(tenant, acting_user=request.user)
-
-        report(request, run_batch(queryset, create), done="created in Clerk")
+        carry_out_step(request, "create_in_clerk", queryset)
 
     @admin.action(description="Link to organization (one legacy tenant)", permissions=["operate"])
     def link_to_organization(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> HttpResponse | None:
@@ -68,11 +61,3 @@ class TenantActions(Base):
             messages.error(request, "Select exactly one tenant to link. Nothing was changed.")
             return None
         return redirect(action_url(tenants[0], "link"))
-
-
-def refresh(tenant: Tenant) -> None:
-    """Sync one tenant; raise OrganizationDeleted if Clerk has deleted its organization."""
-    if TenantService.refresh_from_clerk(tenant).deleted_at is not None:
-        raise OrganizationDeleted(
-            "Its organization was deleted in Clerk. The tenant is now deactivated; its rows are kept."
-        )

@@ -12,9 +12,9 @@ from django.test import Client
 from pytest_django import Settings
 
 from clerk_integration.models import ClerkPace
-from clerk_integration.organizations import get_clerk_org
 from clerk_integration.wire import pace
-from tenants.admin.actions.batch import run_batch
+from tenants.batches.run import carry_out
+from tenants.batches.steps import STEPS
 from tenants.models import RequestCount
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
@@ -185,8 +185,9 @@ def test_batch_of_staff_while_the_shared_pace_is_used_up_stops_and_asks_nothing(
     organization = sandbox.organization()
     sandbox.clear_requests()
 
-    outcome = run_batch([legacy(), legacy()], lambda _: get_clerk_org(organization["id"]))
+    tenants = [legacy(clerk_org_id=organization["id"]), legacy(clerk_org_id="org_other")]
+    report = carry_out(STEPS["sync"], tenants, acting_user=None)
 
-    assert (outcome.done, outcome.not_tried, len(outcome.failures)) == (0, 1, 1)
-    assert "CLERK_RATE_LIMIT" in outcome.failures[0]
+    assert (report.done, report.not_tried, len(report.failures)) == (0, 1, 1)
+    assert "CLERK_RATE_LIMIT" in report.failures[0].reason
     assert sandbox.requests() == []

@@ -94,6 +94,14 @@ def test_create_takes_the_earliest_admin_where_nobody_is_owner(
     assert organizations(sandbox)[0]["created_by"] == other
 
 
+def test_create_without_owner_takes_the_named_user(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant], owner: str
+) -> None:
+    tenant = legacy("Acme", {"user_member": "member"})
+    create_organization_for(tenant, acting_user=None, owner=owner)
+    assert organizations(sandbox)[0]["created_by"] == owner
+
+
 def test_create_without_owner_sends_nothing(sandbox: SandboxControl, legacy: Callable[..., Tenant]) -> None:
     with pytest.raises(NoOwner):
         create(legacy("Acme", {"user_1": "member"}))

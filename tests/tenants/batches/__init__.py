@@ -1,0 +1,1 @@
+"""Tests of the steps that staff carry out for selected tenants."""
