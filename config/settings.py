@@ -1,6 +1,9 @@
 """Django settings, driven by the environment (or a `.env` file beside manage.py).
 
-The README lists every setting that an operator may change, with its default. An empty value counts as unset.
+A string below an assignment explains its setting to operators; `python -m docs.generate` copies it to
+`docs/reference/settings.md`. A paragraph that begins with `NAME (default):` explains a setting whose name or
+default value the assignment does not show. An empty value counts as unset.
+
 System checks (`manage.py check`) name wrong or missing values. Importing this module works with an empty
 environment and starts nothing. It raises ImproperlyConfigured, in one line that names the setting, if
 DATABASE_URL or CACHE_URL cannot be read.
@@ -22,6 +25,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
 read_env_file(BASE_DIR / ".env")
+"""ENV_FILE (`.env` beside `manage.py`): The file with settings. The environment wins over the file."""
 
 
 def _text(name: str, default: str = "") -> str:
@@ -40,13 +44,21 @@ def _number(name: str, default: str, unit: str) -> int:
 
 
 DEBUG = env.bool("DEBUG", default=False)
+"""Development: embedded database, static files without `collectstatic`."""
 SECRET_KEY = _text("SECRET_KEY", "insecure-development-only" if DEBUG else "")
+"""SECRET_KEY (none; a fixed one while `DEBUG`): Django's; required in production."""
 SECRET_KEY_FALLBACKS = _list("SECRET_KEY_FALLBACKS")
+"""Comma-separated former values of `SECRET_KEY`, whose sessions stay valid."""
 ALLOWED_HOSTS = _list("ALLOWED_HOSTS") or (["localhost", "127.0.0.1"] if DEBUG else [])
+"""ALLOWED_HOSTS (none; `localhost,127.0.0.1` while `DEBUG`): Comma-separated host names of this server."""
 CSRF_TRUSTED_ORIGINS = _list("CSRF_TRUSTED_ORIGINS")
+"""Comma-separated origins whose forms Django accepts, such as `https://admin.example.com`."""
 CORS_ALLOWED_ORIGINS = _list("CORS_ALLOWED_ORIGINS")
+"""Comma-separated origins of browser apps that call the API."""
 SECURE_HSTS_SECONDS = _number("SECURE_HSTS_SECONDS", "0", "seconds")
+"""Django's; how long browsers use HTTPS only."""
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
+"""Django's; redirects to HTTPS where the proxy does not."""
 CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key"]
 CORS_EXPOSE_HEADERS = ["X-Clerk-Sync", "Retry-After", "ETag"]
 CORS_URLS_REGEX = r"^/api/"
@@ -108,9 +120,20 @@ TEMPLATES = [
 ]
 
 DATABASES = {"default": database_settings(env, debug=DEBUG, base_dir=BASE_DIR)}
+"""
+DATABASE_URL (none; the embedded PostgreSQL while `DEBUG`): PostgreSQL 14 or newer,
+`postgres://user:password@host:5432/name`. May lead through PgBouncer (1.18 or newer) in transaction mode;
+workers then hear of new jobs by asking once a second.
+
+DATABASE_POOL (`false`): `true` for psycopg's connection pool, at most 16 connections in each web process.
+"""
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CACHES = {"default": cache_settings(env)}
+"""
+CACHE_URL (`locmemcache://`): A cache that all processes share, if there are several:
+`rediscache://HOST:6379/0` (also accepted: `redis://...`) after `pip install redis`.
+"""
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
@@ -128,7 +151,11 @@ WHITENOISE_AUTOREFRESH = DEBUG
 WHITENOISE_USE_FINDERS = DEBUG
 
 LOG_LEVEL = _text("LOG_LEVEL", "INFO")
+"""The lowest level that is logged. Logs go to stderr."""
 LOG_FORMAT = _text("LOG_FORMAT", "console" if DEBUG else "json")
+"""
+LOG_FORMAT (`json`; `console` while `DEBUG`): `json` writes one JSON object a line, `console` text for people.
+"""
 LOGGING = logging_settings(level=LOG_LEVEL, fmt=LOG_FORMAT)
 
 REST_FRAMEWORK = {
@@ -174,27 +201,69 @@ UNFOLD = {
 }
 
 CLERK_SECRET_KEY = _text("CLERK_SECRET_KEY")
+"""Key of Clerk's Backend API: `sk_test_...` or `sk_live_...`."""
 CLERK_API_URL = _text("CLERK_API_URL", "https://api.clerk.com/v1")
+"""Base URL of Clerk's Backend API."""
 CLERK_JWT_KEY = env.str("CLERK_JWT_KEY", default="", multiline=True)
+"""
+CLERK_JWT_KEY (none: keys come from Clerk's JWKS): Public key of session tokens as PEM; line breaks real or as
+`\\n`.
+"""
 CLERK_ISSUER = _text("CLERK_ISSUER")
+"""CLERK_ISSUER (any): The only `iss` that session tokens may carry. Set it in production."""
 CLERK_AUTHORIZED_PARTIES = _list("CLERK_AUTHORIZED_PARTIES")
+"""
+CLERK_AUTHORIZED_PARTIES (any): Comma-separated origins that `azp` may name. If it is set, tokens without
+`azp` are refused: those of native apps, of requests without an `Origin`, and those that the Backend API
+creates.
+"""
 CLERK_AUDIENCE = _list("CLERK_AUDIENCE")
+"""
+CLERK_AUDIENCE (any): Comma-separated values of which `aud` must hold one. A session token has an `aud` only
+if you add it in Clerk's dashboard.
+"""
 CLERK_CLOCK_SKEW_SECONDS = _text("CLERK_CLOCK_SKEW_SECONDS", "5")
+"""Difference between Clerk's clock and this machine's that session tokens may show."""
 CLERK_INSTANCE_ID = _text("CLERK_INSTANCE_ID")
+"""
+CLERK_INSTANCE_ID (the one that is learned from the key): `ins_...`. The first call that succeeds stores the
+instance; a key, setting or event of another one is refused until `check_clerk --adopt-instance`.
+"""
 CLERK_WEBHOOK_SIGNING_SECRET = _list("CLERK_WEBHOOK_SIGNING_SECRET")
+"""`whsec_...`; several, comma-separated, while one is rotated."""
 CLERK_TIMEOUT_SECONDS = _text("CLERK_TIMEOUT_SECONDS", "5")
+"""Deadline of one service call in a request, all its pages together. Commands and jobs allow 30 seconds."""
 CLERK_RATE_LIMIT = _text("CLERK_RATE_LIMIT")
+"""
+CLERK_RATE_LIMIT (100 for test keys, 1000 for live ones): Requests in 10 seconds that Clerk allows. Creations,
+staff's actions, migrations, `link_tenants` and workers together use at most 95 % of them, and leave the rest
+to lists.
+"""
 CLERK_MAX_WAITING = _text("CLERK_MAX_WAITING")
+"""
+CLERK_MAX_WAITING (half of the web server's threads): Threads of a web process that may wait for Clerk at
+once; other requests are answered from local rows.
+"""
 CLERK_ACCEPT_API_KEYS = env.bool("CLERK_ACCEPT_API_KEYS", default=False)
+"""
+Whether machine clients may send one of Clerk's API keys (`ak_...`) of a user instead of a session token. Its
+scopes are permissions; a revoked key is refused after ten seconds at the latest.
+"""
 CLERK_PENDING_SESSIONS = _text("CLERK_PENDING_SESSIONS", "refuse")
+"""`create` admits pending sessions to `create` and `me/get-tenants` only."""
 CLERK_SYNC_MAX_AGE_SECONDS = _text("CLERK_SYNC_MAX_AGE_SECONDS", "60")
+"""How long the complete listing of a user's memberships counts as fresh."""
 
 # Requests that one caller may send, shared by all processes.
 TENANT_LIST_LIMIT = _text("TENANT_LIST_LIMIT", "120/minute")
+"""Lists that one caller may request in a `second`, `minute`, `hour` or `day`; `none` for no limit."""
 TENANT_CREATE_LIMIT = _text("TENANT_CREATE_LIMIT", "20/hour")
+"""Tenants that one caller may create."""
 TENANT_SYNC_LIMIT = _text("TENANT_SYNC_LIMIT", "10/minute")
+"""Syncs of one tenant that one caller may request."""
 
 TENANT_HISTORY_DAYS = _number("TENANT_HISTORY_DAYS", "730", "days")
+"""How long the history of tenants is kept; 0: for ever."""
 
 # For `manage.py procrastinate worker`. The rescue of stalled jobs uses the same stalled_worker_timeout.
 PROCRASTINATE_WORKER_DEFAULTS: dict[str, Any] = {

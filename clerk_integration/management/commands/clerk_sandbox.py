@@ -39,18 +39,35 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
         parser.add_argument("--port", type=int, default=0, help="Port to listen on (default: any free one).")
-        parser.add_argument("--organizations", type=int, default=0, metavar="N")
-        parser.add_argument("--users", type=int, default=0, metavar="U")
-        parser.add_argument("--memberships-per-organization", type=int, default=0, metavar="M")
-        parser.add_argument("--seed", type=int, default=0, help="The same seed makes the same ids.")
-        parser.add_argument("--latency-ms", type=float, default=0, help="Delay of every API call.")
+        parser.add_argument(
+            "--organizations", type=int, default=0, metavar="N", help="Organizations to create."
+        )
+        parser.add_argument("--users", type=int, default=0, metavar="U", help="Users to create.")
+        parser.add_argument(
+            "--memberships-per-organization",
+            type=int,
+            default=0,
+            metavar="M",
+            help="Users to make members of each organization.",
+        )
+        parser.add_argument(
+            "--seed", type=int, default=0, metavar="S", help="The same seed makes the same ids."
+        )
+        parser.add_argument(
+            "--latency-ms", type=float, default=0, metavar="L", help="Delay of every API call."
+        )
         parser.add_argument(
             "--rate-limit",
             choices=("dev", "live", "none"),
             default="none",
             help="Limits of a development or live instance.",
         )
-        parser.add_argument("--slugs", choices=("enabled", "disabled"), default="enabled")
+        parser.add_argument(
+            "--slugs",
+            choices=("enabled", "disabled"),
+            default="enabled",
+            help="Whether organizations may have slugs.",
+        )
         parser.add_argument(
             "--webhook-url", metavar="URL", help="URL that receives a signed webhook for every change."
         )

@@ -25,7 +25,7 @@ class Command(DatabaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
-        parser.add_argument("file", type=Path, metavar="FILE")
+        parser.add_argument("file", type=Path, metavar="FILE", help="FILE.csv or FILE.jsonl")
         parser.add_argument("--dry-run", action="store_true", help="check the file, count, and write nothing")
         parser.add_argument("--json", action="store_true", help="print a JSON summary as the last line")
 

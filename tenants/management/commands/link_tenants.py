@@ -24,7 +24,9 @@ class Command(DatabaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
-        parser.add_argument("file", type=Path, metavar="FILE.csv")
+        parser.add_argument(
+            "file", type=Path, metavar="FILE.csv", help="with the columns tenant_id,clerk_org_id"
+        )
         parser.add_argument("--dry-run", action="store_true", help="check the file and link nothing")
         parser.add_argument("--json", action="store_true", help="print a JSON summary as the last line")
 

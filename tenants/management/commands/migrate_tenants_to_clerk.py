@@ -41,9 +41,13 @@ class Command(DatabaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
         parser.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
-        parser.add_argument("--tenant", type=int, action="append", nargs="+", metavar="ID")
+        parser.add_argument(
+            "--tenant", type=int, action="append", nargs="+", metavar="ID", help="only these tenants"
+        )
         parser.add_argument("--limit", type=positive, metavar="N", help="only the first N tenants")
-        parser.add_argument("--concurrency", type=positive, metavar="N", help=f"default: {CONCURRENCY}")
+        parser.add_argument(
+            "--concurrency", type=positive, metavar="N", help=f"creations at once (default: {CONCURRENCY})"
+        )
         parser.add_argument(
             "--owner", metavar="USER_ID", help="first member of a tenant without a suitable one"
         )

@@ -1,0 +1,1 @@
+"""The documentation, and the program that fills its generated parts from the code."""
