@@ -329,13 +329,14 @@ class RequestCount(models.Model):
 
 
 class SyncRun(models.Model):
-    """A run of a full sync, a migration, an import or a link file: progress, counts and error.
+    """A run of a full sync, a dry run, a migration, an import or a link file: progress, counts and error.
 
     The process `holder` works on the run, with a lease until `lease_expires_at`; see `tenants.runs.leases`.
     """
 
     class Kind(models.TextChoices):
         FULL_SYNC = "full_sync"
+        DRY_RUN = "dry_run"
         MIGRATION = "migration"
         IMPORT = "import"
         LINK = "link"

@@ -13,10 +13,12 @@ from django.db.models import (
     Case,
     CharField,
     DateTimeField,
+    Exists,
     ExpressionWrapper,
     F,
     Func,
     IntegerField,
+    OuterRef,
     Q,
     QuerySet,
     Subquery,
@@ -127,14 +129,8 @@ class TenantQuerySet(QuerySet["Tenant"]):
                 Q(name_matches(search)) | Q(slug=search) | Q(clerk_org_id=search)
             )
             # With a join, PostgreSQL would split the names of many tenants into words, in the order of the
-            # page, instead of using the indexes. An array is made once, from the indexes.
-            is_found = Func(
-                F("pk"),
-                ArraySubquery(found.order_by().values("pk")),
-                template="(%(expressions)s))",
-                arg_joiner=" = ANY(",
-                output_field=BooleanField(),
-            )
+            # page, instead of using the indexes.
+            is_found = _is_in_array("pk", found.order_by().values("pk"))
             conditions &= Q(is_found)
         if status is not None:
             conditions &= Q(status=status)
@@ -143,6 +139,23 @@ class TenantQuerySet(QuerySet["Tenant"]):
         if clerk_org_id is not None:
             conditions &= Q(clerk_org_id=clerk_org_id)
         return self.filter(conditions)
+
+    def drifted(self) -> Self:
+        """Keep the tenants that differed from Clerk in the last dry run, and were not synced since.
+
+        There are none after a complete full sync that began later than the dry run.
+        """
+        runs = apps.get_model("tenants", "SyncRun")._default_manager.filter(state="completed")
+        full_syncs = runs.filter(
+            kind="full_sync", cursor__skip_memberships=False, started_at__gte=OuterRef("started_at")
+        )
+        last = runs.filter(~Exists(full_syncs), kind="dry_run").order_by("-id")
+        slices = apps.get_model("tenants", "SyncRunSlice")._default_manager
+        found = slices.filter(run=Subquery(last.values("pk")[:1])).values(clerk_org_id=_Keys("outcomes"))
+        not_synced_since = Q(last_synced_at=None) | Q(
+            last_synced_at__lt=Subquery(last.values("started_at")[:1])
+        )
+        return self.filter(not_synced_since, _is_in_array("clerk_org_id", found))
 
     def for_staff(self) -> Self:
         """Annotate the tenants as `visible_to` does, for a caller who is a member of none."""
@@ -199,6 +212,25 @@ def name_matches(search: str) -> Func:
         WordPrefixes(Value(search)),
         template="(%(expressions)s)",
         arg_joiner=" @@ ",
+        output_field=BooleanField(),
+    )
+
+
+class _Keys(Func):
+    """One row for each key of a JSON object."""
+
+    function = "jsonb_object_keys"
+    output_field = CharField()
+    set_returning = True
+
+
+def _is_in_array(column: str, values: QuerySet[Any, Any]) -> Func:
+    """Return the condition that the column has one of the values. PostgreSQL reads them once, as an array."""
+    return Func(
+        F(column),
+        ArraySubquery(values),
+        template="(%(expressions)s))",
+        arg_joiner=" = ANY(",
         output_field=BooleanField(),
     )
 

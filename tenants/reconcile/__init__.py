@@ -2,6 +2,7 @@
 
 from tenants.reconcile.creations import resolve_creations
 from tenants.reconcile.differences import Comparison, Difference, compare_with_clerk
+from tenants.reconcile.dry_run import dry_run
 from tenants.reconcile.full_sync import DEFAULT_MAX_RETIRE_PERCENT, run_full_sync
 from tenants.reconcile.named import sync_one_organization, sync_one_user
 
@@ -10,6 +11,7 @@ __all__ = [
     "Comparison",
     "Difference",
     "compare_with_clerk",
+    "dry_run",
     "resolve_creations",
     "run_full_sync",
     "sync_one_organization",

@@ -1,4 +1,4 @@
-"""The dry run: find what a full sync would change. Run one SELECT for each page, and write nothing."""
+"""Find what a full sync would change. Run one SELECT for each page, and write nothing."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from tenants.reconcile.progress import NoProgress, Progress
 from tenants.sql import query
 
 DIFFERING_ORGANIZATIONS = f"""
-SELECT incoming.clerk_org_id, incoming.name,
+SELECT incoming.clerk_org_id, incoming.name, incoming.clerk_org_id,
        to_jsonb(mirrored), to_jsonb(incoming) - '{{clerk_org_id,attempt}}'::text[]
 FROM {statements.INCOMING_ORGANIZATIONS}
 LEFT JOIN tenants ON tenants.clerk_org_id = incoming.clerk_org_id
@@ -38,6 +38,7 @@ WITH records AS MATERIALIZED (
     FROM {statements.INCOMING_MEMBERSHIPS}
     WHERE {statements.MEMBERSHIP_NOT_DELETED})
 SELECT records.clerk_membership_id, records.clerk_user_id || ' in ' || records.clerk_org_id,
+       records.clerk_org_id,
        to_jsonb(mirrored), to_jsonb(records) - '{{clerk_user_id,clerk_org_id}}'::text[]
 FROM records
 LEFT JOIN tenants ON tenants.clerk_org_id = records.clerk_org_id
@@ -52,7 +53,7 @@ ORDER BY records.clerk_membership_id
 """
 
 RESTORABLE = """
-SELECT clerk_id, coalesce(tenants.name, '') FROM tombstones
+SELECT clerk_id, coalesce(tenants.name, ''), clerk_id FROM tombstones
 LEFT JOIN tenants ON tenants.clerk_org_id = tombstones.clerk_id
 WHERE kind = 'organization' AND clerk_id = ANY (%(seen)s) AND tombstones.created_at <= %(as_of)s - %(age)s
 ORDER BY clerk_id
@@ -64,7 +65,7 @@ WITH unlisted AS MATERIALIZED (
     SELECT clerk_org_id FROM tenants
     WHERE {statements.TENANT_CAN_BE_RETIRED}
     EXCEPT SELECT unnest(%(seen)s::text[]))
-SELECT clerk_org_id, name FROM unlisted JOIN tenants USING (clerk_org_id)
+SELECT clerk_org_id, name, clerk_org_id FROM unlisted JOIN tenants USING (clerk_org_id)
 ORDER BY tenants.id
 """
 
@@ -75,7 +76,8 @@ WITH unlisted AS MATERIALIZED (
     WHERE {statements.MEMBERSHIP_CAN_BE_ENDED}
       AND memberships.clerk_membership_id IS NOT NULL AND tenants.deleted_at IS NULL {{scope}}
     EXCEPT SELECT unnest(%(seen)s::text[]))
-SELECT clerk_membership_id, memberships.clerk_user_id || ' in ' || tenants.clerk_org_id
+SELECT clerk_membership_id, memberships.clerk_user_id || ' in ' || tenants.clerk_org_id,
+       tenants.clerk_org_id
 FROM unlisted JOIN memberships USING (clerk_membership_id)
 JOIN tenants ON tenants.id = memberships.tenant_id
 ORDER BY memberships.id
@@ -99,6 +101,7 @@ class Difference:
     what: What
     clerk_id: str
     name: str
+    clerk_org_id: str
     changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -216,9 +219,9 @@ class _Comparer(Generic[Record]):
         if self._side.kind == "organization":
             self._report_restorable()
         unlisted = query(self._side.unlisted, as_of=self._task.began, seen=list(self._seen.ids))
-        for clerk_id, name in unlisted:
+        for row in unlisted:
             self._comparison.missing_from_clerk += 1
-            self._task.report(Difference(self._side.kind, "missing from Clerk", clerk_id, name))
+            self._task.report(Difference(self._side.kind, "missing from Clerk", *row))
 
     def _report_restorable(self) -> None:
         """Report organizations that Clerk lists although they have had a tombstone for at least 60 s."""
@@ -228,10 +231,10 @@ class _Comparer(Generic[Record]):
             as_of=self._task.began,
             age=deletions.RESTORABLE_AFTER,
         )
-        for clerk_id, name in contradicted:
+        for row in contradicted:
             self._comparison.unchanged -= 1
             self._comparison.recorded_as_deleted += 1
-            self._task.report(Difference("organization", "recorded as deleted", clerk_id, name))
+            self._task.report(Difference("organization", "recorded as deleted", *row))
 
     def handle_page(self, pass_number: int, page: ClerkPage[Record]) -> None:
         """Compare the records of the page that no earlier page contained."""
@@ -248,7 +251,7 @@ class _Comparer(Generic[Record]):
         self._task.progress.advance(len(new))
         if self._task.stopping.is_set():
             raise SyncInterrupted(
-                "Stopped the dry run. Nothing was written. Run the same command again; it starts from the"
+                "Stopped the dry run. No tenant was changed. Run the same command again; it starts from the"
                 " beginning."
             )
 
@@ -262,13 +265,17 @@ def _differences(side: _Side[Record], records: Sequence[Record], as_of: datetime
     if not records:
         return []
     rows = query(side.differing, records=json.dumps(side.rows(records)), as_of=as_of)
-    return [_difference(side.kind, *row) for row in rows]
+    return [_difference(side.kind, (row[0], row[1], row[2]), *row[3:]) for row in rows]
 
 
 def _difference(
-    kind: Kind, clerk_id: str, name: str, mirrored: Mapping[str, Any] | None, incoming: Mapping[str, Any]
+    kind: Kind,
+    key: tuple[str, str, str],
+    mirrored: Mapping[str, Any] | None,
+    incoming: Mapping[str, Any],
 ) -> Difference:
+    """Return the difference of a record; `key` is its id, its name and the id of its organization."""
     if mirrored is None:
-        return Difference(kind, "missing from the mirror", clerk_id, name)
+        return Difference(kind, "missing from the mirror", *key)
     changes = {column: (mirrored[column], new) for column, new in incoming.items() if mirrored[column] != new}
-    return Difference(kind, "changed", clerk_id, name, changes)
+    return Difference(kind, "changed", *key, changes)

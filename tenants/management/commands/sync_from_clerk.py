@@ -19,7 +19,7 @@ from tenants.management.workers import tell_who_works
 from tenants.models import SyncRun
 from tenants.reconcile import (
     DEFAULT_MAX_RETIRE_PERCENT,
-    compare_with_clerk,
+    dry_run,
     run_full_sync,
     sync_one_organization,
     sync_one_user,
@@ -38,7 +38,9 @@ class Command(DatabaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
-        parser.add_argument("--dry-run", action="store_true", help="print what differs, and write nothing")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="print and record what differs; change no tenant"
+        )
         some = parser.add_mutually_exclusive_group()
         some.add_argument("--organization", metavar="ID", nargs="+", action="extend", help="only these")
         some.add_argument("--user", metavar="ID", help="only this user's memberships")
@@ -99,13 +101,13 @@ def _sync(options: Mapping[str, Any], progress: CommandProgress, stopping: Event
         return {"user": options["user"], "memberships": sync_one_user(options["user"])}
     skip = options["skip_memberships"]
     if options["dry_run"]:
-        found = compare_with_clerk(
+        run, found = dry_run(
             lambda difference: progress.note(str(difference)),
             skip_memberships=skip,
             progress=progress,
             stopping=stopping,
         )
-        return asdict(found)
+        return {"run": run.pk, **asdict(found)}
     percent = _max_retire_percent(options)
     return _summary(
         run_full_sync(skip_memberships=skip, max_retire_percent=percent, progress=progress, stopping=stopping)
@@ -133,7 +135,7 @@ def _left_by_a_named_one(error: ClerkError, options: Mapping[str, Any]) -> str:
 
 def _left_by_all(options: Mapping[str, Any]) -> str:
     if options["dry_run"]:
-        return "Nothing was written."
+        return "No tenant was changed."
     if options["enqueue"]:
         return "No job was queued."
     run = SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC, holder=records.this_process()).first()
