@@ -4,12 +4,13 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from django.db import connection
 from django.test import TransactionTestCase
 
 from tenants.testing import ClerkSandbox
 from tests.cleanup import empty_tables
 from tests.sandbox import SandboxControl
-from tests.workers import Workers, workers_on
+from tests.workers import Workers, database_url, workers_on
 
 TransactionTestCase._fixture_teardown = empty_tables  # type: ignore[attr-defined]  # not in the stubs
 
@@ -37,3 +38,15 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
     """Start worker processes on an empty queue; they are killed after the test."""
     with workers_on(tmp_path) as started:
         yield started
+
+
+@pytest.fixture
+def new_database(transactional_db: None) -> Iterator[str]:
+    """The URL of a database without tables."""
+    name = f"{connection.settings_dict['NAME']}_new"
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {name}")
+        cursor.execute(f"CREATE DATABASE {name}")
+    yield database_url().replace(f"/{connection.settings_dict['NAME']}?", f"/{name}?")
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -32,8 +32,8 @@ ARGUMENTS = {
     "unlink_tenants": ["1"],
 }
 
-WITHOUT_DATABASE = {"check_clerk", "clerk_sandbox", "demo"}
-"""Commands that use no database, or start their own."""
+WITHOUT_DATABASE = {"check_clerk", "clerk_sandbox", "demo", "migrate_once"}
+"""Commands that use no database, start their own, or make its tables."""
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from clerk_integration.models import WebhookDelivery
 from tenants.demo.servers import reserve_port
 from tenants.models import Membership, SyncRun, Tenant
 from tests.children import PROJECT, child_environment
+from tests.clerk_integration.management.test_migrate_once import migrate_at_once
 from tests.sandbox import SandboxControl
 from tests.test_webhook_storm import web
 from tests.workers import wait_until, workers_on
@@ -184,3 +185,14 @@ def test_long_work_through_a_busy_pool_in_transaction_mode(
     assert Tenant.objects.filter(status="active").count() == ORGANIZATIONS + LEGACY
     assert Membership.objects.filter(is_active=True).count() == ORGANIZATIONS + LEGACY
     assert {run.state for run in SyncRun.objects.all()} == {SyncRun.State.COMPLETED}
+
+
+def test_migrate_once_through_a_pool_in_transaction_mode_applies_each_migration_once(
+    pooled_url: str, new_database: str
+) -> None:
+    new_name = new_database.partition("?")[0].rpartition("/")[2]
+
+    ended = migrate_at_once(f"{pooled_url.rpartition('/')[0]}/{new_name}", 2)
+
+    assert [code for code, _ in ended] == [0, 0], ended
+    assert sum("No migrations to apply." in output for _, output in ended) == 1
