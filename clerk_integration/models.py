@@ -1,4 +1,4 @@
-"""Models: the inbox of webhooks, refused webhooks, the Clerk instance, and the shared rate of requests."""
+"""Models: the inbox of webhooks, refused webhooks, Clerk's instance and state, and the rate of requests."""
 
 from typing import ClassVar
 
@@ -130,3 +130,23 @@ class ClerkPace(models.Model):
 
     def __str__(self) -> str:
         return f"next request at {self.next_slot_at}"
+
+
+class ClerkState(models.Model):
+    """The result of the last check whether Clerk answers, made by a worker every minute: at most one row.
+
+    `error` is the reason if Clerk did not answer, else empty. `changed_at` is the time since which Clerk
+    answers, or since which it does not.
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    checked_at = models.DateTimeField()
+    changed_at = models.DateTimeField()
+    error = models.TextField("reason", blank=True, default="", db_default="")
+
+    class Meta:
+        db_table = "clerk_state"
+        constraints: ClassVar = [models.CheckConstraint(name="clerk_state_only_one", condition=Q(id=1))]
+
+    def __str__(self) -> str:
+        return self.error or "Clerk answers"

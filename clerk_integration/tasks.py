@@ -1,4 +1,4 @@
-"""Tasks of `manage.py procrastinate worker`: process deliveries, rescue jobs, and clean up at night.
+"""Tasks of `manage.py procrastinate worker`: process deliveries, rescue jobs, check Clerk, clean up.
 
 Procrastinate renews Django's database connections around each task. Times of day are UTC.
 """
@@ -6,6 +6,7 @@ Procrastinate renews Django's database connections around each task. Times of da
 from procrastinate.contrib.django import app
 from procrastinate.job_context import JobContext
 
+from clerk_integration import reachability
 from clerk_integration.jobs import stalled
 from clerk_integration.jobs.queue import MAINTENANCE
 from clerk_integration.signals import nightly
@@ -20,6 +21,7 @@ KEEP_FAILED_JOBS_HOURS = 30 * 24
 
 EVERY_FIVE_SECONDS = "* * * * * */5"
 EVERY_TEN_SECONDS = "* * * * * */10"
+EVERY_MINUTE = "* * * * *"
 AT_3 = "0 3 * * *"
 AT_4 = "0 4 * * *"
 
@@ -43,6 +45,13 @@ def recover_webhooks(timestamp: int) -> int:
 def rescue_stalled_jobs(timestamp: int) -> int:
     """Give the jobs of dead and frozen workers to other workers; return how many."""
     return stalled.rescue_stalled_jobs()
+
+
+@app.periodic(cron=EVERY_MINUTE)
+@app.task(queue=MAINTENANCE, queueing_lock="check_clerk")
+def check_clerk(timestamp: int) -> None:
+    """Check whether Clerk answers, and store the result."""
+    reachability.check_clerk()
 
 
 @app.periodic(cron=AT_3)

@@ -65,6 +65,16 @@ class Tenant(models.Model):
             # Not unique: two organizations can swap slugs in Clerk, and the two changes arrive in any order.
             models.Index(fields=["slug"], name="tenants_slug"),
             GinIndex(NameWords("name"), name="tenants_name_words"),
+            # To count these tenants without reading the table, and to estimate large numbers of them.
+            models.Index(fields=["id"], condition=Q(clerk_org_id=None), name="tenants_legacy"),
+            models.Index(fields=["id"], condition=Q(status="suspended"), name="tenants_suspended"),
+            models.Index(fields=["id"], condition=Q(status="deactivated"), name="tenants_deactivated"),
+            models.Index(fields=["id"], condition=Q(deleted_at__isnull=False), name="tenants_deleted"),
+            models.Index(
+                fields=["last_synced_at"],
+                condition=Q(clerk_org_id__isnull=False, deleted_at=None),
+                name="tenants_last_synced",
+            ),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(

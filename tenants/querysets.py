@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from django.apps import apps
@@ -26,7 +27,7 @@ from django.db.models import (
     When,
     Window,
 )
-from django.db.models.functions import Coalesce, RowNumber
+from django.db.models.functions import Coalesce, Now, RowNumber
 from django.db.models.lookups import Exact
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ SHOWN_COLUMNS = frozenset(
     {"clerk_org_id", "name", "slug", "logo_url", "clerk_metadata", "status", "suspension_reason"}
 )
 """The columns of a tenant that the API shows with the same value to every caller, except times."""
+
+OUT_OF_DATE = timedelta(days=1)
+"""A tenant that was not compared with Clerk for longer is out of date: a full sync runs every night."""
 
 CLERK_ADMIN_ROLE = "org:admin"
 LEGACY_ADMIN_ROLES = ("owner", "admin")
@@ -157,11 +161,31 @@ class TenantQuerySet(QuerySet["Tenant"]):
         )
         return self.filter(not_synced_since, _is_in_array("clerk_org_id", found))
 
+    def never_synced(self) -> Self:
+        """Keep the linked tenants of which no data from Clerk has been stored."""
+        return self._living().filter(last_synced_at=None)
+
+    def out_of_date(self) -> Self:
+        """Keep the linked tenants that no sync has compared with Clerk in the last OUT_OF_DATE.
+
+        A full sync compares all tenants, but it writes `last_synced_at` only for those that it changes. So if
+        a complete one began in that time, no tenant is out of date.
+        """
+        since = Now() - OUT_OF_DATE
+        full_syncs = apps.get_model("tenants", "SyncRun")._default_manager.filter(
+            kind="full_sync", state="completed", started_at__gte=since, cursor__skip_memberships=False
+        )
+        return self._living().filter(~Exists(full_syncs), last_synced_at__lt=since)
+
     def for_staff(self) -> Self:
         """Annotate the tenants as `visible_to` does, for a caller who is a member of none."""
         return self.annotate(
             caller_role=Value(None, output_field=CharField()), caller_is_primary=Value(False)
         )
+
+    def _living(self) -> Self:
+        """Keep the linked tenants that are not deleted in Clerk."""
+        return self.filter(clerk_org_id__isnull=False, deleted_at=None)
 
     def _of_member(self, clerk_user_id: str) -> Self:
         # The annotations use the join of this filter. A later filter on `memberships` would join again.

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import Count, DurationField, ExpressionWrapper, F, Max, Min, OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce, Now
-from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob, ProcrastinateWorker
+from django.db.models import Count, DurationField, ExpressionWrapper, F, Max, Min, Q
+from django.db.models.functions import Now
 
-from clerk_integration.conf import stalled_worker_seconds
 from clerk_integration.models import WebhookDelivery, WebhookRefusal
-from tenants.models import CreationAttempt, SyncRun
+from tenants.models import SyncRun
+from tenants.monitoring import querysets
 from tenants.sql import LARGE
 
 FAILING_AFTER = timedelta(minutes=10)
@@ -31,33 +30,29 @@ class Waiting:
 
 def due_deliveries() -> Waiting:
     """Return the webhook deliveries that a worker may process now."""
-    waiting = WebhookDelivery.objects.filter(status__in=["received", "failed"], claim=None, crashes=0)
-    return _waiting(waiting.filter(due_at__lte=Now()).order_by("due_at", "id"), "due_at")
+    return _waiting(querysets.due_deliveries())
 
 
 def due_jobs() -> Waiting:
     """Return the background jobs that a worker may start now."""
-    due = ProcrastinateJob.objects.filter(Q(scheduled_at=None) | Q(scheduled_at__lte=Now()), status="todo")
-    deferred = ProcrastinateEvent.objects.filter(job=OuterRef("pk")).order_by("id").values("at")[:1]
-    return _waiting(due.annotate(since=Coalesce("scheduled_at", Subquery(deferred))).order_by("id"), "since")
+    return _waiting(querysets.due_jobs())
 
 
 def failed_jobs() -> int:
     """Return the number of jobs that ended without success; a worker deletes them after 30 days."""
-    return _count(ProcrastinateJob.objects.filter(status="failed"))
+    return _count(querysets.failed_jobs())
 
 
 def live_workers() -> int:
     """Return the number of workers that sent a heartbeat within `stalled_worker_timeout`."""
-    timeout = timedelta(seconds=stalled_worker_seconds())
-    return _count(ProcrastinateWorker.objects.filter(last_heartbeat__gte=Now() - timeout))
+    return _count(querysets.live_workers())
 
 
 def failing_deliveries() -> Waiting:
     """Return the failed deliveries that have no next try, or have failed for FAILING_AFTER."""
     failed = WebhookDelivery.objects.filter(status="failed")
     failing = failed.filter(Q(due_at=None, claim=None) | Q(received_at__lte=Now() - FAILING_AFTER))
-    return _waiting(failing.order_by("id"), "received_at")
+    return _waiting(failing.annotate(since=F("received_at")).order_by("id"))
 
 
 def refused_webhooks(*, within: timedelta | None = None) -> list[WebhookRefusal]:
@@ -68,8 +63,7 @@ def refused_webhooks(*, within: timedelta | None = None) -> list[WebhookRefusal]
 
 def unresolved_creations() -> Waiting:
     """Return the creations of which it is not known whether Clerk has made the organization."""
-    states = [CreationAttempt.State.SENT, CreationAttempt.State.UNKNOWN]
-    return _waiting(CreationAttempt.objects.filter(state__in=states).order_by("sent_at"), "sent_at")
+    return _waiting(querysets.unresolved_creations())
 
 
 def runs() -> dict[tuple[str, str], int]:
@@ -80,16 +74,15 @@ def runs() -> dict[tuple[str, str], int]:
 
 def seconds_since_complete_sync() -> float | None:
     """Return the age of the start of the last completed full sync with memberships; None if there is none."""
-    complete = SyncRun.objects.filter(
-        kind=SyncRun.Kind.FULL_SYNC, state=SyncRun.State.COMPLETED, cursor__skip_memberships=False
-    )
-    age = complete.aggregate(age=ExpressionWrapper(Now() - Max("started_at"), DurationField()))["age"]
+    age = querysets.complete_syncs().aggregate(
+        age=ExpressionWrapper(Now() - Max("started_at"), DurationField())
+    )["age"]
     return None if age is None else float(age.total_seconds())
 
 
-def _waiting(queryset: Any, since: str) -> Waiting:
-    found = queryset.annotate(since_=F(since))[:LARGE].aggregate(
-        count=Count("pk"), oldest=ExpressionWrapper(Now() - Min("since_"), DurationField())
+def _waiting(queryset: Any) -> Waiting:
+    found = queryset[:LARGE].aggregate(
+        count=Count("pk"), oldest=ExpressionWrapper(Now() - Min("since"), DurationField())
     )
     oldest = found["oldest"]
     return Waiting(found["count"], 0.0 if oldest is None else max(0.0, oldest.total_seconds()))

@@ -25,6 +25,7 @@ def test_periodic_tasks_are_scheduled() -> None:
     assert ours == {
         "recover_webhooks": "* * * * * */5",
         "rescue_stalled_jobs": "* * * * * */10",
+        "check_clerk": "* * * * *",
         "send_nightly": "0 3 * * *",
         "purge_deliveries": "0 4 * * *",
         "remove_finished_jobs": "0 4 * * *",
