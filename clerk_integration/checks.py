@@ -28,7 +28,7 @@ from clerk_integration.conf import (
     setting,
 )
 from clerk_integration.exceptions import ClerkMisconfigured
-from clerk_integration.wire.api_url import api_url_error, is_loopback_url
+from clerk_integration.wire.api_url import api_url_error, is_http_url, is_loopback_url
 
 MAX_TIMEOUT_SECONDS = 30.0
 MAX_CLOCK_SKEW_SECONDS = 60.0
@@ -254,6 +254,21 @@ RULES = (
         lambda: not _is_up_to(setting("CLERK_CLOCK_SKEW_SECONDS"), MAX_CLOCK_SKEW_SECONDS),
     ),
     Rule(
+        Error,
+        "E020",
+        "SYNC_ALERT_WEBHOOK_URL is not an http or https URL.",
+        "Copy the URL of an incoming webhook of Slack, or of a service that accepts the same JSON; unset it"
+        " to send no alerts.",
+        lambda: setting("SYNC_ALERT_WEBHOOK_URL") and not is_http_url(setting("SYNC_ALERT_WEBHOOK_URL")),
+    ),
+    Rule(
+        Error,
+        "E021",
+        "SYNC_ALERT_AGE_HOURS is not a positive number of hours.",
+        "An alert is sent if no full sync was completed for that long; the default is 26.",
+        lambda: not is_rate(setting("SYNC_ALERT_AGE_HOURS")),
+    ),
+    Rule(
         Warning,
         "W002",
         "CLERK_ISSUER is not set, so the issuer of session tokens is not checked.",
@@ -266,6 +281,15 @@ RULES = (
         "LOG_LEVEL or LOG_FORMAT is unknown; INFO or console is used instead.",
         "Levels are DEBUG, INFO, WARNING, ERROR and CRITICAL; formats are console and json.",
         lambda: not _is_known_logging(),
+    ),
+    Rule(
+        Warning,
+        "W005",
+        "METRICS_TOKEN is not set, so anybody who reaches /metrics can read it.",
+        "Set it to a long random text, and configure Prometheus to send it as a bearer token; or let the"
+        " proxy refuse /metrics.",
+        lambda: not settings.DEBUG and not setting("METRICS_TOKEN"),
+        deploy=True,
     ),
     Rule(Error, "E010", *PUBLIC_DJANGO_KEY, lambda: settings.DEBUG and _is_public_django_key(), deploy=True),
     Rule(

@@ -45,6 +45,10 @@ DEFAULTS: dict[str, Any] = {
     "CLERK_MAX_WAITING": "",
     "CLERK_PENDING_SESSIONS": "refuse",
     "CLERK_SYNC_MAX_AGE_SECONDS": DEFAULT_SYNC_MAX_AGE_SECONDS,
+    "SYNC_ALERT_WEBHOOK_URL": "",
+    "SYNC_ALERT_AGE_HOURS": 26,
+    "METRICS_TOKEN": "",
+    "SENTRY_DSN": "",
     "LOG_LEVEL": "INFO",
     "LOG_FORMAT": "console",
 }

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
-from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
@@ -25,6 +24,7 @@ from clerk_integration.instance import (
 )
 from clerk_integration.models import WebhookRefusal
 from clerk_integration.tokens.signing_keys import load_jwt_key
+from clerk_integration.wire.api_url import is_http_url
 from clerk_integration.wire.client import fetch_jwks
 from clerk_integration.wire.deadlines import clerk_deadline
 
@@ -165,18 +165,10 @@ def _check_issuer() -> Finding:
             "Set CLERK_ISSUER to the instance's Frontend API URL, from the API keys page of the dashboard."
         )
         return Finding("issuer", "warn", "The issuer of session tokens is not checked.", advice)
-    if not _is_http_url(issuer):
+    if not is_http_url(issuer):
         advice = "It is the instance's Frontend API URL, such as https://clerk.example.com"
         return Finding("issuer", "FAIL", "CLERK_ISSUER is not an http or https URL.", advice)
     return Finding("issuer", "ok", f"Session tokens must come from {issuer}.")
-
-
-def _is_http_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _check_signing_secrets() -> Finding:

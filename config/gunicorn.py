@@ -30,6 +30,12 @@ max_requests_jitter = 10_000
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let at most half of the worker's threads wait for Clerk, unless CLERK_MAX_WAITING says otherwise."""
+    """Let at most half of the worker's threads wait for Clerk, unless CLERK_MAX_WAITING says otherwise.
+
+    Start to watch for problems, because no worker of the queue can report that no worker is running.
+    """
+    from tenants.monitoring.alerts import start_watching  # noqa: PLC0415  (the apps are loaded by now)
+
+    start_watching()
     if not settings.CLERK_MAX_WAITING:
         settings.CLERK_MAX_WAITING = max(1, worker.cfg.threads // 2)

@@ -265,6 +265,10 @@ TENANT_SYNC_LIMIT = _text("TENANT_SYNC_LIMIT", "10/minute")
 TENANT_HISTORY_DAYS = _number("TENANT_HISTORY_DAYS", "730", "days")
 """How long the history of tenants is kept; 0: for ever."""
 
+SYNC_ALERT_WEBHOOK_URL = _text("SYNC_ALERT_WEBHOOK_URL")
+SYNC_ALERT_AGE_HOURS = _text("SYNC_ALERT_AGE_HOURS", "26")
+METRICS_TOKEN = _text("METRICS_TOKEN")
+
 # For `manage.py procrastinate worker`. The rescue of stalled jobs uses the same stalled_worker_timeout.
 PROCRASTINATE_WORKER_DEFAULTS: dict[str, Any] = {
     "concurrency": 4,

@@ -12,17 +12,19 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import AlreadyEnqueued
 
+from clerk_integration.exceptions import ClerkError
 from clerk_integration.jobs.queue import MAINTENANCE, queue
 from clerk_integration.signals import nightly
 from clerk_integration.wire.pace import paced
 from tenants.backfill import run as migrating
 from tenants.backfill.abandoned import finish_abandoned
 from tenants.creation.attempts import delete_old_attempts
-from tenants.exceptions import SyncAlreadyRunning
+from tenants.exceptions import SyncAlreadyRunning, SyncError, TenantError
 from tenants.history import delete_old_history
 from tenants.models import RequestCount
+from tenants.monitoring import alerts
+from tenants.reconcile import dry_run, resolve_creations
 from tenants.reconcile import full_sync as syncing
-from tenants.reconcile import resolve_creations
 from tenants.runs import records, slices
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 EVERY_MINUTE = "* * * * *"
 
 FULL_SYNC = "tenants.tasks.full_sync"
+NIGHTLY_SYNC = "tenants.tasks.dry_run_then_full_sync"
 SETTLE_CREATIONS = "tenants.tasks.settle_creations"
 
 RETRY_STRATEGY = RetryStrategy(max_attempts=5, exponential_wait=4, retry_exceptions=records.TRANSIENT)
@@ -89,11 +92,30 @@ def end_abandoned_runs(timestamp: int) -> None:
     records.interrupt_dead()
 
 
-@receiver(nightly, dispatch_uid=FULL_SYNC)
+@receiver(nightly, dispatch_uid=NIGHTLY_SYNC)
 def sync_nightly(**_: Any) -> None:
-    """Enqueue a full sync every night, because webhooks may be lost."""
+    """Enqueue a dry run and a full sync every night, because webhooks may be lost."""
+    with suppress(AlreadyEnqueued):
+        queue.defer_job(slices.job(NIGHTLY_SYNC, queueing_lock=NIGHTLY_SYNC))
+
+
+@app.task(name=NIGHTLY_SYNC, queue=slices.BULK)
+def dry_run_then_full_sync() -> None:
+    """Record how much the mirror differs from Clerk, then enqueue the full sync that removes the drift."""
+    try:
+        with paced():
+            dry_run(lambda difference: None)
+    except (SyncError, TenantError, ClerkError) as error:
+        logger.warning("The nightly dry run failed; the full sync is enqueued nevertheless: %s", error)
     with suppress(AlreadyEnqueued):
         queue.defer_job(slices.job(FULL_SYNC, queueing_lock=FULL_SYNC))
+
+
+@app.periodic(cron=EVERY_MINUTE)
+@app.task(queue=MAINTENANCE, queueing_lock="send_alerts")
+def send_alerts(timestamp: int) -> None:
+    """Send the problems that a worker can see to SYNC_ALERT_WEBHOOK_URL; see `monitoring.alerts`."""
+    alerts.send_alerts()
 
 
 @receiver(nightly, dispatch_uid="tenants.tasks.delete_old_records")

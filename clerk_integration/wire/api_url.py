@@ -7,7 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 def api_url_error(url: str) -> str | None:
     """Return why the secret key must not be sent to `url`, or None. The text follows the setting's name."""
     parts = _split(url)
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts is None or not is_http_url(url):
         return "is not an http or https URL"
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         return "would send the secret key unencrypted: it is http, and not on this machine"
@@ -22,6 +22,12 @@ def is_loopback_url(url: str) -> bool:
     """Return whether `url` names a loopback address, as the URL of a local sandbox does."""
     parts = _split(url)
     return parts is not None and _is_loopback(parts.hostname)
+
+
+def is_http_url(url: str) -> bool:
+    """Return whether `url` names a host, by http or https."""
+    parts = _split(url)
+    return parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _split(url: str) -> SplitResult | None:

@@ -1,4 +1,4 @@
-"""Report for the API, the admin and metrics how much the mirror may differ from Clerk."""
+"""Measure how much the mirror may differ from Clerk."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -46,6 +46,7 @@ def settings(settings: Settings) -> Settings:
     settings.CLERK_AUTHORIZED_PARTIES = ["https://app.example.com", "http://localhost:3000"]
     settings.CLERK_PENDING_SESSIONS = "refuse"
     settings.CLERK_WEBHOOK_SIGNING_SECRET = [SIGNING_SECRET]
+    settings.METRICS_TOKEN = "of a production that is none"
     return settings
 
 
@@ -111,6 +112,10 @@ def test_checks_of_good_settings_find_nothing(settings: Settings) -> None:
         ("CLERK_CLOCK_SKEW_SECONDS", "61", "clerk.E014"),
         ("CLERK_CLOCK_SKEW_SECONDS", "-1", "clerk.E014"),
         ("CLERK_CLOCK_SKEW_SECONDS", "five", "clerk.E014"),
+        ("SYNC_ALERT_WEBHOOK_URL", "hooks.example.com/T0/B0", "clerk.E020"),
+        ("SYNC_ALERT_WEBHOOK_URL", "file:///etc/passwd", "clerk.E020"),
+        ("SYNC_ALERT_AGE_HOURS", "a day", "clerk.E021"),
+        ("SYNC_ALERT_AGE_HOURS", "0", "clerk.E021"),
         ("CLERK_ISSUER", "", "clerk.W002"),
         ("SECRET_KEY", "insecure-development-only", "clerk.E010"),
         ("SECRET_KEY", "", "clerk.E010"),
