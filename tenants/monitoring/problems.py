@@ -1,4 +1,4 @@
-"""Find in the numbers of a deployment what its operators must be told."""
+"""Find the problems of a deployment in its numbers, with a message for its operators."""
 
 import re
 from collections.abc import Iterator
