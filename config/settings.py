@@ -57,6 +57,8 @@ CORS_ALLOWED_ORIGINS = _list("CORS_ALLOWED_ORIGINS")
 """Comma-separated origins of browser apps that call the API."""
 SECURE_HSTS_SECONDS = _number("SECURE_HSTS_SECONDS", "0", "seconds")
 """Django's; how long browsers use HTTPS only."""
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=False)
+SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=False)
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
 """Django's; redirects to HTTPS where the proxy does not."""
 CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key"]

@@ -54,6 +54,8 @@ def test_settings_empty_count_as_unset() -> None:
         "CLERK_SYNC_MAX_AGE_SECONDS": "60",
         "SECRET_KEY_FALLBACKS": [],
         "SECURE_HSTS_SECONDS": 0,
+        "SECURE_HSTS_INCLUDE_SUBDOMAINS": False,
+        "SECURE_HSTS_PRELOAD": False,
         "SECURE_SSL_REDIRECT": False,
     }
 
