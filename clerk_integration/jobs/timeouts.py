@@ -1,4 +1,4 @@
-"""Limits on how long a transaction may be idle and how long it may wait for a lock."""
+"""Limits on how long a transaction may be idle, and how long it may wait for a lock or for the disk."""
 
 from django.db import connection
 
@@ -15,6 +15,14 @@ SET_TIMEOUTS = (
 """For the select list of a statement that takes locks until the end of its transaction."""
 
 
+DO_NOT_AWAIT_DISK = "set_config('synchronous_commit', 'off', true)"
+"""Lets a transaction commit before PostgreSQL has written it to disk.
+
+If the database server crashes, the transactions of the last second may be lost. Use it only for a transaction
+that is then repeated, with the same effect.
+"""
+
+
 def set_timeouts_and_lock(name: str) -> bool:
     """Set the limits, and take the lock `name` until the transaction ends; must be its first statement.
 
@@ -25,10 +33,10 @@ def set_timeouts_and_lock(name: str) -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def set_transaction_timeouts() -> None:
-    """Set the limits of the current transaction; must be its first statement.
+def begin_repeatable() -> None:
+    """Set the limits, and do not wait for the disk; must be the first statement of a transaction.
 
     Without the limits, a stopped worker would hold its row locks until its process ends.
     """
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {SET_TIMEOUTS}")
+        cursor.execute(f"SELECT {SET_TIMEOUTS}, {DO_NOT_AWAIT_DISK}")

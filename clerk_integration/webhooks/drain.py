@@ -4,6 +4,9 @@ An attempt first claims its deliveries, in a statement that commits by itself: s
 its claims behind, and `recover` counts the crash. Then a transaction locks the deliveries, calls their
 handlers and stores the results. Clerk's events may be processed in any order.
 
+Neither of the two waits for the disk, as storing the delivery did. After a crash of the database server, a
+delivery whose result is lost is still due, or claimed, and is processed again, with the same effect.
+
 | delivery                                         | is processed                                        |
 | ------------------------------------------------ | --------------------------------------------------- |
 | not tried yet, and its type has a batch handler  | together with up to 99 others                       |
@@ -24,7 +27,7 @@ from django.db.models.functions import Now
 
 from clerk_integration.conf import stalled_worker_seconds
 from clerk_integration.entities import UnreadableRecord, clean
-from clerk_integration.jobs.timeouts import set_transaction_timeouts
+from clerk_integration.jobs.timeouts import DO_NOT_AWAIT_DISK, begin_repeatable
 from clerk_integration.models import WebhookDelivery
 from clerk_integration.webhooks.exceptions import ForeignInstance
 from clerk_integration.webhooks.instances import check_instance
@@ -80,7 +83,7 @@ WITH first AS MATERIALIZED (
         WHERE {DUE} AND id NOT IN (SELECT id FROM claimed)
         ORDER BY due_at, id LIMIT 1) IS NOT NULL
 )
-SELECT id, (SELECT count(*) FROM woken) FROM claimed
+SELECT id, (SELECT count(*) FROM woken) FROM claimed WHERE {DO_NOT_AWAIT_DISK} IS NOT NULL
 """
 
 CLAIM_CRASHED = f"""{_TAKE}
@@ -142,7 +145,7 @@ class Attempt:
 
     def _process(self) -> None:
         with transaction.atomic(durable=True):
-            set_transaction_timeouts()
+            begin_repeatable()
             deliveries = list(self._claimed.select_for_update().order_by("pk"))
             handled = [delivery for delivery in deliveries if _has_handler(delivery)]
             handle([ClerkEvent.from_json(delivery.payload) for delivery in handled])

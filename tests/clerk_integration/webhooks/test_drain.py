@@ -467,6 +467,23 @@ def test_worker_that_stopped_in_its_transaction_loses_its_locks(
     assert limits == {"idle_in_transaction_session_timeout": "0", "lock_timeout": "0"}, "of that transaction"
 
 
+def test_drain_does_not_wait_for_the_disk(stored: WebhookDelivery, handler: Handler) -> None:
+    found = []
+
+    def look() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW synchronous_commit")
+            found.append(cursor.fetchone()[0])
+
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = on")
+    handler.act = look
+    drain()
+    look()
+    connection.close()
+    assert found == ["off", "on"]
+
+
 def test_draining_within_a_transaction_is_a_mistake(stored: WebhookDelivery, handler: Handler) -> None:
     with transaction.atomic():
         drain()
