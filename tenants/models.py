@@ -358,9 +358,10 @@ class Alert(models.Model):
 
 
 class SyncRun(models.Model):
-    """A run of a full sync, a dry run, a migration, an import or a link file: progress, counts and error.
+    """A run of a full sync, a dry run, a migration, an import, a link file or a batch of staff.
 
-    The process `holder` works on the run, with a lease until `lease_expires_at`; see `tenants.runs.leases`.
+    `cursor` holds what the run needs to continue, for example the step of a batch. The process `holder`
+    works on the run, with a lease until `lease_expires_at`; see `tenants.runs.leases`.
     """
 
     class Kind(models.TextChoices):
@@ -369,6 +370,7 @@ class SyncRun(models.Model):
         MIGRATION = "migration"
         IMPORT = "import"
         LINK = "link"
+        BATCH = "batch"
 
     class State(models.TextChoices):
         RUNNING = "running"
@@ -378,6 +380,7 @@ class SyncRun(models.Model):
 
     kind = models.CharField(max_length=16, choices=Kind)
     state = models.CharField(max_length=16, choices=State, default=State.RUNNING)
+    started_by = models.CharField(blank=True, default="", db_default="", editable=False)
     holder = models.CharField("who runs it", max_length=255, blank=True, default="")
     lease_expires_at = models.DateTimeField(null=True, blank=True, editable=False)
     instance_id = models.CharField("Clerk instance", max_length=255, blank=True, default="")
@@ -446,7 +449,8 @@ class SyncRunSlice(models.Model):
     """A slice of a run's work: `arguments` describes the work; `closed_at` is set when it is done.
 
     `broken` is true if the slice is part of a listing and its pages are not contiguous. `outcomes` maps the
-    id of an item to its outcome; its `problem` is a line for the operator. See `tenants.runs.slices`.
+    id of an item to its outcome: `result`, and `problem`, a line for the operator (in a batch: `reason`).
+    See `tenants.runs.slices`.
     """
 
     run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="slices")

@@ -18,6 +18,7 @@ from clerk_integration.signals import nightly
 from clerk_integration.wire.pace import paced
 from tenants.backfill import run as migrating
 from tenants.backfill.abandoned import finish_abandoned
+from tenants.batches import jobs
 from tenants.creation.attempts import delete_old_attempts
 from tenants.exceptions import SyncAlreadyRunning, SyncError, TenantError
 from tenants.history import delete_old_history
@@ -33,6 +34,7 @@ EVERY_MINUTE = "* * * * *"
 
 FULL_SYNC = "tenants.tasks.full_sync"
 NIGHTLY_SYNC = "tenants.tasks.dry_run_then_full_sync"
+DRY_RUN = "tenants.tasks.record_dry_run"
 SETTLE_CREATIONS = "tenants.tasks.settle_creations"
 
 RETRY_STRATEGY = RetryStrategy(max_attempts=5, exponential_wait=4, retry_exceptions=records.TRANSIENT)
@@ -45,6 +47,12 @@ RETRY_STRATEGY = RetryStrategy(max_attempts=5, exponential_wait=4, retry_excepti
 def migrate_slice(run_id: int, part: str, number: int) -> None:
     """Migrate a slice of a run's tenants; retry while Clerk is down. See `backfill.run`."""
     migrating.migrate_slice(run_id, part, number)
+
+
+@app.task(name=jobs.BATCH_SLICE, queue=slices.BULK, retry=RetryStrategy(max_attempts=8, exponential_wait=4))
+def batch_slice(run_id: int, part: str, number: int) -> None:
+    """Carry out a staff batch for a slice of its tenants; retry while Clerk is down. See `batches.jobs`."""
+    jobs.carry_slice(run_id, number)
 
 
 # `queueing_lock` allows one waiting job at a time. With `lock`, a killed job would block all later jobs.
@@ -90,6 +98,16 @@ def end_abandoned_runs(timestamp: int) -> None:
     """End runs that cannot continue because their jobs have failed or their process died."""
     slices.end_abandoned_runs()
     records.interrupt_dead()
+
+
+@app.task(name=DRY_RUN, queue=slices.BULK)
+def record_dry_run() -> None:
+    """Record how much the mirror differs from Clerk; see `reconcile.dry_run`. Clerk's errors end the run."""
+    try:
+        with paced():
+            dry_run(lambda difference: None)
+    except (SyncError, TenantError, ClerkError) as error:
+        logger.warning("The dry run failed: %s", error)
 
 
 @receiver(nightly, dispatch_uid=NIGHTLY_SYNC)

@@ -3,12 +3,11 @@
 import logging
 from typing import Any
 
-from clerk_integration.conf import clerk_settings
-from clerk_integration.wire.deadlines import clerk_deadline
+from clerk_integration.wire.deadlines import default_deadline
 from tenants.backfill.attempts import attempt_for
 from tenants.backfill.members import owners_by_tenant
 from tenants.backfill.organization import Draft, find_by_marker, get_or_create, refuse_in_flight
-from tenants.backfill.snapshot import take_snapshot
+from tenants.backfill.snapshot import ClerkSnapshot, take_snapshot
 from tenants.backfill.step import link_organization
 from tenants.creation.instances import require_own_instance
 from tenants.exceptions import AlreadyLinked, NoOwner
@@ -17,7 +16,9 @@ from tenants.models import CreationAttempt, Tenant
 logger = logging.getLogger(__name__)
 
 
-def create_organization_for(tenant: Tenant, *, acting_user: Any, owner: str | None = None) -> Tenant:
+def create_organization_for(
+    tenant: Tenant, *, acting_user: Any, owner: str | None = None, snapshot: ClerkSnapshot | None = None
+) -> Tenant:
     """Create a legacy tenant's organization in Clerk and link it; a repeated call creates no second one.
 
     The tenant's owner, or `owner` if the tenant has none, becomes the first member, in Clerk's creator
@@ -25,7 +26,7 @@ def create_organization_for(tenant: Tenant, *, acting_user: Any, owner: str | No
     that Clerk returns. Write the attempt, then the tenant and its members. Absorb the mirror-only tenant if
     a sync has mirrored the organization. The tenant's other members stay unchanged. Call Clerk: one listing
     of all organizations, to find one that carries the tenant's marker; one POST; one listing of the
-    members. The history names `acting_user`.
+    members. `snapshot` is such a listing for several tenants. The history names `acting_user`.
 
     Raise AlreadyLinked, NoOwner, IdempotencyKeyInUse (another process is working on the tenant, or the
     outcome of an earlier call cannot be known yet), AmbiguousMarker, AbsorbRefused or ClerkError. If
@@ -38,13 +39,16 @@ def create_organization_for(tenant: Tenant, *, acting_user: Any, owner: str | No
     attempt = attempt_for(tenant.pk)
     if attempt is not None and attempt.state == CreationAttempt.State.SENT:
         refuse_in_flight(attempt)
-    with clerk_deadline(clerk_settings.timeout_seconds):
+    with default_deadline():
         require_own_instance()
         # A database restored from a backup may lack an attempt that created an organization.
-        snapshot = take_snapshot([tenant.pk])
-        found = find_by_marker(tenant.pk, attempt, snapshot)
+        taken = snapshot or take_snapshot([tenant.pk])
+        found = find_by_marker(tenant.pk, attempt, taken)
         organization, _ = get_or_create(
-            draft, attempt, None if found is None else found.id, lambda _: snapshot
+            draft,
+            attempt,
+            None if found is None else found.id,
+            lambda late: taken if taken.is_late_enough(late) else take_snapshot([tenant.pk]),
         )
         linked = link_organization(tenant, organization, needs_members=False, acting_user=acting_user)
     logger.info(

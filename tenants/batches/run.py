@@ -1,23 +1,23 @@
 """Carry out a step for selected tenants: a few of them in the request, many of them by workers."""
 
-import logging
 import time
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connection
 from django.db.models import Count, QuerySet
 
-from clerk_integration.exceptions import ClerkError, ClerkMisconfigured, ClerkUnavailable
+from clerk_integration.exceptions import ClerkError
+from clerk_integration.wire.deadlines import default_deadline
 from clerk_integration.wire.pace import paced
+from tenants.batches import jobs
+from tenants.batches.failures import FAILED_ALIKE, kind_of, reason_of, stop_reason
 from tenants.batches.steps import Options, Step
-from tenants.exceptions import TenantError
 from tenants.models import Membership, SyncRun, Tenant
+from tenants.runs import slices
 from tenants.runs.failures import FailedAlike, FailureStreak
-
-logger = logging.getLogger(__name__)
+from tenants.runs.records import recorded_run
 
 MAX_TENANTS = 20
 """Number of tenants of one request; more are left to the workers."""
@@ -32,9 +32,6 @@ MAX_WAIT_SECONDS = 5.0
 """The longest wait for the pace that batches share with creations and migrations."""
 
 OUT_OF_TIME = "The time for one request was used up."
-UNAVAILABLE = "Clerk is unavailable."
-MISCONFIGURED = "The connection to Clerk is misconfigured."
-FAILED_ALIKE = "Several tenants in a row failed with the same unexpected error."
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +87,10 @@ def carry_out(
     if len(waiting) > MAX_TENANTS:
         raise ValueError(f"{len(waiting)} tenants are too many for one request; start a run of workers.")
     end = time.monotonic() + seconds
+    try:
+        given: Options = {**(options or {}), **_prepared(step, waiting)}
+    except ClerkError as error:
+        report.stop_reason = str(error)
     while waiting and not report.stop_reason:
         if time.monotonic() >= end:
             report.stop_reason = OUT_OF_TIME
@@ -101,7 +102,7 @@ def carry_out(
         name = str(tenant)
         try:
             with paced(max_wait=MAX_WAIT_SECONDS):
-                step.run(tenant, acting_user=acting_user, options=options or {})
+                step.run(tenant, acting_user=acting_user, options=given)
             report.done += 1
             streak.add("", kind="", message="")
         except Exception as error:
@@ -113,31 +114,29 @@ def carry_out(
 def start(
     step: Step, tenants: QuerySet[Tenant], *, acting_user: Any, options: Options | None = None
 ) -> SyncRun:
-    """Leave the step to the workers, for each tenant of the queryset; return the run."""
-    raise NotImplementedError
+    """Leave the step to the workers, for each tenant of the queryset, and return the run.
+
+    The database selects the tenants, so that any number of them takes no memory here. Write `sync_runs`,
+    `sync_run_slices` and the jobs.
+    """
+    with recorded_run(SyncRun.Kind.BATCH, step=step.key, options=dict(options or {})) as lease:
+        jobs.set_actor(lease.run, acting_user)
+        lease.run.cursor["tenants"] = slices.plan_rows(lease.run, jobs.TENANTS, tenants, size=jobs.SLICE)
+        lease.run.save(update_fields=["cursor"])
+        jobs.hand_out(lease.run)
+    return lease.run
 
 
-def reason_of(error: Exception, tenant: Tenant) -> str:
-    """Return the reason of a failure for staff. Log an unexpected error, whose text may be confidential."""
-    if isinstance(error, TenantError | ClerkError):
-        return str(error)
-    logger.exception("A batch failed for tenant %s", tenant.pk)
-    connection.close_if_unusable_or_obsolete()
-    return f"unexpected error {type(error).__name__}; the log has the details."
+def _prepared(step: Step, tenants: Iterable[Tenant]) -> Options:
+    ids = [tenant.pk for tenant in tenants if not step.why_not(tenant)]
+    with default_deadline(), paced(max_wait=MAX_WAIT_SECONDS):
+        return step.prepare(ids) if ids else {}
 
 
 def _record_failure(report: Report, streak: FailureStreak, failure: Failure, error: Exception) -> None:
     report.failures.append(failure)
-    report.stop_reason = _stop_reason(error)
-    kind = "" if isinstance(error, TenantError | ClerkError) else type(error).__name__
+    report.stop_reason = stop_reason(error)
     try:
-        streak.add(f"tenant {failure.tenant_id}", kind=kind, message=failure.reason)
+        streak.add(f"tenant {failure.tenant_id}", kind=kind_of(error), message=failure.reason)
     except FailedAlike:
         report.stop_reason = FAILED_ALIKE
-
-
-def _stop_reason(error: Exception) -> str:
-    """Return why the error would occur for every other tenant, too; an empty string if it would not."""
-    if isinstance(error, ClerkUnavailable) and error.is_outage:
-        return UNAVAILABLE
-    return MISCONFIGURED if isinstance(error, ClerkMisconfigured) else ""

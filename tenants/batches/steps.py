@@ -10,6 +10,7 @@ from django.db.models import Case, Count, Q, QuerySet, Value, When
 
 from tenants import services
 from tenants.backfill import create_organization_for
+from tenants.backfill.snapshot import take_snapshot
 from tenants.exceptions import OrganizationDeleted
 from tenants.history import acting
 from tenants.models import Tenant
@@ -61,7 +62,9 @@ class Step:
     """What staff may do with a tenant, for those who have `permission`.
 
     `label` is for buttons; `done` completes "3 tenants ...". `lists_members` is true if the step reads all
-    members of the organization from Clerk, which takes long for a large organization.
+    members of the organization from Clerk, which takes long for a large organization. `prepare` gets the ids
+    of several tenants, and returns what `run` needs for all of them, in addition to the options; it may call
+    Clerk.
     """
 
     key: str
@@ -71,6 +74,7 @@ class Step:
     run: Run
     obstacles: Sequence[Obstacle] = ()
     lists_members: bool = False
+    prepare: Callable[[Sequence[int]], Options] = lambda tenant_ids: {}
 
     def why_not(self, tenant: Tenant) -> str:
         """Return why the step does not apply to the tenant; an empty string if it applies."""
@@ -97,7 +101,17 @@ def _sync(tenant: Tenant, *, acting_user: Any, options: Options) -> None:
 
 
 def _create_in_clerk(tenant: Tenant, *, acting_user: Any, options: Options) -> None:
-    create_organization_for(tenant, acting_user=acting_user, owner=options.get("owner") or None)
+    create_organization_for(
+        tenant,
+        acting_user=acting_user,
+        owner=options.get("owner") or None,
+        snapshot=options.get("snapshot"),
+    )
+
+
+def _find_created(tenant_ids: Sequence[int]) -> Options:
+    """Return a listing of Clerk with the organizations that were created for the tenants earlier."""
+    return {"snapshot": take_snapshot(tenant_ids)}
 
 
 def _unlink(tenant: Tenant, *, acting_user: Any, options: Options) -> None:
@@ -147,6 +161,7 @@ STEPS: Mapping[str, Step] = {
             "tenants.migrate_tenant",
             _create_in_clerk,
             [LINKED],
+            prepare=_find_created,
         ),
         Step("unlink", "Unlink", "unlinked", "tenants.link_tenant", _unlink, [LEGACY]),
         Step(

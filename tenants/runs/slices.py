@@ -20,8 +20,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
+from typing import Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 from procrastinate.jobs import Job
 from procrastinate.types import JSONDict, JSONValue
@@ -30,7 +33,7 @@ from clerk_integration.jobs.queue import queue
 from tenants.models import SyncRun, SyncRunSlice
 from tenants.runs.leases import held_runs, lost
 from tenants.runs.records import WORKERS
-from tenants.sql import query
+from tenants.sql import execute, query
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,41 @@ BULK = "bulk"
 
 BULK_PRIORITY = -10
 """Jobs of webhook deliveries have priority 0, so a worker of all queues does these jobs first."""
+
+JOBS_AT_ONCE = 1_000
+"""Number of jobs that one statement puts on the queue."""
+
+PLAN_ROWS = """
+WITH placed AS (
+    SELECT id, (row_number() OVER (ORDER BY id) - 1) / %s AS number FROM ({selection}) AS selected (id)),
+planned AS (
+    INSERT INTO sync_run_slices (run_id, part, number, arguments, broken, outcomes)
+    SELECT %s, %s, number, jsonb_build_object('ids', jsonb_agg(id ORDER BY id)), false, '{{}}'
+    FROM placed GROUP BY number
+    RETURNING jsonb_array_length(arguments -> 'ids') AS ids)
+SELECT coalesce(sum(ids), 0) FROM planned
+"""
+
+HAS_RESULT = """EXISTS (
+    SELECT FROM jsonb_each(slice.outcomes) AS outcome
+    WHERE outcome.value ->> 'result' = ANY (%(results)s::text[]))
+"""
+
+LEFT = f"""
+SELECT number FROM sync_run_slices AS slice
+WHERE run_id = %(run)s AND part = %(part)s AND (closed_at IS NULL OR {HAS_RESULT})
+LIMIT 1
+"""
+
+REOPEN = f"""
+UPDATE sync_run_slices AS slice SET closed_at = NULL
+WHERE run_id = %(run)s AND part = %(part)s AND closed_at IS NOT NULL AND {HAS_RESULT}
+"""
+
+WITHDRAW = """
+DELETE FROM procrastinate_jobs
+WHERE queue_name = %(queue)s AND status = 'todo' AND (args ->> 'run_id')::bigint = %(run)s
+"""
 
 UNFINISHED_JOBS = """
 SELECT FROM procrastinate_jobs AS job
@@ -91,6 +129,21 @@ def plan(run: SyncRun, part: str, arguments: Sequence[JSONDict]) -> None:
     )
 
 
+def plan_rows(run: SyncRun, part: str, rows: QuerySet[Any], *, size: int) -> int:
+    """Store a part of the plan: slices with the ids of `size` rows; return the number of rows.
+
+    The database selects the rows, in one statement, so that any number of them takes no memory here.
+    """
+    try:
+        selection, parameters = rows.order_by().values("pk").query.sql_with_params()
+    except EmptyResultSet:
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute(PLAN_ROWS.format(selection=selection), [size, *parameters, run.pk, part])
+        [planned] = cursor.fetchone() or (0,)
+    return int(planned)
+
+
 def carry(run: SyncRun, part: str, do: Do, *, concurrency: int = 1, stopping: Event | None = None) -> None:
     """Do the open slices of a part in this process, `concurrency` at a time, and close each slice.
 
@@ -128,13 +181,29 @@ def hand_out(run: SyncRun, part: str, task_name: str, *, holder: str = WORKERS) 
     with transaction.atomic():
         if not held_runs(run).update(holder=holder, lease_expires_at=None):
             raise lost(run)
-        numbers = (
-            run.slices.filter(part=part, closed_at=None).order_by("number").values_list("number", flat=True)
-        )
-        jobs = [job(task_name, run_id=run.pk, part=part, number=number) for number in numbers]
-        if jobs:
-            queue.batch_defer_jobs(jobs)
+        open_slices = run.slices.filter(part=part, closed_at=None).order_by("number")
+        numbers = list(open_slices.values_list("number", flat=True))
+        for start in range(0, len(numbers), JOBS_AT_ONCE):
+            some = numbers[start : start + JOBS_AT_ONCE]
+            queue.batch_defer_jobs(
+                [job(task_name, run_id=run.pk, part=part, number=number) for number in some]
+            )
     run.refresh_from_db()
+
+
+def reopen(run: SyncRun, part: str, results: Sequence[str]) -> None:
+    """Open again the slices of the part in which an item has one of the results. Write the slices."""
+    execute(REOPEN, run=run.pk, part=part, results=list(results))
+
+
+def has_left(run: SyncRun, part: str, results: Sequence[str]) -> bool:
+    """Return whether a slice of the part is open, or an item has one of the results."""
+    return bool(query(LEFT, run=run.pk, part=part, results=list(results)))
+
+
+def withdraw(run: SyncRun) -> None:
+    """Delete the jobs of the run that no worker has begun."""
+    execute(WITHDRAW, run=run.pk, queue=BULK)
 
 
 def job(task_name: str, *, queueing_lock: str | None = None, **arguments: JSONValue) -> Job:
