@@ -32,7 +32,7 @@ from clerk_integration.models import WebhookDelivery
 from clerk_integration.webhooks.exceptions import ForeignInstance
 from clerk_integration.webhooks.instances import check_instance
 from clerk_integration.webhooks.registry import ClerkEvent, batched_types, handle, is_handled
-from clerk_integration.webhooks.wake_ups import ADD_WAKE_UP, DUE, NO_WAKE_UP, wake_if_due
+from clerk_integration.webhooks.wake_ups import DUE, WAKE_WORKER, wake_if_due
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +77,8 @@ WITH first AS MATERIALIZED (
     WHERE id = ANY (ARRAY(SELECT id FROM first UNION SELECT id FROM batch))
     RETURNING id
 ), woken AS (
-    SELECT {ADD_WAKE_UP}
-    WHERE EXISTS (SELECT FROM claimed) AND {NO_WAKE_UP} AND (
+    SELECT {WAKE_WORKER}
+    WHERE EXISTS (SELECT FROM claimed) AND (
         SELECT id FROM webhook_deliveries
         WHERE {DUE} AND id NOT IN (SELECT id FROM claimed)
         ORDER BY due_at, id LIMIT 1) IS NOT NULL

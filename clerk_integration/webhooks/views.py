@@ -29,6 +29,8 @@ MAX_BODY_BYTES = 1024 * 1024
 RETRY_AFTER_SECONDS = 5
 """The first retry delay of Svix."""
 
+_META_KEYS = {f"svix-{name}": f"HTTP_SVIX_{name.upper()}" for name in ("id", "timestamp", "signature")}
+
 TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 
 
@@ -69,10 +71,15 @@ def receive_webhook(request: HttpRequest) -> HttpResponse:
 
 def _receive(request: HttpRequest) -> None:
     _check_declared_length(request)
-    verifier = Verifier(request.headers, clerk_settings.webhook_signing_secrets)
+    verifier = Verifier(_svix_headers(request), clerk_settings.webhook_signing_secrets)
     event = read_event(verifier.verify(_read_body(request)))
     check_instance(event.instance_id)
     store_delivery(verifier.message_id, event)
+
+
+def _svix_headers(request: HttpRequest) -> dict[str, str]:
+    """Return the headers of the signature. `request.headers` would first convert the names of all headers."""
+    return {name: request.META.get(key, "") for name, key in _META_KEYS.items()}
 
 
 def _check_declared_length(request: HttpRequest) -> None:

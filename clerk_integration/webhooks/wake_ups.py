@@ -13,27 +13,19 @@ WEBHOOKS = "webhooks"
 DRAIN = "clerk_integration.tasks.drain_webhooks"
 
 PRIORITY = 50
-"""Above other jobs. Also, the condition below then reads only the first entries of Procrastinate's index."""
+"""Above other jobs, so that a search for a waiting wake-up reads only the first entries of the index."""
 
 # Deliveries that `drain` may claim. The index `webhook_deliveries_due` has the same conditions but the time.
 DUE = """status IN ('received', 'failed') AND claim IS NULL AND crashes = 0
       AND due_at <= statement_timestamp()"""
 
-NO_WAKE_UP = f"""NOT EXISTS (
-    SELECT FROM procrastinate_jobs
-    WHERE status = 'todo' AND priority = {PRIORITY} AND task_name = '{DRAIN}' AND scheduled_at IS NULL)"""
-
-# Procrastinate's own function, which notifies the workers. The argument is the one of periodic tasks: the
-# log leaves out periodic tasks that did nothing.
-ADD_WAKE_UP = f"""procrastinate_defer_jobs_v1(ARRAY[ROW(
-    '{WEBHOOKS}', '{DRAIN}', {PRIORITY}, NULL, NULL, '{{"timestamp": 0}}', NULL
-)::procrastinate_job_to_defer_v1])"""
+WAKE_WORKER = "webhook_deliveries_wake_worker()"
+"""Calls the function that adds a wake-up if none is waiting; its name and its rules are in a migration."""
 
 # ORDER BY makes PostgreSQL use the index, whatever its statistics say about the number of due deliveries.
 _WAKE_IF_DUE = f"""
-SELECT {ADD_WAKE_UP}
-WHERE {NO_WAKE_UP}
-  AND (SELECT id FROM webhook_deliveries WHERE {DUE} ORDER BY due_at, id LIMIT 1) IS NOT NULL
+SELECT {WAKE_WORKER}
+WHERE (SELECT id FROM webhook_deliveries WHERE {DUE} ORDER BY due_at, id LIMIT 1) IS NOT NULL
 """
 
 

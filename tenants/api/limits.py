@@ -7,6 +7,7 @@ from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from clerk_integration.conf import request_limit
+from clerk_integration.lost_connections import repeat_if_lost
 from tenants.sql import query
 
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
@@ -48,8 +49,9 @@ class CallerLimit(BaseThrottle):
         if limit is None:
             return True
         number, period = limit
+        key = f"{self._setting}:{request.user.pk}"
         try:
-            [(count, wait)] = query(_COUNT, key=f"{self._setting}:{request.user.pk}", seconds=SECONDS[period])
+            [(count, wait)] = repeat_if_lost(lambda: query(_COUNT, key=key, seconds=SECONDS[period]))
         except DatabaseError:
             return True
         if count > number:

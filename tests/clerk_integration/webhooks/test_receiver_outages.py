@@ -111,7 +111,7 @@ def test_webhook_while_the_database_is_read_only_is_503_in_one_log_line(
         connection.close()
     ours = [record for record in caplog.records if record.name.startswith("clerk_integration")]
     assert [record.getMessage() for record in ours] == [
-        "webhook not stored: ReadOnlySqlTransaction 25006: cannot execute SELECT in a read-only transaction"
+        "webhook not stored: ReadOnlySqlTransaction 25006: cannot execute INSERT in a read-only transaction"
     ]
     assert all(record.exc_info is None for record in caplog.records)
     assert clerk.send(clerk.event(), "msg_1").status_code == 204

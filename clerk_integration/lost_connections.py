@@ -1,0 +1,26 @@
+"""Repeat a statement whose connection was lost, instead of a check of the connection before each request."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.db import InterfaceError, OperationalError, connection
+
+Result = TypeVar("Result")
+
+
+def repeat_if_lost(action: Callable[[], Result]) -> Result:
+    """Return the result of `action`; call it again if the connection was lost since its last use.
+
+    `action` executes one statement that may be repeated without harm, the first of a request. Django would
+    first ask the database whether the connection works. That takes as long as the statement itself.
+    """
+    wrapper: Any = connection
+    may_be_lost = connection.connection is not None and not connection.in_atomic_block
+    wrapper.health_check_done = True
+    try:
+        return action()
+    except (OperationalError, InterfaceError):
+        if not may_be_lost or connection.is_usable():
+            raise
+        connection.close()
+        return action()
