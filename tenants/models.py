@@ -11,6 +11,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex, GinIndex
 from django.db import models
 from django.db.models import Func, Q
+from django.db.models.fields.json import KT
 from django.db.models.functions import Now
 
 from tenants.querysets import HistoryQuerySet, MembershipQuerySet, NameWords, TenantQuerySet
@@ -129,7 +130,11 @@ class Membership(models.Model):
     class Meta:
         db_table = "memberships"
         ordering: ClassVar = ["id"]
-        indexes: ClassVar = [models.Index(fields=["clerk_user_id"], name="memberships_clerk_user_id")]
+        indexes: ClassVar = [
+            models.Index(fields=["clerk_user_id"], name="memberships_clerk_user_id"),
+            # For staff who look for ended memberships: a few among many.
+            models.Index(fields=["id"], condition=Q(is_active=False), name="memberships_ended"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant", "clerk_user_id"], name="memberships_once_per_tenant"),
             models.UniqueConstraint(fields=["clerk_membership_id"], name="memberships_once_per_clerk_id"),
@@ -299,7 +304,8 @@ class CreationAttempt(models.Model):
                 fields=["sent_at"],
                 condition=Q(state__in=["sent", "unknown"]),
                 name="creation_attempts_unresolved",
-            )
+            ),
+            models.Index(KT("answer__clerk_org_id"), name="creation_attempts_organization"),
         ]
 
     def __str__(self) -> str:

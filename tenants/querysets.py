@@ -44,6 +44,9 @@ SHOWN_COLUMNS = frozenset(
 OUT_OF_DATE = timedelta(days=1)
 """A tenant that was not compared with Clerk for longer is out of date: a full sync runs every night."""
 
+MAX_ID_DIGITS = 18
+"""A number with more digits may not fit into a bigint."""
+
 CLERK_ADMIN_ROLE = "org:admin"
 LEGACY_ADMIN_ROLES = ("owner", "admin")
 
@@ -129,13 +132,10 @@ class TenantQuerySet(QuerySet["Tenant"]):
         """
         conditions = Q()
         if search:
-            found = self.model._default_manager.filter(
-                Q(name_matches(search)) | Q(slug=search) | Q(clerk_org_id=search)
-            )
+            found = self.model._default_manager.all().found_by_name(search)
             # With a join, PostgreSQL would split the names of many tenants into words, in the order of the
             # page, instead of using the indexes.
-            is_found = _is_in_array("pk", found.order_by().values("pk"))
-            conditions &= Q(is_found)
+            conditions &= Q(_is_in_array("pk", found.order_by().values("pk")))
         if status is not None:
             conditions &= Q(status=status)
         if linked is not None:
@@ -143,6 +143,20 @@ class TenantQuerySet(QuerySet["Tenant"]):
         if clerk_org_id is not None:
             conditions &= Q(clerk_org_id=clerk_org_id)
         return self.filter(conditions)
+
+    def found_by_staff(self, text: str) -> Self:
+        """Keep the tenants that `matching` finds, that have this user as a member, or that have this id."""
+        memberships = apps.get_model("tenants", "Membership")._default_manager
+        of_member = memberships.filter(clerk_user_id=text).order_by().values("tenant_id")
+        found = self.model._default_manager.all().found_by_name(text)
+        is_found = Q(_is_in_array("pk", found.order_by().values("pk"))) | Q(_is_in_array("pk", of_member))
+        if text.isdecimal() and len(text) <= MAX_ID_DIGITS:
+            is_found |= Q(pk=int(text))
+        return self.filter(is_found)
+
+    def found_by_name(self, search: str) -> Self:
+        """Keep the tenants with words that begin so in the name, or with this slug or organization id."""
+        return self.filter(Q(name_matches(search)) | Q(slug=search) | Q(clerk_org_id=search))
 
     def drifted(self) -> Self:
         """Keep the tenants that differed from Clerk in the last dry run, and were not synced since.
@@ -165,13 +179,13 @@ class TenantQuerySet(QuerySet["Tenant"]):
         """Keep the linked tenants of which no data from Clerk has been stored."""
         return self._living().filter(last_synced_at=None)
 
-    def out_of_date(self) -> Self:
-        """Keep the linked tenants that no sync has compared with Clerk in the last OUT_OF_DATE.
+    def out_of_date(self, age: timedelta = OUT_OF_DATE) -> Self:
+        """Keep the linked tenants that no sync has compared with Clerk for `age`.
 
         A full sync compares all tenants, but it writes `last_synced_at` only for those that it changes. So if
         a complete one began in that time, no tenant is out of date.
         """
-        since = Now() - OUT_OF_DATE
+        since = Now() - age
         full_syncs = apps.get_model("tenants", "SyncRun")._default_manager.filter(
             kind="full_sync", state="completed", started_at__gte=since, cursor__skip_memberships=False
         )
@@ -211,13 +225,29 @@ class MembershipQuerySet(QuerySet["Membership"]):
 
     def of_tenant(self, tenant_id: int) -> Self:
         """Return the memberships of one tenant by time of joining, with `joined_at`."""
-        return self.filter(tenant=tenant_id).annotate(joined_at=_joined_at("")).order_by("joined_at", "id")
+        return self.filter(tenant=tenant_id).with_joined_at().order_by("joined_at", "id")
 
-    def primary_of(self, clerk_user_id: str) -> Self:
+    def with_joined_at(self) -> Self:
+        """Annotate `joined_at`, the time when the membership began."""
+        return self.annotate(joined_at=_joined_at(""))
+
+    def found_by_staff(self, text: str) -> Self:
+        """Keep the memberships with this user id or id, and those of the tenants that `text` finds."""
+        tenants: TenantQuerySet = apps.get_model("tenants", "Tenant")._default_manager.all()
+        of_tenants = _is_in_array("tenant_id", tenants.found_by_name(text).order_by().values("pk"))
+        return self.filter(Q(clerk_user_id=text) | Q(clerk_membership_id=text) | Q(of_tenants))
+
+    def with_primary(self) -> Self:
+        """Annotate `is_users_primary`: whether the API answers the tenant as the user's primary."""
+        primary = self.model._default_manager.all().primary_of(OuterRef("clerk_user_id")).values("pk")
+        is_primary = Case(When(pk=Subquery(primary), then=Value(True)), default=Value(False))
+        return self.annotate(is_users_primary=is_primary)
+
+    def primary_of(self, clerk_user_id: str | OuterRef) -> Self:
         """Return at most one active membership: the user's flagged one, else the earliest joined."""
         return (
             self.filter(clerk_user_id=clerk_user_id, is_active=True, tenant__status="active")
-            .annotate(joined_at=_joined_at(""))
+            .with_joined_at()
             .order_by("-is_primary", "joined_at", "tenant_id")[:1]
         )
 

@@ -1,4 +1,4 @@
-"""The admin pages of tenants, with their actions."""
+"""The admin pages of tenants: the list, the page of one tenant, and the page that renames it."""
 
 from typing import Any
 
@@ -7,55 +7,24 @@ from django.db import transaction
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
-from clerk_integration.admin.readonly import ReadOnlyAdmin
 from tenants.admin.actions import TenantActions
+from tenants.admin.filters import DeletedFilter, DriftFilter, LinkedFilter, SyncedFilter
+from tenants.admin.pages import StyledAdmin
 from tenants.models import Membership, Tenant
-
-
-class LinkedFilter(admin.SimpleListFilter):
-    """Filters by link: tenants with an organization in Clerk, or legacy tenants."""
-
-    title = "organization"
-    parameter_name = "linked"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the choices of the filter."""
-        return [("true", "Linked to Clerk"), ("false", "Legacy")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> QuerySet[Tenant]:
-        """Return the tenants of the chosen kind."""
-        if self.value() not in ("true", "false"):
-            return queryset
-        return queryset.filter(clerk_org_id__isnull=self.value() == "false")
+from tenants.templatetags.tenants_admin import ago, foreign, link_badge, status_badge
 
 
 @admin.register(Tenant)
-class TenantAdmin(TenantActions, ReadOnlyAdmin):
+class TenantAdmin(TenantActions, StyledAdmin):
     """Lists and shows tenants, read-only, with actions that call Clerk."""
 
-    list_display = ("name", "clerk_org_id", "slug", "status", "last_synced_at", "members")
-    list_filter = ("status", LinkedFilter)
-    search_fields = ("name", "slug", "clerk_org_id")
-    ordering = ("name", "id")
-    fieldsets = (
-        (
-            "Organization",
-            {
-                "fields": (
-                    "name",
-                    "slug",
-                    "clerk_org_id",
-                    "logo_url",
-                    "clerk_metadata",
-                    "clerk_created_at",
-                    "clerk_updated_at",
-                )
-            },
-        ),
-        ("Local", {"fields": ("status", "suspension_reason", "deleted_at", "members")}),
-        ("Times", {"fields": ("created_at", "updated_at", "last_synced_at")}),
-    )
+    list_display = ("shown_name", "organization", "shown_status", "shown_slug", "synced", "members")
+    list_filter = ("status", LinkedFilter, DriftFilter, SyncedFilter, DeletedFilter)
+    search_fields = ("name",)  # Shows the search field; `get_search_results` decides what it finds.
+    search_help_text = "Name, slug, organization or user id"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
         """Annotate `members_count`, the number of active members, by a subquery for each row of the page."""
@@ -64,6 +33,13 @@ class TenantAdmin(TenantActions, ReadOnlyAdmin):
         tenants: QuerySet[Tenant] = super().get_queryset(request)
         return tenants.annotate(members_count=Coalesce(Subquery(counts), 0, output_field=IntegerField()))
 
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[QuerySet[Tenant], bool]:
+        """Return the tenants that the indexes find; see `TenantQuerySet.found_by_staff`."""
+        text = search_term.strip()
+        return (queryset.found_by_staff(text) if text else queryset), False
+
     @transaction.non_atomic_requests
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -71,6 +47,36 @@ class TenantAdmin(TenantActions, ReadOnlyAdmin):
         """Show the list or run an action, outside the transaction of ATOMIC_REQUESTS: actions call Clerk."""
         response: HttpResponse = super().changelist_view(request, extra_context)
         return response
+
+    @admin.display(description="name")
+    def shown_name(self, tenant: Tenant) -> SafeString:
+        """Return the name."""
+        return foreign(tenant)
+
+    @admin.display(description="organization")
+    def organization(self, tenant: Tenant) -> SafeString:
+        """Return whether the tenant is linked, and the id of its organization."""
+        badge = link_badge(tenant)
+        return (
+            badge
+            if tenant.is_legacy
+            else format_html("<div>{} {}</div>", badge, foreign(tenant.clerk_org_id))
+        )
+
+    @admin.display(description="status")
+    def shown_status(self, tenant: Tenant) -> SafeString:
+        """Return the status as a badge."""
+        return status_badge(tenant)
+
+    @admin.display(description="slug", empty_value="-")
+    def shown_slug(self, tenant: Tenant) -> SafeString | None:
+        """Return the slug."""
+        return foreign(tenant.slug) if tenant.slug else None
+
+    @admin.display(description="synced")
+    def synced(self, tenant: Tenant) -> str:
+        """Return the time of the last sync that changed the tenant or was aimed at it."""
+        return ago(tenant.last_synced_at, "-" if tenant.is_legacy else "never")
 
     @admin.display(description="active members")
     def members(self, tenant: Any) -> int:

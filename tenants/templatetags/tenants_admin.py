@@ -3,21 +3,30 @@
 Also called from Python, for the columns of a list.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from unicodedata import bidirectional
 
 from django import template
 from django.apps import apps
+from django.conf import settings
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
+
+from tenants.querysets import LATEST_STAMP
 
 register = template.Library()
 
 JUST_NOW = timedelta(minutes=1)
 
 BADGES = {"good", "warning", "bad", "info", "neutral"}
+
+RIGHT_TO_LEFT = {"R", "AL", "RLE", "RLO", "RLI", "LRE", "LRO", "LRI", "FSI", "PDF", "PDI"}
+"""Unicode's classes of characters that change the direction of a text."""
+
+FIRST_STRONG_ISOLATE, POP_ISOLATE = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
 
 STATUS_BADGES = {"active": "good", "suspended": "warning", "deactivated": "bad"}
 
@@ -60,9 +69,35 @@ def link_badge(tenant: Any) -> SafeString:
 
 
 @register.filter
+def active_badge(membership: Any) -> SafeString:
+    """Return the badge that says whether the membership is active or has ended."""
+    return badge("Active", "good") if membership.is_active else badge("Ended", "neutral")
+
+
+@register.filter
+def from_clerk(stamp: int | None) -> datetime | None:
+    """Return Clerk's time in milliseconds as a time; None if it is unknown or implausible."""
+    if stamp is None or not 0 <= stamp <= LATEST_STAMP:
+        return None
+    time = datetime.fromtimestamp(stamp / 1000, UTC)
+    return time if settings.USE_TZ else timezone.make_naive(time)
+
+
+@register.filter
 def foreign(text: object) -> SafeString:
     """Return a text of other people: wrapped anywhere, and its direction does not change that of the page."""
     return format_html('<bdi class="tenants-text" dir="auto">{}</bdi>', text)
+
+
+@register.filter
+def isolated(text: object) -> str:
+    """Return a text of other people for a plain message; right-to-left writing in it does not leave it.
+
+    `foreign` does the same in HTML.
+    """
+    plain = str(text)
+    is_mixed = any(bidirectional(character) in RIGHT_TO_LEFT for character in plain)
+    return f"{FIRST_STRONG_ISOLATE}{plain}{POP_ISOLATE}" if is_mixed else plain
 
 
 @register.simple_tag

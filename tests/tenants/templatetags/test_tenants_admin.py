@@ -7,8 +7,8 @@ from django.template import Context, Template
 from django.utils import timezone
 
 from tenants.models import Tenant
-from tenants.templatetags.tenants_admin import ago, badge, foreign
-from tests.tenants.admin.hostile import IDS, TEXTS, assert_harmless
+from tenants.templatetags.tenants_admin import ago, badge, foreign, isolated
+from tests.tenants.admin.hostile import IDS, RIGHT_TO_LEFT, TEXTS, assert_harmless
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,11 @@ def test_badges_of_a_tenant_name_status_and_link(tenant: Tenant, shown: list[str
 def test_badge_unknown_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="There is no badge 'green'"):
         badge("Active", "green")
+
+
+def test_isolated_ends_the_direction_of_the_text() -> None:
+    assert isolated("Acme & Söhne") == "Acme & Söhne"
+    assert isolated(RIGHT_TO_LEFT) == f"\N{FIRST STRONG ISOLATE}{RIGHT_TO_LEFT}\N{POP DIRECTIONAL ISOLATE}"
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=IDS)
