@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     atomic = False
 
-    dependencies = [("tenants", "0014_counts_of_tenants")]
+    dependencies = [("tenants", "0016_batches")]
 
     operations = [
         _online.AddIndexOnline(
