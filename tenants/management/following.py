@@ -1,7 +1,6 @@
 """Show the progress of a run of workers in a terminal."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -9,38 +8,30 @@ from django.core.management.base import CommandError
 from clerk_integration.management.progress import CommandProgress
 from tenants.management.interrupts import stop_on_signals
 from tenants.models import SyncRun
+from tenants.runs.progress import Reading, read_progress
 
 POLL_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The progress of a run: `done` of `total` items; `label` names the items."""
-
-    label: str
-    done: int
-    total: int
-
-
 def follow(
     run_id: int,
-    kind: SyncRun.Kind,
     progress: CommandProgress,
     *,
-    read: Callable[[SyncRun], Reading],
     summarize: Callable[[SyncRun], dict[str, Any]],
+    kind: SyncRun.Kind | None = None,
 ) -> None:
-    """Show the progress of a run of workers until the run ends or until Ctrl-C, which does not stop the run.
+    """Show the progress of a run until the run ends or until Ctrl-C, which does not stop the run.
 
-    Write nothing. Raise CommandError if there is no such run, or if the run ended without completing.
+    Write nothing. Raise CommandError if there is no such run of this kind, or if the run ended without
+    completing.
     """
-    run = SyncRun.objects.filter(pk=run_id, kind=kind).first()
+    run = SyncRun.objects.filter(pk=run_id, kind__in=[kind] if kind else SyncRun.Kind).first()
     if run is None:
-        raise CommandError(f"There is no {kind.label.lower()} {run_id}.")
+        raise CommandError(f"There is no {kind.label.lower() if kind else 'run'} {run_id}.")
     shown = Reading("", 0, 0)
     with stop_on_signals() as stopping:
         while True:
-            shown = _show(read(run), shown, progress)
+            shown = _show(read_progress(run), shown, progress)
             if run.state != SyncRun.State.RUNNING or stopping.wait(POLL_SECONDS):
                 break
             run.refresh_from_db()

@@ -20,7 +20,7 @@ from tenants.backfill.plan import Action, Plan, make_plan
 from tenants.backfill.run import counts_of, enqueue_migration, run_migration
 from tenants.backfill.step import Outcome
 from tenants.exceptions import TenantError
-from tenants.management.following import Reading, follow
+from tenants.management.following import follow
 from tenants.management.interrupts import stop_on_signals
 from tenants.management.workers import tell_who_works
 from tenants.models import SyncRun
@@ -62,9 +62,7 @@ class Command(DatabaseCommand):
         if options["follow"] is not None:
             others = ("dry_run", "tenant", "limit", "concurrency", "owner", "report", "enqueue")
             refuse_others("--follow only watches", options, others)
-            follow(
-                options["follow"], SyncRun.Kind.MIGRATION, progress, read=_read_tenants, summarize=_summary
-            )
+            follow(options["follow"], progress, kind=SyncRun.Kind.MIGRATION, summarize=_summary)
             return
         if options["enqueue"]:
             ignored = ("dry_run", "concurrency", "report")
@@ -137,10 +135,6 @@ class Command(DatabaseCommand):
             raise CommandError(f"Interrupted. Tenants whose migration had started are complete. {RESUME}")
         if run.error:
             raise CommandError(f"{_incomplete(len(run.error.splitlines()))} {RESUME}")
-
-
-def _read_tenants(run: SyncRun) -> Reading:
-    return Reading("tenants", run.created + run.updated + run.unchanged + run.failed, run.cursor["tenants"])
 
 
 def _summary(run: SyncRun) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from clerk_integration.management.arguments import positive, refuse_others
 from clerk_integration.management.base import DatabaseCommand, sentence
 from clerk_integration.management.progress import CommandProgress
 from tenants.exceptions import SyncError, SyncInterrupted, TenantError
-from tenants.management.following import Reading, follow
+from tenants.management.following import follow
 from tenants.management.interrupts import stop_on_signals
 from tenants.management.workers import tell_who_works
 from tenants.models import SyncRun
@@ -25,7 +25,7 @@ from tenants.reconcile import (
     sync_one_user,
 )
 from tenants.reconcile.full_sync import enqueue_full_sync
-from tenants.runs import pages, records
+from tenants.runs import records
 
 
 class Command(DatabaseCommand):
@@ -70,7 +70,7 @@ class Command(DatabaseCommand):
         if options["follow"] is not None:
             others = ("dry_run", "organization", "user", "skip_memberships", "max_retire_percent", "enqueue")
             refuse_others("--follow only watches", options, others)
-            follow(options["follow"], SyncRun.Kind.FULL_SYNC, progress, read=_read_list, summarize=_summary)
+            follow(options["follow"], progress, kind=SyncRun.Kind.FULL_SYNC, summarize=_summary)
             return
         summary: dict[str, Any] = {}
         try:
@@ -152,12 +152,6 @@ def _enqueue(options: Mapping[str, Any], progress: CommandProgress) -> dict[str,
     )
     tell_who_works(run, progress)
     return {"run": run.pk, "slices": run.slices.count()}
-
-
-def _read_list(run: SyncRun) -> Reading:
-    listing = "memberships" if run.pages.filter(listing="memberships").exists() else "organizations"
-    read, total = pages.count_read(run, listing)
-    return Reading(listing, min(read, total), total)
 
 
 def _organizations(ids: list[str], progress: CommandProgress, stopping: Event) -> dict[str, Any]:
