@@ -3,10 +3,9 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db import transaction
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -19,7 +18,7 @@ from tenants.templatetags.tenants_admin import ago, foreign, link_badge, status_
 
 @admin.register(Tenant)
 class TenantAdmin(TenantActions, StyledAdmin):
-    """Lists and shows tenants, read-only, with actions that call Clerk."""
+    """Lists and shows tenants, read-only, with the actions of staff."""
 
     list_display = ("shown_name", "organization", "shown_status", "shown_slug", "synced", "members")
     list_filter = ("status", LinkedFilter, DriftFilter, SyncedFilter, DeletedFilter)
@@ -39,14 +38,6 @@ class TenantAdmin(TenantActions, StyledAdmin):
         """Return the tenants that the indexes find; see `TenantQuerySet.found_by_staff`."""
         text = search_term.strip()
         return (queryset.found_by_staff(text) if text else queryset), False
-
-    @transaction.non_atomic_requests
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """Show the list or run an action, outside the transaction of ATOMIC_REQUESTS: actions call Clerk."""
-        response: HttpResponse = super().changelist_view(request, extra_context)
-        return response
 
     @admin.display(description="name")
     def shown_name(self, tenant: Tenant) -> SafeString:

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from clerk_integration.organizations import find_clerk_users
 from clerk_integration.wire.deadlines import default_deadline
 from tenants.backfill.attempts import attempt_for
 from tenants.backfill.members import owners_by_tenant
@@ -21,11 +22,11 @@ def create_organization_for(
 ) -> Tenant:
     """Create a legacy tenant's organization in Clerk and link it; a repeated call creates no second one.
 
-    The tenant's owner, or `owner` if the tenant has none, becomes the first member, in Clerk's creator
-    role. Name and slug are sent unchanged; if the instance has slugs disabled, the tenant gets the slug
-    that Clerk returns. Write the attempt, then the tenant and its members. Absorb the mirror-only tenant if
-    a sync has mirrored the organization. The tenant's other members stay unchanged. Call Clerk: one listing
-    of all organizations, to find one that carries the tenant's marker; one POST; one listing of the
+    The tenant's owner becomes the first member, in Clerk's creator role; `owner` if Clerk knows none of the
+    tenant's owners. Name and slug are sent unchanged; if the instance has slugs disabled, the tenant gets
+    the slug that Clerk returns. Write the attempt, then the tenant and its members. Absorb the mirror-only
+    tenant if a sync has mirrored the organization. The tenant's other members stay unchanged. Call Clerk: one
+    listing of all organizations, to find one that carries the tenant's marker; one POST; one listing of the
     members. `snapshot` is such a listing for several tenants. The history names `acting_user`.
 
     Raise AlreadyLinked, NoOwner, IdempotencyKeyInUse (another process is working on the tenant, or the
@@ -35,12 +36,13 @@ def create_organization_for(
     tenant.refresh_from_db()
     if tenant.clerk_org_id is not None:
         raise AlreadyLinked(f"This tenant is already linked to {tenant.clerk_org_id}.")
-    draft = Draft(tenant.pk, tenant.name, _owner_of(tenant, owner), tenant.slug or None)
+    candidates = _owners_of(tenant, owner)
     attempt = attempt_for(tenant.pk)
     if attempt is not None and attempt.state == CreationAttempt.State.SENT:
         refuse_in_flight(attempt)
     with default_deadline():
         require_own_instance()
+        draft = Draft(tenant.pk, tenant.name, _known_owner(candidates), tenant.slug or None)
         # A database restored from a backup may lack an attempt that created an organization.
         taken = snapshot or take_snapshot([tenant.pk])
         found = find_by_marker(tenant.pk, attempt, taken)
@@ -57,11 +59,21 @@ def create_organization_for(
     return linked
 
 
-def _owner_of(tenant: Tenant, fallback: str | None) -> str:
-    owner = next(iter(owners_by_tenant([tenant.pk]).get(tenant.pk, ())), fallback)
-    if owner is None:
+def _owners_of(tenant: Tenant, fallback: str | None) -> list[str]:
+    """Return the users who may become the first member, the preferred user first. Raise NoOwner."""
+    owners = owners_by_tenant([tenant.pk]).get(tenant.pk, [])
+    candidates = [user for user in (*owners, fallback) if user]
+    if not candidates:
         raise NoOwner(
             "No member of this tenant is its owner or admin, and Clerk needs one as the first member."
             " Name a Clerk user as the owner, or create the organization in Clerk and link this tenant to it."
         )
-    return owner
+    return candidates
+
+
+def _known_owner(candidates: list[str]) -> str:
+    """Return the first candidate whom Clerk knows, as in the plan. Clerk refuses an unknown user."""
+    if len(candidates) == 1:
+        return candidates[0]
+    known = find_clerk_users(candidates)
+    return next((user for user in candidates if user in known), candidates[0])

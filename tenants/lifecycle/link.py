@@ -9,13 +9,14 @@ from django.db.models import Q
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from tenants import signals
-from tenants.exceptions import AlreadyLinked
+from tenants.exceptions import AlreadyLinked, OrganizationDeleted
 from tenants.history import change_by
 from tenants.lifecycle.status import lock
 from tenants.mirror import deletions, locks, writer
-from tenants.mirror.absorb import absorb
+from tenants.mirror.absorb import absorb, local_data_of
 from tenants.mirror.unlink import forget_organization, unlink_tenant
 from tenants.models import Membership, Tenant
+from tenants.sql import see_all_tenants
 
 
 def link(
@@ -71,6 +72,22 @@ def unlink(tenant: Tenant, *, acting_user: Any) -> Tenant:
             unlink_tenant(locked)
         tenant.refresh_from_db()
     return tenant
+
+
+def refusals_of_link(clerk_org_id: str) -> tuple[Tenant | None, list[str]]:
+    """Return the tenant that a link to the organization absorbs, and why the link would be refused.
+
+    For a preview: both may change until the link is made, which checks them again under lock. Write nothing.
+    """
+    with transaction.atomic():
+        see_all_tenants()
+        mirror = Tenant.objects.filter(clerk_org_id=clerk_org_id).first()
+        reasons = [] if mirror is None else local_data_of(mirror)
+        try:
+            deletions.refuse_deleted(clerk_org_id)
+        except OrganizationDeleted as error:
+            reasons = [str(error)]
+    return mirror, reasons
 
 
 def lock_with_organization(tenant: Tenant) -> Tenant:

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from django.db import connection
-from django.urls import reverse
 
 from tenants.models import Tenant
 from tests.sandbox import SandboxControl
-from tests.tenants.admin.conftest import Staff, shown_messages
+from tests.tenants.admin.conftest import CHANGELIST, Staff, shown_messages
 from tests.tenants.conftest import Caller
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("atomic_requests")]
@@ -33,17 +32,17 @@ def test_api_with_atomic_requests_calls_clerk(sandbox: SandboxControl, ada: Call
 def test_admin_actions_with_atomic_requests_call_clerk(
     sandbox: SandboxControl, legacy: Callable[..., Tenant]
 ) -> None:
-    staff = Staff("view_tenant", "change_tenant")
+    staff = Staff(group="Tenant operators")
     first, second = (legacy(name, {sandbox.user()["id"]: "owner"}) for name in ("First", "Second"))
     organization = sandbox.organization("Second")["id"]
 
     created = shown_messages(staff.run("create_in_clerk", first))
-    linked = staff.http.post(
-        reverse("admin:tenants_tenant_do", args=[second.pk, "link"]), {"clerk_org_id": organization}
-    )
+    linked = staff.do("link", second, clerk_org_id=organization)
     staff.get()  # Reads the messages.
-    synced = shown_messages(staff.run("sync_from_clerk", first, second))
+    compared = staff.get(f"{CHANGELIST}{first.pk}/compare/")
+    synced = shown_messages(staff.run("sync", first, second))
 
     assert created == [("success", "1 tenant created in Clerk.")]
     assert linked.status_code == 302
+    assert "No differences" in compared.content.decode()
     assert synced == [("success", "2 tenants synced from Clerk.")]

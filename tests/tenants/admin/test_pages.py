@@ -121,9 +121,14 @@ def test_tenant_list_operator_sees_the_actions(operator: Staff, legacy: Callable
     legacy("Acme")
     assert set(dict(operator.get().context["action_form"].fields["action"].choices)) == {
         "",
-        "sync_from_clerk",
+        "sync",
         "create_in_clerk",
-        "link_to_organization",
+        "link",
+        "unlink",
+        "restore",
+        "suspend",
+        "deactivate",
+        "reactivate",
     }
 
 

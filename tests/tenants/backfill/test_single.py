@@ -94,6 +94,17 @@ def test_create_takes_the_earliest_admin_where_nobody_is_owner(
     assert organizations(sandbox)[0]["created_by"] == other
 
 
+def test_create_with_an_owner_unknown_to_clerk_takes_the_next_one(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant]
+) -> None:
+    known = sandbox.user()["id"]
+    tenant = legacy("Acme", {"user_unknown": "owner", known: "admin"})
+
+    linked = create_organization_for(tenant, acting_user=None)
+
+    assert sandbox.api("GET", f"/organizations/{linked.clerk_org_id}")["created_by"] == known
+
+
 def test_create_without_owner_takes_the_named_user(
     sandbox: SandboxControl, legacy: Callable[..., Tenant], owner: str
 ) -> None:
