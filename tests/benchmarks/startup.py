@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import re
 import resource
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +24,11 @@ INSTALLED_APPS.append("rest_framework")
 DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "unused"}}
 """
 LIMIT = 1.5
+
+IMPORT = re.compile(r"import time: +(?P<own>\d+) \| +\d+ \| +(?P<package>\w+)")
+"""A line of `python -X importtime`: microseconds without nested imports, and the module."""
+
+SLOWEST = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,25 +54,51 @@ def run(arguments: argparse.Namespace) -> Report:
             report.compare(start, turns, unit="ms", scale=1e3)
             ratio = turns.ratio("ours", BARE).median
             report.require(f"{start}: at most {LIMIT} times a {BARE}", ratio <= LIMIT)
+        _report_imports(report, bare)
     return report
+
+
+def _report_imports(report: Report, bare: Path) -> None:
+    """Name the packages that make `manage.py check` slower than in the bare project."""
+    check = ["-X", "importtime", *STARTS["manage.py check"]]
+    theirs = _import_times(_run(check, bare, "bare.settings"))
+    ours = _import_times(_run(check, PROJECT, "config.settings"))
+    slower = {package: ours[package] - theirs.get(package, 0) for package in ours}
+    slowest = sorted(slower, key=slower.__getitem__, reverse=True)[:SLOWEST]
+    report.figures["slowest_imports_ms"] = {package: round(slower[package] * 1000, 1) for package in slowest}
+    for package, milliseconds in report.figures["slowest_imports_ms"].items():
+        report.add("imports of check, more than bare", package, f"{milliseconds} ms")
+
+
+def _import_times(process: subprocess.CompletedProcess[str]) -> dict[str, float]:
+    """Return the seconds that the modules of each package took."""
+    times: defaultdict[str, float] = defaultdict(float)
+    for line in IMPORT.finditer(process.stderr):
+        times[line["package"]] += int(line["own"]) / 1e6
+    return times
 
 
 def _cpu_seconds(command: list[str], folder: Path, settings: str) -> Measure:
     """Measure the CPU time of a Python process, which other load changes less than the time on the clock."""
-    environment = {"DEBUG": "true", "ENV_FILE": os.devnull, "PATH": os.environ["PATH"]}
 
     def measure() -> float:
         before = _children_seconds()
-        subprocess.run(
-            [sys.executable, *command],
-            cwd=folder,
-            env={**environment, "DJANGO_SETTINGS_MODULE": settings},
-            capture_output=True,
-            check=True,
-        )
+        _run(command, folder, settings)
         return _children_seconds() - before
 
     return measure
+
+
+def _run(command: list[str], folder: Path, settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {"DEBUG": "true", "ENV_FILE": os.devnull, "PATH": os.environ["PATH"]}
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env={**environment, "DJANGO_SETTINGS_MODULE": settings},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
 
 
 def _children_seconds() -> float:
