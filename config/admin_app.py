@@ -13,6 +13,8 @@ from django.core import checks
 class AdminConfig(SimpleAdminConfig):
     """Django's admin app; `config.urls` and the system checks import the pages."""
 
+    default_site = "config.admin_site.Site"
+
     def ready(self) -> None:
         """Register Django's system checks of the admin."""
         checks.register(check_dependencies, checks.Tags.admin)

@@ -66,7 +66,7 @@ CORS_EXPOSE_HEADERS = ["X-Clerk-Sync", "Retry-After", "ETag"]
 CORS_URLS_REGEX = r"^/api/"
 
 INSTALLED_APPS = [
-    "unfold",
+    "unfold.apps.BasicAppConfig",
     "config.admin_app.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",

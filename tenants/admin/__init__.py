@@ -1,6 +1,7 @@
-"""The Django admin of tenants and memberships: read-only pages, and actions that call the services."""
+"""The Django admin of tenants: read-only pages, and actions that call the services."""
 
+from tenants.admin.creations import CreationAttemptAdmin
 from tenants.admin.memberships import MembershipAdmin
 from tenants.admin.tenants import TenantAdmin
 
-__all__ = ["MembershipAdmin", "TenantAdmin"]
+__all__ = ["CreationAttemptAdmin", "MembershipAdmin", "TenantAdmin"]

@@ -10,6 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from tenants.admin.actions import TenantActions
+from tenants.admin.dashboard import DashboardPage
 from tenants.admin.filters import DeletedFilter, DriftFilter, LinkedFilter, SyncedFilter
 from tenants.admin.pages import StyledAdmin
 from tenants.models import Membership, Tenant
@@ -17,7 +18,7 @@ from tenants.templatetags.tenants_admin import ago, foreign, link_badge, status_
 
 
 @admin.register(Tenant)
-class TenantAdmin(TenantActions, StyledAdmin):
+class TenantAdmin(TenantActions, DashboardPage, StyledAdmin):
     """Lists and shows tenants, read-only, with the actions of staff."""
 
     list_display = ("shown_name", "organization", "shown_status", "shown_slug", "synced", "members")

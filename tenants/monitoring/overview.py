@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from django.db import connection
-from django.db.models import QuerySet, Value
+from django.db.models import F, QuerySet, Value
 
 from clerk_integration.models import ClerkState, LearnedInstance, WebhookDelivery
 from tenants.models import SyncRun, Tenant
@@ -52,6 +52,8 @@ class TenantNumbers:
     """Deleted in Clerk; these are also deactivated."""
     never_synced: Count
     out_of_date: Count
+    drifted: Count
+    """Different from Clerk in the last dry run, and not synced since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,17 @@ class RunTimes:
     id: int
     started_at: datetime
     finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """The last completed dry run, and the number of records in which the mirror differed from Clerk."""
+
+    id: int
+    started_at: datetime
+    missing_from_mirror: int
+    differing: int
+    missing_from_clerk: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +108,7 @@ class WorkNumbers:
     unresolved_creations: Count
     last_complete_sync: RunTimes | None
     """The last completed full sync of organizations and memberships."""
+    last_dry_run: DryRun | None
     instance_id: str | None
     """The Clerk instance of this database; None before the first call to Clerk."""
     clerk: Reachability | None
@@ -103,16 +117,18 @@ class WorkNumbers:
 
 def tenant_numbers() -> TenantNumbers:
     """Count the tenants by state. One statement, which reads only indexes."""
-    tenants = Tenant.objects.all()
+    # The order names the index: without it, PostgreSQL would read the first rows of the table.
+    tenants = Tenant.objects.order_by("pk")
     found = _read(
         total=_counted(tenants),
-        linked=_counted(tenants.filter(clerk_org_id__isnull=False)),
+        linked=_counted(tenants.filter(clerk_org_id__isnull=False).order_by("clerk_org_id")),
         legacy=_counted(tenants.filter(clerk_org_id=None)),
         suspended=_counted(tenants.filter(status=Tenant.Status.SUSPENDED)),
         deactivated=_counted(tenants.filter(status=Tenant.Status.DEACTIVATED)),
         deleted=_counted(tenants.filter(deleted_at__isnull=False)),
-        never_synced=_counted(tenants.never_synced()),
-        out_of_date=_counted(tenants.out_of_date()),
+        never_synced=_counted(tenants.never_synced().order_by("last_synced_at")),
+        out_of_date=_counted(tenants.out_of_date().order_by("last_synced_at")),
+        drifted=_counted(tenants.drifted().order_by()),
         estimates=(ESTIMATES, ()),
     )
     estimates = found.pop("estimates")
@@ -142,6 +158,15 @@ def work_numbers() -> WorkNumbers:
         due_deliveries=_oldest(querysets.due_deliveries()),
         due_jobs=_oldest(querysets.due_jobs()),
         sync=_first(querysets.complete_syncs().values("id", "started_at", "finished_at")),
+        dry_run=_first(
+            runs.filter(kind=SyncRun.Kind.DRY_RUN, state=SyncRun.State.COMPLETED).values(
+                "id",
+                "started_at",
+                missing_from_mirror=F("created"),
+                differing=F("updated"),
+                missing_from_clerk=F("retired"),
+            )
+        ),
         instance=_first(LearnedInstance.objects.values("instance_id")),
         clerk=_first(ClerkState.objects.values("checked_at", "changed_at", "error")),
     )
@@ -155,13 +180,10 @@ def work_numbers() -> WorkNumbers:
         running_runs=_count(found["running_runs"]),
         failed_runs=_count(found["failed_runs"]),
         unresolved_creations=_count(found["unresolved_creations"]),
-        last_complete_sync=next(
-            (RunTimes(**_with_times(row, "started_at", "finished_at")) for row in found["sync"]), None
-        ),
+        last_complete_sync=_one(RunTimes, found["sync"], "started_at", "finished_at"),
+        last_dry_run=_one(DryRun, found["dry_run"], "started_at"),
         instance_id=next((row["instance_id"] for row in found["instance"]), None),
-        clerk=next(
-            (Reachability(**_with_times(row, "checked_at", "changed_at")) for row in found["clerk"]), None
-        ),
+        clerk=_one(Reachability, found["clerk"], "checked_at", "changed_at"),
     )
 
 
@@ -176,7 +198,7 @@ def _read(**expressions: Sql) -> dict[str, Any]:
 
 def _counted(queryset: QuerySet[Any]) -> Sql:
     """Return an expression for the number of rows, up to LARGE + 1. It reads no column of the table."""
-    rows = queryset.order_by().values(one=Value(1))[: LARGE + 1]
+    rows = queryset.values(one=Value(1))[: LARGE + 1]
     sql, parameters = rows.query.sql_with_params()
     return f"(SELECT count(*) FROM ({sql}) AS counted)", parameters
 

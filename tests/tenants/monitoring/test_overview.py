@@ -47,6 +47,7 @@ def test_tenant_numbers_count_each_state(legacy: Callable[..., Tenant]) -> None:
         "deleted": 1,
         "never_synced": 1,
         "out_of_date": 1,
+        "drifted": 0,
     }
 
 
