@@ -74,7 +74,7 @@ class Figure:
 
 
 class DashboardPage(Base):
-    """Add the dashboard as a page of the tenants; `tenants.admin_site` makes it the index of the admin."""
+    """Add the dashboard as a page of the tenants; `config.admin_site` makes it the index of the admin."""
 
     def get_urls(self) -> list[URLPattern]:
         """Add the page."""
