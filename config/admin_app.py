@@ -22,6 +22,6 @@ class AdminConfig(SimpleAdminConfig):
 
 
 def check_pages(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Import the pages, and check them; the checks may run before the URLs are imported."""
+    """Import and check the admin pages; Django may run the checks before it imports the URLs."""
     admin.autodiscover()
     return check_admin_app(app_configs, **kwargs)

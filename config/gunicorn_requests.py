@@ -85,7 +85,7 @@ class IncomingRequest:
         return False
 
     def _find(self, separator: bytes, start: int) -> int:
-        """Return where the separator is at `start` or later, or -1."""
+        """Return the index of the first separator at or after `start`, or -1."""
         found = self.data.find(separator, max(start, self._searched))
         if found < 0:
             self._searched = max(0, len(self.data) - len(separator) + 1)

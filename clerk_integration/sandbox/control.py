@@ -159,7 +159,7 @@ def create_user(clerk: LocalClerk, given: NewUser) -> Any:
 
 @CONTROL.route("GET", "/sandbox/faults")
 def list_faults(clerk: LocalClerk) -> Any:
-    """Show the faults that are not used up."""
+    """List the faults that later requests will meet."""
     return [fault.as_json() for fault in clerk.faults]
 
 

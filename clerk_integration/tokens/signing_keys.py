@@ -225,7 +225,7 @@ _sets: dict[tuple[str, str], JwksKeys] = {}
 
 
 def _jwks() -> JwksKeys:
-    """Return the keys of the instance in the current settings."""
+    """Return the signing keys of the Clerk instance that the current settings name."""
     source = (clerk_settings.api_url, clerk_settings.secret_key)
     # If two threads arrive at the same time, setdefault keeps one object: only this object fetches.
     return _sets.get(source) or _sets.setdefault(source, JwksKeys())

@@ -175,7 +175,7 @@ def create_failure(error: ClerkError) -> APIException:
 
 
 def change_failure(error: ClerkError) -> APIException:
-    """Return the API error for a change that fails with `error`, and may have been made in Clerk."""
+    """Return the API error for a change that failed with `error`; Clerk may have made the change."""
     if not error.outcome_unknown:
         return read_failure(error)
     code, message = _code_and_message(error)

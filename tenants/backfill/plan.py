@@ -120,7 +120,7 @@ def _refuse_unknown(tenant_ids: Collection[int]) -> None:
 
 @dataclass
 class _Planner:
-    """Decides the row of each tenant, and holds the data from the database and from Clerk for this."""
+    """Decides what to do with each tenant, from the data of the database and of Clerk that it holds."""
 
     tenants: Sequence[Tenant]
     fallback_owner: str | None

@@ -71,7 +71,10 @@ class LazySnapshot:
         self._snapshot: ClerkSnapshot | None = None
 
     def __call__(self, attempt: CreationAttempt) -> ClerkSnapshot:
-        """Return a snapshot that is late enough for the attempt. Raise ClerkError."""
+        """Return a snapshot that contains the organization of the attempt, if Clerk has created one.
+
+        Take a new snapshot if the last one began too early for that; raise ClerkError if Clerk fails.
+        """
         if self._snapshot is None or not self._snapshot.is_late_enough(attempt):
             self._snapshot = take_snapshot(self._tenant_ids)
         return self._snapshot

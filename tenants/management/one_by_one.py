@@ -64,7 +64,10 @@ class OneByOneCommand(DatabaseCommand):
             )
 
     def _change(self, tenant: Tenant) -> tuple[str, str, str]:
-        """Return the result, what happened, and the kind of a failure that may affect other tenants."""
+        """Change one tenant; return its result, a message, and the kind of the failure.
+
+        The kind is empty unless the failure may affect other tenants, too, such as an outage of Clerk.
+        """
         try:
             return *self.change(tenant), ""
         except TenantError as error:

@@ -29,7 +29,7 @@ ESTIMATES = """(
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """A number of rows, and how it compares with the true number."""
+    """A number of rows, which may be an estimate (`about`) or a lower limit (`more than`)."""
 
     number: int
     precision: Literal["exactly", "about", "more than"] = "exactly"

@@ -19,7 +19,7 @@ def due_deliveries() -> QuerySet[WebhookDelivery]:
 
 
 def due_jobs() -> QuerySet[Any]:
-    """Return the background jobs that a worker may start now, and the time `since` which they wait."""
+    """Return the background jobs that a worker may start now, with `since`: the time when the wait began."""
     due = ProcrastinateJob.objects.filter(Q(scheduled_at=None) | Q(scheduled_at__lte=Now()), status="todo")
     deferred = ProcrastinateEvent.objects.filter(job=OuterRef("pk")).order_by("id").values("at")[:1]
     waiting: QuerySet[Any] = due.annotate(since=Coalesce("scheduled_at", Subquery(deferred)))

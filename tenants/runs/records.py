@@ -141,7 +141,7 @@ def interrupt_dead(*kinds: SyncRun.Kind) -> int:
 
 
 def count(run: SyncRun, **counts: int) -> None:
-    """Add to the run's counts, such as `retired=1`. Write `sync_runs`; raise SyncLost as `leases.renew`."""
+    """Add to the run's counts, such as `retired=1`; raise SyncLost if another process holds the run."""
     if not held_runs(run).update(**{name: F(name) + value for name, value in counts.items()}):
         raise lost(run)
 

@@ -192,7 +192,7 @@ def hand_out(run: SyncRun, part: str, task_name: str, *, holder: str = WORKERS) 
 
 
 def reopen(run: SyncRun, part: str, results: Sequence[str]) -> None:
-    """Open again the slices of the part in which an item has one of the results. Write the slices."""
+    """Reopen the slices of this part of the run that contain an item with one of the results."""
     execute(REOPEN, run=run.pk, part=part, results=list(results))
 
 

@@ -14,10 +14,11 @@ from tenants.scoping.writes import tenant_path
 
 
 class TenantScopedViewSetMixin:
-    """Works for the request's tenant: another tenant's rows do not exist, as rows and as related objects.
+    """Limits a viewset to the rows of the request's tenant; rows of other tenants answer 404.
 
-    Place it before DRF's class. A request without a tenant is answered 404, and 401 without a user. Querysets
-    that a scoped manager has not made are scoped here, for example those of `unscoped`.
+    Related fields accept the tenant's rows only. Place the mixin before DRF's class. A request without a user
+    is answered 401, and one without a tenant 404. A queryset of a manager that is not scoped, such as
+    `unscoped`, is limited to the tenant, too.
     """
 
     def check_permissions(self, request: Request) -> None:

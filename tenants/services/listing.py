@@ -71,8 +71,8 @@ def list_user(clerk_user_id: str, lease: leases.Lease) -> int:
 def await_lease(clerk_user_id: str, deadline: float, *, max_age: float | None = None) -> leases.LeaseState:
     """Wait until the user's memberships are fresh, or this process has the lease to list them.
 
-    `max_age` is as in `leases.take_lease`. Neither is true if the deadline passes first, during
-    `leases.BACK_OFF_SECONDS` after a failed listing, or if too many threads wait for Clerk.
+    `max_age` is as in `leases.take_lease`. Return with neither if the deadline passes first, if a listing
+    failed in the last `leases.BACK_OFF_SECONDS`, or if too many threads wait for Clerk.
     """
     state = _take_lease(clerk_user_id, max_age)
     if _is_decided(state):

@@ -74,9 +74,9 @@ class Command(SummaryCommand):
 def _try_lock(holder: BaseDatabaseWrapper) -> bool:
     """Take the lock until the transaction of `holder` ends; return False if another process has it.
 
-    A session that waited for the lock inside PostgreSQL would keep a snapshot, for whose end CREATE INDEX
-    CONCURRENTLY of the migrating process would wait: neither would ever continue. For the same reason the
-    transaction is READ COMMITTED, which keeps no snapshot between its statements.
+    Do not wait for the lock inside PostgreSQL. A session that waits keeps a snapshot, and CREATE INDEX
+    CONCURRENTLY in the migrating process waits until that snapshot ends, so both would wait for ever. For the
+    same reason the transaction is READ COMMITTED, which keeps no snapshot between its statements.
     """
     holder.set_autocommit(False)
     with holder.cursor() as cursor:

@@ -33,7 +33,7 @@ TEMPLATE = "admin/tenants/actions/confirm.html"
 
 @dataclass
 class _Confirmation:
-    """One request for the page."""
+    """One request for the confirmation page of an action."""
 
     model_admin: ModelAdmin[Tenant]
     request: HttpRequest
