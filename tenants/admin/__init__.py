@@ -1,7 +1,8 @@
 """The Django admin of tenants: read-only pages, and actions that call the services."""
 
 from tenants.admin.creations import CreationAttemptAdmin
+from tenants.admin.history import TenantHistoryAdmin
 from tenants.admin.memberships import MembershipAdmin
 from tenants.admin.tenants import TenantAdmin
 
-__all__ = ["CreationAttemptAdmin", "MembershipAdmin", "TenantAdmin"]
+__all__ = ["CreationAttemptAdmin", "MembershipAdmin", "TenantAdmin", "TenantHistoryAdmin"]
