@@ -58,8 +58,10 @@ REQUEST_LIMITS = {
     "TENANT_LIST_LIMIT": "120/minute",
     "TENANT_CREATE_LIMIT": "20/hour",
     "TENANT_SYNC_LIMIT": "10/minute",
+    "ADMIN_LOGIN_LIMIT": "10/hour",
+    "ADMIN_LOGIN_ADDRESS_LIMIT": "100/hour",
 }
-"""Default numbers of requests that one caller may send to the API."""
+"""Default numbers of requests that one caller may send to the API, and of failed logins to the admin."""
 
 UNLIMITED = "none"
 

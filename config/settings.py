@@ -265,6 +265,15 @@ TENANT_CREATE_LIMIT = _text("TENANT_CREATE_LIMIT", "20/hour")
 """Tenants that one caller may create."""
 TENANT_SYNC_LIMIT = _text("TENANT_SYNC_LIMIT", "10/minute")
 """Syncs of one tenant that one caller may request."""
+ADMIN_LOGIN_LIMIT = _text("ADMIN_LOGIN_LIMIT", "10/hour")
+"""Failed logins to the admin for one user name from one client address."""
+ADMIN_LOGIN_ADDRESS_LIMIT = _text("ADMIN_LOGIN_ADDRESS_LIMIT", "100/hour")
+"""Failed logins to the admin from one client address, for all user names together."""
+TRUSTED_PROXIES = _number("TRUSTED_PROXIES", "0", "proxies")
+"""
+Reverse proxies in front of the server, each of which appends to `X-Forwarded-For`. The limits of logins find
+the client's address by it. 0: the header is ignored, because any client can send it.
+"""
 
 TENANT_HISTORY_DAYS = _number("TENANT_HISTORY_DAYS", "730", "days")
 """How long the history of tenants is kept; 0: for ever."""

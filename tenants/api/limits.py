@@ -34,6 +34,12 @@ RETURNING count, extract(epoch FROM began_at - statement_timestamp())::float8 + 
 """
 
 
+def count_request(key: str, period: str) -> tuple[int, float]:
+    """Count a request; return the count of the current period, and the seconds until the period ends."""
+    [(count, wait)] = query(_COUNT, key=key, seconds=SECONDS[period])
+    return count, wait
+
+
 class CallerLimit(BaseThrottle):
     """The limit that a setting names, for each caller: a Clerk user, or a Django user."""
 
