@@ -95,4 +95,7 @@ def _waits(address: str, user_name: str) -> Iterator[float]:
 def _refusal(seconds: float) -> str:
     minutes = math.ceil(seconds / 60)
     wait = "1 minute" if minutes == 1 else f"{minutes} minutes"
-    return f"There were too many failed logins from your address. The password was not checked. Try again in {wait}."
+    return (
+        "There were too many failed logins from your address. The password was not checked."
+        f" Try again in {wait}."
+    )
