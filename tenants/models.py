@@ -14,7 +14,13 @@ from django.db.models import Func, Q
 from django.db.models.fields.json import KT
 from django.db.models.functions import Now
 
-from tenants.querysets import HistoryQuerySet, MembershipQuerySet, NameWords, TenantQuerySet
+from tenants.querysets import (
+    BEGIN_OF_NAME,
+    HistoryQuerySet,
+    MembershipQuerySet,
+    NameWords,
+    TenantQuerySet,
+)
 
 
 class Tenant(models.Model):
@@ -66,6 +72,8 @@ class Tenant(models.Model):
             # Not unique: two organizations can swap slugs in Clerk, and the two changes arrive in any order.
             models.Index(fields=["slug"], name="tenants_slug"),
             GinIndex(NameWords("name"), name="tenants_name_words"),
+            # To read a page in the order of the names without sorting all tenants.
+            models.Index(BEGIN_OF_NAME, "id", name="tenants_name"),
             # To count these tenants without reading the table, and to estimate large numbers of them.
             models.Index(fields=["id"], condition=Q(clerk_org_id=None), name="tenants_legacy"),
             models.Index(fields=["id"], condition=Q(status="suspended"), name="tenants_suspended"),

@@ -27,7 +27,7 @@ from django.db.models import (
     When,
     Window,
 )
-from django.db.models.functions import Coalesce, Now, RowNumber
+from django.db.models.functions import Coalesce, Left, Now, RowNumber
 from django.db.models.lookups import Exact
 
 if TYPE_CHECKING:
@@ -69,6 +69,10 @@ LOWER_WORDS = "translate(lower(left(%(expressions)s, 256)), '{separators}', '{sp
     separators=SEPARATORS.replace("'", "''"), spaces=" " * len(SEPARATORS)
 )
 """The first 256 characters only: PostgreSQL refuses words of more than 2,046 bytes."""
+
+
+BEGIN_OF_NAME = Left("name", 256)
+"""Tenants are sorted by it. An index cannot hold longer names, which Clerk does not accept."""
 
 
 class NameWords(Func):

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from django.db.models import F
+from django.db.models.expressions import OrderBy
 from django.utils import timezone
 from rest_framework import ISO_8601, serializers
 from rest_framework.fields import empty
@@ -11,11 +13,17 @@ from rest_framework.fields import empty
 from clerk_integration.naming import MAX_NAME_LENGTH, MAX_SLUG_LENGTH, name_problem, slug_problem
 from tenants.api.pagination import PageParameters, PageSerializer
 from tenants.models import Membership, Tenant, TenantHistory
+from tenants.querysets import BEGIN_OF_NAME
 
 MAX_REASON_LENGTH = 1_000
 
-ORDER_COLUMNS = {"id": "id", "name": "name", "createdAt": "created_at", "updatedAt": "updated_at"}
-ORDERINGS = [sign + name for name in ORDER_COLUMNS for sign in ("", "-")]
+ORDERS: dict[str, Any] = {
+    "id": F("id"),
+    "name": BEGIN_OF_NAME,
+    "createdAt": F("created_at"),
+    "updatedAt": F("updated_at"),
+}
+ORDERINGS = [sign + name for name in ORDERS for sign in ("", "-")]
 
 
 class StrictCharField(serializers.CharField):
@@ -195,12 +203,11 @@ class TenantPageParameters(PageParameters):
     clerkOrgId = serializers.CharField(source="clerk_org_id", max_length=255, default=None)
     ordering = serializers.ChoiceField(choices=ORDERINGS, default="id")
 
-    def order(self) -> tuple[str, str]:
-        """Return the columns to order by; the id makes the order of the pages certain."""
+    def order(self) -> tuple[OrderBy, OrderBy]:
+        """Return the expressions to order by; the id makes the order of the pages certain."""
         wanted = self.validated_data["ordering"]
         descending, name = wanted.startswith("-"), wanted.removeprefix("-")
-        sign = "-" if descending else ""
-        return sign + ORDER_COLUMNS[name], f"{sign}id"
+        return OrderBy(ORDERS[name], descending=descending), OrderBy(F("id"), descending=descending)
 
 
 class TenantPageSerializer(PageSerializer):

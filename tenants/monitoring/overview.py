@@ -211,7 +211,7 @@ def _oldest(queryset: QuerySet[Any, Any]) -> Sql:
 
 
 def _first(queryset: QuerySet[Any, Any]) -> Sql:
-    """Return an expression for a JSON array with the first row, or without a row."""
+    """Return an SQL expression for a JSON array that contains the first row, or is empty."""
     return json_array(queryset[:1])
 
 
