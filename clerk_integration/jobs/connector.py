@@ -15,7 +15,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.job_context import JobContext
 from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.worker import Worker
-from psycopg import InterfaceError, OperationalError
+from psycopg import AsyncConnection, InterfaceError, OperationalError
 from psycopg.errors import RaiseException, ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -44,10 +44,18 @@ class WorkerConnector(PsycopgConnector):
 
     Procrastinate's own worker exits when one of its queries fails, often with exit status 0. A supervisor
     does not treat exit status 0 as a failure.
+
+    Each query commits by itself. A process that is stopped between a query and its commit would otherwise
+    keep the lock of its worker's row, and no new worker could start: each first deletes stalled workers.
     """
 
     def __init__(self, **pool_arguments: Any) -> None:
-        super().__init__(timeout=POOL_TIMEOUT_SECONDS, reconnect_timeout=RECONNECT_SECONDS, **pool_arguments)
+        super().__init__(
+            timeout=POOL_TIMEOUT_SECONDS,
+            reconnect_timeout=RECONNECT_SECONDS,
+            configure=_set_autocommit,
+            **pool_arguments,
+        )
         self.is_stopping = False
         self._outages: set[str] = set()
         self.recovered_at = 0.0
@@ -117,6 +125,10 @@ class WorkerConnector(PsycopgConnector):
             self._outages.add(reports)
             logger.error("%s: %s", reports, " ".join(str(error).split()))
         await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _set_autocommit(connection: AsyncConnection) -> None:
+    await connection.set_autocommit(True)
 
 
 class Connector(DjangoConnector):

@@ -1,5 +1,6 @@
 """`manage.py procrastinate worker`: real processes on the test database."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from django.db import connection
 from procrastinate.contrib.django.models import ProcrastinateJob
 from psycopg import sql
 
+from clerk_integration.jobs.connector import Connector
 from clerk_integration.models import WebhookDelivery
 from clerk_integration.tasks import rescue_stalled_jobs
 from tests.workers import (
@@ -27,6 +29,22 @@ from tests.workers import (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Status = WebhookDelivery.Status
+
+
+def test_worker_connection_after_a_query_has_no_open_transaction() -> None:
+    """A process that is frozen there would keep row locks, for which each new worker waits."""
+
+    async def status_after_a_query() -> str:
+        connector = Connector().get_worker_connector()
+        await connector.open_async()
+        try:
+            async with connector.pool.connection() as session:
+                await session.execute("SELECT 1")
+                return session.info.transaction_status.name
+        finally:
+            await connector.close_async()
+
+    assert asyncio.run(status_after_a_query()) == "IDLE"
 
 
 @pytest.mark.slow
