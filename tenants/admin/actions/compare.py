@@ -53,7 +53,7 @@ def compare_page(model_admin: ModelAdmin[Tenant], request: HttpRequest, tenant: 
         model_admin,
         request,
         TEMPLATE,
-        title=f"Compare {tenant} with Clerk",
+        title=f"Compare “{tenant}” with Clerk",
         original=tenant,
         tenant=tenant,
         number=number,

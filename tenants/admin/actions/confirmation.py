@@ -123,7 +123,7 @@ def _form_again(asked: _Confirmation, form: StepForm) -> StepForm:
 
 def _page(asked: _Confirmation, form: StepForm, *, report: Report | None = None) -> HttpResponse:
     step, selection, question = asked.step, asked.selection, QUESTIONS[asked.step.key]
-    what = str(selection.tenant) if selection.tenant else counted(asked.count)
+    what = f"“{selection.tenant}”" if selection.tenant else counted(asked.count)
     applicable = step.applicable(selection.tenants)
     examples = list(applicable.order_by("pk")[:EXAMPLES])
     context: dict[str, Any] = {
@@ -141,7 +141,9 @@ def _page(asked: _Confirmation, form: StepForm, *, report: Report | None = None)
         "in_background": asked.count and needs_workers(step, applicable),
     }
     if step.key == "create_in_clerk" and asked.count and asked.request.method == "GET":
-        context["plan"] = plan_of(applicable)
+        context["plan"] = plan = plan_of(applicable)
+        if plan is not None and plan.complete:
+            del form.fields["owner"]
     return render_page(
         asked.model_admin,
         asked.request,

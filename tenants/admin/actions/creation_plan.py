@@ -24,6 +24,11 @@ class CreationPlan:
     rows: Sequence[PlanRow] = ()
     error: str = ""
 
+    @property
+    def complete(self) -> bool:
+        """Whether every tenant can be created as planned."""
+        return bool(self.rows) and all(row.draft for row in self.rows)
+
 
 def plan_of(tenants: QuerySet[Tenant]) -> CreationPlan | None:
     """Return the plan of a few tenants; None for more than a request may create. Calls Clerk."""

@@ -22,7 +22,7 @@ class StepForm(forms.Form):
     use_required_attribute = False
 
     def __init__(self, *args: Any, selection: Selection, count: int, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, label_suffix="", **kwargs)
         self.selection = selection
         self.count = count
 
@@ -82,9 +82,9 @@ class DeleteForm(StepForm):
                 f"Delete the organization {tenant.clerk_org_id} in Clerk, too, with all memberships"
             )
         self.fields["confirmation"].label = (
-            f"Type the number of tenants, {self.count}" if tenant is None else f"Type the name, {tenant}"
+            f"Type the number of tenants: {self.count}" if tenant is None else f"Type the name “{tenant}”"
         )
-        self.fields["confirmation"].help_text = "" if tenant is None else f"Or type: tenant {tenant.pk}"
+        self.fields["confirmation"].help_text = "" if tenant is None else f"Or type “tenant {tenant.pk}”."
 
     def clean_confirmation(self) -> str:
         """Return the text; raise ValidationError unless it is the tenant's name or the number of tenants."""

@@ -120,7 +120,7 @@ def _page(
         model_admin,
         request,
         TEMPLATE,
-        title=f"Link {tenant} to an organization in Clerk",
+        title=f"Link “{tenant}” to an organization in Clerk",
         original=tenant,
         tenant=tenant,
         url=action_url(tenant, "link"),

@@ -127,7 +127,7 @@ def test_create_shows_the_plan_first(
     url = operator.select("create_in_clerk", *tenants)["Location"]
     page = operator.get(url).content.decode()
 
-    assert f"{owner} becomes its first member" in page
+    assert owner in page
     assert "it has no active owner or admin" in page
     assert "old-sons" in page
     assert sandbox.requests("POST") == []
