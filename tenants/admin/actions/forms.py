@@ -22,7 +22,8 @@ class StepForm(forms.Form):
     use_required_attribute = False
 
     def __init__(self, *args: Any, selection: Selection, count: int, **kwargs: Any) -> None:
-        super().__init__(*args, label_suffix="", **kwargs)
+        super().__init__(*args, **kwargs)
+        self.label_suffix = ""
         self.selection = selection
         self.count = count
 
