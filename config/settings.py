@@ -79,15 +79,13 @@ INSTALLED_APPS = [
     "drf_standardized_errors",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    # Before Procrastinate, whose command they extend.
+    "procrastinate.contrib.django",
     "clerk_integration",
     "tenants",
-    "procrastinate.contrib.django",
 ]
 
 MIDDLEWARE = [
     "config.early_middleware.EarlyMiddleware",
-    "config.request_metrics.request_metrics",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.security_headers.SecurityHeadersMiddleware",

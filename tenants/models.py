@@ -411,7 +411,10 @@ class SyncRun(models.Model):
     class Meta:
         db_table = "sync_runs"
         ordering: ClassVar = ["-id"]
-        indexes: ClassVar = [models.Index(fields=["kind", "-id"], name="sync_runs_latest")]
+        indexes: ClassVar = [
+            models.Index(fields=["kind", "-id"], name="sync_runs_latest"),
+            models.Index(fields=["state", "-id"], name="sync_runs_by_state"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["kind"],

@@ -32,6 +32,7 @@ class MembershipAdmin(StyledAdmin):
         "shown_role",
         "state",
         "is_primary_tenant",
+        "is_primary",
         "joined",
         "changed_in_clerk",
         "written",

@@ -1,0 +1,114 @@
+"""Start a full sync, a dry run or a migration from the admin: a question first, then a run of workers."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from django import forms
+from django.core.exceptions import ValidationError
+from procrastinate.exceptions import AlreadyEnqueued
+
+from clerk_integration.exceptions import InvalidClerkId
+from clerk_integration.jobs.queue import queue
+from clerk_integration.wire.deadlines import clerk_deadline
+from clerk_integration.wire.ids import validate_user_id
+from clerk_integration.wire.pace import paced
+from tenants.backfill.plan import make_plan
+from tenants.backfill.run import enqueue_migration
+from tenants.models import SyncRun
+from tenants.reconcile.full_sync import enqueue_full_sync
+from tenants.runs import slices
+
+DRY_RUN = "tenants.tasks.record_dry_run"
+
+PLAN_SECONDS = 15.0
+"""How long a request may plan a migration: some 30 pages of Clerk's list."""
+
+MAX_WAIT_SECONDS = 5.0
+
+
+class StartForm(forms.Form):
+    """Asks for nothing."""
+
+    def options(self) -> dict[str, str]:
+        """Return what was entered."""
+        return {name: value for name, value in self.cleaned_data.items() if value}
+
+
+class MigrationForm(StartForm):
+    """Asks for the first member of tenants without an owner."""
+
+    owner = forms.CharField(
+        label="Owner of tenants without one",
+        required=False,
+        help_text="A Clerk user id: user_ followed by letters and digits. Leave empty to skip these tenants.",
+    )
+
+    def clean_owner(self) -> str:
+        """Return the id; raise ValidationError for a value that is not a user id."""
+        owner = str(self.cleaned_data["owner"]).strip()
+        try:
+            return validate_user_id(owner) if owner else ""
+        except InvalidClerkId as error:
+            raise ValidationError(str(error)) from error
+
+
+def start_full_sync() -> SyncRun:
+    """Leave a full sync to the workers. Raise ClerkError and SyncAlreadyRunning."""
+    with paced(max_wait=MAX_WAIT_SECONDS), clerk_deadline(PLAN_SECONDS):
+        return enqueue_full_sync()
+
+
+def start_dry_run() -> None:
+    """Leave a dry run to the workers; the run begins with its job."""
+    with suppress(AlreadyEnqueued):
+        queue.defer_job(slices.job(DRY_RUN, queueing_lock=DRY_RUN))
+
+
+def start_migration(owner: str | None = None) -> SyncRun:
+    """Plan a migration of all legacy tenants and leave it to the workers. Raise ClerkError."""
+    with paced(max_wait=MAX_WAIT_SECONDS), clerk_deadline(PLAN_SECONDS):
+        plan = make_plan(owner=owner)
+    return enqueue_migration(plan, report=lambda outcome: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """A kind of run that staff may start: its button, its question and its permission."""
+
+    kind: SyncRun.Kind
+    label: str
+    question: str
+    start: Callable[..., SyncRun | None]
+    form: type[StartForm] = StartForm
+
+
+STARTERS: Mapping[str, Starter] = {
+    starter.kind.value: starter
+    for starter in (
+        Starter(
+            SyncRun.Kind.FULL_SYNC,
+            "Start full sync",
+            "Workers read all organizations and memberships from Clerk, and bring the tenants up to date."
+            " Tenants whose organization Clerk no longer has are deactivated. Local settings, members of"
+            " legacy tenants and Clerk itself are not changed.",
+            start_full_sync,
+        ),
+        Starter(
+            SyncRun.Kind.DRY_RUN,
+            "Start dry run (drift)",
+            "A worker compares all organizations and memberships with Clerk, and records the differences."
+            " No tenant is changed.",
+            start_dry_run,
+        ),
+        Starter(
+            SyncRun.Kind.MIGRATION,
+            "Start migration",
+            "Workers create an organization in Clerk for every legacy tenant, with its owner as the first"
+            " member and its other members, and link it. Tenants that cannot be migrated are named and left"
+            " unchanged. Nothing is created twice.",
+            start_migration,
+            MigrationForm,
+        ),
+    )
+}

@@ -1,0 +1,16 @@
+from django.db import migrations, models
+
+from clerk_integration.migrations import _online
+
+
+class Migration(migrations.Migration):
+    atomic = False
+
+    dependencies = [("tenants", "0017_admin_lists")]
+
+    operations = [
+        _online.AddIndexOnline(
+            model_name="syncrun",
+            index=models.Index(fields=["state", "-id"], name="sync_runs_by_state"),
+        ),
+    ]
