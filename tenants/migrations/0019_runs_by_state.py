@@ -6,7 +6,7 @@ from clerk_integration.migrations import _online
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("tenants", "0017_admin_lists")]
+    dependencies = [("tenants", "0018_order_by_name")]
 
     operations = [
         _online.AddIndexOnline(
