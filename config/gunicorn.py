@@ -16,6 +16,7 @@ worker_connections = 500
 
 # Seconds. gunicorn replaces a worker whose event loop hangs for `timeout`.
 timeout = 30
+# After SIGTERM, running requests may continue for this long; a request to Clerk takes CLERK_TIMEOUT_SECONDS.
 graceful_timeout = 20
 keepalive = 5
 
@@ -23,6 +24,9 @@ keepalive = 5
 limit_request_line = 8190
 limit_request_field_size = 16 * 1024
 limit_request_fields = 100
+
+# `gunicornc` needs a socket in the home directory, which a container with a read-only file system lacks.
+control_socket_disable = True
 
 # Restart workers regularly, so that a memory leak in a library does not grow without limit.
 max_requests = 100_000
