@@ -25,13 +25,38 @@ SELECT 'msg_' || n, 'organization.updated', 'org_' || n, '{"data": {}}',
        CASE n % 100 WHEN 1 THEN 'failed' WHEN 2 THEN 'received' ELSE 'processed' END,
        now() - (%(rows)s - n) * interval '10 seconds', NULL
 FROM generate_series(1, %(rows)s) AS n;
+INSERT INTO tenant_history (at, source, actor, tenant_id, clerk_user_id, action, changes)
+SELECT now(), 'webhook', '', id, '', 'renamed', '{"name": ["a", "b"]}' FROM tenants;
+INSERT INTO creation_attempts (marker, clerk_user_id, body_hash, state, answer)
+SELECT gen_random_uuid(), 'user_' || id %% 1000, '', 'succeeded',
+       json_build_object('clerk_org_id', clerk_org_id)
+FROM tenants WHERE clerk_org_id IS NOT NULL;
+WITH run AS (
+    INSERT INTO sync_runs (kind, state, holder, instance_id, cursor, error, started_at, created, updated,
+                           unchanged, retired, failed)
+    VALUES ('dry_run', 'completed', '', '', '{}', '', now(), 0, 0, 0, 0, 0) RETURNING id)
+INSERT INTO sync_run_slices (run_id, part, number, outcomes, arguments, broken)
+SELECT run.id, 'differences', n, json_build_object('org_' || n, json_build_object('problem', 'changed')),
+       '{}', false
+FROM run, generate_series(1, %(rows)s / 100) AS n;
 """.replace("n %", "n %%")
 
-TABLES = ("tenants", "memberships", "webhook_deliveries")
+TABLES = (
+    "tenants",
+    "memberships",
+    "webhook_deliveries",
+    "tenant_history",
+    "creation_attempts",
+    "sync_run_slices",
+)
 
 
 def fill(rows: int = MANY) -> None:
-    """Insert so many tenants, each with a member, and so many deliveries; then vacuum the tables."""
+    """Insert so many tenants and deliveries; then vacuum the tables.
+
+    Each tenant has a member and a change, each linked one a creation attempt. A dry run found differences of
+    every hundredth tenant.
+    """
     with connection.cursor() as cursor:
         # The triggers would write the history row by row.
         cursor.execute("SET session_replication_role = replica")

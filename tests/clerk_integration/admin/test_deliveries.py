@@ -113,7 +113,8 @@ def many(viewer: Client) -> int:
 def test_list_of_many_reads_one_page_of_the_table(viewer: Client, many: int) -> None:
     inbox = [sql for sql in statements_of_list(viewer) if 'FROM "webhook_deliveries"' in sql]
 
-    [page] = inbox
+    size, page = inbox
+    assert size.lstrip().startswith("SELECT CASE WHEN reltuples >= 10000 THEN")
     assert "LIMIT 50" in page
     assert "DISTINCT" not in page
 
@@ -130,7 +131,8 @@ def test_list_of_few_out_of_many_is_counted(viewer: Client, many: int, query: st
 
 
 def test_search_uses_indexes(viewer: Client, many: int) -> None:
-    found = [sql for sql in statements_of_list(viewer, "?q=org_7") if 'FROM "webhook_deliveries"' in sql]
+    statements = statements_of_list(viewer, "?q=org_7")
+    found = [sql for sql in statements if 'FROM "webhook_deliveries"' in sql and "EXPLAIN" not in sql]
     assert len(found) == 2, "the count and the page"
     for statement in found:
         with connection.cursor() as cursor:
