@@ -28,6 +28,14 @@ DEADLINE = 120.0
 POSTGRES_SECONDS = 60.0
 PACKAGES = ("config", "clerk_integration", "tenants", "templates")
 SERVING = "Ctrl-C stops everything."
+LEFT_BY_AN_EARLIER_DEMO = (
+    # The lease of a process that has ended, a delivery of an earlier local Clerk, and a job.
+    "UPDATE user_syncs SET lease = gen_random_uuid(), lease_expires_at = now() + interval '1 hour'",
+    "INSERT INTO webhook_deliveries (svix_id, event_type, payload, status)"
+    " VALUES ('msg_earlier', 'organization.updated', '{}', 'received')",
+    "INSERT INTO procrastinate_jobs (queue_name, task_name, scheduled_at)"
+    " VALUES ('webhooks', 'earlier', now() + interval '1 hour')",
+)
 CREATE_ROUTE = '@API.route("POST", "/v1/organizations")\n'
 RENAME_HANDLER = '    register_batch("organization.updated", records_written)\n'
 MEMBER_HANDLER = '    register("organizationMembership.deleted", membership_deleted)\n'
@@ -264,20 +272,6 @@ def test_demo_uses_neither_database_nor_clerk_of_its_environment_and_says_so(
     forget_database(base_dir)
 
 
-@pytest.mark.slow
-def test_demo_started_again_keeps_its_rows_until_reset(start: Start) -> None:
-    port = free_port()
-
-    def created(*options: str) -> int:
-        demo = start("--no-serve", "--port", port, *options)
-        assert demo.wait() == 0, demo.complaints
-        return created_id(demo.output)
-
-    assert created() == 1
-    assert created() > 1
-    assert created("--reset") == 1
-
-
 @pytest.mark.parametrize(
     "number",
     [
@@ -340,9 +334,14 @@ def connect(project: Path, database: str) -> psycopg.Connection[tuple[object, ..
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "moment", ["Starting", "4. Clerk is down", "5. Clerk is down", "manage.py migrate_tenants_to_clerk"]
+    "moment",
+    [
+        pytest.param("Starting", marks=SLOW),
+        pytest.param("4. Clerk is down", marks=MANUAL),
+        pytest.param("5. Clerk is down", marks=MANUAL),
+        pytest.param("manage.py migrate_tenants_to_clerk", marks=SLOW),
+    ],
 )
 def test_demo_interrupted_before_the_end_of_the_walk_stops_everything(
     start: Start, project: Path, moment: str
@@ -358,47 +357,43 @@ def test_demo_interrupted_before_the_end_of_the_walk_stops_everything(
 
 
 @pytest.mark.slow
-def test_demo_started_again_does_not_wait_for_a_lister_that_is_gone(start: Start, project: Path) -> None:
+def test_demo_started_again_keeps_its_rows_until_reset_and_nothing_else_of_the_earlier_one(
+    start: Start, project: Path
+) -> None:
     port = free_port()
     demo = start("--port", port)
     demo.wait_for(SERVING)
+    assert created_id(demo.output) == 1
     with connect(project, f"tenants_demo_{port}") as connection:
-        connection.execute(
-            "UPDATE user_syncs SET lease = gen_random_uuid(), lease_expires_at = now() + interval '1 hour'"
-        )
+        for statement in LEFT_BY_AN_EARLIER_DEMO:
+            connection.execute(statement)
     demo.process.send_signal(signal.SIGINT)
     assert demo.wait() == 0
-    again = start("--no-serve", "--port", port)
-    assert again.wait() == 0, again.complaints
 
-
-@pytest.mark.slow
-def test_demo_started_again_leaves_alone_what_an_earlier_clerk_has_sent(start: Start, project: Path) -> None:
-    port = free_port()
-    demo = start("--port", port)
-    demo.wait_for(SERVING)
-    with connect(project, f"tenants_demo_{port}") as connection:
-        connection.execute(
-            "INSERT INTO webhook_deliveries (svix_id, event_type, payload, status)"
-            " VALUES ('msg_earlier', 'organization.updated', '{}', 'received')"
-        )
-        connection.execute(
-            "INSERT INTO procrastinate_jobs (queue_name, task_name, scheduled_at)"
-            " VALUES ('webhooks', 'earlier', now() + interval '1 hour')"
-        )
-    demo.process.send_signal(signal.SIGINT)
-    assert demo.wait() == 0
     again = start("--port", port)
     again.wait_for(SERVING)
+    assert created_id(again.output) > 1
     with connect(project, f"tenants_demo_{port}") as connection:
         deliveries = "SELECT FROM webhook_deliveries WHERE svix_id = 'msg_earlier'"
         assert connection.execute(deliveries).fetchall() == []
         jobs = "SELECT FROM procrastinate_jobs WHERE task_name = 'earlier'"
         assert connection.execute(jobs).fetchall() == []
+    again.process.send_signal(signal.SIGINT)
+    assert again.wait() == 0
+
+    reset = start("--no-serve", "--port", port, "--reset")
+    assert reset.wait() == 0, reset.complaints
+    assert created_id(reset.output) == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("word", ["clerk_sandbox", "gunicorn", "procrastinate"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        pytest.param("clerk_sandbox", marks=MANUAL),
+        pytest.param("gunicorn", marks=SLOW),
+        pytest.param("procrastinate", marks=MANUAL),
+    ],
+)
 def test_demo_terminated_as_soon_as_a_process_is_there_stops_it(
     start: Start, project: Path, word: str
 ) -> None:
