@@ -1,14 +1,21 @@
-"""Admin pages of webhook deliveries: list, search and replay."""
+"""Admin pages of webhook deliveries: list, search, and processing again."""
 
 import json
-from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.contrib.admin import ShowFacets
+from django.core.exceptions import PermissionDenied
+from django.db.models import Func, QuerySet, Value
+from django.db.models.functions import Left
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
 
 from clerk_integration.admin.pagination import EstimatingPaginator
 from clerk_integration.admin.readonly import ReadOnlyAdmin
@@ -16,10 +23,15 @@ from clerk_integration.models import WebhookDelivery
 from clerk_integration.webhooks.inbox import requeue
 from clerk_integration.webhooks.registry import handled_types
 
-REPLAY_AT_ONCE = 1_000
-"""Deliveries that one request may enqueue; `manage.py process_clerk_webhooks` processes more."""
+MAX_REASON_LENGTH = 200
+"""Characters of an error that the list shows."""
 
 OTHER = "other"
+
+# A traceback ends with its exception.
+LAST_LINE = Func(
+    "error", Value(r"[^\n]+\n*$"), function="substring", template="%(function)s(%(expressions)s)"
+)
 
 
 class EventTypeFilter(admin.SimpleListFilter):
@@ -48,25 +60,30 @@ class EventTypeFilter(admin.SimpleListFilter):
 class WebhookDeliveryAdmin(ReadOnlyAdmin):
     """Read-only pages, because deliveries are the record of Clerk's messages.
 
-    The replay action needs the model's change permission.
+    *Process again* needs the model's change permission, which allows nothing else.
     """
 
-    # Counting a month of deliveries for every page would be slow.
+    # Counting a month of deliveries for every page would be slow, and so would sorting them.
     show_full_result_count = False
+    show_facets = ShowFacets.NEVER
+    sortable_by = ()
     paginator = EstimatingPaginator
+    change_form_template = "admin/clerk_integration/delivery.html"
     list_display = (
         "event_type",
         "organization_id",
         "status",
+        "reason",
         "attempts",
+        "next_attempt",
         "received_at",
         "processed_at",
-        "processing_time",
     )
     list_filter = ("status", EventTypeFilter)
     search_fields = ("svix_id__exact", "organization_id__exact")
+    search_help_text = "A whole message id (msg_…) or organization id (org_…)"
     ordering = ("-id",)
-    actions = ("replay_selected",)
+    actions = ("process_again",)
     fields = (
         "svix_id",
         "event_type",
@@ -74,26 +91,89 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         "status",
         "attempts",
         "crashes",
-        "due_at",
+        "next_attempt",
         "received_at",
         "processed_at",
         "processing_time",
-        "pretty_payload",
         "error_text",
+        "pretty_payload",
     )
 
+    class Media:
+        css: ClassVar = {"all": ["clerk_integration/admin.css"]}
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookDelivery]:
-        """Defer payloads and tracebacks on the list page."""
-        deliveries = super().get_queryset(request)
+        """Defer payloads and tracebacks on the list page, and read only the last line of each error."""
+        deliveries: QuerySet[WebhookDelivery] = super().get_queryset(request)
         is_list = request.resolver_match is not None and "object_id" not in request.resolver_match.kwargs
-        return deliveries.defer("payload", "error") if is_list else deliveries
+        if not is_list:
+            return deliveries
+        reason = Left(LAST_LINE, MAX_REASON_LENGTH)
+        return deliveries.defer("payload", "error").annotate(last_line=reason)
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the URL of the button."""
+        view = self.admin_site.admin_view(self.process_one_again)
+        name = "clerk_integration_webhookdelivery_process_again"
+        return [path("<int:delivery_id>/process-again/", view, name=name), *super().get_urls()]
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show the delivery, with the button for users who may press it."""
+        context = {"may_process_again": self.has_operate_permission(request), **(extra_context or {})}
+        page: HttpResponse = super().change_view(request, object_id, form_url, context)
+        return page
+
+    @method_decorator(require_POST)
+    def process_one_again(self, request: HttpRequest, delivery_id: int) -> HttpResponse:
+        """Let the workers process the delivery again."""
+        if not self.has_operate_permission(request):
+            raise PermissionDenied
+        delivery = get_object_or_404(WebhookDelivery.objects.only("pk"), pk=delivery_id)
+        self._process_again(request, WebhookDelivery.objects.filter(pk=delivery.pk))
+        page = "admin:clerk_integration_webhookdelivery_change"
+        return redirect(reverse(page, args=[delivery.pk], current_app=self.admin_site.name))
+
+    @admin.action(description="Process again", permissions=["operate"])
+    def process_again(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:
+        """Let the workers process the selected deliveries again, whatever their status."""
+        self._process_again(request, queryset)
+
+    def _process_again(self, request: HttpRequest, deliveries: QuerySet[WebhookDelivery]) -> None:
+        selected = deliveries.count()
+        queued = requeue(deliveries)
+        if queued:
+            messages.success(request, f"Queued for the workers: {_count(queued)}.")
+        if queued < selected:
+            skipped = _count(selected - queued)
+            messages.warning(request, f"Not queued, because only the envelope is stored: {skipped}.")
+
+    @admin.display(description="reason")
+    def reason(self, delivery: Any) -> SafeString | str:
+        """Return the last line of the last error: what went wrong, without the traceback."""
+        return _foreign(delivery.last_line.strip()) if delivery.last_line else "-"
+
+    @admin.display(description="next attempt")
+    def next_attempt(self, delivery: WebhookDelivery) -> Any:
+        """Return the time of the next attempt, or why there is none."""
+        if delivery.claim is not None:
+            return "being processed"
+        if delivery.due_at is None:
+            return "none, until it is processed again" if delivery.status == "failed" else "-"
+        now = timezone.now() if timezone.is_aware(delivery.due_at) else timezone.make_naive(timezone.now())
+        return "now" if delivery.due_at <= now else delivery.due_at
 
     @admin.display(description="processing time")
-    def processing_time(self, delivery: WebhookDelivery) -> timedelta | None:
+    def processing_time(self, delivery: WebhookDelivery) -> str:
         """Return the time from arrival to the end of processing, including the time in the queue."""
         if delivery.processed_at is None:
-            return None
-        return delivery.processed_at - delivery.received_at
+            return "-"
+        return str(delivery.processed_at - delivery.received_at)
 
     @admin.display(description="payload")
     def pretty_payload(self, delivery: WebhookDelivery) -> SafeString:
@@ -101,32 +181,18 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         return _preformatted(json.dumps(delivery.payload, indent=2, ensure_ascii=False))
 
     @admin.display(description="error")
-    def error_text(self, delivery: WebhookDelivery) -> SafeString | None:
-        """Return the error and traceback of the last failure; None if no error is stored."""
-        return _preformatted(delivery.error) if delivery.error else None
+    def error_text(self, delivery: WebhookDelivery) -> SafeString | str:
+        """Return the error and traceback of the last failure."""
+        return _preformatted(delivery.error) if delivery.error else "-"
 
-    @admin.action(description="Replay selected", permissions=["operate"])
-    def replay_selected(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:
-        """Enqueue the selected deliveries again, whatever their status. Workers process them later."""
-        selected = list(queryset.order_by("pk").values_list("pk", flat=True)[: REPLAY_AT_ONCE + 1])
-        if len(selected) > REPLAY_AT_ONCE:
-            messages.error(
-                request,
-                f"Nothing was queued: at most {REPLAY_AT_ONCE:,} deliveries can be selected. For more there "
-                "is manage.py process_clerk_webhooks.",
-            )
-            return
-        queued = requeue(selected)
-        if queued:
-            messages.success(request, f"Queued for the workers: {_count(queued)}.")
-        if queued < len(selected):
-            skipped = _count(len(selected) - queued)
-            messages.warning(request, f"Not replayed, because only the envelope is stored: {skipped}.")
+
+def _foreign(text: str) -> SafeString:
+    return format_html('<bdi class="clerk-text" dir="auto">{}</bdi>', text)
 
 
 def _preformatted(text: str) -> SafeString:
-    return format_html('<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{}</pre>', text)
+    return format_html('<pre class="clerk-pre" dir="auto" tabindex="0">{}</pre>', text)
 
 
 def _count(deliveries: int) -> str:
-    return "1 delivery" if deliveries == 1 else f"{deliveries} deliveries"
+    return "1 delivery" if deliveries == 1 else f"{deliveries:,} deliveries"

@@ -1,10 +1,10 @@
 """The webhook inbox: an event is stored before it is acknowledged. A worker processes the event later."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from django.db import connection, transaction
-from django.db.models.functions import Now
+from django.db.models import QuerySet
 
 from clerk_integration.lost_connections import repeat_if_lost
 from clerk_integration.models import WebhookDelivery
@@ -18,6 +18,14 @@ _json = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 _STORE = "SELECT webhook_deliveries_store(%s, %s, %s, %s::jsonb, %s)"
 """The statement commits by itself, the delivery together with the wake-up."""
+
+# The subquery locks the rows in the order of their ids, as other statements do. The ORM would drop the order.
+_REQUEUE = """
+WITH selected (id) AS MATERIALIZED ({selected})
+UPDATE webhook_deliveries
+SET status = 'received', attempts = 0, crashes = 0, claim = NULL, due_at = statement_timestamp()
+FROM selected WHERE webhook_deliveries.id = selected.id
+"""
 
 
 def store_delivery(svix_id: str, event: Event) -> bool:
@@ -38,19 +46,19 @@ def store_delivery(svix_id: str, event: Event) -> bool:
     return repeat_if_lost(lambda: _store(parameters))
 
 
-def requeue(delivery_ids: Iterable[int]) -> int:
+def requeue(deliveries: QuerySet[WebhookDelivery]) -> int:
     """Let the workers process deliveries again, including processed ones; return how many. One transaction.
 
     The attempts are counted from the beginning. Deliveries of which only the envelope is stored are skipped.
+    The ids stay in the database, so that any number of deliveries takes the same memory here.
     """
-    with transaction.atomic():
-        deliveries = WebhookDelivery.objects.filter(pk__in=list(delivery_ids), payload__has_key="data")
-        found = list(deliveries.select_for_update().order_by("pk").values_list("pk", flat=True))
-        WebhookDelivery.objects.filter(pk__in=found).update(
-            status=Status.RECEIVED, attempts=0, crashes=0, claim=None, due_at=Now()
-        )
+    complete = deliveries.filter(payload__has_key="data").order_by("pk").select_for_update(of=("self",))
+    with transaction.atomic(), connection.cursor() as cursor:
+        selected, parameters = complete.values("pk").query.sql_with_params()
+        cursor.execute(_REQUEUE.format(selected=selected), parameters)
+        queued = int(cursor.rowcount)
         wake_if_due()
-    return len(found)
+    return queued
 
 
 def _store(parameters: Sequence[str | None]) -> bool:

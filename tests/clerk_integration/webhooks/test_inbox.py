@@ -173,7 +173,7 @@ def test_requeue_queues_deliveries_of_every_status(stored: WebhookDelivery, stat
     WebhookDelivery.objects.update(status=status, attempts=8, crashes=3, due_at=None, claim=uuid4())
     empty_queue()
 
-    assert requeue([stored.id, stored.id + 1]) == 1
+    assert requeue(WebhookDelivery.objects.all()) == 1
 
     stored.refresh_from_db()
     assert (stored.status, stored.attempts, stored.crashes) == ("received", 0, 0)
@@ -183,6 +183,6 @@ def test_requeue_queues_deliveries_of_every_status(stored: WebhookDelivery, stat
 def test_requeue_spares_envelopes(clerk: WebhookSender) -> None:
     clerk.send(clerk.event("session.created"))
     ignored = WebhookDelivery.objects.get()
-    assert requeue([ignored.id]) == 0
+    assert requeue(WebhookDelivery.objects.all()) == 0
     ignored.refresh_from_db()
     assert (ignored.status, is_queued(ignored.id)) == ("ignored", False)
