@@ -10,7 +10,6 @@ from django.contrib import messages
 from django.contrib.admin import ModelAdmin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import NoReverseMatch
 
 from clerk_integration.conf import clerk_settings
 from clerk_integration.exceptions import ClerkError
@@ -74,10 +73,7 @@ def _start(asked: _Confirmation, form: StepForm) -> HttpResponse:
         f"Run {run.pk} carries out “{asked.step.label}” for {counted(asked.count)} in the background. You may"
         " close this page.",
     )
-    try:
-        return redirect("admin:tenants_syncrun_change", run.pk)
-    except NoReverseMatch:
-        return redirect(asked.selection.back_url)
+    return redirect("admin:tenants_syncrun_change", run.pk)
 
 
 def _carry_out_one(asked: _Confirmation, form: StepForm, tenant: Tenant) -> HttpResponse:

@@ -7,7 +7,7 @@ from tenants.exceptions import TenantError
 
 NOTHING_CHANGED = "Nothing was changed."
 CHECK = "Run the command check_clerk: it names the setting to correct."
-AGAIN = "Confirm again later; what you entered is kept."
+KEPT = "What you entered is kept."
 
 
 def add_failure(form: forms.Form, error: TenantError | ClerkError, *, outcome_unknown: str = "") -> None:
@@ -23,18 +23,14 @@ def explain(error: TenantError | ClerkError, *, outcome_unknown: str = "") -> st
     """
     if isinstance(error, TenantError):
         return str(error)
-    if error.outcome_unknown and outcome_unknown:
-        return _joined(error, outcome_unknown)
-    if isinstance(error, ClerkMisconfigured):
-        return _joined(error, NOTHING_CHANGED, CHECK)
-    if isinstance(error, ClerkRejected):
-        return _joined(error, NOTHING_CHANGED)
-    return _joined(error, NOTHING_CHANGED, AGAIN)
-
-
-def _joined(error: ClerkError, *sentences: str) -> str:
-    """Return the error's message and the sentences that it does not contain."""
     message = str(error)
-    if not message.endswith((".", "!", "?")):
-        message += "."
-    return " ".join([message, *(sentence for sentence in sentences if sentence not in message)])
+    if error.outcome_unknown and outcome_unknown:
+        return f"{message} {outcome_unknown}"
+    sentences = [message if message.endswith(".") else f"{message}."]
+    if "Nothing was" not in message:
+        sentences.append(NOTHING_CHANGED)
+    if isinstance(error, ClerkMisconfigured):
+        sentences.append(CHECK)
+    elif not isinstance(error, ClerkRejected):
+        sentences += [KEPT] if "again" in message else ["Confirm again later.", KEPT]
+    return " ".join(sentences)

@@ -257,6 +257,7 @@ def test_more_than_20_rows_are_left_to_workers(
     run = SyncRun.objects.get()
     assert (run.kind, run.cursor["tenants"]) == ("batch", 21)
     assert f"Run {run.pk} carries out “Suspend” for 21 tenants" in shown_messages(response)[0][1]
+    assert operator.get(response["Location"]).status_code == 200
     assert not Tenant.objects.exclude(status="active").exists()
 
 
