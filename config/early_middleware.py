@@ -10,7 +10,7 @@ WEBHOOK_PATH = "/api/v1/webhooks/clerk"
 
 
 class EarlyMiddleware(MiddlewareMixin):
-    """Answers `/healthz` and `/readyz` for any Host, and Clerk's webhooks; all also over plain HTTP.
+    """Answers `/healthz`, `/readyz` and `/metrics` for any Host, and Clerk's webhooks; also over plain HTTP.
 
     Probes use addresses, not names. A webhook has no session and no cookie, and its signature authenticates
     it; the other middleware would take longer than its own checks.
@@ -21,10 +21,15 @@ class EarlyMiddleware(MiddlewareMixin):
         # System checks import this module only. They do not need the libraries of the health checks.
         from clerk_integration.webhooks.views import receive_webhook  # noqa: PLC0415
         from config.health import ReadinessView, healthz  # noqa: PLC0415
+        from tenants.monitoring import metrics  # noqa: PLC0415
+        from tenants.monitoring.exposition import PATH, metrics_view  # noqa: PLC0415
+
+        metrics.connect()
 
         self._endpoints: dict[str, Callable[[HttpRequest], HttpResponse]] = {
             "/healthz": healthz,
             "/readyz": async_to_sync(ReadinessView.as_view()),
+            PATH: metrics_view,
             WEBHOOK_PATH: receive_webhook,
         }
 

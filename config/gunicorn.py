@@ -3,6 +3,10 @@
 Options on the command line, such as `--bind`, `--workers` and `--threads`, override these settings.
 """
 
+import os
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -31,6 +35,36 @@ control_socket_disable = True
 # Restart workers regularly, so that a memory leak in a library does not grow without limit.
 max_requests = 100_000
 max_requests_jitter = 10_000
+
+
+METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable: where the workers leave their metrics, so that `/metrics` sums them."""
+
+_made_directory = ""
+if METRICS_DIRECTORY not in os.environ:
+    os.environ[METRICS_DIRECTORY] = _made_directory = tempfile.mkdtemp(prefix="tenants-metrics-")
+
+
+def on_starting(server: Any) -> None:
+    """Delete the metrics of an earlier server."""
+    for file in Path(os.environ[METRICS_DIRECTORY]).glob("*.db"):
+        file.unlink()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Keep the counts of a worker that ended, in one file for all such workers."""
+    from tenants.monitoring.processes import fold  # noqa: PLC0415  (imported when the first worker ends)
+
+    try:
+        fold(worker.pid)
+    except Exception as error:  # a full disk must not end the server
+        server.log.warning("The counts of worker %s are lost: %s", worker.pid, error)
+
+
+def on_exit(server: Any) -> None:
+    """Delete the directory of the metrics if this server made it."""
+    if _made_directory:
+        shutil.rmtree(_made_directory, ignore_errors=True)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -79,13 +79,15 @@ INSTALLED_APPS = [
     "drf_standardized_errors",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "procrastinate.contrib.django",
+    # Before Procrastinate, whose command they extend.
     "clerk_integration",
     "tenants",
+    "procrastinate.contrib.django",
 ]
 
 MIDDLEWARE = [
     "config.early_middleware.EarlyMiddleware",
+    "config.request_metrics.request_metrics",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.security_headers.SecurityHeadersMiddleware",

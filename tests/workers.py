@@ -33,11 +33,11 @@ class Worker:
 
     worker_id: int
 
-    def __init__(self, log: Path, settings_module: str, url: str | None = None) -> None:
+    def __init__(self, log: Path, settings_module: str, url: str | None, *options: str) -> None:
         self._log = log
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, settings.BASE_DIR / "manage.py", "procrastinate", "worker"],
+                [sys.executable, settings.BASE_DIR / "manage.py", "procrastinate", "worker", *options],
                 cwd=settings.BASE_DIR,
                 env={
                     **os.environ,
@@ -90,16 +90,17 @@ class Workers:
         self._settings_module = settings_module
         self.all: list[Worker] = []
 
-    def launch(self) -> Worker:
+    def launch(self, *options: str) -> Worker:
         """Start a worker."""
-        worker = Worker(self._directory / f"worker-{next(_numbers)}.log", self._settings_module, self._url)
+        log = self._directory / f"worker-{next(_numbers)}.log"
+        worker = Worker(log, self._settings_module, self._url, *options)
         self.all.append(worker)
         return worker
 
-    def start(self) -> Worker:
+    def start(self, *options: str) -> Worker:
         """Start a worker and return once it takes jobs."""
         known = newest_worker_id()
-        worker = self.launch()
+        worker = self.launch(*options)
         try:
             wait_until(lambda: worker.process.poll() is not None or newest_worker_id() > known)
         except AssertionError:

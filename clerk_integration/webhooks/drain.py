@@ -29,6 +29,7 @@ from clerk_integration.conf import stalled_worker_seconds
 from clerk_integration.entities import UnreadableRecord, clean
 from clerk_integration.jobs.timeouts import DO_NOT_AWAIT_DISK, begin_repeatable
 from clerk_integration.models import WebhookDelivery
+from clerk_integration.signals import deliveries_tried
 from clerk_integration.webhooks.exceptions import ForeignInstance
 from clerk_integration.webhooks.instances import check_instance
 from clerk_integration.webhooks.registry import ClerkEvent, batched_types, handle, is_handled
@@ -134,25 +135,30 @@ class Attempt:
         if not self._ids:
             return None
         try:
-            self._process()
+            tried = self._process()
         except Exception as error:
             self._record(error)
             return error
         except BaseException:
             self._release()
             raise
+        for outcome, deliveries in tried.items():
+            deliveries_tried.send_robust(sender=None, deliveries=deliveries, outcome=str(outcome))
         return None
 
-    def _process(self) -> None:
+    def _process(self) -> dict[str, list[WebhookDelivery]]:
+        """Return the deliveries by their result."""
         with transaction.atomic(durable=True):
             begin_repeatable()
             deliveries = list(self._claimed.select_for_update().order_by("pk"))
-            handled = [delivery for delivery in deliveries if _has_handler(delivery)]
-            handle([ClerkEvent.from_json(delivery.payload) for delivery in handled])
-            if len(handled) < len(deliveries):
-                ignored = self._claimed.exclude(pk__in=[delivery.pk for delivery in handled])
-                _store_result(ignored, Status.IGNORED)
+            tried: dict[str, list[WebhookDelivery]] = {Status.PROCESSED: [], Status.IGNORED: []}
+            for delivery in deliveries:
+                tried[Status.PROCESSED if _has_handler(delivery) else Status.IGNORED].append(delivery)
+            handle([ClerkEvent.from_json(delivery.payload) for delivery in tried[Status.PROCESSED]])
+            if ignored := [delivery.pk for delivery in tried[Status.IGNORED]]:
+                _store_result(self._claimed.filter(pk__in=ignored), Status.IGNORED)
             _store_result(self._claimed, Status.PROCESSED, processed_at=Now())
+        return tried
 
     def _record(self, error: Exception) -> None:
         if len(self._ids) == 1:
@@ -196,6 +202,8 @@ def _record_failure(claimed: QuerySet[WebhookDelivery], error: Exception) -> Non
     delays: Sequence[int] = RETRY_DELAYS[failures - 1 : failures]
     due_at = Now() + timedelta(seconds=delays[0]) if delays else None
     claimed.update(status=Status.FAILED, error=_text_of(error), claim=None, due_at=due_at)
+    outcome = "failed" if delays else "given_up"
+    deliveries_tried.send_robust(sender=None, deliveries=[delivery], outcome=outcome)
     logger.log(
         logging.WARNING if delays else logging.ERROR,
         "Webhook delivery %d (%s) failed: %s. %s",

@@ -14,6 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 from procrastinate.exceptions import ConnectorException
 
 from clerk_integration.conf import clerk_settings
+from clerk_integration.signals import delivery_stored
 from clerk_integration.webhooks.exceptions import BodyTooLarge, InvalidEvent, NoSigningSecret, WebhookRefused
 from clerk_integration.webhooks.inbox import store_delivery
 from clerk_integration.webhooks.instances import check_instance
@@ -74,7 +75,8 @@ def _receive(request: HttpRequest) -> None:
     verifier = Verifier(_svix_headers(request), clerk_settings.webhook_signing_secrets)
     event = read_event(verifier.verify(_read_body(request)))
     check_instance(event.instance_id)
-    store_delivery(verifier.message_id, event)
+    is_new = store_delivery(verifier.message_id, event)
+    delivery_stored.send_robust(sender=None, event_type=event.type, is_new=is_new)
 
 
 def _svix_headers(request: HttpRequest) -> dict[str, str]:

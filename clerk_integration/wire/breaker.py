@@ -22,6 +22,7 @@ from time import monotonic
 
 from clerk_integration.conf import clerk_settings
 from clerk_integration.exceptions import ClerkError, ClerkNotAsked, ClerkUnavailable
+from clerk_integration.signals import breaker_changed, clerk_not_called
 from clerk_integration.web_requests import is_serving_request
 
 FAILURES = 2
@@ -39,7 +40,8 @@ SLOW_SECONDS = 1.0
 class _Breaker:
     """Refuse requests for OPEN_SECONDS after FAILURES requests in a row got no answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._lock = threading.Lock()
         self._failures = 0
         self._opened_at = 0.0
@@ -80,6 +82,7 @@ class _Breaker:
         if self._failures < FAILURES:
             return
         if self._has_trial or monotonic() < self._opened_at + OPEN_SECONDS:
+            clerk_not_called.send_robust(sender=None, reason="breaker_open")
             raise ClerkNotAsked(
                 f"Clerk has not answered {self._failures} requests in a row. Nothing was sent; requests"
                 f" are tried again every {OPEN_SECONDS:.0f} s."
@@ -89,11 +92,15 @@ class _Breaker:
         with self._lock:
             if is_trial:
                 self._has_trial = False
+            was_open = self._failures >= FAILURES
             if failed:
                 self._failures += 1
                 self._opened_at = monotonic()
             elif failed is False:
                 self._failures = 0
+            is_open = self._failures >= FAILURES
+            if is_open != was_open:
+                breaker_changed.send_robust(sender=None, breaker=self._name, is_open=is_open)
 
 
 class _Slots:
@@ -121,6 +128,7 @@ class _Slots:
         while len(self._since) >= clerk_settings.max_waiting:
             patience = min(deadline, min(self._since) + SLOW_SECONDS) - monotonic()
             if patience <= 0:
+                clerk_not_called.send_robust(sender=None, reason="too_many_waiting")
                 raise ClerkNotAsked(
                     f"{len(self._since)} threads of this process wait for Clerk, as many as CLERK_MAX_WAITING"
                     " allows. Nothing was sent. Try again later."
@@ -128,13 +136,13 @@ class _Slots:
             self._changed.wait(patience)
 
 
-_reads, _writes, _slots = _Breaker(), _Breaker(), _Slots()
+_reads, _writes, _slots = _Breaker("read"), _Breaker("write"), _Slots()
 
 
 def reset() -> None:
     """Close the breakers. Called in a forked child, where a thread that does not exist may hold a lock."""
     global _reads, _writes, _slots
-    _reads, _writes, _slots = _Breaker(), _Breaker(), _Slots()
+    _reads, _writes, _slots = _Breaker("read"), _Breaker("write"), _Slots()
 
 
 os.register_at_fork(after_in_child=reset)

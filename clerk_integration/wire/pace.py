@@ -23,6 +23,7 @@ from django.db import connection
 
 from clerk_integration.conf import clerk_settings
 from clerk_integration.exceptions import ClerkRateLimited
+from clerk_integration.signals import clerk_not_called
 from clerk_integration.wire.deadlines import deadlines_suspended
 
 WINDOW_SECONDS = 10.0
@@ -121,6 +122,7 @@ def await_slot() -> None:
     if pacing is not None and not pacing.holds_slot:
         wait = _slots.take() - time.monotonic()
         if wait > pacing.max_wait:
+            clerk_not_called.send_robust(sender=None, reason="rate_limit")
             raise ClerkRateLimited(
                 "The share of Clerk's rate limit for creations and batches (CLERK_RATE_LIMIT) is in use for"
                 f" the next {wait:.0f} s. Nothing was sent. Try again later.",

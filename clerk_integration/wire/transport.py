@@ -5,8 +5,10 @@ because the SDK's models drop fields and refuse whole pages. Import this module 
 a second.
 """
 
+import re
 import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
@@ -17,6 +19,7 @@ import httpcore
 import httpx
 
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkProtocolError, ClerkUnavailable
+from clerk_integration.signals import clerk_called
 from clerk_integration.wire.deadlines import remaining_seconds
 from clerk_integration.wire.replies import Reply
 
@@ -37,6 +40,9 @@ KEEPALIVE_SECONDS = 5.0
 _NOT_SENT = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
 _WIRE_ERRORS = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.RemoteProtocolError)
 
+_ID = re.compile(r"/(?:org|user)_[^/]*")
+"""The ids in the paths of Clerk's API."""
+
 _replies: ContextVar[list[Reply]] = ContextVar("clerk_replies")
 
 
@@ -53,6 +59,26 @@ def recorded_replies() -> Iterator[list[Reply]]:
         yield replies
     finally:
         _replies.reset(token)
+
+
+@contextmanager
+def _reported(request: httpx.Request) -> Iterator[dict[str, str]]:
+    """Send `clerk_called` after the block, with the `outcome` that the block stores, or the error's."""
+    report = {"outcome": "unanswered"}
+    started = time.perf_counter()
+    try:
+        yield report
+    except ClerkProtocolError:
+        report["outcome"] = "unreadable"
+        raise
+    finally:
+        path = _ID.sub("/{id}", request.url.path.rpartition("/v1")[2])
+        clerk_called.send_robust(
+            sender=None,
+            operation=f"{request.method} {path}",
+            seconds=time.perf_counter() - started,
+            **report,
+        )
 
 
 class DeadlineTransport(httpx.BaseTransport):
@@ -74,8 +100,19 @@ class DeadlineTransport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request and read its reply to the end."""
+        with _reported(request) as report:
+            reply = self._send(request)
+            report["outcome"] = str(reply.status)
+        _replies.get().append(reply)
+        raise ReplyRecorded
+
+    def close(self) -> None:
+        """Close every connection of the pool."""
+        self._pool.close()
+
+    def _send(self, request: httpx.Request) -> Reply:
         try:
-            reply = self._exchange(request)
+            return self._exchange(request)
         except _WIRE_ERRORS as exc:
             raise _unavailable(exc, request) from exc
         except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError) as exc:
@@ -84,12 +121,6 @@ class DeadlineTransport(httpx.BaseTransport):
                 f"CLERK_API_URL and CLERK_SECRET_KEY do not make a valid request ({type(exc).__name__})."
                 " Nothing was sent."
             ) from None
-        _replies.get().append(reply)
-        raise ReplyRecorded
-
-    def close(self) -> None:
-        """Close every connection of the pool."""
-        self._pool.close()
 
     def _exchange(self, request: httpx.Request) -> Reply:
         with closing(self._pool.handle_request(_core_request(request))) as core:
