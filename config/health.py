@@ -45,6 +45,9 @@ CHECK_TIMEOUT = datetime.timedelta(seconds=2)
 CLERK_INTERVAL_SECONDS = 60.0
 """Minimum time between two requests to Clerk, even if `/readyz` is called more often."""
 
+CLERK_RETRY_SECONDS = 5.0
+"""The same after a request that failed, so that a short failure is shown for a short time only."""
+
 MAX_JOB_AGE = datetime.timedelta(minutes=10)
 
 
@@ -143,7 +146,7 @@ class ClerkState:
     def get(self) -> str:
         """Return `ok`, `unavailable`, `misconfigured`, or `unknown` before the first request has ended.
 
-        If the last request is a minute old, start the next one in a thread of its own. It fetches Clerk's
+        If the last request is old enough, start the next one in a thread of its own. It fetches Clerk's
         JWKS, which has no rate limit.
         """
         with self._lock:
@@ -163,6 +166,8 @@ class ClerkState:
             found = "ok"
         with self._lock:
             self._found = found
+            if found != "ok":
+                self._next_look = self._clock() + CLERK_RETRY_SECONDS
 
 
 class ReadinessView(HealthCheckView):  # type: ignore[misc]  # untyped library
@@ -204,7 +209,7 @@ def _readiness(results: Sequence[HealthCheckResult], clerk: str) -> JsonResponse
         for result in results
     }
     # A database that is down is the reason of several checks.
-    _log_change(readiness, list(dict.fromkeys(map(str, errors))))
+    _log_change(readiness, [*dict.fromkeys(map(str, errors)), f"Clerk: {clerk}."])
     code = status.HTTP_503_SERVICE_UNAVAILABLE if readiness == "unready" else status.HTTP_200_OK
     return JsonResponse({"status": readiness, "checks": checks, "clerk": clerk}, status=code)
 

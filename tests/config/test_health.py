@@ -21,7 +21,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable
 from clerk_integration.models import WebhookDelivery
-from config.health import CLERK_INTERVAL_SECONDS, ClerkState, ReadinessView
+from config.health import CLERK_INTERVAL_SECONDS, CLERK_RETRY_SECONDS, ClerkState, ReadinessView
 
 Json = dict[str, Any]
 
@@ -316,4 +316,15 @@ def test_clerk_state_however_often_asked_looks_once_a_minute() -> None:
     now[0] += CLERK_INTERVAL_SECONDS
     look.finds = ClerkUnavailable("x")
     assert eventually(state, "unavailable")
+    assert look.count == 2
+
+
+def test_clerk_state_after_a_failure_looks_again_after_seconds() -> None:
+    look, now = Look(), [0.0]
+    state = ClerkState(look, clock=lambda: now[0])
+    look.finds = ClerkUnavailable("x")
+    assert eventually(state, "unavailable")
+    look.finds = None
+    now[0] += CLERK_RETRY_SECONDS
+    assert eventually(state, "ok")
     assert look.count == 2
