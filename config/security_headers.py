@@ -3,7 +3,8 @@
 | answer            | policy                                                                                |
 | ----------------- | ------------------------------------------------------------------------------------- |
 | pages             | files of this server only; no inline script, no inline style, no `eval`, no framing   |
-| admin pages       | the same, but inline styles and `eval`, because Unfold's templates need both          |
+| admin pages       | the same, but inline styles and `eval`, because Unfold's templates need both, and     |
+|                   | images from any https server, because Clerk serves the logos of organizations         |
 | everything else   | nothing may be loaded, should a browser ever show the answer as a page                |
 
 Unfold uses the standard build of Alpine.js, which evaluates the expressions of its templates (`x-data`, ...),
@@ -27,7 +28,12 @@ _PAGES = {
     "base-uri": "'none'",
     "frame-ancestors": "'none'",
 }
-_ADMIN_PAGES = {**_PAGES, "script-src": "'self' 'unsafe-eval'", "style-src": "'self' 'unsafe-inline'"}
+_ADMIN_PAGES = {
+    **_PAGES,
+    "script-src": "'self' 'unsafe-eval'",
+    "style-src": "'self' 'unsafe-inline'",
+    "img-src": "'self' data: https:",
+}
 
 
 def _policy(directives: dict[str, str]) -> str:

@@ -32,7 +32,6 @@ class MembershipAdmin(StyledAdmin):
         "shown_role",
         "state",
         "is_primary_tenant",
-        "is_primary",
         "joined",
         "changed_in_clerk",
         "written",

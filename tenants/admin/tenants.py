@@ -1,11 +1,17 @@
 """The admin pages of tenants: the list, the page of one tenant, and the page that renames it."""
 
 from typing import Any
+from urllib.parse import urlencode
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -13,6 +19,8 @@ from tenants.admin.actions import TenantActions
 from tenants.admin.dashboard import DashboardPage
 from tenants.admin.filters import DeletedFilter, DriftFilter, LinkedFilter, SyncedFilter
 from tenants.admin.pages import StyledAdmin
+from tenants.admin.renaming import rename_page
+from tenants.admin.tenant_page import tenant_page
 from tenants.models import Membership, Tenant
 from tenants.templatetags.tenants_admin import ago, foreign, link_badge, status_badge
 
@@ -39,6 +47,40 @@ class TenantAdmin(TenantActions, DashboardPage, StyledAdmin):
         """Return the tenants that the indexes find; see `TenantQuerySet.found_by_staff`."""
         text = search_term.strip()
         return (queryset.found_by_staff(text) if text else queryset), False
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the page that renames a tenant. It calls Clerk, so ATOMIC_REQUESTS must not wrap it."""
+        rename = transaction.non_atomic_requests(self.admin_site.admin_view(self.rename_view))
+        return [path("<int:tenant_id>/rename/", rename, name="tenants_tenant_rename"), *super().get_urls()]
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show the page of the tenant; refuse a POST."""
+        if request.method == "POST" or not self.has_view_permission(request):
+            raise PermissionDenied
+        tenant = self.get_object(request, unquote(object_id))
+        if tenant is None:
+            messages.warning(request, f"There is no tenant {object_id}. It may have been deleted.")
+            return redirect("admin:tenants_tenant_changelist")
+        return tenant_page(self, request, tenant)
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Redirect to the history of the tenant: Django's own log has no entries of it."""
+        changes = reverse("admin:tenants_tenanthistory_changelist")
+        return redirect(f"{changes}?{urlencode({'q': unquote(object_id)})}")
+
+    def rename_view(self, request: HttpRequest, tenant_id: int) -> HttpResponse:
+        """Show the page that renames the tenant, or rename it."""
+        if not request.user.has_perm("tenants.change_tenant"):
+            raise PermissionDenied
+        return rename_page(self, request, get_object_or_404(Tenant, pk=tenant_id))
 
     @admin.display(description="name")
     def shown_name(self, tenant: Tenant) -> SafeString:

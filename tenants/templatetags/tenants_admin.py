@@ -3,6 +3,7 @@
 Also called from Python, for the columns of a list.
 """
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unicodedata import bidirectional
@@ -19,6 +20,8 @@ from tenants.querysets import LATEST_STAMP
 
 register = template.Library()
 
+MAX_LINE = 200
+
 JUST_NOW = timedelta(minutes=1)
 
 BADGES = {"good", "warning", "bad", "info", "neutral"}
@@ -29,6 +32,8 @@ RIGHT_TO_LEFT = {"R", "AL", "RLE", "RLO", "RLI", "LRE", "LRO", "LRI", "FSI", "PD
 FIRST_STRONG_ISOLATE, POP_ISOLATE = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
 
 STATUS_BADGES = {"active": "good", "suspended": "warning", "deactivated": "bad"}
+DELIVERY_BADGES = {"received": "info", "processed": "good", "ignored": "neutral", "failed": "bad"}
+ATTEMPT_BADGES = {"sent": "info", "unknown": "warning", "succeeded": "good", "failed": "bad"}
 
 
 @register.filter
@@ -69,6 +74,18 @@ def link_badge(tenant: Any) -> SafeString:
 
 
 @register.filter
+def delivery_badge(delivery: Any) -> SafeString:
+    """Return the badge of the delivery's status."""
+    return badge(delivery.get_status_display(), DELIVERY_BADGES[delivery.status])
+
+
+@register.filter
+def attempt_badge(attempt: Any) -> SafeString:
+    """Return the badge of the state of a creation attempt."""
+    return badge(attempt.get_state_display().capitalize(), ATTEMPT_BADGES[attempt.state])
+
+
+@register.filter
 def active_badge(membership: Any) -> SafeString:
     """Return the badge that says whether the membership is active or has ended."""
     return badge("Active", "good") if membership.is_active else badge("Ended", "neutral")
@@ -87,6 +104,30 @@ def from_clerk(stamp: int | None) -> datetime | None:
 def foreign(text: object) -> SafeString:
     """Return a text of other people: wrapped anywhere, and its direction does not change that of the page."""
     return format_html('<bdi class="tenants-text" dir="auto">{}</bdi>', text)
+
+
+@register.filter
+def shown_value(value: Any) -> str:
+    """Return a JSON value of the history: a text as it is, nothing as a dash, anything else as JSON."""
+    if value in (None, ""):
+        return "-"
+    return foreign(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+@register.filter
+def origin(change: Any) -> SafeString:
+    """Return who made a change of the history, and from where."""
+    source = change.get_source_display()
+    who = foreign(change.actor) if change.actor else "the system"
+    return format_html("{} ({})", who, source if source.isupper() else source.lower())
+
+
+@register.filter
+def last_line(text: str) -> str:
+    """Return the last line of an error with its traceback, shortened to MAX_LINE characters."""
+    lines = text.strip().splitlines()
+    line = lines[-1].strip() if lines else ""
+    return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 1]}…"
 
 
 @register.filter

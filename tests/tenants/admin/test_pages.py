@@ -109,7 +109,7 @@ def test_page_add_change_and_delete_are_refused(operator: Staff, legacy: Callabl
     for row in (f"{CHANGELIST}{tenant.pk}", f"{MEMBERSHIPS}{membership.pk}"):
         page = operator.get(f"{row}/change/")
         assert page.status_code == 200
-        assert not page.context["adminform"].form.fields
+        assert 'name="_save"' not in page.content.decode()
         assert operator.http.post(f"{row}/change/", {"name": "Other", "role": "x"}).status_code == 403
         assert operator.http.post(f"{row}/delete/", {"post": "yes"}).status_code == 403
     for path in (CHANGELIST, MEMBERSHIPS):
