@@ -47,6 +47,8 @@ class EstimatingPaginator(Paginator):
         queryset: Any = self.object_list
         if getattr(queryset, "query", None) is None:
             return int(super().count)
+        if queryset.query.is_empty():
+            return 0
         if not queryset.query.where:
             return _rows_of_table(queryset.model)
         counted = int(queryset.order_by("pk").values("pk")[: LARGE + 1].count())
