@@ -3,7 +3,6 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import EmptyResultSet
 from django.core.paginator import Paginator as DjangoPaginator
 from django.db import connection
 from django.db.models import Model
@@ -66,9 +65,6 @@ def _rows_of_table(model: type[Model]) -> int:
 
 
 def _rows_of_plan(queryset: Any) -> int:
-    """Return the number of rows that the planner expects."""
-    try:
-        [plan] = json.loads(queryset.order_by().values("pk").explain(format="json"))
-    except EmptyResultSet:
-        return 0
-    return int(plan["Plan"]["Plan Rows"])
+    """Return the number of rows that the planner expects; 0 if Django knows that there are none."""
+    plans = queryset.order_by().values("pk").explain(format="json")
+    return int(json.loads(plans)[0]["Plan"]["Plan Rows"]) if plans else 0
