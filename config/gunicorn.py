@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
+logger_class = "config.gunicorn_logs.Logger"
 worker_class = "config.gunicorn_worker.BufferingWorker"
 workers = 2
 threads = 8

@@ -1,4 +1,8 @@
-"""Logging through structlog: readable lines (`console`), or one JSON object a line (`json`)."""
+"""Logging through structlog: readable lines (`console`), or one JSON object a line (`json`).
+
+Each line names the request, webhook, job, tenant and organization that the code works on. Secrets are removed
+from the whole line. Control characters from outside are escaped, so that no value can form a line.
+"""
 
 import logging
 import re
@@ -6,12 +10,20 @@ import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from clerk_integration.log_context import log_context
+from config.redaction import remove_secrets
+
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
 
 LEVELS = logging.getLevelNamesMapping()
 
 REQUEST_LOGGERS = ("django.request", "django.server", "django.security", "gunicorn.access")
+ESCAPES = {
+    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004  (of one byte)
+    for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+}
+
 QUERY_STRING = re.compile(r"\?[^\s\"']*")
 
 
@@ -22,6 +34,25 @@ def remove_query_string(_: Any, __: str, event: "EventDict") -> "EventDict":
     if str(event.get("logger")).startswith(REQUEST_LOGGERS):
         event["event"] = QUERY_STRING.sub("", str(event["event"]))
     return event
+
+
+def add_context(_: Any, __: str, event: "EventDict") -> "EventDict":
+    """Add the log context, and the current tenant if it is known already."""
+    values = {**log_context(), **event}
+    if scopes := sys.modules.get("tenants.scoping.context"):
+        tenant = scopes.known_tenant()
+        if tenant is not None:
+            values.setdefault("tenant", tenant.pk)
+            values.setdefault("organization", tenant.clerk_org_id)
+    return values
+
+
+def escape_control_characters(_: Any, __: str, event: "EventDict") -> "EventDict":
+    """Escape control characters and line separators, except in tracebacks, which have lines of their own."""
+    return {
+        name: value.translate(ESCAPES) if isinstance(value, str) and name != "exception" else value
+        for name, value in event.items()
+    }
 
 
 class StructlogFormatter(logging.Formatter):
@@ -36,7 +67,7 @@ class StructlogFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line for a record."""
-        return self._formatter.format(record)
+        return remove_secrets(self._formatter.format(record))
 
     @cached_property
     def _formatter(self) -> logging.Formatter:
@@ -47,17 +78,18 @@ class StructlogFormatter(logging.Formatter):
             if self._renderer == "json"
             # The default formatter prints the local variables of every frame, including passwords and keys.
             else [
+                escape_control_characters,
                 structlog.dev.ConsoleRenderer(
                     colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-                )
+                ),
             ]
         )
         return structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
-                structlog.contextvars.merge_contextvars,
                 structlog.stdlib.add_logger_name,
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.ExtraAdder(),
+                add_context,
                 remove_query_string,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
             ],
@@ -85,6 +117,8 @@ def logging_settings(*, level: str, fmt: str) -> dict[str, Any]:
             # httpx logs a line at INFO for every request of Clerk's SDK.
             "httpx": {"level": "WARNING"},
             "httpcore": {"level": "WARNING"},
+            # urllib3 logs the path of each request at DEBUG. The path of SYNC_ALERT_WEBHOOK_URL is a secret.
+            "urllib3": {"level": "ERROR"},
             # health_check logs a traceback for every failed check; `config.health` logs each change instead.
             "health_check": {"level": "CRITICAL"},
             # Procrastinate logs a line about its tasks whenever a process starts.

@@ -62,7 +62,7 @@ SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=False)
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
 """Django's; redirects to HTTPS where the proxy does not."""
 CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key"]
-CORS_EXPOSE_HEADERS = ["X-Clerk-Sync", "Retry-After", "ETag"]
+CORS_EXPOSE_HEADERS = ["X-Clerk-Sync", "Retry-After", "ETag", "X-Request-Id"]
 CORS_URLS_REGEX = r"^/api/"
 
 INSTALLED_APPS = [
@@ -86,6 +86,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "config.request_ids.RequestIdMiddleware",
     "config.early_middleware.EarlyMiddleware",
     "config.request_metrics.request_metrics",
     "django.middleware.security.SecurityMiddleware",

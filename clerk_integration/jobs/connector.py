@@ -19,6 +19,8 @@ from psycopg import AsyncConnection, InterfaceError, OperationalError
 from psycopg.errors import RaiseException, ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from clerk_integration.log_context import begin_log_context
+
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
@@ -152,6 +154,7 @@ class StoppableWorker(Worker):
 
     async def _process_job(self, context: JobContext) -> None:
         """Process a job; report in one line why its status could not be stored."""
+        begin_log_context(job=context.job.id)
         # Procrastinate does not await this task, so asyncio would log any exception with a traceback.
         try:
             await self._report_alive()

@@ -28,6 +28,7 @@ from django.db.models.functions import Now
 from clerk_integration.conf import stalled_worker_seconds
 from clerk_integration.entities import UnreadableRecord, clean
 from clerk_integration.jobs.timeouts import DO_NOT_AWAIT_DISK, begin_repeatable
+from clerk_integration.log_context import added_to_log
 from clerk_integration.models import WebhookDelivery
 from clerk_integration.signals import deliveries_tried
 from clerk_integration.webhooks.exceptions import ForeignInstance
@@ -154,7 +155,8 @@ class Attempt:
             tried: dict[str, list[WebhookDelivery]] = {Status.PROCESSED: [], Status.IGNORED: []}
             for delivery in deliveries:
                 tried[Status.PROCESSED if _has_handler(delivery) else Status.IGNORED].append(delivery)
-            handle([ClerkEvent.from_json(delivery.payload) for delivery in tried[Status.PROCESSED]])
+            with added_to_log(**_log_fields(deliveries)):
+                handle([ClerkEvent.from_json(delivery.payload) for delivery in tried[Status.PROCESSED]])
             if ignored := [delivery.pk for delivery in tried[Status.IGNORED]]:
                 _store_result(self._claimed.filter(pk__in=ignored), Status.IGNORED)
             _store_result(self._claimed, Status.PROCESSED, processed_at=Now())
@@ -193,7 +195,7 @@ def _store_result(
 
 
 def _record_failure(claimed: QuerySet[WebhookDelivery], error: Exception) -> None:
-    delivery = claimed.only("attempts", "crashes", "event_type").first()
+    delivery = claimed.defer("payload", "error").first()
     if delivery is None:
         # Another attempt has claimed it, it is purged, or the error came after the commit.
         logger.error("After the end of an attempt on a webhook delivery: %s", _line(error), exc_info=error)
@@ -212,7 +214,15 @@ def _record_failure(claimed: QuerySet[WebhookDelivery], error: Exception) -> Non
         _line(error),
         f"It is tried again in {delays[0]} s." if delays else "Remove the cause, then replay it.",
         exc_info=None if isinstance(error, EXPECTED) else error,
+        extra=_log_fields([delivery]),
     )
+
+
+def _log_fields(deliveries: Sequence[WebhookDelivery]) -> dict[str, str | None]:
+    """Return what a log line about one delivery names; nothing for several deliveries."""
+    if len(deliveries) != 1:
+        return {}
+    return {"svix_id": deliveries[0].svix_id, "organization": deliveries[0].organization_id}
 
 
 def _line(error: Exception) -> str:

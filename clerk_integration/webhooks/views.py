@@ -14,6 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 from procrastinate.exceptions import ConnectorException
 
 from clerk_integration.conf import clerk_settings
+from clerk_integration.log_context import add_to_log
 from clerk_integration.signals import delivery_stored
 from clerk_integration.webhooks.exceptions import BodyTooLarge, InvalidEvent, NoSigningSecret, WebhookRefused
 from clerk_integration.webhooks.inbox import store_delivery
@@ -73,7 +74,9 @@ def receive_webhook(request: HttpRequest) -> HttpResponse:
 def _receive(request: HttpRequest) -> None:
     _check_declared_length(request)
     verifier = Verifier(_svix_headers(request), clerk_settings.webhook_signing_secrets)
+    add_to_log(svix_id=verifier.message_id)
     event = read_event(verifier.verify(_read_body(request)))
+    add_to_log(organization=event.organization_id)
     check_instance(event.instance_id)
     is_new = store_delivery(verifier.message_id, event)
     delivery_stored.send_robust(sender=None, event_type=event.type, is_new=is_new)

@@ -20,6 +20,7 @@ from rest_framework.status import HTTP_200_OK
 from rest_framework.throttling import BaseThrottle
 from rest_framework.viewsets import GenericViewSet
 
+from clerk_integration.log_context import add_to_log
 from clerk_integration.tokens.clerk_user import ClerkUser
 from clerk_integration.wire.ids import ORGANIZATION, is_id
 from tenants.api.configuration import ApiConfiguration
@@ -75,6 +76,7 @@ class TenantReadViewSet(ApiConfiguration, GenericViewSet[Tenant]):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Admit the caller, and update the memberships of a Clerk user."""
+        add_to_log(tenant=kwargs.get("pk"), organization=kwargs.get("clerk_org_id"))
         super().initial(request, *args, **kwargs)
         if isinstance(request.user, ClerkUser) and self.action not in self.unsynced_actions:
             state = TenantService.sync_user_tenants_from_clerk(request.user.clerk_user_id)

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from clerk_integration.log_context import add_to_log
 from clerk_integration.tokens.clerk_user import ClerkUser
 from tenants.models import Membership, Tenant
 from tenants.scoping.context import set_request_scope
@@ -117,4 +118,5 @@ def tenant_user(request: HttpRequest, user: ClerkUser) -> TenantUser:
     if scope is None or scope.user is None or not scope.user.is_same(user):
         scope = scope_request(request, lambda: user)
     set_request_scope(scope)
+    add_to_log(organization=user.organization_id)
     return scope.user  # type: ignore[return-value]  # a scope with this user
