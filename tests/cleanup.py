@@ -16,6 +16,7 @@ KEPT = {
     "auth_permission",
     "django_content_type",
     "django_migrations",
+    "installation",
 }
 """The tables that `migrate` fills."""
 
