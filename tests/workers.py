@@ -109,6 +109,11 @@ class Workers:
         worker.worker_id = newest_worker_id()
         return worker
 
+    def kill(self) -> None:
+        """End all that run."""
+        for worker in self.all:
+            worker.kill()
+
 
 @contextmanager
 def workers_on(
@@ -121,8 +126,7 @@ def workers_on(
         try:
             yield workers
         finally:
-            for worker in workers.all:
-                worker.kill()
+            workers.kill()
             empty_queue()
 
 
