@@ -56,13 +56,19 @@ def write_settings(path: Path, description: Mapping[str, str], private_pem: str)
     kept = [line for line in _lines(path) if _assignment(line)[0] not in settings]
     if not path.exists():
         kept = ["DEBUG=true"]
-    written = [f"{name}={value.replace(chr(10), chr(92) + 'n')}" for name, value in settings.items()]
+    written = [f"{name}={_quoted(value)}" for name, value in settings.items()]
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with open(
         os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
     ) as file:
         file.write("\n".join([*kept, *written, ""]))
     temporary.replace(path)
+
+
+def _quoted(value: str) -> str:
+    """Return a value in one line, in quotes if it has spaces, so that a shell can read the file, too."""
+    line = value.replace("\n", "\\n")
+    return f"'{line}'" if " " in line else line
 
 
 def _lines(path: Path) -> list[str]:

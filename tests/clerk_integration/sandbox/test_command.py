@@ -96,6 +96,18 @@ def test_env_file_that_is_new_is_private_and_turns_debug_on(tmp_path: Path) -> N
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+def test_env_file_read_by_a_shell_gives_the_same_keys(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    server = SandboxServer()
+    server.stop()
+    write_settings(file, server.description, server.private_pem)
+
+    script = f'set -a; . {file}; printf "%s" "$CLERK_JWT_KEY"'
+    shell = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, check=True)
+
+    assert shell.stdout.replace("\\n", "\n") == server.description["jwtKey"]
+
+
 @pytest.mark.parametrize(
     "content",
     ["CLERK_SECRET_KEY=sk_test_of_a_real_instance\n", "CLERK_SANDBOX_PRIVATE_KEY=x\nCLERK_SECRET_KEY=y\n"],
