@@ -63,16 +63,17 @@ def run_demo(report: Report, port: int, *, serve: bool, reset: bool) -> None:
         scene = _scene(report, url, clerk, environment, processes)
         _take_the_walk(scene, processes)
         if serve:
-            _print_addresses(scene, clerk)
+            _print_addresses(scene)
             _serve(processes)
 
 
 def _describe(report: Report, url: str, clerk: Mapping[str, str], database: str) -> None:
     report.fact("web", url)
-    report.fact("local Clerk", f"{clerk['issuer']} (it keeps its records in memory until the demo ends)")
-    report.fact("database", f"{database}, on the embedded PostgreSQL")
-    report.fact("deadline", f"{SETTINGS['CLERK_TIMEOUT_SECONDS']} s for Clerk (CLERK_TIMEOUT_SECONDS)")
-    report.fact("freshness", "0 s: every list asks Clerk (CLERK_SYNC_MAX_AGE_SECONDS, normally 60)")
+    report.fact("local Clerk", f"{clerk['issuer']}/sandbox (it forgets its records when the demo ends)")
+    report.fact("database", f"{database}, on the embedded PostgreSQL (kept until you use --reset)")
+    seconds = SETTINGS["CLERK_TIMEOUT_SECONDS"]
+    report.fact("deadline", f"Clerk has {seconds} s to answer (CLERK_TIMEOUT_SECONDS)")
+    report.fact("lists", "ask Clerk each time; normally once in 60 s (CLERK_SYNC_MAX_AGE_SECONDS)")
 
 
 def _scene(
@@ -115,20 +116,22 @@ def _take_the_walk(scene: Scene, processes: Processes) -> None:
         raise StepFailed(f"{failure}{processes.log_tails()}") from failure
 
 
-def _print_addresses(scene: Scene, clerk: Mapping[str, str]) -> None:
+def _print_addresses(scene: Scene) -> None:
     """Print the addresses and credentials. Every start gives the admin a new password."""
     report, url = scene.report, scene.url
     token = _session_token(scene.sandbox_url, scene.user_id)
-    another = ["curl", "-X", "POST", f"{scene.sandbox_url}/session-tokens"]
     report.heading("Yours to try")
+    report.fact("start page", f"{url}/")
     report.fact("API", f"{url}/api/v1/docs")
     report.fact("admin", f"{url}/admin/ (user {ADMIN}, password {_renew_admin()})")
-    report.fact("local Clerk", f"{clerk['issuer']} (page: {scene.sandbox_url})")
-    report.fact("user", f"{scene.user_id}, signed in for one hour with the session token")
-    report.line(f"\n{token}")
+    report.fact("local Clerk", scene.sandbox_url)
+    report.fact("user", f"{scene.user_id}, whose tenants this command lists:")
     report.line(f"\n{shlex.join(['curl', '-H', f'Authorization: Bearer {token}', f'{url}{MINE}'])}")
-    report.line("\nAnother token, also for another user:")
-    report.line(shlex.join([*another, "-d", f'{{"userId": "{scene.user_id}"}}']))
+    report.line("\nThe text after Bearer is a session token, valid for an hour. This returns another,")
+    report.line("also valid for an hour; put the id of another user there to act as that user:\n")
+    body = f'{{"userId": "{scene.user_id}", "expiresIn": {TOKEN_SECONDS}}}'
+    report.line(shlex.join(["curl", "-X", "POST", f"{scene.sandbox_url}/session-tokens", "-d", body]))
+    report.line("\nTo make a tenant of your own, step by step: docs/tutorial/first-tenant.md")
     report.line("\nCtrl-C stops everything.")
 
 

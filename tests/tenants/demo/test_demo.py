@@ -195,7 +195,7 @@ def test_demo_with_an_empty_environment_takes_every_step_and_leaves_nothing_runn
     assert re.search(r'"name": "From before Clerk", "clerkOrgId": null, "role": "owner"', demo.output)
     assert len(re.findall(r"by webhook, \d+ ms after the call", demo.output)) == 2
     assert re.search(r'"name": "From before Clerk, migrated", "clerkOrgId": "org_\w+", ', demo.output)
-    assert demo.output.rstrip().endswith("steps held.")
+    assert demo.output.rstrip().endswith("steps succeeded.")
     assert "\x1b" not in demo.output
     wait_until_postgres_has_stopped(project)
 
