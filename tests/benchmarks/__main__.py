@@ -5,9 +5,10 @@ options, and `run(arguments)` returns a `Report`. The rows of the report are pri
 as one line of JSON. Ways that are compared take turns in one run (`_turns`).
 
 With `--quick`, `arguments.quick` is true: the benchmark measures a few rounds of small sizes, which show that
-it works, not how fast the project is, and a missed target is no failure. A module with `WRITES = True` runs
-on two kinds of server: one with `fsync` and `synchronous_commit` off, and one with both on (`--durable off`
-or `on` selects one of them).
+it works, not how fast the project is, and a missed target is no failure. With `--record FILE`, the rows are
+written to FILE, too, from which `python -m docs.generate` makes a page of the documentation. A module with
+`WRITES = True` runs on two kinds of server: one with `fsync` and `synchronous_commit` off, and one with both
+on (`--durable off` or `on` selects one of them).
 
 Benchmarks use the embedded PostgreSQL, in a database of their own that is dropped at the end, and the local
 Clerk in a process of its own.
@@ -28,6 +29,7 @@ import django
 
 import tests.environment  # noqa: F401  (before Django reads its settings)
 from tests.benchmarks._database import own_database
+from tests.benchmarks._record import record
 from tests.benchmarks._report import Report, print_report
 
 ALL = "all"
@@ -53,6 +55,8 @@ def main(arguments: Sequence[str]) -> int:
         with own_database(durable=durable):
             report: Report = module.run(options)
         print_report(report)
+        if options.record:
+            record(options.record, options.name, report, durable=durable)
         run = {"benchmark": options.name, "quick": options.quick, "durable": durable}
         run |= {"run_seconds": round(time.monotonic() - started, 1)}
         sys.stdout.write(json.dumps(run | report.figures) + "\n")
@@ -77,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--quick", action="store_true", help="few rounds of small sizes")
     common.add_argument("--durable", choices=("on", "off"), help="only this kind of server (default: both)")
+    common.add_argument("--record", type=Path, metavar="FILE", help="write the rows to this JSON file, too")
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True)
     commands.add_parser(ALL, help="every benchmark with its default options, each in a process of its own")
