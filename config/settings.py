@@ -58,7 +58,9 @@ CORS_ALLOWED_ORIGINS = _list("CORS_ALLOWED_ORIGINS")
 SECURE_HSTS_SECONDS = _number("SECURE_HSTS_SECONDS", "0", "seconds")
 """Django's; how long browsers use HTTPS only."""
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=False)
+"""Django's; the same for all subdomains."""
 SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=False)
+"""Django's; allows browsers to know this before the first visit."""
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
 """Django's; redirects to HTTPS where the proxy does not."""
 CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key"]
@@ -107,6 +109,8 @@ CSRF_COOKIE_SECURE = not DEBUG
 
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
+# The only pages that need a login.
+LOGIN_REDIRECT_URL = "admin:index"
 APPEND_SLASH = False
 
 TEMPLATES = [
@@ -280,8 +284,15 @@ TENANT_HISTORY_DAYS = _number("TENANT_HISTORY_DAYS", "730", "days")
 """How long the history of tenants is kept; 0: for ever."""
 
 SYNC_ALERT_WEBHOOK_URL = _text("SYNC_ALERT_WEBHOOK_URL")
+"""
+SYNC_ALERT_WEBHOOK_URL (none: no alerts): http(s) URL that accepts Slack's JSON. Failed or old syncs, failing
+or refused webhooks, drift and missing workers are sent when they last for two minutes, again after a day, and
+when they are solved.
+"""
 SYNC_ALERT_AGE_HOURS = _text("SYNC_ALERT_AGE_HOURS", "26")
+"""Age of the last complete full sync above which an alert is sent."""
 METRICS_TOKEN = _text("METRICS_TOKEN")
+"""The bearer token that `/metrics` requires; without one, `/metrics` needs none."""
 
 # For `manage.py procrastinate worker`. The rescue of stalled jobs uses the same stalled_worker_timeout.
 PROCRASTINATE_WORKER_DEFAULTS: dict[str, Any] = {

@@ -4,7 +4,7 @@ import ast
 import inspect
 import json
 import re
-from argparse import SUPPRESS, Action, ArgumentParser
+from argparse import SUPPRESS, Action, ArgumentParser, _SubParsersAction
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from importlib import import_module
@@ -26,6 +26,7 @@ DOCUMENTED_BY_DJANGO = {
     *("-h", "--version", "-v", "--settings", "--pythonpath", "--traceback", "--no-color", "--force-color"),
     "--skip-checks",
 }
+WORKER = "Processes webhooks and jobs until SIGTERM. Run any number, on any machine."
 JSON_TYPES = {
     "str": "string",
     "int": "integer",
@@ -72,7 +73,13 @@ def commands() -> str:
     sections = []
     for name, app in sorted(ours):
         command = load_command_class(app, name)
-        sections.append(_command(name, command.create_parser("manage.py", name), type(command).__doc__ or ""))
+        parser: ArgumentParser = command.create_parser("manage.py", name)
+        title = name
+        for action in parser._actions:
+            if isinstance(action, _SubParsersAction):  # Procrastinate's, of which only the worker is needed
+                title, parser = f"{name} worker", action.choices["worker"]
+                parser.description = WORKER
+        sections.append(_command(title, parser, type(command).__doc__ or ""))
     return "\n\n".join(sections)
 
 
@@ -97,7 +104,11 @@ def _option(action: Action) -> str:
 
 
 def _values(action: Action) -> str:
-    name = action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())
+    name = action.metavar or (
+        "|".join(str(getattr(one, "value", one)) for one in action.choices)
+        if action.choices
+        else action.dest.upper()
+    )
     return f" {name}{' ...' if action.nargs in ('+', '*') else ''}"
 
 
@@ -147,6 +158,23 @@ def sandbox() -> str:
     named = re.findall(r"`([A-Z]\w+)`", paths)
     paths = re.sub(r"`([A-Z]\w+)`", lambda match: f"[{match[1]}](#{match[1].lower()})", paths)
     return "\n\n".join([paths, *others, *(_body(kinds[name]) for name in dict.fromkeys(named))])
+
+
+def benchmarks() -> str:
+    """Return a section for each benchmark in `docs/benchmarks.json`."""
+    recorded: dict[str, Any] = json.loads((PROJECT / "docs" / "benchmarks.json").read_text())
+    return "\n\n".join(_benchmark(name, run) for name, run in recorded.items())
+
+
+def _benchmark(name: str, run: dict[str, Any]) -> str:
+    targets = [f"* {'held' if held else 'missed'}: {target}" for target, held in run["targets"].items()]
+    about = _first_line(PROJECT / "tests" / "benchmarks" / f"{name.partition(',')[0]}.py")
+    lines = [f"## `{name}`", about, f"{run['date']}; {run['machine']}.", table(run["columns"], run["rows"])]
+    return "\n\n".join([*lines, "\n".join(targets)]).strip()
+
+
+def _first_line(module: Path) -> str:
+    return str(ast.get_docstring(ast.parse(module.read_text()))).partition("\n")[0]
 
 
 def _body(kind: Any) -> str:

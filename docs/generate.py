@@ -18,7 +18,7 @@ PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end of \2 -->)", re
 
 def parts() -> dict[str, Callable[[], str]]:
     """Return the function that makes each part; needs Django."""
-    from docs import from_code, from_openapi
+    from docs import from_code, from_metrics, from_openapi
 
     return {
         "settings": from_code.settings,
@@ -26,6 +26,11 @@ def parts() -> dict[str, Callable[[], str]]:
         "signals": from_code.signals,
         "permissions": from_code.permissions,
         "sandbox": from_code.sandbox,
+        "benchmarks": from_code.benchmarks,
+        "membership-rule": from_code.membership_rule,
+        "metrics-of-requests": from_metrics.metrics_of_requests,
+        "metrics-of-processes": from_metrics.metrics_of_processes,
+        "metrics-of-deployment": from_metrics.metrics_of_deployment,
         "operations": from_openapi.operations,
         "schemas": from_openapi.schemas,
         "error-codes": from_openapi.error_codes,

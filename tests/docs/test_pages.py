@@ -1,0 +1,36 @@
+"""Every command and code block of the documentation works as written."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.docs.machine import STATES, Machine
+from tests.docs.pages import Page, pages
+
+MAX_NOT_RUN = 14
+PAGES = list(pages())
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    machine = Machine(tmp_path_factory.mktemp("docs"))
+    yield machine
+    machine.close()
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page_followed_to_the_letter_works(page: Page, machine: Machine) -> None:
+    machine.follow(page)
+
+
+def test_few_blocks_are_not_run_and_each_says_why() -> None:
+    """A block needs a mark if it needs a real Clerk instance, a container engine or more than a minute."""
+    not_run = [f"{page.name}:{block.line}" for page in PAGES for block in page.blocks if block.not_run]
+
+    assert len(not_run) <= MAX_NOT_RUN, not_run
+
+
+def test_pages_begin_in_known_states() -> None:
+    assert {page.begins for page in PAGES} <= STATES.keys()
