@@ -12,6 +12,9 @@ TEXTS = (SCRIPT, ATTRIBUTE, RIGHT_TO_LEFT, EMOJI, UNBROKEN)
 IDS = ("script", "attribute", "right to left", "emoji", "unbroken")
 """For `pytest.mark.parametrize("text", TEXTS, ids=IDS)`."""
 
+TOGETHER = (SCRIPT + ATTRIBUTE + EMOJI + UNBROKEN, RIGHT_TO_LEFT)
+"""The same in two texts, for tests that render many pages."""
+
 
 def assert_harmless(page: str, text: str) -> None:
     """Check that the page shows the text, and that no browser reads markup from it.

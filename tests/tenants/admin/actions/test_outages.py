@@ -1,6 +1,7 @@
 """Clerk down, slow or rate limited during each action: an answer in time, and nothing half written."""
 
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -23,9 +24,9 @@ SLOW = "did not answer in time"
 REASONS = {
     "down": ("cannot serve the request", "Clerk has not answered", SLOW),
     "slow": (SLOW, "Clerk has not answered"),
-    "rate limited": ("in 7 s", SLOW),
+    "rate limited": ("in 7 s", "Clerk has not answered", SLOW),
 }
-"""A loaded machine may use up the short timeout before the fault."""
+"""After two failures nothing is sent for a time. A loaded machine may exceed the short timeout first."""
 TIMEOUT = 0.4
 
 ENTERED: dict[str, dict[str, str]] = {
@@ -135,25 +136,20 @@ def test_selected_rows_while_clerk_fails_stay_selected(
         assert shown_messages(again) == [("success", "3 tenants synced from Clerk.")]
 
 
-@pytest.mark.parametrize(
-    "path", ["do/link/?q=acme", "do/link/?organization=org_1", "do/create_in_clerk/", "compare/"]
-)
 def test_page_that_asks_clerk_while_clerk_fails_offers_to_ask_again(
-    administrator: Staff,
-    outage: Outage,
-    subject: Callable[[str], Tenant],
-    path: str,
+    administrator: Staff, outage: Outage, subject: Callable[[str], Tenant]
 ) -> None:
-    tenant = subject("compare" if path == "compare/" else "link")
+    linked, legacy = subject("compare"), subject("link")
     outage.begin()
-
-    page = answered_in_time(lambda: administrator.get(f"{CHANGELIST}{tenant.pk}/{path}"))
-
-    assert any(reason in page for reason in REASONS[outage.kind])
-    assert any(
-        again in page
-        for again in ('value="acme"', "?organization=org_1", "Create in Clerk</button>", "?page=1")
-    )
+    for tenant, path, again in (
+        (linked, "compare/", "?page=1"),
+        (legacy, "do/link/?q=acme", 'value="acme"'),
+        (legacy, "do/link/?organization=org_1", "?organization=org_1"),
+        (legacy, "do/create_in_clerk/", "Create in Clerk</button>"),
+    ):
+        page = answered_in_time(partial(administrator.get, f"{CHANGELIST}{tenant.pk}/{path}"))
+        assert any(reason in page for reason in REASONS[outage.kind]), path
+        assert again in page
 
 
 def test_lost_reply_of_a_creation_is_confirmed_again_without_a_second_organization(
