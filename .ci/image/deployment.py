@@ -150,6 +150,7 @@ def production_settings(clerk: dict[str, str], database_url: str) -> dict[str, s
         "CSRF_TRUSTED_ORIGINS": "https://tenants.example.com",
         "SECURE_HSTS_SECONDS": "3600",
         "SECRET_KEY": secrets.token_urlsafe(64),
+        "METRICS_TOKEN": secrets.token_urlsafe(32),
         "CLERK_SECRET_KEY": clerk["secretKey"],
         "CLERK_ISSUER": clerk["issuer"],
         "CLERK_AUTHORIZED_PARTIES": "",
