@@ -2,6 +2,8 @@
 
 import hmac
 import re
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
 from clerk_integration.sandbox import control
 from clerk_integration.sandbox.errors import ApiError
@@ -16,6 +18,8 @@ REGISTERED = (api_keys, control, instance, memberships, organizations, users)
 
 CONTROL_PATH = "/sandbox"
 PUBLIC_PATHS = "/.well-known/"
+HOST = "127.0.0.1"
+LOCAL_HOSTS = (HOST, "localhost", "::1")
 
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
@@ -31,8 +35,13 @@ def _answer_control(clerk: LocalClerk, request: Request) -> Reply:
     """Answer the control API, and Clerk's API under /sandbox/v1.
 
     These requests act like a change in Clerk's dashboard. They need no secret key and are not logged. Rate
-    limits, latency and faults do not apply to them.
+    limits, latency and faults do not apply to them. A web page of another site may not send them: browsers
+    name the site in `Host` if its name points to this machine (DNS rebinding), otherwise in `Origin`.
     """
+    if not all(map(_is_local, (f"//{request.headers.get('host', HOST)}", request.headers.get("origin", "")))):
+        return Reply(
+            HTTPStatus.FORBIDDEN, b"The control API answers programs and pages of this machine only.\n"
+        )
     try:
         if request.path.startswith(f"{CONTROL_PATH}/v1/"):
             return _by_hand(clerk, request, request.path.removeprefix(CONTROL_PATH))
@@ -40,6 +49,14 @@ def _answer_control(clerk: LocalClerk, request: Request) -> Reply:
             return CONTROL.dispatch(clerk, request, request.path)
     except ApiError as error:
         return error_reply(error)
+
+
+def _is_local(url: str) -> bool:
+    """Return whether the URL is empty or names this machine."""
+    try:
+        return not url or urlsplit(url).hostname in LOCAL_HOSTS
+    except ValueError:
+        return False
 
 
 def _by_hand(clerk: LocalClerk, request: Request, path: str) -> Reply:

@@ -11,13 +11,12 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from clerk_integration.sandbox.application import answer
+from clerk_integration.sandbox.application import HOST, answer
 from clerk_integration.sandbox.errors import ApiError
 from clerk_integration.sandbox.faults import error_reply
 from clerk_integration.sandbox.local_clerk import Keys, LocalClerk, Options
 from clerk_integration.sandbox.messages import NoReply, Reply, Request
 
-HOST = "127.0.0.1"
 MAX_BODY_BYTES = 1024 * 1024
 IDLE_SECONDS = 60.0
 STOP_SECONDS = 5.0

@@ -50,7 +50,9 @@ def test_response_headers_name_the_policy_of_its_kind(client: Client, path: str,
 def populate() -> str:
     """Fill the lists of the admin, and return the session of a superuser."""
     legacy = Tenant.objects.create(name="Old & Sons", slug="old-sons")
-    linked = Tenant.objects.create(name="Acme", slug="acme", clerk_org_id="org_acme")
+    linked = Tenant.objects.create(
+        name="Acme", slug="acme", clerk_org_id="org_acme", logo_url="https://img.clerk.com/acme"
+    )
     for tenant in (legacy, linked):
         Membership.objects.create(tenant=tenant, clerk_user_id="user_ada", role="org:admin")
     staff = Client()

@@ -138,3 +138,27 @@ def test_server_stopped_closes_connections_and_frees_the_port() -> None:
 
     again = SandboxServer(httpx.URL(server.url).port or 0)
     again.stop()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "rebound.example"}, 403),
+        ({"Host": "rebound.example:9100"}, 403),
+        ({"Host": "127.0.0.1.example"}, 403),
+        ({"Host": "[::1"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "localhost:9100", "Origin": "http://localhost:3000"}, 200),
+        ({"Host": "[::1]:9100"}, 200),
+        ({}, 200),
+    ],
+)
+def test_control_of_another_site_in_a_browser_is_refused(
+    sandbox: SandboxControl, http: httpx.Client, headers: dict[str, str], status: int
+) -> None:
+    body = {"userId": sandbox.user()["id"]}
+
+    answer = http.post(f"{sandbox.url}/sandbox/session-tokens", json=body, headers=headers)
+
+    assert answer.status_code == status
