@@ -45,7 +45,7 @@ BULK = "bulk"
 BULK_PRIORITY = -10
 """Jobs of webhook deliveries have priority 0, so a worker of all queues does these jobs first."""
 
-JOBS_AT_ONCE = 1_000
+JOBS_AT_ONCE = 100
 """Number of jobs that one statement puts on the queue."""
 
 PLAN_ROWS = """
@@ -182,12 +182,13 @@ def hand_out(run: SyncRun, part: str, task_name: str, *, holder: str = WORKERS) 
         if not held_runs(run).update(holder=holder, lease_expires_at=None):
             raise lost(run)
         open_slices = run.slices.filter(part=part, closed_at=None).order_by("number")
-        numbers = list(open_slices.values_list("number", flat=True))
-        for start in range(0, len(numbers), JOBS_AT_ONCE):
-            some = numbers[start : start + JOBS_AT_ONCE]
+        numbers = open_slices.values_list("number", flat=True)
+        last = -1
+        while some := list(numbers.filter(number__gt=last)[:JOBS_AT_ONCE]):
             queue.batch_defer_jobs(
                 [job(task_name, run_id=run.pk, part=part, number=number) for number in some]
             )
+            last = some[-1]
     run.refresh_from_db()
 
 
