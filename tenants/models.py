@@ -410,6 +410,7 @@ class SyncRun(models.Model):
 
     class Meta:
         db_table = "sync_runs"
+        verbose_name = "run"
         ordering: ClassVar = ["-id"]
         indexes: ClassVar = [
             models.Index(fields=["kind", "-id"], name="sync_runs_latest"),

@@ -32,6 +32,9 @@ State = SyncRun.State
 
 BADGES = {State.RUNNING: "info", State.COMPLETED: "good", State.INTERRUPTED: "warning", State.FAILED: "bad"}
 
+ALL = "all"
+"""The value of the filter by result for all outcomes; "" stands for items that are not tried yet."""
+
 MAX_ERROR = 4_000
 """Characters of a run's error on its page."""
 
@@ -125,7 +128,8 @@ class SyncRunAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         """Show one run: progress, counts, error, and a page of the outcomes."""
         run = self._run(request, object_id)
-        result, after = request.GET.get("result"), request.GET.get("after", outcomes.START)
+        given, after = request.GET.get("result", ALL), request.GET.get("after", outcomes.START)
+        result = None if given == ALL else given
         found, following = outcomes.read_page(run, result=result, after=after)
         may = may_control(request, run)
         return render_page(
@@ -144,6 +148,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
             has_outcomes=bool(found) or result is not None or after != outcomes.START,
             results=result_choices(run),
             result=result,
+            all_results=ALL,
             following=following,
             is_first=after == outcomes.START,
             may_cancel=may and run.state == State.RUNNING,
