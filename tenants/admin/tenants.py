@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 
 from tenants.admin.actions import TenantActions
 from tenants.admin.dashboard import DashboardPage
+from tenants.admin.files import TenantFiles
 from tenants.admin.filters import DeletedFilter, DriftFilter, LinkedFilter, SyncedFilter
 from tenants.admin.pages import StyledAdmin
 from tenants.admin.renaming import rename_page
@@ -26,7 +27,7 @@ from tenants.templatetags.tenants_admin import ago, foreign, link_badge, status_
 
 
 @admin.register(Tenant)
-class TenantAdmin(TenantActions, DashboardPage, StyledAdmin):
+class TenantAdmin(TenantActions, DashboardPage, TenantFiles, StyledAdmin):
     """Lists and shows tenants, read-only, with the actions of staff."""
 
     list_display = ("shown_name", "organization", "shown_status", "shown_slug", "synced", "members")

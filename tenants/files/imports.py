@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import F
@@ -21,6 +22,7 @@ from django.db.models.functions import Now
 from tenants.exceptions import InvalidFile
 from tenants.files.import_lines import Line, read_lines
 from tenants.files.parsing import MAX_SHOWN, Problems
+from tenants.history import change_by
 from tenants.models import SyncRun
 from tenants.runs.leases import held_runs
 from tenants.runs.records import recorded_run
@@ -148,8 +150,10 @@ def check_file(path: Path, *, advance: Callable[[int], None]) -> Imported:
     return Imported(*counts)
 
 
-def import_tenants(path: Path, *, stopping: Event, advance: Callable[[int], None]) -> Imported:
-    """Check a file as `check_file` does, then import it in batches.
+def import_tenants(
+    path: Path, *, stopping: Event, advance: Callable[[int], None], acting_user: Any = None
+) -> Imported:
+    """Check a file as `check_file` does, then import it in batches, attributed to the user or the command.
 
     Write the missing `tenants` and `memberships`, and a row in `sync_runs`. Members of linked tenants
     belong to Clerk and are not written. When `stopping` is set, finish the current batch and record the
@@ -159,11 +163,12 @@ def import_tenants(path: Path, *, stopping: Event, advance: Callable[[int], None
     counts.tenants_created = counts.members_created = 0
     with recorded_run(SyncRun.Kind.IMPORT) as lease:
         run = held_runs(lease.run)
+        run.update(started_by="" if acting_user is None else acting_user.get_username())
         problems = Problems()
         lines = read_lines(path, problems, advance)
         while (batch := list(islice(lines, BATCH))) and not stopping.is_set():
             lease.check()
-            tenants, members = _write(batch)
+            tenants, members = _write(batch, acting_user)
             counts.tenants_created += tenants
             counts.members_created += members
             run.update(created=F("created") + tenants)
@@ -176,10 +181,10 @@ def import_tenants(path: Path, *, stopping: Event, advance: Callable[[int], None
     return counts
 
 
-def _write(lines: Sequence[Line]) -> tuple[int, int]:
+def _write(lines: Sequence[Line], acting_user: Any) -> tuple[int, int]:
     """Write the missing tenants and members of some lines; return the number of each."""
     batch = json.dumps([line._asdict() for line in lines])
-    with transaction.atomic():
+    with change_by(acting_user):
         [(tenants,)] = query(INSERT_TENANTS, lines=batch)
         [(members,)] = query(INSERT_MEMBERS, lines=batch)
     return tenants, members
