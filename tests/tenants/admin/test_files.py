@@ -86,7 +86,7 @@ def test_import_with_errors_shows_the_first_of_them_by_line_and_their_number(imp
 
 
 @pytest.mark.parametrize(
-    ("content", "name", "said"),
+    ("content", "name", "shown"),
     [
         ("x", "old.xlsx", "neither .csv nor .jsonl"),
         (b"x" * (MAX_BYTES + 1), "old.csv", "manage.py import_tenants FILE"),
@@ -94,9 +94,9 @@ def test_import_with_errors_shows_the_first_of_them_by_line_and_their_number(imp
     ],
 )
 def test_import_of_another_file_is_refused(
-    importer: Staff, content: str | bytes, name: str, said: str
+    importer: Staff, content: str | bytes, name: str, shown: str
 ) -> None:
-    assert said in upload(importer, content, name).content.decode()
+    assert shown in upload(importer, content, name).content.decode()
 
 
 def test_import_of_bytes_that_are_no_text_names_the_file_as_the_user_does(importer: Staff) -> None:
