@@ -9,8 +9,10 @@ from threading import Event
 from django.db import connection
 from django.db.models.functions import Now
 
+from clerk_integration.conf import JOB_TIMEOUT_SECONDS
 from clerk_integration.exceptions import ClerkError, ClerkNotFound, InvalidClerkId
 from clerk_integration.organizations import get_clerk_orgs
+from clerk_integration.wire.deadlines import clerk_deadline
 from clerk_integration.wire.ids import validate_org_id
 from clerk_integration.wire.pace import paced
 from tenants.exceptions import TenantError
@@ -99,7 +101,8 @@ def link_all(links: Sequence[Link], *, stopping: Event, report: Callable[[Linked
 def _link(link: Link) -> Linked:
     try:
         tenant = Tenant.objects.get(pk=link.tenant_id)
-        TenantService.link_to_clerk_org(tenant, link.clerk_org_id, acting_user=None)
+        with clerk_deadline(JOB_TIMEOUT_SECONDS):
+            TenantService.link_to_clerk_org(tenant, link.clerk_org_id, acting_user=None)
     except Tenant.DoesNotExist:
         return Linked(link, "the tenant was deleted since the file was checked")
     except (ClerkNotFound, TenantError) as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from pytest_django import Settings
 
 from tenants.files.links import Link as LinkLine
 from tenants.files.links import Linked, link_all
@@ -64,6 +65,15 @@ def test_link_links_every_line(link: Link, pair: Callable[[], tuple[Tenant, str]
         tenant.refresh_from_db()
         assert tenant.clerk_org_id == clerk_org_id
     assert SyncRun.objects.get().kind == "link"
+
+
+def test_link_that_takes_longer_than_a_request_may_is_made(
+    link: Link, pair: Callable[[], tuple[Tenant, str]], sandbox: SandboxControl, settings: Settings
+) -> None:
+    tenant, organization = pair()
+    settings.CLERK_TIMEOUT_SECONDS = "0.5"
+    sandbox.fault("GET /v1/organizations/*/memberships", timeoutSeconds=0.8)
+    assert link((tenant.pk, organization))["linked"] == 1
 
 
 def test_link_again_finds_nothing_to_do(link: Link, pair: Callable[[], tuple[Tenant, str]]) -> None:
