@@ -15,7 +15,8 @@ Style = Literal["primary", "default", "danger"]
 STYLES: dict[str, Style] = {"sync": "primary", "create_in_clerk": "primary", "delete": "danger"}
 
 LINK_PERMISSION = "tenants.link_tenant"
-COMPARE_PERMISSION = "tenants.view_tenant"
+COMPARE_PERMISSION = "tenants.sync_tenant"
+"""A comparison writes nothing, but it spends requests of Clerk's rate limit."""
 
 
 @dataclass(frozen=True, slots=True)

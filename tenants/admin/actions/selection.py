@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 
 from django.contrib.admin import ModelAdmin
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import PAGE_VAR
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, QueryDict
 from django.urls import reverse
@@ -89,8 +90,10 @@ def from_url(model_admin: ModelAdmin[Tenant], request: HttpRequest, action: str)
 
 def _rows_of_list(model_admin: ModelAdmin[Tenant], request: HttpRequest, query: str) -> QuerySet[Any]:
     """Return all rows of the list, as the list itself selects them for this query string."""
-    listed = copy(request)
-    listed.GET = QueryDict(query)
+    listed, parameters = copy(request), QueryDict(query, mutable=True)
+    # The page may not exist any more, and all pages are selected.
+    parameters.pop(PAGE_VAR, None)
+    listed.GET = parameters  # type: ignore[assignment]  # the list only reads it
     try:
         changes = model_admin.get_changelist_instance(listed)
     except IncorrectLookupParameters as error:

@@ -109,6 +109,7 @@ def test_delete_needs_the_typed_name_and_the_organization_gone(
 
     if in_clerk:
         assert shown_messages(response) == [("success", f"Acme  Ltd (tenant {tenant.pk}) was deleted.")]
+        assert sources(tenant)[-1] == ("deleted", "staff", "staff")
         assert response["Location"] == CHANGELIST
         assert sandbox.api("GET", "/organizations")["total_count"] == 0
     else:
@@ -229,14 +230,14 @@ def test_selection_of_all_rows_carries_the_list_and_not_the_ids(
         legacy(f"Acme {number}" if number % 3 else f"Other {number}")
     first = Tenant.objects.order_by("pk")[0]
 
-    response = operator.select("suspend", first, query="?q=acme&linked=false", select_across="1")
+    response = operator.select("suspend", first, query="?q=acme&linked=false&p=9", select_across="1")
 
     url = response["Location"]
-    assert url == f"{CHANGELIST}do/suspend/?all=1&list=q%3Dacme%26linked%3Dfalse"
+    assert url == f"{CHANGELIST}do/suspend/?all=1&list=q%3Dacme%26linked%3Dfalse%26p%3D9"
     assert "Suspend 6 tenants" in operator.get(url).content.decode()
     confirmed = operator.http.post(url, {"reason": "unpaid"})
     assert shown_messages(confirmed) == [("success", "6 tenants suspended.")]
-    assert confirmed["Location"] == f"{CHANGELIST}?q=acme&linked=false"
+    assert confirmed["Location"] == f"{CHANGELIST}?q=acme&linked=false&p=9"
     assert set(Tenant.objects.filter(status="active").values_list("name", flat=True)) == {
         "Other 0",
         "Other 3",

@@ -114,6 +114,18 @@ def test_action_while_clerk_fails_keeps_everything_and_says_what_to_do(
         assert shown_messages(administrator.do(action, tenant, **entered))[0][0] == "success"
 
 
+def test_action_that_needs_no_clerk_works_while_clerk_is_down(
+    sandbox: SandboxControl, operator: Staff, subject: Callable[[str], Tenant]
+) -> None:
+    tenant = subject("suspend")
+    sandbox.clear_requests()
+    sandbox.fault("*", times=99, status=503)
+    for action in ("suspend", "reactivate", "deactivate", "unlink"):
+        response = operator.do(action, tenant, reason="unpaid")
+        assert shown_messages(response)[-1][0] == "success"
+    assert sandbox.requests() == []
+
+
 def test_selected_rows_while_clerk_fails_stay_selected(
     sandbox: SandboxControl, administrator: Staff, outage: Outage
 ) -> None:

@@ -14,8 +14,8 @@ from tests.sandbox import SandboxControl
 from tests.tenants.admin.actions.conftest import mirrored, recorded_as_deleted
 from tests.tenants.admin.conftest import CHANGELIST, Staff, do_url
 
-LOOK = {"compare"}
-OPERATE = LOOK | {
+OPERATE = {
+    "compare",
     "sync",
     "create_in_clerk",
     "link",
@@ -29,7 +29,7 @@ EVERYTHING = OPERATE | {"delete"}
 
 GROUPS: dict[str, set[str]] = {
     "none": set(),
-    "Tenant viewers": LOOK,
+    "Tenant viewers": set(),
     "Tenant operators": OPERATE,
     "Tenant administrators": EVERYTHING,
     "superuser": EVERYTHING,
@@ -76,16 +76,18 @@ def test_action_of_a_group_button_url_and_list_agree(group: str, subjects: dict[
         shown = {button.url for button in buttons_for(request, tenant)}
         status = staff.get(url).status_code
         assert (url in shown, status) == ((True, 200) if action in allowed else (False, 403)), action
-        if action in allowed or action == "compare":
+        if action in allowed:
             continue
         assert staff.http.post(url, {"reason": "x", "confirmation": str(tenant)}).status_code == 403, action
+        if action == "compare":
+            continue
         selected = reverse("admin:tenants_tenant_do_selected", args=[action]) + f"?ids={tenant.pk}"
         assert staff.get(selected).status_code == 403, action
         assert staff.http.post(selected, {"reason": "x", "confirmation": "1"}).status_code == 403, action
-    if allowed:
+    if group != "none":
         form = staff.get().context["action_form"]
         offered = set() if form is None else set(dict(form.fields["action"].choices))
-        assert offered - {""} == allowed - LOOK
+        assert offered - {""} == allowed - {"compare"}
     assert rows() == before
 
 
