@@ -18,6 +18,7 @@ import tenants.signals
 from clerk_integration.sandbox import control, parameters
 from clerk_integration.sandbox.routes import api_keys
 from docs.tables import table
+from tenants.batches.steps import STEPS
 from tenants.models import Tenant
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -144,6 +145,15 @@ def permissions() -> str:
         for app, codename in every
     ]
     return table(["permission", "meaning", *groups], rows)
+
+
+def admin_actions() -> str:
+    """Return the actions of staff, each with its permission and the tenants to which it does not apply."""
+    rows = [
+        [f"*{step.label}*", "; ".join(one.reason for one in step.obstacles) or "-", f"`{step.permission}`"]
+        for step in STEPS.values()
+    ]
+    return table(["action", "not for a tenant that is", "permission"], rows)
 
 
 def sandbox() -> str:

@@ -25,6 +25,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "commands": from_code.commands,
         "signals": from_code.signals,
         "permissions": from_code.permissions,
+        "admin-actions": from_code.admin_actions,
         "sandbox": from_code.sandbox,
         "benchmarks": from_code.benchmarks,
         "membership-rule": from_code.membership_rule,
