@@ -193,10 +193,15 @@ def use(client: httpx.Client, sandbox: SandboxControl, shop: Shop) -> None:
     assert call("GET", f"/tenants/{tenant['id']}").json()["name"] == "Renamed"
 
     log_in(client)
-    for page in ("", "tenants/tenant/", f"tenants/tenant/{tenant['id']}/change/", "tenants/membership/"):
+    row = f"tenants/tenant/{tenant['id']}"
+    lists = ("tenants/tenant/", "tenants/membership/", "tenants/tenanthistory/", "tenants/syncrun/")
+    for page in ("", *lists, f"{row}/change/", f"{row}/rename/", f"{row}/compare/", f"{row}/do/suspend/"):
         shown = client.get(f"/back-office/{page}")
         assert shown.status_code == 200, page
     assert "Renamed" in client.get("/back-office/tenants/tenant/").text
+    page = client.get(f"/back-office/{row}/change/").text
+    assert '<h1 class="tenants-title" dir="auto">Renamed</h1>' in page
+    assert '<div class="breadcrumbs">' in page
 
 
 def test_other_project_creates_lists_receives_webhooks_and_opens_the_admin(
@@ -209,6 +214,7 @@ def test_other_project_creates_lists_receives_webhooks_and_opens_the_admin(
     assert "No changes detected" in project.run("makemigrations", "--check", "--dry-run")
     project.run("createsuperuser", "--no-input", "--username", "staff", "--email", "staff@example.com")
 
+    project.run("findstatic", "tenants/admin.css", "tenants/admin.js")
     for kind in ("wsgi", "asgi"):
         with project.serve(kind) as client:
             use(client, sandbox, project)
