@@ -33,6 +33,7 @@ def tenant_page(model_admin: ModelAdmin[Tenant], request: HttpRequest, tenant: T
         TEMPLATE,
         title=str(tenant),
         original=tenant,
+        is_page_of_original=True,
         tenant=tenant,
         logo=logo_of(tenant),
         metadata=tenant.clerk_metadata and json.dumps(tenant.clerk_metadata, indent=2, ensure_ascii=False),
