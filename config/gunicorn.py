@@ -11,6 +11,9 @@ from typing import Any
 
 from django.conf import settings
 
+# gunicorn makes its logger, which reads settings, before it imports config.wsgi.
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
 logger_class = "config.gunicorn_logs.Logger"
 worker_class = "config.gunicorn_worker.BufferingWorker"
 workers = 2
