@@ -23,7 +23,7 @@ from clerk_integration.models import WebhookDelivery
 from clerk_integration.webhooks.inbox import requeue
 from clerk_integration.webhooks.registry import handled_types
 
-MAX_REASON_LENGTH = 200
+MAX_REASON_LENGTH = 160
 """Characters of an error that the list shows."""
 
 OTHER = "other"
@@ -74,10 +74,9 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         "organization_id",
         "status",
         "reason",
-        "attempts",
+        "tries",
         "next_attempt",
         "received_at",
-        "processed_at",
     )
     list_filter = ("status", EventTypeFilter)
     search_fields = ("svix_id__exact", "organization_id__exact")
@@ -158,13 +157,18 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         """Return the last line of the last error: what went wrong, without the traceback."""
         return _foreign(delivery.last_line.strip()) if delivery.last_line else "-"
 
+    @admin.display(description="attempts")
+    def tries(self, delivery: WebhookDelivery) -> int:
+        """Return how often processing began, under a short title."""
+        return delivery.attempts
+
     @admin.display(description="next attempt")
     def next_attempt(self, delivery: WebhookDelivery) -> Any:
         """Return the time of the next attempt, or why there is none."""
         if delivery.claim is not None:
             return "being processed"
         if delivery.due_at is None:
-            return "none, until it is processed again" if delivery.status == "failed" else "-"
+            return "none" if delivery.status == "failed" else "-"
         now = timezone.now() if timezone.is_aware(delivery.due_at) else timezone.make_naive(timezone.now())
         return "now" if delivery.due_at <= now else delivery.due_at
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
+from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest
 
 if TYPE_CHECKING:
@@ -23,6 +24,13 @@ class ReadOnlyAdmin(ModelAdmin):
     """
 
     list_per_page = 50
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """Return the list. Unfold offers "Show all" if the two counts differ."""
+        changelist: ChangeList = super().get_changelist_instance(request)
+        if not changelist.query and not changelist.has_active_filters:
+            changelist.full_result_count = changelist.result_count
+        return changelist
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return False."""

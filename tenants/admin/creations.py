@@ -3,10 +3,12 @@
 from typing import ClassVar
 
 from django.contrib import admin
+from django.utils.safestring import SafeString
 
 from tenants.admin.filters import Condition, ConditionFilter
 from tenants.admin.pages import StyledAdmin
 from tenants.models import CreationAttempt
+from tenants.templatetags.tenants_admin import ago, foreign
 
 UNRESOLVED = [CreationAttempt.State.SENT, CreationAttempt.State.UNKNOWN]
 
@@ -25,8 +27,23 @@ class UnresolvedFilter(ConditionFilter):
 class CreationAttemptAdmin(StyledAdmin):
     """Lists and shows creation attempts, read-only. Workers resolve those without an answer."""
 
-    list_display = ("marker", "clerk_user_id", "state", "sent_at")
+    list_display = ("marker", "caller", "state", "sent")
     list_filter = (UnresolvedFilter,)
     search_fields = ("clerk_user_id__exact",)
     search_help_text = "A whole user id"
-    fields = ("marker", "clerk_user_id", "idempotency_key", "state", "sent_at", "created_at")
+    fields = ("marker", "caller", "key", "state", "sent", "created_at")
+
+    @admin.display(description="caller")
+    def caller(self, attempt: CreationAttempt) -> SafeString:
+        """Return the id of the user who creates the organization, or what creates it."""
+        return foreign(attempt.clerk_user_id)
+
+    @admin.display(description="idempotency key")
+    def key(self, attempt: CreationAttempt) -> SafeString | str:
+        """Return the key that the caller sent."""
+        return foreign(attempt.idempotency_key) if attempt.idempotency_key else "-"
+
+    @admin.display(description="sent")
+    def sent(self, attempt: CreationAttempt) -> SafeString | str:
+        """Return when the request was sent to Clerk."""
+        return ago(attempt.sent_at)

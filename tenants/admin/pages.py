@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib.admin import ModelAdmin, ShowFacets
-from django.contrib.admin.views.main import ChangeList
 from django.db.models import Model
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
@@ -27,13 +26,6 @@ class StyledAdmin(ReadOnlyAdmin):
     show_facets = ShowFacets.NEVER
     sortable_by = ()
     ordering = ("-id",)
-
-    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
-        """Return the list. Unfold offers "Show all" if the two counts differ."""
-        changelist = super().get_changelist_instance(request)
-        if not changelist.query and not changelist.has_active_filters:
-            changelist.full_result_count = changelist.result_count
-        return changelist
 
     class Media:
         css: ClassVar = {"all": ["tenants/admin.css"]}

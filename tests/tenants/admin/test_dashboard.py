@@ -150,6 +150,17 @@ def test_dashboard_hostile_error_of_clerk_is_harmless(overseer: Staff, text: str
     assert_harmless(overseer.get(INDEX).content.decode(), text)
 
 
+@pytest.mark.parametrize("text", TEXTS, ids=IDS)
+def test_creation_attempts_hostile_key_is_harmless(overseer: Staff, text: str) -> None:
+    attempt = CreationAttempt.objects.create(
+        clerk_user_id=text[:255], idempotency_key=text[:255], body_hash=""
+    )
+
+    for path in ("", f"{attempt.pk}/change/"):
+        page = overseer.get(f"/admin/tenants/creationattempt/{path}").content.decode()
+        assert_harmless(page, shown)
+
+
 def statements(staff: Staff) -> CaptureQueriesContext:
     staff.get(INDEX)
     with CaptureQueriesContext(connection) as queries:
