@@ -247,7 +247,7 @@ class _Planner:
 
     def _ownerless(self, tenant: Tenant) -> str:
         owners = self._owners.get(tenant.pk)
-        remedy = "add an owner whom Clerk knows, or name a Clerk user with --owner"
+        remedy = "add an owner whom Clerk knows, or name a Clerk user as the owner (--owner)"
         if self.fallback_owner is not None:
             remedy = f"{self.fallback_owner} is unknown to Clerk, too"
         if owners:
