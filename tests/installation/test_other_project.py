@@ -195,7 +195,16 @@ def use(client: httpx.Client, sandbox: SandboxControl, shop: Shop) -> None:
     log_in(client)
     row = f"tenants/tenant/{tenant['id']}"
     lists = ("tenants/tenant/", "tenants/membership/", "tenants/tenanthistory/", "tenants/syncrun/")
-    for page in ("", *lists, f"{row}/change/", f"{row}/rename/", f"{row}/compare/", f"{row}/do/suspend/"):
+    runs = ("tenants/syncrun/start/full_sync/", "procrastinate/procrastinatejob/")
+    for page in (
+        "",
+        *lists,
+        *runs,
+        f"{row}/change/",
+        f"{row}/rename/",
+        f"{row}/compare/",
+        f"{row}/do/suspend/",
+    ):
         shown = client.get(f"/back-office/{page}")
         assert shown.status_code == 200, page
     assert "Renamed" in client.get("/back-office/tenants/tenant/").text

@@ -48,6 +48,9 @@ RESULTS = {
 }
 """The badge of each result; other results are neutral."""
 
+LABELS = {"": "not tried", "not_applicable": "skipped"}
+"""The texts of results that are shown under another name."""
+
 
 @admin.register(SyncRun)
 class SyncRunAdmin(ReadOnlyAdmin):
@@ -272,7 +275,9 @@ def rows_of(run: SyncRun, found: list[outcomes.Outcome]) -> list[dict[str, Any]]
         {
             "item": outcome.item,
             "tenant": tenants.get(outcome.item),
-            "badge": badge(outcome.result or "not tried", RESULTS.get(outcome.result, "neutral")),
+            "badge": badge(
+                LABELS.get(outcome.result, outcome.result), RESULTS.get(outcome.result, "neutral")
+            ),
             "reason": outcome.reason,
         }
         for outcome in found
