@@ -101,11 +101,11 @@ def end_abandoned_runs(timestamp: int) -> None:
 
 
 @app.task(name=DRY_RUN, queue=slices.BULK)
-def record_dry_run() -> None:
+def record_dry_run(started_by: str = "") -> None:
     """Record how much the mirror differs from Clerk; see `reconcile.dry_run`. Clerk's errors end the run."""
     try:
         with paced():
-            dry_run(lambda difference: None)
+            dry_run(lambda difference: None, started_by=started_by)
     except (SyncError, TenantError, ClerkError) as error:
         logger.warning("The dry run failed: %s", error)
 

@@ -28,6 +28,7 @@ def dry_run(
     skip_memberships: bool = False,
     progress: Progress | None = None,
     stopping: Event | None = None,
+    started_by: str = "",
 ) -> tuple[SyncRun, Comparison]:
     """Compare as `compare_with_clerk` does, and record the result; return the run and the numbers.
 
@@ -36,7 +37,9 @@ def dry_run(
     only `sync_runs` and `sync_run_slices`; an exception ends the run as failed, or as interrupted after
     `stopping` is set. Raise what `compare_with_clerk` raises.
     """
-    with recorded_run(SyncRun.Kind.DRY_RUN, skip_memberships=skip_memberships) as lease:
+    with recorded_run(
+        SyncRun.Kind.DRY_RUN, started_by=started_by, skip_memberships=skip_memberships
+    ) as lease:
         found = _Found(lease)
 
         def record(difference: Difference) -> None:

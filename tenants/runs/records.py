@@ -54,7 +54,7 @@ RETURNING id
 
 
 @contextmanager
-def recorded_run(kind: SyncRun.Kind, **cursor: Any) -> Iterator[Lease]:
+def recorded_run(kind: SyncRun.Kind, *, started_by: str = "", **cursor: Any) -> Iterator[Lease]:
     """Record the block as a new run, and renew its lease. Several such runs may exist at the same time.
 
     First record the runs of this kind whose process died as interrupted. If the block raises an exception,
@@ -62,7 +62,11 @@ def recorded_run(kind: SyncRun.Kind, **cursor: Any) -> Iterator[Lease]:
     """
     interrupt_dead(kind)
     run = SyncRun.objects.create(
-        kind=kind, holder=this_process(), cursor=cursor, lease_expires_at=Now() + LEASE
+        kind=kind,
+        started_by=started_by,
+        holder=this_process(),
+        cursor=cursor,
+        lease_expires_at=Now() + LEASE,
     )
     run.refresh_from_db()
     try:

@@ -213,14 +213,13 @@ class SyncRunAdmin(ReadOnlyAdmin):
     def _start(self, request: HttpRequest, starter: Starter, form: Any) -> HttpResponse | None:
         """Start the run and return the response; return None if Clerk failed, which the form then says."""
         try:
-            run = starter.start(**form.options())
+            run = starter.start(request.user.get_username(), **form.options())
         except (ClerkError, SyncError, TenantError) as error:
             form.add_error(None, f"{error} Nothing was started. Try again later.")
             return None
         if run is None:
             messages.success(request, "The run is queued. It appears in this list when a worker begins it.")
             return redirect("admin:tenants_syncrun_changelist")
-        SyncRun.objects.filter(pk=run.pk).update(started_by=request.user.get_username())
         return redirect("admin:tenants_syncrun_change", run.pk)
 
     def _run(self, request: HttpRequest, run_id: object) -> SyncRun:

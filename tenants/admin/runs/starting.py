@@ -53,23 +53,28 @@ class MigrationForm(StartForm):
             raise ValidationError(str(error)) from error
 
 
-def start_full_sync() -> SyncRun:
+def start_full_sync(started_by: str) -> SyncRun:
     """Leave a full sync to the workers. Raise ClerkError and SyncAlreadyRunning."""
     with paced(max_wait=MAX_WAIT_SECONDS), clerk_deadline(PLAN_SECONDS):
-        return enqueue_full_sync()
+        return _started(enqueue_full_sync(), started_by)
 
 
-def start_dry_run() -> None:
+def start_dry_run(started_by: str) -> None:
     """Leave a dry run to the workers; the run begins with its job."""
     with suppress(AlreadyEnqueued):
-        queue.defer_job(slices.job(DRY_RUN, queueing_lock=DRY_RUN))
+        queue.defer_job(slices.job(DRY_RUN, queueing_lock=DRY_RUN, started_by=started_by))
 
 
-def start_migration(owner: str | None = None) -> SyncRun:
+def start_migration(started_by: str, owner: str | None = None) -> SyncRun:
     """Plan a migration of all legacy tenants and leave it to the workers. Raise ClerkError."""
     with paced(max_wait=MAX_WAIT_SECONDS), clerk_deadline(PLAN_SECONDS):
         plan = make_plan(owner=owner)
-    return enqueue_migration(plan, report=lambda outcome: None)
+    return _started(enqueue_migration(plan, report=lambda outcome: None), started_by)
+
+
+def _started(run: SyncRun, started_by: str) -> SyncRun:
+    SyncRun.objects.filter(pk=run.pk).update(started_by=started_by)
+    return run
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from tenants.batches.run import start
 from tenants.batches.steps import STEPS
 from tenants.models import SyncRun, Tenant
 from tenants.runs import slices
+from tenants.tasks import record_dry_run
 from tests.sandbox import SandboxControl
 from tests.tenants.admin.conftest import Staff, shown_messages
 from tests.tenants.batches.conftest import waiting_jobs, work
@@ -183,8 +184,10 @@ def test_start_full_sync_dry_run_and_migration_enqueue_their_jobs(
         "tenants.tasks.record_dry_run",
         "tenants.tasks.migrate_slice",
     }
+    record_dry_run(**ProcrastinateJob.objects.get(task_name="tenants.tasks.record_dry_run").args)
     assert set(SyncRun.objects.values_list("kind", "started_by")) == {
         ("full_sync", "staff"),
+        ("dry_run", "staff"),
         ("migration", "staff"),
     }
     [piece] = SyncRun.objects.get(kind="migration").slices.filter(part="tenants")
