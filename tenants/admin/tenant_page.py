@@ -27,6 +27,7 @@ MEMBERS, DELIVERIES, ATTEMPTS, CHANGES = 20, 10, 10, 10
 
 def tenant_page(model_admin: ModelAdmin[Tenant], request: HttpRequest, tenant: Tenant) -> HttpResponse:
     """Return the page. Call no Clerk; the number of statements does not depend on the number of rows."""
+    rename = _rename_button(request, tenant)
     return render_page(
         model_admin,
         request,
@@ -38,7 +39,8 @@ def tenant_page(model_admin: ModelAdmin[Tenant], request: HttpRequest, tenant: T
         logo=logo_of(tenant),
         metadata=tenant.clerk_metadata and json.dumps(tenant.clerk_metadata, indent=2, ensure_ascii=False),
         clerk_url=organization_page_url(tenant.clerk_org_id) if tenant.clerk_org_id else "",
-        buttons=[*_rename_button(request, tenant), *buttons_for(request, tenant)],
+        may_rename=bool(rename),
+        buttons=[*rename, *buttons_for(request, tenant)],
         members=_members(request, tenant),
         deliveries=_deliveries(request, tenant),
         attempts=_attempts(request, tenant),

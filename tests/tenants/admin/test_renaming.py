@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pytest_django import Settings
 
+from tenants.admin.renaming import OUTCOME_UNKNOWN
 from tenants.models import Tenant, TenantHistory
 from tenants.services import sync_clerk_org_to_db
 from tests.sandbox import SandboxControl
@@ -114,9 +116,16 @@ def test_rename_with_a_lost_reply_says_that_clerk_may_have_changed(
 ) -> None:
     sandbox.fault("PATCH /v1/organizations/*", dropAfterCommit=True)
     [message] = refusal(operator, acme, name="Acme Ltd")["__all__"]
-    assert message.endswith(
-        "Clerk may have renamed the organization all the same; the next sync shows it here."
-    )
+    assert message.endswith(OUTCOME_UNKNOWN)
+
+
+def test_rename_while_clerk_is_slow_answers_at_the_deadline(
+    sandbox: SandboxControl, operator: Staff, acme: Tenant, settings: Settings
+) -> None:
+    settings.CLERK_TIMEOUT_SECONDS = 0.5
+    sandbox.fault("PATCH /v1/organizations/*", timeoutSeconds=2)
+    [message] = refusal(operator, acme, name="Acme Ltd")["__all__"]
+    assert OUTCOME_UNKNOWN in message
 
 
 def test_rename_inactive_tenant_is_refused(sandbox: SandboxControl, operator: Staff, acme: Tenant) -> None:
