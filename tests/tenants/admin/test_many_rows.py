@@ -1,9 +1,11 @@
-"""The lists and the page of a tenant with 100,000 rows: statements and plans."""
+"""The lists, the page of a tenant and the page of a delivery with 100,000 rows: statements and plans."""
 
 import pytest
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from clerk_integration.models import WebhookDelivery
 from tenants.models import Tenant
 from tests.cleanup import empty_tables
 from tests.tenants.admin.conftest import Staff
@@ -12,7 +14,8 @@ from tests.tenants.many_rows import MANY, fill, tables_scanned
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 TENANTS, MEMBERSHIPS = "/admin/tenants/tenant/", "/admin/tenants/membership/"
-HISTORY = "/admin/tenants/tenanthistory/"
+HISTORY, CREATIONS = "/admin/tenants/tenanthistory/", "/admin/tenants/creationattempt/"
+DELIVERIES = "/admin/clerk_integration/webhookdelivery/"
 VIEWS = (
     "view_tenant",
     "view_membership",
@@ -59,6 +62,15 @@ PATHS = (
     f"{HISTORY}?q={{tenant}}",
     f"{HISTORY}?tenant_id__exact={{tenant}}",
     f"{TENANTS}{{tenant}}/change/",
+    CREATIONS,
+    f"{CREATIONS}?unresolved=true",
+    DELIVERIES,
+    f"{DELIVERIES}?q=org_5",
+    f"{DELIVERIES}?q=msg_5",
+    f"{DELIVERIES}?status__exact=failed",
+    f"{DELIVERIES}?status__exact=processed",
+    f"{DELIVERIES}?event_type=organization.updated",
+    f"{DELIVERIES}{{delivery}}/change/",
 )
 
 ADD_MEMBERS = """
@@ -75,7 +87,9 @@ def opened(rows: int) -> dict[str, CaptureQueriesContext]:
     with connection.cursor() as cursor:
         cursor.execute(ADD_MEMBERS, [tenant, min(rows, MEMBERS_OF_ONE)])
         cursor.execute("VACUUM ANALYZE memberships")
-    return {path: _statements(staff, path.format(tenant=tenant)) for path in PATHS}
+    delivery = WebhookDelivery.objects.earliest("id").pk
+    ContentType.objects.get_for_model(WebhookDelivery)  # Django reads it once per process.
+    return {path: _statements(staff, path.format(tenant=tenant, delivery=delivery)) for path in PATHS}
 
 
 def _statements(staff: Staff, path: str) -> CaptureQueriesContext:
