@@ -4,6 +4,7 @@ The metrics have the names of django-prometheus, so that dashboards made for it 
 ten times as long, because it also counts headers, sizes and templates.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from functools import cache
@@ -21,6 +22,9 @@ KEPT = (
 )
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25)
 
+_making = threading.Lock()
+"""`cache` lets two threads in at once, and a metric may be made only once."""
+
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
@@ -29,7 +33,8 @@ class RequestMetricsMiddleware(MiddlewareMixin):
 
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         super().__init__(get_response)
-        self._responses, self._latency = _metrics()
+        with _making:
+            self._responses, self._latency = _metrics()
 
     def process_request(self, request: HttpRequest) -> None:
         """Start the clock."""
