@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
 from tests.browser.site import Site, running_site
 
@@ -16,6 +16,11 @@ CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 TIMEOUT_MS = 15_000
 WIDE = 1366
 HERE = Path(__file__).parent
+
+ARGUMENTS = (
+    "--no-sandbox",  # Chromium refuses to run as root with it
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # logos are on servers of others
+)
 
 OpenPage = Callable[..., Page]
 
@@ -55,7 +60,7 @@ def chromium() -> Iterator[Browser]:
         pytest.skip(f"no browser: none of {', '.join(CHROMIUMS)} is installed (apt-get install chromium)")
     # Playwright runs an event loop in this thread, and Django would take the test for asynchronous code.
     with patch.dict(os.environ, DJANGO_ALLOW_ASYNC_UNSAFE="true"), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield browser
         browser.close()
 
@@ -80,6 +85,7 @@ def open_page(chromium: Browser, site: Site) -> Iterator[OpenPage]:
         contexts.append(context)
         context.set_default_timeout(TIMEOUT_MS)
         context.on("console", lambda message: report(message.type, message.text))
+        context.on("dialog", dismiss)
         context.on("weberror", lambda error: report("error", str(error.error)))
         return context.new_page()
 
@@ -87,6 +93,10 @@ def open_page(chromium: Browser, site: Site) -> Iterator[OpenPage]:
         # Chromium reports the status of each response that a test expects to fail.
         if kind == "error" and not text.startswith("Failed to load resource"):
             complaints.append(text)
+
+    def dismiss(dialog: Dialog) -> None:
+        complaints.append(f"{dialog.type}: {dialog.message}")
+        dialog.dismiss()
 
     yield open_page
     for context in contexts:
