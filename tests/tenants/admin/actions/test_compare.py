@@ -84,6 +84,7 @@ def test_compare_page_local_members_are_counted(sandbox: SandboxControl, operato
     assert "1 local only, which a sync leaves alone" in " ".join(page(operator, tenant).split())
 
 
+@pytest.mark.slow
 def test_compare_page_many_members_shows_one_page(sandbox: SandboxControl, operator: Staff) -> None:
     sandbox.reset(organizations=1, users=501, membershipsPerOrganization=501)
     organization = sandbox.api("GET", "/organizations")["data"][0]["id"]
