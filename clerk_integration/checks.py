@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -281,6 +282,20 @@ RULES = (
         "LOG_LEVEL or LOG_FORMAT is unknown; INFO or console is used instead.",
         "Levels are DEBUG, INFO, WARNING, ERROR and CRITICAL; formats are console and json.",
         lambda: not _is_known_logging(),
+    ),
+    Rule(
+        Warning,
+        "W006",
+        "SENTRY_DSN is set, and the package sentry-sdk is not installed, so no errors are reported.",
+        "Install it (pip install sentry-sdk), or unset SENTRY_DSN.",
+        lambda: setting("SENTRY_DSN") and find_spec("sentry_sdk") is None,
+    ),
+    Rule(
+        Warning,
+        "W007",
+        "OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not installed, so no traces are sent.",
+        "Install the packages of the group `tracing` in pyproject.toml, or unset it.",
+        lambda: setting("OTEL_EXPORTER_OTLP_ENDPOINT") and find_spec("opentelemetry") is None,
     ),
     Rule(
         Warning,

@@ -49,6 +49,7 @@ DEFAULTS: dict[str, Any] = {
     "SYNC_ALERT_AGE_HOURS": 26,
     "METRICS_TOKEN": "",
     "SENTRY_DSN": "",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "",
     "LOG_LEVEL": "INFO",
     "LOG_FORMAT": "console",
 }

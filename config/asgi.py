@@ -6,6 +6,7 @@ from importlib import import_module
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 
+from config.telemetry import start_tracing
 from config.web_connections import limit_statements
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -14,6 +15,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 settings.DATABASES["default"]["CONN_MAX_AGE"] = 0
 
 limit_statements()
+start_tracing(settings.OTEL_EXPORTER_OTLP_ENDPOINT)
 application = get_asgi_application()
 
 # Imported by the first request otherwise, which would have to wait for it.

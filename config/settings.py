@@ -20,6 +20,7 @@ from config.cache import cache_settings
 from config.database import database_settings
 from config.env_file import read_env_file
 from config.logs import logging_settings
+from config.telemetry import start_sentry
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -293,6 +294,17 @@ SYNC_ALERT_AGE_HOURS = _text("SYNC_ALERT_AGE_HOURS", "26")
 """Age of the last complete full sync above which an alert is sent."""
 METRICS_TOKEN = _text("METRICS_TOKEN")
 """The bearer token that `/metrics` requires; without one, `/metrics` needs none."""
+SENTRY_DSN = _text("SENTRY_DSN")
+"""
+Reports errors to Sentry, without local variables, bodies, query strings and secrets; needs the package
+sentry-sdk.
+"""
+start_sentry(SENTRY_DSN)
+OTEL_EXPORTER_OTLP_ENDPOINT = _text("OTEL_EXPORTER_OTLP_ENDPOINT")
+"""
+Sends traces of the web server by OpenTelemetry, which reads its other variables, too; needs the packages of the
+group `tracing`. Start workers with `opentelemetry-instrument`.
+"""
 
 # For `manage.py procrastinate worker`. The rescue of stalled jobs uses the same stalled_worker_timeout.
 PROCRASTINATE_WORKER_DEFAULTS: dict[str, Any] = {
