@@ -302,8 +302,8 @@ sentry-sdk.
 start_sentry(SENTRY_DSN)
 OTEL_EXPORTER_OTLP_ENDPOINT = _text("OTEL_EXPORTER_OTLP_ENDPOINT")
 """
-Sends traces of the web server by OpenTelemetry, which reads its other variables, too; needs the packages of the
-group `tracing`. Start workers with `opentelemetry-instrument`.
+Sends traces of the web server by OpenTelemetry, which reads its other variables, too; needs the packages of
+the group `tracing`. Start workers with `opentelemetry-instrument`.
 """
 
 # For `manage.py procrastinate worker`. The rescue of stalled jobs uses the same stalled_worker_timeout.
