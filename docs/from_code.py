@@ -173,7 +173,8 @@ def sandbox() -> str:
 def benchmarks() -> str:
     """Return a section for each benchmark in `docs/benchmarks.json`."""
     recorded: dict[str, Any] = json.loads((PROJECT / "docs" / "benchmarks.json").read_text())
-    return "\n\n".join(_benchmark(name, run) for name, run in recorded.items())
+    sections = [_benchmark(name, run) for name, run in recorded.items()]
+    return "\n\n".join(sections) or "No figures were recorded yet."
 
 
 def _benchmark(name: str, run: dict[str, Any]) -> str:

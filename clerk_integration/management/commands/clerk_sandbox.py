@@ -92,17 +92,22 @@ class Command(BaseCommand):
             if options["env_file"]:
                 _write_settings(options["env_file"], server)
             server.start()
-            self._serve_until_stopped(server.description)
+            self._serve_until_stopped(server.description, options["env_file"])
         finally:
             server.stop()
 
-    def _serve_until_stopped(self, description: Mapping[str, str]) -> None:
+    def _serve_until_stopped(self, description: Mapping[str, str], env_file: Path | None) -> None:
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
         try:
             self.stdout.write(json.dumps(description))
             self.stdout.flush()
+            # Programs read the line above; this one is for people.
+            page = f"This Clerk's page: {description['issuer']}/sandbox. Ctrl-C stops it."
+            self.stderr.write(
+                f"The settings are in {env_file}. {page}" if env_file else page, self.style.NOTICE
+            )
         except OSError as error:
             raise CommandError(
                 f"The address and the keys cannot be printed: {error.strerror}. The local Clerk was stopped."
