@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 Many = Callable[..., list[Tenant]]
 
 
-@pytest.mark.parametrize("number", [0, 1, SLICE, SLICE + 1, 3 * SLICE + 9])
+@pytest.mark.parametrize("number", [0, 1, SLICE, 2 * SLICE + 1])
 def test_batch_accounts_for_every_selected_tenant(boss: User, many: Many, number: int) -> None:
     tenants = many(number)
     spared = many(1)[0]
@@ -83,7 +83,7 @@ def refuse_one(bad: Tenant) -> Callable[..., None]:
 
 
 def test_cancel_stops_before_the_next_tenant_and_resume_takes_what_is_left(boss: User, many: Many) -> None:
-    many(2 * SLICE + 1)
+    many(SLICE + 1)
     run = start(STEPS["delete"], Tenant.objects.all(), acting_user=boss)
     deleted: list[int] = []
 
@@ -107,7 +107,7 @@ def test_cancel_stops_before_the_next_tenant_and_resume_takes_what_is_left(boss:
     assert control.resume(run, acting_user=other)
     assert not control.resume(run, acting_user=other)
     work()
-    assert (counts(run), run.state, run.started_by) == ((2 * SLICE + 1, 0, 0), "completed", "other")
+    assert (counts(run), run.state, run.started_by) == ((SLICE + 1, 0, 0), "completed", "other")
     assert not control.can_resume(run)
 
 
@@ -145,6 +145,12 @@ def linked(sandbox: SandboxControl, number: int) -> None:
         organization = sandbox.organization(f"New {index}")
         Tenant.objects.create(clerk_org_id=organization["id"], name=f"Old {index}")
     LearnedInstance.objects.get_or_create(instance_id=sandbox.description["instanceId"])
+
+
+@pytest.fixture(autouse=True)
+def fast_clerk(settings: Any) -> None:
+    """Clerk that allows many requests, so that no test waits for its pace."""
+    settings.CLERK_RATE_LIMIT = "10000"
 
 
 def test_sync_batch_during_an_outage_is_tried_again_and_loses_no_tenant(
