@@ -9,6 +9,8 @@ from django.conf import settings
 from clerk_integration.conf import DEFAULTS, REQUEST_LIMITS
 from docs import from_code, from_openapi
 from docs.generate import DOCS, outdated
+from tenants import scoping
+from tenants.services import TenantService
 
 CONFIG = Path(settings.BASE_DIR) / "config"
 READ = re.compile(r"""(?:_text|_list|_number|env\.\w+|os\.environ(?:\.get)?)[(\[]"([A-Z_]+)\"""")
@@ -60,6 +62,15 @@ def test_every_option_of_a_command_has_a_help_text() -> None:
     rows = [line for line in from_code.commands().splitlines() if line.startswith("| `")]
 
     assert [row for row in rows if row.endswith("|  |")] == []
+
+
+def test_every_public_name_is_on_the_page_of_python_interfaces() -> None:
+    page = (DOCS / "reference" / "python.md").read_text()
+    methods = {name for name, value in vars(TenantService).items() if isinstance(value, staticmethod)}
+    operations = {"rename", "deactivate", "reactivate", "suspend", "delete", "unlink", "restore"}
+    public = {*scoping.__all__, *methods, *operations, "sync_clerk_org_to_db"}
+
+    assert {name for name in public if not re.search(rf"\b{name}\b", page)} == set()
 
 
 def codes_in(text: str) -> Iterator[str]:
