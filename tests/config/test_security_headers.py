@@ -17,7 +17,7 @@ from tests.workers import database_url
 
 CHROMIUM = shutil.which("chromium")
 MAX_PAGES = 150
-NO_PAGES = re.compile(r"/logout/|/api/v1/schema$")
+NO_PAGES = re.compile(r"/logout/|/export/|/api/v1/schema$")
 """Links that end the session, or lead to a download."""
 NUMBERS = re.compile(r"\d+")
 
