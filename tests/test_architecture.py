@@ -124,7 +124,7 @@ def test_no_lock_is_held_by_a_session() -> None:
 
 
 SDK = {"clerk_backend_api", "httpx", "pydantic"}
-NEEDED_BY_SOME = SDK | {"structlog", "rich", "dns", "jwt", "cryptography"}
+NEEDED_BY_SOME = SDK | {"structlog", "prometheus_client", "rich", "dns", "jwt", "cryptography"}
 NEEDED_BY_PAGES = {
     "requests",
     "yaml",
