@@ -70,13 +70,13 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     paginator = EstimatingPaginator
     change_form_template = "admin/clerk_integration/delivery.html"
     list_display = (
-        "event_type",
-        "organization_id",
+        "event",
+        "received",
         "status",
         "reason",
         "tries",
         "next_attempt",
-        "received_at",
+        "organization",
     )
     list_filter = ("status", EventTypeFilter)
     search_fields = ("svix_id__exact", "organization_id__exact")
@@ -84,9 +84,9 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     actions = ("process_again",)
     fields = (
-        "svix_id",
-        "event_type",
-        "organization_id",
+        "message",
+        "event",
+        "organization",
         "status",
         "attempts",
         "crashes",
@@ -151,6 +151,28 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         if queued < selected:
             skipped = _count(selected - queued)
             messages.warning(request, f"Not queued, because only the envelope is stored: {skipped}.")
+
+    @admin.display(description="message id")
+    def message(self, delivery: WebhookDelivery) -> SafeString:
+        """Return the id of the message, which all its retries have."""
+        return _foreign(delivery.svix_id)
+
+    @admin.display(description="event type")
+    def event(self, delivery: WebhookDelivery) -> SafeString:
+        """Return the type of the event."""
+        return _foreign(delivery.event_type)
+
+    @admin.display(description="organization")
+    def organization(self, delivery: WebhookDelivery) -> SafeString | str:
+        """Return the id of the organization that the event is about."""
+        return _foreign(delivery.organization_id) if delivery.organization_id else "-"
+
+    @admin.display(description="received")
+    def received(self, delivery: WebhookDelivery) -> SafeString:
+        """Return the time of arrival, in one line."""
+        time = delivery.received_at
+        local = timezone.localtime(time) if timezone.is_aware(time) else time
+        return format_html('<span class="clerk-time">{}</span>', f"{local:%Y-%m-%d %H:%M:%S}")
 
     @admin.display(description="reason")
     def reason(self, delivery: Any) -> SafeString | str:
