@@ -5,7 +5,7 @@ import re
 from docs.generate import DOCS
 
 PROJECT = DOCS.parent
-MAX_IMAGE_BYTES = 200_000
+MAX_IMAGE_BYTES = 150_000
 MAX_README_LINES = 90
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)")
 
