@@ -190,7 +190,7 @@ def _repeat_ids(running: "Deployment", seconds: float) -> None:
 
 def _refuse(running: "Deployment", seconds: float) -> None:
     running.clerk.outage(seconds)
-    time.sleep(seconds + 1)  # The local Clerk needs a moment to listen again.
+    time.sleep(seconds + 1)  # The local Clerk listens again shortly after.
 
 
 def _other_instance(running: "Deployment", seconds: float) -> None:
