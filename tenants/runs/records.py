@@ -144,6 +144,11 @@ def interrupt_dead(*kinds: SyncRun.Kind) -> int:
     return dead.update(**_interruption(Value(DIED)))
 
 
+def is_for_workers(run: SyncRun) -> bool:
+    """Return whether workers carry out the run; if not, its own process does, or the run has ended."""
+    return run.state == SyncRun.State.RUNNING and run.holder.startswith(WORKERS)
+
+
 def count(run: SyncRun, **counts: int) -> None:
     """Add to the run's counts, such as `retired=1`; raise SyncLost if another process holds the run."""
     if not held_runs(run).update(**{name: F(name) + value for name, value in counts.items()}):
@@ -185,10 +190,9 @@ def delete_old_runs() -> int:
     return (old.exclude(pk=last.pk) if last else old).delete()[0]
 
 
-def last_complete(**filters: Any) -> SyncRun | None:
-    """Return the latest completed full sync that matches `filters`; None if there is none."""
-    complete = SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC, state=SyncRun.State.COMPLETED)
-    return complete.filter(**filters).first()
+def last_complete() -> SyncRun | None:
+    """Return the latest completed full sync, also one without memberships; None if there is none."""
+    return SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC, state=SyncRun.State.COMPLETED).first()
 
 
 def this_process() -> str:

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_POST
 from clerk_integration.admin.pagination import EstimatingPaginator
 from clerk_integration.admin.readonly import ReadOnlyAdmin
 from clerk_integration.exceptions import ClerkError
+from tenants.admin.actions.failures import add_failure
 from tenants.admin.pages import render_page
 from tenants.admin.runs.access import PERMISSIONS, may_control
 from tenants.admin.runs.starting import STARTERS, Starter
@@ -26,6 +27,7 @@ from tenants.models import SyncRun, Tenant
 from tenants.monitoring.numbers import live_workers
 from tenants.runs import outcomes
 from tenants.runs.progress import read_progress
+from tenants.runs.records import is_for_workers
 from tenants.templatetags.tenants_admin import ago, badge, foreign
 
 State = SyncRun.State
@@ -156,7 +158,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
             is_first=after == outcomes.START,
             may_cancel=may and run.state == State.RUNNING,
             may_resume=may and control.can_resume(run),
-            workers=live_workers() if run.state == State.RUNNING else None,
+            no_worker=is_for_workers(run) and not live_workers(),
         )
 
     def progress_view(self, request: HttpRequest, run_id: int) -> JsonResponse:
@@ -211,11 +213,14 @@ class SyncRunAdmin(ReadOnlyAdmin):
         )
 
     def _start(self, request: HttpRequest, starter: Starter, form: Any) -> HttpResponse | None:
-        """Start the run and return the response; return None if Clerk failed, which the form then says."""
+        """Start the run and return the response; return None after a failure, which the form then names."""
         try:
             run = starter.start(request.user.get_username(), **form.options())
-        except (ClerkError, SyncError, TenantError) as error:
-            form.add_error(None, f"{error} Nothing was started. Try again later.")
+        except SyncError as error:
+            form.add_error(None, str(error))
+            return None
+        except (ClerkError, TenantError) as error:
+            add_failure(form, error)
             return None
         if run is None:
             messages.success(request, "The run is queued. It appears in this list when a worker begins it.")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from procrastinate.contrib.django.models import ProcrastinateJob
 
@@ -15,6 +16,7 @@ from tenants.batches.run import start
 from tenants.batches.steps import STEPS
 from tenants.models import SyncRun, Tenant
 from tenants.runs import slices
+from tenants.runs.leases import LEASE
 from tenants.tasks import record_dry_run
 from tests.sandbox import SandboxControl
 from tests.tenants.admin.conftest import Staff, shown_messages
@@ -139,6 +141,14 @@ def test_cancel_and_resume_by_their_buttons(chief: Staff) -> None:
     assert shown_messages(chief.http.post(url(run, "resume/")))[-1][0] == "info"
 
 
+@pytest.mark.parametrize(("holder", "waits"), [("workers, 1", True), ("ada@host, process 7 (1)", False)])
+def test_run_page_without_a_worker_names_only_the_runs_that_wait_for_one(
+    chief: Staff, holder: str, waits: bool
+) -> None:
+    run = SyncRun.objects.create(kind="full_sync", holder=holder, lease_expires_at=Now() + LEASE)
+    assert ("No worker is running" in text(chief.get(url(run)))) == waits
+
+
 def test_onlooker_sees_runs_and_controls_none(onlooker: Staff) -> None:
     run = begin(1)
     assert ">Cancel<" not in text(onlooker.get(url(run)))
@@ -197,13 +207,17 @@ def test_start_full_sync_dry_run_and_migration_enqueue_their_jobs(
     assert "is on the queue already" in again
 
 
-def test_start_while_clerk_is_down_says_so_and_starts_nothing(
-    sandbox: SandboxControl, chief: Staff, legacy: Callable[..., Tenant]
+@pytest.mark.parametrize(("status", "advice"), [(503, "again later."), (401, "check_clerk")])
+def test_start_refused_by_clerk_says_what_to_do_and_starts_nothing(
+    sandbox: SandboxControl, chief: Staff, legacy: Callable[..., Tenant], status: int, advice: str
 ) -> None:
     legacy()
-    sandbox.fault("*", status=503, times=9)
+    sandbox.fault("*", status=status, times=9)
     for kind in ("full_sync", "migration"):
-        assert "Nothing was started. Try again later." in text(chief.http.post(f"{RUNS}start/{kind}/"))
+        page = text(chief.http.post(f"{RUNS}start/{kind}/"))
+        assert "Nothing was changed." in page
+        assert advice in page
+        assert ("again later." in page) == (status == 503)
     assert "user_" in text(chief.http.post(f"{RUNS}start/migration/", {"owner": "ada"}))
     assert not SyncRun.objects.exists()
 
