@@ -255,7 +255,7 @@ class Tombstone(models.Model):
 
 
 class Installation(models.Model):
-    """The id of this database, carried by its markers in Clerk: one row, inserted on first use.
+    """The id of this database, carried by its markers in Clerk: one row, inserted by a migration.
 
     A Clerk instance may serve several databases. A marker with another id belongs to another database.
     """
@@ -284,6 +284,9 @@ class CreationAttempt(models.Model):
         UNKNOWN = "unknown", "reply lost"
         SUCCEEDED = "succeeded"
         FAILED = "failed", "refused by Clerk, nothing created"
+
+    UNRESOLVED: ClassVar = (State.SENT, State.UNKNOWN)
+    """The states in which it is not known whether Clerk has made the organization."""
 
     marker = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     clerk_user_id = models.CharField("caller", max_length=255)

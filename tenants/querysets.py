@@ -165,12 +165,13 @@ class TenantQuerySet(QuerySet["Tenant"]):
     def drifted(self) -> Self:
         """Keep the tenants that differed from Clerk in the last dry run, and were not synced since.
 
-        There are none after a complete full sync that began later than the dry run.
+        There are none after a full sync that began later than the dry run. Runs that skipped the memberships
+        do not count.
         """
-        runs = apps.get_model("tenants", "SyncRun")._default_manager.filter(state="completed")
-        full_syncs = runs.filter(
-            kind="full_sync", cursor__skip_memberships=False, started_at__gte=OuterRef("started_at")
+        runs = apps.get_model("tenants", "SyncRun")._default_manager.filter(
+            state="completed", cursor__skip_memberships=False
         )
+        full_syncs = runs.filter(kind="full_sync", started_at__gte=OuterRef("started_at"))
         last = runs.filter(~Exists(full_syncs), kind="dry_run").order_by("-id")
         slices = apps.get_model("tenants", "SyncRunSlice")._default_manager
         found = slices.filter(run=Subquery(last.values("pk")[:1])).values(clerk_org_id=_Keys("outcomes"))

@@ -10,8 +10,6 @@ from tenants.admin.pages import StyledAdmin
 from tenants.models import CreationAttempt
 from tenants.templatetags.tenants_admin import ago, foreign
 
-UNRESOLVED = [CreationAttempt.State.SENT, CreationAttempt.State.UNKNOWN]
-
 
 class UnresolvedFilter(ConditionFilter):
     """Attempts that Clerk has not answered: it is not known whether the organization was created."""
@@ -19,7 +17,10 @@ class UnresolvedFilter(ConditionFilter):
     title = "answer"
     parameter_name = "unresolved"
     conditions: ClassVar[dict[str, tuple[str, Condition]]] = {
-        "true": ("Without an answer", lambda attempts: attempts.filter(state__in=UNRESOLVED)),
+        "true": (
+            "Without an answer",
+            lambda attempts: attempts.filter(state__in=CreationAttempt.UNRESOLVED),
+        ),
     }
 
 

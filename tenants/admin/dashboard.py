@@ -18,6 +18,7 @@ from tenants.admin.pages import render_page
 from tenants.models import Tenant
 from tenants.monitoring.days import Series, counts_by_day
 from tenants.monitoring.overview import Count, TenantNumbers, WorkNumbers, tenant_numbers, work_numbers
+from tenants.monitoring.problems import alert_age
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -30,9 +31,6 @@ TEMPLATE = "admin/tenants/dashboard.html"
 
 STALE_CHECK = timedelta(minutes=5)
 """Workers check Clerk every minute, so an older result does not describe the present."""
-
-SYNC_OVERDUE = timedelta(hours=26)
-"""A full sync runs every night."""
 
 VIEW_TENANTS = "tenants.view_tenant"
 VIEW_HISTORY = "tenants.view_tenanthistory"
@@ -97,9 +95,7 @@ def dashboard(request: HttpRequest) -> dict[str, Any]:
         "work_figures": list(_work_figures(request, work)) if work else [],
         "connection": _connection(work) if work and may(VIEW_RUNS) else None,
         "charts": [chart(name, CHARTS[name][0], days) for name, days in counts.items()],
-        "days": [
-            (day, [counts[name][day] for name in series]) for day in (counts[series[0]] if series else ())
-        ],
+        "days": _rows(counts),
     }
 
 
@@ -116,7 +112,7 @@ def _connection(work: WorkNumbers) -> dict[str, Any]:
         "work": work,
         "check_is_stale": clerk is None or _age(clerk.checked_at) > STALE_CHECK,
         "sync_url": sync and _page("tenants_syncrun_change", sync.id),
-        "sync_is_overdue": sync is not None and _age(sync.started_at) > SYNC_OVERDUE,
+        "sync_is_overdue": sync is not None and _age(sync.started_at) > alert_age(),
         "dry_run_url": dry_run and _page("tenants_syncrun_change", dry_run.id),
     }
 

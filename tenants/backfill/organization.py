@@ -59,7 +59,7 @@ def get_or_create(
     """
     recorded = created_by(attempt)
     found = recorded if recorded and not deleted_among([recorded]) else clerk_org_id
-    if found is None and attempt is not None and attempt.state in (State.SENT, State.UNKNOWN):
+    if found is None and attempt is not None and attempt.state in CreationAttempt.UNRESOLVED:
         found = _search(draft.tenant_id, attempt, find_snapshot)
     if found is not None:
         return _adopt(draft.tenant_id, attempt, found), False

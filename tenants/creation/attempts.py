@@ -60,9 +60,7 @@ def fail_creations(*, sent_before: datetime) -> int:
 
     Call it after all organizations in Clerk were searched and the found ones were mirrored.
     """
-    unresolved = CreationAttempt.objects.filter(
-        state__in=[State.SENT, State.UNKNOWN], sent_at__lt=sent_before
-    )
+    unresolved = CreationAttempt.objects.filter(state__in=CreationAttempt.UNRESOLVED, sent_at__lt=sent_before)
     return unresolved.update(state=State.FAILED)
 
 

@@ -1,7 +1,7 @@
-"""Read the numbers of a deployment from the database: the one home of each number that several pages show.
+"""Read the numbers of a deployment from the database, for `/readyz`, `/metrics`, alerts and commands.
 
-The dashboard, `/readyz`, `/metrics` and the alerts use these functions. Each function runs one statement,
-and counts at most LARGE rows. Ages are measured by the database's clock.
+Each function runs one statement, and counts at most LARGE rows. Ages are measured by the database's clock.
+The dashboard reads many numbers in one statement (`overview`), of the same rows (`querysets`).
 """
 
 from collections.abc import Mapping
@@ -109,10 +109,9 @@ def failing_deliveries() -> Waiting:
     return _waiting(failing.annotate(since=F("received_at")).order_by("id"))
 
 
-def refused_webhooks(*, within: timedelta | None = None) -> list[WebhookRefusal]:
-    """Return one row per reason for which webhooks were refused, latest first; all, or only recent ones."""
-    refusals = WebhookRefusal.objects.order_by("-last_at")
-    return list(refusals if within is None else refusals.filter(last_at__gte=Now() - within))
+def refused_webhooks() -> list[WebhookRefusal]:
+    """Return one row per reason for which webhooks were refused, latest first."""
+    return list(WebhookRefusal.objects.order_by("-last_at"))
 
 
 def unresolved_creations() -> Waiting:
@@ -134,7 +133,7 @@ def failed_sync() -> SyncRun | None:
 
 def seconds_since_complete_sync() -> float | None:
     """Return the age of the start of the last completed full sync with memberships; None if there is none."""
-    age = querysets.complete_syncs().aggregate(
+    age = querysets.complete_runs(SyncRun.Kind.FULL_SYNC).aggregate(
         age=ExpressionWrapper(Now() - Max("started_at"), DurationField())
     )["age"]
     return None if age is None else float(age.total_seconds())
@@ -143,9 +142,7 @@ def seconds_since_complete_sync() -> float | None:
 def drift() -> Drift | None:
     """Return the result of the last completed dry run with memberships; None if there is none."""
     run = (
-        SyncRun.objects.filter(
-            kind=SyncRun.Kind.DRY_RUN, state=SyncRun.State.COMPLETED, cursor__skip_memberships=False
-        )
+        querysets.complete_runs(SyncRun.Kind.DRY_RUN)
         .annotate(age=ExpressionWrapper(Now() - F("started_at"), DurationField()))
         .first()
     )

@@ -75,7 +75,7 @@ class RunTimes:
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """The last completed dry run, and the number of records in which the mirror differed from Clerk."""
+    """The last completed dry run with memberships, and the number of records that differed from Clerk."""
 
     id: int
     started_at: datetime
@@ -157,9 +157,11 @@ def work_numbers() -> WorkNumbers:
         live_workers=_counted(querysets.live_workers()),
         due_deliveries=_oldest(querysets.due_deliveries()),
         due_jobs=_oldest(querysets.due_jobs()),
-        sync=_first(querysets.complete_syncs().values("id", "started_at", "finished_at")),
+        sync=_first(
+            querysets.complete_runs(SyncRun.Kind.FULL_SYNC).values("id", "started_at", "finished_at")
+        ),
         dry_run=_first(
-            runs.filter(kind=SyncRun.Kind.DRY_RUN, state=SyncRun.State.COMPLETED).values(
+            querysets.complete_runs(SyncRun.Kind.DRY_RUN).values(
                 "id",
                 "started_at",
                 missing_from_mirror=F("created"),

@@ -11,16 +11,23 @@ from clerk_integration.conf import setting
 from clerk_integration.models import LearnedInstance, WebhookDelivery
 from tenants.monitoring.numbers import Drift, Numbers
 
+HOUR = timedelta(hours=1)
+
 DRIFT_LIMIT = 10
 """Differences that a dry run may find: Clerk's changes of the last seconds are on their way."""
 
-REFUSED_WITHIN = timedelta(hours=1)
+REFUSED_WITHIN = HOUR
 
-ANYBODYS = ("invalid_signature", "body_too_large")
-"""Reasons for which anybody's requests are refused, not only Clerk's."""
+FROM_ANY_SENDER = ("invalid_signature", "body_too_large")
+"""Reasons for which requests of any sender are refused, not only those of Clerk."""
 
 MAX_QUOTED = 300
 """Characters of an error that a message quotes."""
+
+
+def alert_age() -> timedelta:
+    """Return the age above which the last complete sync is too old: SYNC_ALERT_AGE_HOURS."""
+    return timedelta(hours=float(setting("SYNC_ALERT_AGE_HOURS")))
 
 
 def find_problems(numbers: Numbers) -> Iterator[tuple[str, str]]:
@@ -54,16 +61,16 @@ def _sync_problems(numbers: Numbers) -> Iterator[tuple[str, str]]:
             f"Full sync {run.pk} failed: {_quoted(run.error)} What it wrote is kept. Remove the cause, then"
             " run `manage.py sync_from_clerk`.",
         )
-    hours = float(setting("SYNC_ALERT_AGE_HOURS"))
+    limit = alert_age()
     age = numbers.seconds_since_complete_sync
     if age is None:
         age = _seconds_since_instance_is_known()
-    if age > hours * 3600:
+    if age > limit.total_seconds():
         yield (
             "sync_age",
-            f"No full sync was completed in the last {age / 3600:.0f} hours; SYNC_ALERT_AGE_HOURS is"
-            f" {hours:g}. The tenants are served as they were. Run `manage.py sync_from_clerk`, and check"
-            " that a worker runs at 03:00 UTC.",
+            f"No full sync was completed in the last {timedelta(seconds=age) / HOUR:.0f} hours;"
+            f" SYNC_ALERT_AGE_HOURS is {limit / HOUR:g}. The tenants are served as they were. Run"
+            " `manage.py sync_from_clerk`, and check that a worker runs at 03:00 UTC.",
         )
 
 
@@ -77,7 +84,9 @@ def _webhook_problems(numbers: Numbers) -> Iterator[tuple[str, str]]:
         )
     since = timezone.now() - REFUSED_WITHIN
     recent = [refusal for refusal in numbers.refused_webhooks if refusal.last_at >= since]
-    if refused := [refusal.code for refusal in recent if not (refusal.code in ANYBODYS and _any_stored())]:
+    if refused := [
+        refusal.code for refusal in recent if not (refusal.code in FROM_ANY_SENDER and _any_stored())
+    ]:
         yield (
             "webhooks_refused",
             f"Webhooks were refused in the last hour: {', '.join(refused)}. Clerk repeats them for 28 hours."

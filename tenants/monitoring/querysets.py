@@ -39,12 +39,10 @@ def live_workers() -> QuerySet[ProcrastinateWorker]:
 
 def unresolved_creations() -> QuerySet[CreationAttempt]:
     """Return the creations of which it is not known whether Clerk has made the organization."""
-    states = [CreationAttempt.State.SENT, CreationAttempt.State.UNKNOWN]
-    return CreationAttempt.objects.filter(state__in=states).annotate(since=F("sent_at")).order_by("sent_at")
+    unresolved = CreationAttempt.objects.filter(state__in=CreationAttempt.UNRESOLVED)
+    return unresolved.annotate(since=F("sent_at")).order_by("sent_at")
 
 
-def complete_syncs() -> QuerySet[SyncRun]:
-    """Return the completed full syncs of organizations and memberships, newest first."""
-    return SyncRun.objects.filter(
-        kind=SyncRun.Kind.FULL_SYNC, state=SyncRun.State.COMPLETED, cursor__skip_memberships=False
-    )
+def complete_runs(kind: SyncRun.Kind) -> QuerySet[SyncRun]:
+    """Return the completed full syncs or dry runs of organizations and memberships, newest first."""
+    return SyncRun.objects.filter(kind=kind, state=SyncRun.State.COMPLETED, cursor__skip_memberships=False)

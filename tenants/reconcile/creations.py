@@ -27,9 +27,7 @@ def resolve_creations() -> int:
     """
     now = writer.clock()
     sent_before = now - timedelta(seconds=UNRESOLVED_SECONDS)
-    waiting = CreationAttempt.objects.filter(
-        state__in=[CreationAttempt.State.SENT, CreationAttempt.State.UNKNOWN], sent_at__lt=sent_before
-    )
+    waiting = CreationAttempt.objects.filter(state__in=CreationAttempt.UNRESOLVED, sent_at__lt=sent_before)
     if not any(is_due(attempt, now) for attempt in waiting):
         return 0
     markers = {str(attempt.marker) for attempt in waiting}

@@ -34,7 +34,8 @@ FROM tenants WHERE clerk_org_id IS NOT NULL;
 WITH run AS (
     INSERT INTO sync_runs (kind, state, holder, instance_id, cursor, error, started_at, created, updated,
                            unchanged, retired, failed)
-    VALUES ('dry_run', 'completed', '', '', '{}', '', now(), 0, 0, 0, 0, 0) RETURNING id)
+    VALUES ('dry_run', 'completed', '', '', '{"skip_memberships": false}', '', now(), 0, 0, 0, 0, 0)
+    RETURNING id)
 INSERT INTO sync_run_slices (run_id, part, number, outcomes, arguments, broken)
 SELECT run.id, 'differences', n, json_build_object('org_' || n, json_build_object('problem', 'changed')),
        '{}', false

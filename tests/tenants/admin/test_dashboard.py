@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.db.models.functions import Now
-from django.test import Client
+from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 
 from clerk_integration.models import ClerkState, WebhookDelivery
@@ -141,6 +141,21 @@ def test_dashboard_says_whether_clerk_answers_and_when_that_was_checked(
 
     assert shown in page
     assert stored is None or escape(stored["error"]) in page
+
+
+@pytest.mark.parametrize(("limit", "overdue"), [(1, True), (3, False)])
+def test_dashboard_calls_a_sync_overdue_when_the_alert_does(
+    overseer: Staff, limit: int, overdue: bool
+) -> None:
+    started = Now() - timedelta(hours=2)
+    SyncRun.objects.create(
+        kind="full_sync", state="completed", cursor={"skip_memberships": False}, started_at=started
+    )
+
+    with override_settings(SYNC_ALERT_AGE_HOURS=limit):
+        page = overseer.get(INDEX)
+
+    assert page.context["connection"]["sync_is_overdue"] == overdue
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=IDS)

@@ -7,6 +7,8 @@ import pytest
 from clerk_integration.exceptions import ClerkUnavailable
 from tenants.exceptions import SyncInterrupted
 from tenants.models import SyncRun, Tenant
+from tenants.monitoring import numbers
+from tenants.monitoring.overview import work_numbers
 from tenants.reconcile import Comparison, Difference, dry_run, run_full_sync
 from tenants.services import sync_organization
 from tests.sandbox import SandboxControl
@@ -80,6 +82,19 @@ def test_drifted_uses_the_last_dry_run_only(drifted: list[Tenant]) -> None:
     Tenant.objects.update(last_synced_at=None)
 
     assert drifted_ids() == {drifted[1].pk, drifted[2].pk}
+
+
+def test_dry_run_without_memberships_replaces_no_number_of_a_whole_one(drifted: list[Tenant]) -> None:
+    whole, _ = dry_run(ignore)
+
+    dry_run(ignore, skip_memberships=True)
+
+    last, drift = work_numbers().last_dry_run, numbers.drift()
+    assert last is not None
+    assert drift is not None
+    assert (last.id, last.missing_from_mirror + last.differing + last.missing_from_clerk) == (whole.pk, 5)
+    assert drift.total == 5
+    assert drifted_ids() == {tenant.pk for tenant in drifted[:3]}
 
 
 def test_dry_run_stopped_is_recorded_as_interrupted(drifted: list[Tenant]) -> None:
