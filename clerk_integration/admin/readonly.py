@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
+from django.db import DataError
 from django.http import HttpRequest
 
 if TYPE_CHECKING:
@@ -26,8 +28,15 @@ class ReadOnlyAdmin(ModelAdmin):
     list_per_page = 50
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
-        """Return the list. Unfold offers "Show all" if the two counts differ."""
-        changelist: ChangeList = super().get_changelist_instance(request)
+        """Return the list. Raise IncorrectLookupParameters for a filter value that PostgreSQL refuses.
+
+        Django then shows the whole list. Examples are a NUL, and a status that the enum does not have.
+        """
+        try:
+            changelist: ChangeList = super().get_changelist_instance(request)
+        except DataError as error:
+            raise IncorrectLookupParameters from error
+        # Unfold offers "Show all" if the two counts differ.
         if not changelist.query and not changelist.has_active_filters:
             changelist.full_result_count = changelist.result_count
         return changelist

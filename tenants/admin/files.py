@@ -1,6 +1,5 @@
 """The admin pages that import tenants from a file, and export the list as CSV."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +19,7 @@ from django.urls import URLPattern, path, reverse
 
 from tenants.admin.actions.buttons import may
 from tenants.admin.pages import render_page
+from tenants.admin.spreadsheets import csv_line
 from tenants.exceptions import SyncError, TenantError
 from tenants.files.imports import Imported, check_file, import_tenants
 from tenants.models import Tenant
@@ -46,9 +46,6 @@ EXPORTED = (
 )
 CHUNK = 2000
 """Rows that the export reads at a time."""
-
-FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001  (wide forms)
-"""A spreadsheet takes a cell that begins so for a formula, and runs it."""
 
 
 class UploadForm(forms.Form):
@@ -162,30 +159,17 @@ def csv_lines(tenants: QuerySet[Tenant]) -> Iterator[str]:
 
     Reads CHUNK rows at a time, by their ids: a cursor in the database would not work behind PgBouncer.
     """
-    writer = csv.writer(_Echo())
-    yield "\ufeff" + writer.writerow(EXPORTED)
+    yield "\ufeff" + csv_line(EXPORTED)
     rows = tenants.order_by("pk").values_list(*EXPORTED)
     last = 0
     while chunk := list(rows.filter(pk__gt=last)[:CHUNK]):
-        yield "".join(writer.writerow(map(harmless, row)) for row in chunk)
+        yield "".join(csv_line(row) for row in chunk)
         last = chunk[-1][0]
-
-
-def harmless(value: object) -> object:
-    """Return the value of a cell so that no spreadsheet takes it for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_SIGNS) else value
 
 
 def check(file: Path) -> Imported:
     """Check the file and count what it would create; write nothing."""
     return check_file(file, advance=lambda lines: None)
-
-
-class _Echo:
-    """A file for a CSV writer, which returns each line."""
-
-    def write(self, line: str) -> str:
-        return line
 
 
 def _with_file(name: str, content: bytes, read: Any) -> Imported:

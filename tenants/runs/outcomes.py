@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tenants.models import SyncRun
+from tenants.querysets import MAX_ID_DIGITS
 from tenants.sql import query
 
 PAGE = 100
@@ -87,6 +88,10 @@ def _parse(position: str) -> tuple[str, int, int]:
     """Return part, slice number and place of a position; those of START for any other text."""
     part, _, rest = position.partition(":")
     number, _, place = rest.partition(":")
-    if not (number.isascii() and number.isdecimal() and place.isascii() and place.isdecimal()):
+    if "\0" in part or not all(_is_number(text) for text in (number, place)):
         return "", 0, 0
     return part, min(int(number), 2**31 - 1), min(int(place), 2**31 - 1)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= MAX_ID_DIGITS

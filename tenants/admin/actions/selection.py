@@ -27,6 +27,7 @@ from django.urls import reverse
 
 from tenants.admin.actions.buttons import action_url
 from tenants.models import Tenant
+from tenants.querysets import MAX_ID_DIGITS
 
 MAX_IDS = 200
 """The largest number of rows that Django's admin shows on one page ("Show all")."""
@@ -104,9 +105,13 @@ def _rows_of_list(model_admin: ModelAdmin[Tenant], request: HttpRequest, query: 
 
 def _ids(text: str) -> list[int]:
     ids = text.split(",")
-    if len(ids) > MAX_IDS or not all(one.isascii() and one.isdecimal() for one in ids):
+    if len(ids) > MAX_IDS or not all(map(_is_id, ids)):
         raise Http404("No tenants are selected.")
     return [int(one) for one in ids]
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= MAX_ID_DIGITS
 
 
 def _selection_url(action: str, **query: str) -> str:

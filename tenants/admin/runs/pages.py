@@ -1,6 +1,5 @@
 """The list of runs, and the page of one run: progress, outcomes, report, cancel and resume."""
 
-import csv
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,11 +19,13 @@ from tenants.admin.actions.failures import add_failure
 from tenants.admin.pages import render_page
 from tenants.admin.runs.access import PERMISSIONS, may_control
 from tenants.admin.runs.starting import STARTERS, Starter
+from tenants.admin.spreadsheets import csv_line
 from tenants.batches import control
 from tenants.batches.descriptions import counts_of, duration_of, short_counts_of, starter_of, title_of
 from tenants.exceptions import SyncError, TenantError
 from tenants.models import SyncRun, Tenant
 from tenants.monitoring.numbers import live_workers
+from tenants.querysets import MAX_ID_DIGITS
 from tenants.runs import outcomes
 from tenants.runs.progress import read_progress
 from tenants.runs.records import is_for_workers
@@ -134,7 +135,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
         """Show one run: progress, counts, error, and a page of the outcomes."""
         run = self._run(request, object_id)
         given, after = request.GET.get("result", ALL), request.GET.get("after", outcomes.START)
-        result = None if given == ALL else given
+        result = given if given in dict(result_choices(run)) else None
         found, following = outcomes.read_page(run, result=result, after=after)
         may = may_control(request, run)
         return render_page(
@@ -229,7 +230,8 @@ class SyncRunAdmin(ReadOnlyAdmin):
 
     def _run(self, request: HttpRequest, run_id: object) -> SyncRun:
         """Return the run for a user who may look at runs; raise Http404 and PermissionDenied."""
-        if not str(run_id).isdecimal():
+        text = str(run_id)
+        if not text.isdecimal() or len(text) > MAX_ID_DIGITS:
             raise Http404
         run = get_object_or_404(SyncRun, pk=run_id)
         if not self.has_view_permission(request, run):
@@ -290,23 +292,9 @@ def rows_of(run: SyncRun, found: list[outcomes.Outcome]) -> list[dict[str, Any]]
 
 def report_lines(run: SyncRun) -> Iterator[str]:
     """Yield the lines of the report."""
-    writer = csv.writer(_Echo())
-    yield writer.writerow(["item", "result", "reason"])
+    yield csv_line(["item", "result", "reason"])
     for outcome in outcomes.iterate(run):
-        cells = (outcome.item, outcome.result or "not tried", outcome.reason)
-        yield writer.writerow(map(_harmless, cells))
+        yield csv_line([outcome.item, outcome.result or "not tried", outcome.reason])
     if not run.slices.exists():
         for line in run.error.splitlines():
-            yield writer.writerow(["", "", _harmless(line)])
-
-
-def _harmless(text: str) -> str:
-    """Return the text so that a spreadsheet does not take it for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
-class _Echo:
-    """A file for `csv.writer` that returns each line instead of storing it."""
-
-    def write(self, line: str) -> str:
-        return line
+            yield csv_line(["", "", line])

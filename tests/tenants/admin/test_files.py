@@ -185,6 +185,16 @@ def test_export_of_a_formula_is_neutral(viewer: Staff, legacy: Callable[..., Ten
     assert row["name"] == f"'{name}"
 
 
+def test_export_of_a_formula_after_a_semicolon_is_neutral(
+    viewer: Staff, legacy: Callable[..., Tenant]
+) -> None:
+    legacy("a;=1+1; b-c")
+
+    [row] = exported(viewer)
+
+    assert row["name"] == "a;'=1+1; b-c"
+
+
 def test_export_without_the_permission_is_refused(db: None) -> None:
     assert Staff("view_membership").get(EXPORT).status_code == 403
 

@@ -70,6 +70,23 @@ def test_tenant_list_filter_and_search_find_tenants(
     assert names(viewer, query) == expected
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{CHANGELIST}?status__exact=%00",
+        f"{CHANGELIST}export/?status__exact=%00",
+        "/admin/tenants/syncrun/?kind__exact=%00",
+        "/admin/procrastinate/procrastinatejob/?status__exact=unknown",
+        "/admin/clerk_integration/webhookdelivery/?status__exact=%00",
+    ],
+)
+def test_list_with_a_filter_that_postgresql_refuses_leads_to_the_whole_list(viewer: Staff, path: str) -> None:
+    response = viewer.get(path)
+    assert response.status_code == 302
+    assert viewer.get(response["Location"]).status_code == 200
+
+
 def test_membership_list_shows_the_tenant(viewer: Staff, legacy: Callable[..., Tenant]) -> None:
     legacy("Acme", {"user_ada": "org:admin"})
     page = viewer.get(f"{MEMBERSHIPS}?q=user_ada").content.decode()

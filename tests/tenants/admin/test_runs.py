@@ -105,18 +105,29 @@ def test_run_page_shows_progress_outcomes_and_a_report_of_every_item(chief: Staf
     assert [line["item"] for line in lines if line["result"] == "not_applicable"] == [str(gone.pk)]
 
 
-@pytest.mark.parametrize("after", ["x", "a:b:c", "::", "tenants:99999999999999999999:1", "\x1f:1:²"])
+@pytest.mark.parametrize(
+    "after", ["x", "a:b:c", "::", "tenants:99999999999999999999:1", "\x1f:1:²", "\0:1:1", f"a:{5000 * '9'}:1"]
+)
 def test_run_page_with_an_invented_position_is_shown(chief: Staff, after: str) -> None:
     run = begin(1)
     assert chief.http.get(url(run), {"after": after}).status_code == 200
 
 
+@pytest.mark.parametrize("result", ["x", "\0"])
+def test_run_page_with_an_invented_result_shows_every_outcome(chief: Staff, result: str) -> None:
+    run = begin(1)
+    work()
+    assert chief.http.get(url(run), {"result": result}).context["rows"]
+
+
 def test_report_keeps_formulas_of_texts_away_from_spreadsheets(chief: Staff) -> None:
-    run = SyncRun.objects.create(kind="link", state="failed", error='=HYPERLINK("x")\nline 2: unknown\n')
+    run = SyncRun.objects.create(
+        kind="link", state="failed", error='=HYPERLINK("x")\nline 2: a;\N{FULLWIDTH PLUS SIGN}1\n'
+    )
     report = b"".join(chief.get(url(run, "report.csv")).streaming_content).decode()
     assert list(csv.reader(report.splitlines()))[1:] == [
         ["", "", '\'=HYPERLINK("x")'],
-        ["", "", "line 2: unknown"],
+        ["", "", "line 2: a;'\N{FULLWIDTH PLUS SIGN}1"],
     ]
 
 

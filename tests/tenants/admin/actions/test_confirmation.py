@@ -275,7 +275,9 @@ def test_tenant_with_many_members_is_left_to_workers(
     assert sandbox.requests() == []
 
 
-@pytest.mark.parametrize("query", ["", "?ids=", "?ids=1,x", "?ids=" + ",".join(["1"] * 201), "?ids=%00"])
+@pytest.mark.parametrize(
+    "query", ["", "?ids=", "?ids=1,x", "?ids=" + ",".join(["1"] * 201), "?ids=%00", "?ids=" + "9" * 5000]
+)
 def test_selection_that_cannot_be_read_is_not_found(operator: Staff, query: str) -> None:
     url = reverse("admin:tenants_tenant_do_selected", args=["suspend"])
     assert operator.http.post(f"{url}{query}", {"reason": "x"}).status_code == 404
