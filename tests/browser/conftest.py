@@ -49,6 +49,7 @@ def running(
 def site(running: Site, django_db_blocker: Any) -> Iterator[Site]:
     """The deployment, whose database and local Clerk the test uses."""
     with django_db_blocker.unblock(), running.entered():
+        running.require_worker()
         yield running
 
 

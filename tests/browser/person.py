@@ -23,6 +23,11 @@ def refused(page: Page, url: str, **entered: str) -> None:
     assert response is not None
     assert response.status == 403
     expect(page.locator("body")).to_contain_text("403 Forbidden")
+    refused_post(page, url, **entered)
+
+
+def refused_post(page: Page, url: str, **entered: str) -> None:
+    """Check that the person may not send the form, although the token against forgery is right."""
     cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
     sent = page.request.post(url, form={"csrfmiddlewaretoken": cookies["csrftoken"], **entered})
     assert sent.status == 403

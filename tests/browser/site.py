@@ -54,6 +54,11 @@ class Site:
         cookie = {"name": settings.SESSION_COOKIE_NAME, "value": session.session_key}
         return {"cookies": [{**cookie, "domain": "127.0.0.1", "path": "/"}], "origins": []}
 
+    def require_worker(self) -> None:
+        """Start a worker if a test has killed the last one."""
+        if all(worker.process.poll() is not None for worker in self.workers.all):
+            self.workers.start()
+
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Use the database and the local Clerk of this deployment in this process, for the block."""

@@ -87,6 +87,17 @@
     });
   }
 
+  // Unfold's own listener fails without the text field that Unfold's widget has beside a file input.
+  document.addEventListener(
+    "change",
+    function (event) {
+      if (event.target.matches(".tenants-page input[type=file]")) {
+        event.stopPropagation();
+      }
+    },
+    true,
+  );
+
   document.querySelectorAll("[data-progress-url]").forEach(follow);
   document.querySelectorAll("form[data-send-once]").forEach(sendOnce);
 })();
