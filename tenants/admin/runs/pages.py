@@ -1,6 +1,5 @@
 """The list of runs, and the page of one run: progress, outcomes, report, cancel and resume."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from django.contrib import admin, messages
@@ -18,12 +17,13 @@ from clerk_integration.exceptions import ClerkError
 from tenants.admin.actions.failures import add_failure
 from tenants.admin.pages import render_page
 from tenants.admin.runs.access import PERMISSIONS, may_control
+from tenants.admin.runs.report import REPORT_COLUMNS, report_rows, result_choices, table_rows
 from tenants.admin.runs.starting import STARTERS, Starter
-from tenants.admin.spreadsheets import csv_line
+from tenants.admin.spreadsheets import csv_response
 from tenants.batches import control
 from tenants.batches.descriptions import counts_of, duration_of, short_counts_of, starter_of, title_of
 from tenants.exceptions import SyncError, TenantError
-from tenants.models import SyncRun, Tenant
+from tenants.models import SyncRun
 from tenants.monitoring.numbers import live_workers
 from tenants.querysets import MAX_ID_DIGITS
 from tenants.runs import outcomes
@@ -40,19 +40,6 @@ ALL = "all"
 
 MAX_ERROR = 4_000
 """Characters of a run's error on its page."""
-
-RESULTS = {
-    "done": "good",
-    "created": "good",
-    "adopted": "good",
-    "failed": "bad",
-    "conflict": "bad",
-    outcomes.DIFFERENCE: "warning",
-}
-"""The badge of each result; other results are neutral."""
-
-LABELS = {"": "not tried", "not_applicable": "skipped"}
-"""The texts of results that are shown under another name."""
 
 
 @admin.register(SyncRun)
@@ -150,7 +137,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
             progress=progress_of(run),
             error=run.error[:MAX_ERROR],
             error_is_cut=len(run.error) > MAX_ERROR,
-            rows=rows_of(run, found),
+            rows=table_rows(run, found),
             has_outcomes=bool(found) or result is not None or after != outcomes.START,
             results=result_choices(run),
             result=result,
@@ -167,11 +154,9 @@ class SyncRunAdmin(ReadOnlyAdmin):
         return JsonResponse(progress_of(self._run(request, run_id)))
 
     def report_view(self, request: HttpRequest, run_id: int) -> StreamingHttpResponse:
-        """Send the outcomes of all items as CSV, line by line, whatever their number."""
+        """Send the outcomes of all items as CSV, whatever their number."""
         run = self._run(request, run_id)
-        response = StreamingHttpResponse(report_lines(run), content_type="text/csv; charset=utf-8")
-        response["Content-Disposition"] = f'attachment; filename="run-{run.pk}.csv"'
-        return response
+        return csv_response(f"run-{run.pk}.csv", REPORT_COLUMNS, report_rows(run))
 
     def cancel_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
         """Cancel the run."""
@@ -256,45 +241,3 @@ def progress_of(run: SyncRun) -> dict[str, Any]:
         "finished": run.state != State.RUNNING,
         "fields": {**fields, **{label: f"{number:,}" for label, number in counts_of(run).items()}},
     }
-
-
-def result_choices(run: SyncRun) -> list[tuple[str, str]]:
-    """Return the values and labels of the filter by result."""
-    if run.kind == SyncRun.Kind.BATCH:
-        return [("failed", "Failed"), ("done", "Done"), ("not_applicable", "Skipped"), ("", "Not tried")]
-    if run.kind == SyncRun.Kind.MIGRATION:
-        named = ("failed", "conflict", "created", "adopted", "skipped")
-        return [*((name, name.capitalize()) for name in named), ("", "Not tried")]
-    return []
-
-
-def rows_of(run: SyncRun, found: list[outcomes.Outcome]) -> list[dict[str, Any]]:
-    """Return the outcomes with the tenants that they are about, for the template. Run one statement."""
-    items = [outcome.item for outcome in found]
-    if run.kind == SyncRun.Kind.DRY_RUN:
-        tenants: dict[str, Tenant] = {
-            str(tenant.clerk_org_id): tenant for tenant in Tenant.objects.filter(clerk_org_id__in=items)
-        }
-    else:
-        tenants = {str(tenant.pk): tenant for tenant in Tenant.objects.filter(pk__in=items)}
-    return [
-        {
-            "item": outcome.item,
-            "tenant": tenants.get(outcome.item),
-            "badge": badge(
-                LABELS.get(outcome.result, outcome.result), RESULTS.get(outcome.result, "neutral")
-            ),
-            "reason": outcome.reason,
-        }
-        for outcome in found
-    ]
-
-
-def report_lines(run: SyncRun) -> Iterator[str]:
-    """Yield the lines of the report."""
-    yield csv_line(["item", "result", "reason"])
-    for outcome in outcomes.iterate(run):
-        yield csv_line([outcome.item, outcome.result or "not tried", outcome.reason])
-    if not run.slices.exists():
-        for line in run.error.splitlines():
-            yield csv_line(["", "", line])

@@ -100,7 +100,7 @@ def test_run_page_shows_progress_outcomes_and_a_report_of_every_item(chief: Staf
     assert "No item has this result." in text(chief.get(f"{url(run)}?result=failed"))
 
     report = chief.get(url(run, "report.csv"))
-    lines = list(csv.DictReader(b"".join(report.streaming_content).decode().splitlines()))
+    lines = list(csv.DictReader(b"".join(report.streaming_content).decode("utf-8-sig").splitlines()))
     assert len(lines) == 105
     assert [line["item"] for line in lines if line["result"] == "not_applicable"] == [str(gone.pk)]
 
@@ -124,7 +124,7 @@ def test_report_keeps_formulas_of_texts_away_from_spreadsheets(chief: Staff) -> 
     run = SyncRun.objects.create(
         kind="link", state="failed", error='=HYPERLINK("x")\nline 2: a;\N{FULLWIDTH PLUS SIGN}1\n'
     )
-    report = b"".join(chief.get(url(run, "report.csv")).streaming_content).decode()
+    report = b"".join(chief.get(url(run, "report.csv")).streaming_content).decode("utf-8-sig")
     assert list(csv.reader(report.splitlines()))[1:] == [
         ["", "", '\'=HYPERLINK("x")'],
         ["", "", "line 2: a;'\N{FULLWIDTH PLUS SIGN}1"],
