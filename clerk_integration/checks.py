@@ -4,18 +4,14 @@ Messages name the setting and the mistake, but never the value, because most val
 check_clerk` checks whether Clerk accepts the values.
 """
 
-import logging
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (Django's name)
-from django.core.exceptions import ImproperlyConfigured
 
 from clerk_integration.conf import (
     REQUEST_LIMITS,
@@ -28,26 +24,22 @@ from clerk_integration.conf import (
     is_thread_count,
     setting,
 )
-from clerk_integration.exceptions import ClerkMisconfigured
+from clerk_integration.setting_values import (
+    is_known_logging,
+    is_malformed_key,
+    is_origin,
+    is_placeholder,
+    is_public_django_key,
+    is_unreadable_jwt_key,
+    is_up_to,
+)
 from clerk_integration.wire.api_url import api_url_error, is_http_url, is_loopback_url
 
 MAX_TIMEOUT_SECONDS = 30.0
 MAX_CLOCK_SKEW_SECONDS = 60.0
 """The lifetime of a session token: a larger tolerance would more than double it."""
 
-MIN_KEY_LENGTH = 16
-"""Characters after `sk_test_` or `sk_live_`; Clerk's keys have more than 40."""
-
-MIN_KEY_CHARACTERS = 5
-"""Different characters in a real key; placeholders such as `xxxx` and `...` have fewer."""
-
-LOG_FORMATS = ("console", "json")
 UNCONFIGURED_DATABASE = "config.unconfigured_database"
-
-_SECRET_KEY = re.compile(r"sk_(?:test|live)_(?P<body>[!-~]+)")
-_PLACEHOLDER = re.compile(
-    r"change.?me|replace.?me|placeholder|example|your.?(?:secret|clerk|key)|key.?here", re.I
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,55 +75,6 @@ def check_deployment(app_configs: Sequence[AppConfig] | None = None, **kwargs: A
     return [message for rule in RULES if rule.deploy for message in rule.messages()]
 
 
-def _is_placeholder(key: str) -> bool:
-    """Return whether a secret key is empty or still a placeholder."""
-    form = _SECRET_KEY.fullmatch(key)
-    body = form["body"] if form else key
-    is_too_simple = len(body) < MIN_KEY_LENGTH or len(set(body)) < MIN_KEY_CHARACTERS
-    return is_too_simple or _PLACEHOLDER.search(body) is not None
-
-
-def _is_malformed_key(key: str) -> bool:
-    return not _is_placeholder(key) and not _SECRET_KEY.fullmatch(key)
-
-
-def _is_unreadable_jwt_key(pem: str) -> bool:
-    if not pem:
-        return False
-    from clerk_integration.tokens.signing_keys import load_jwt_key  # noqa: PLC0415  (loads cryptography)
-
-    try:
-        return not load_jwt_key(pem)
-    except ClerkMisconfigured:
-        return True
-
-
-def _is_origin(party: str) -> bool:
-    try:
-        url = urlsplit(party)
-    except ValueError:
-        return False
-    return bool(url.netloc) and party == f"{url.scheme}://{url.netloc}"
-
-
-def _is_up_to(value: object, maximum: float) -> bool:
-    return is_seconds(value) and float(str(value)) <= maximum
-
-
-def _is_known_logging() -> bool:
-    return (
-        setting("LOG_LEVEL").upper() in logging.getLevelNamesMapping()
-        and setting("LOG_FORMAT") in LOG_FORMATS
-    )
-
-
-def _is_public_django_key() -> bool:
-    try:
-        return str(settings.SECRET_KEY).startswith(("insecure", "django-insecure"))
-    except ImproperlyConfigured:  # the setting is empty
-        return True
-
-
 NO_KEY = (
     "CLERK_SECRET_KEY is missing or a placeholder.",
     "Copy the secret key from the API keys page of Clerk's dashboard, or start `manage.py clerk_sandbox` and "
@@ -143,14 +86,14 @@ PUBLIC_DJANGO_KEY = (
 )
 
 RULES = (
-    Rule(Warning, "W001", *NO_KEY, lambda: settings.DEBUG and _is_placeholder(clerk_settings.secret_key)),
-    Rule(Error, "E001", *NO_KEY, lambda: not settings.DEBUG and _is_placeholder(clerk_settings.secret_key)),
+    Rule(Warning, "W001", *NO_KEY, lambda: settings.DEBUG and is_placeholder(clerk_settings.secret_key)),
+    Rule(Error, "E001", *NO_KEY, lambda: not settings.DEBUG and is_placeholder(clerk_settings.secret_key)),
     Rule(
         Error,
         "E002",
         "CLERK_SECRET_KEY is not a secret key of Clerk: those start with sk_test_ or sk_live_.",
         "A key that starts with pk_ is the publishable one; copy the secret key instead.",
-        lambda: _is_malformed_key(clerk_settings.secret_key),
+        lambda: is_malformed_key(clerk_settings.secret_key),
     ),
     Rule(
         Error,
@@ -158,7 +101,7 @@ RULES = (
         "CLERK_JWT_KEY is not an RSA public key in PEM form, so every session token would be refused.",
         "Copy the JWKS public key (PEM) from Clerk's dashboard, from -----BEGIN PUBLIC KEY----- to "
         "-----END PUBLIC KEY-----, its line breaks real or as \\n; or unset it to use Clerk's JWKS.",
-        lambda: _is_unreadable_jwt_key(clerk_settings.jwt_key),
+        lambda: is_unreadable_jwt_key(clerk_settings.jwt_key),
     ),
     Rule(
         Error,
@@ -186,7 +129,7 @@ RULES = (
         "E007",
         "CLERK_AUTHORIZED_PARTIES holds a value that is not an origin, so no session token can match it.",
         "Write scheme, host and port only, without a slash at the end: https://app.example.com",
-        lambda: not all(_is_origin(party) for party in clerk_settings.session_tokens.authorized_parties),
+        lambda: not all(is_origin(party) for party in clerk_settings.session_tokens.authorized_parties),
     ),
     Rule(
         Error,
@@ -194,7 +137,7 @@ RULES = (
         f"CLERK_TIMEOUT_SECONDS is not between 0 and {MAX_TIMEOUT_SECONDS:.0f}.",
         "It is the time in seconds that a request waits for Clerk at most; the default is 5.",
         lambda: (
-            not _is_up_to(setting("CLERK_TIMEOUT_SECONDS"), MAX_TIMEOUT_SECONDS)
+            not is_up_to(setting("CLERK_TIMEOUT_SECONDS"), MAX_TIMEOUT_SECONDS)
             or not clerk_settings.timeout_seconds
         ),
     ),
@@ -206,7 +149,7 @@ RULES = (
         "several with commas while rotating.",
         lambda: not all(is_signing_secret(secret) for secret in clerk_settings.webhook_signing_secrets),
     ),
-    Rule(Error, "E010", *PUBLIC_DJANGO_KEY, lambda: not settings.DEBUG and _is_public_django_key()),
+    Rule(Error, "E010", *PUBLIC_DJANGO_KEY, lambda: not settings.DEBUG and is_public_django_key()),
     Rule(
         Error,
         "E011",
@@ -252,7 +195,7 @@ RULES = (
         f"CLERK_CLOCK_SKEW_SECONDS is not a number of seconds from 0 to {MAX_CLOCK_SKEW_SECONDS:.0f}.",
         "It is the largest accepted difference between Clerk's clock and the clock of this machine; the "
         "default is 5. Correct the clock instead, best by NTP.",
-        lambda: not _is_up_to(setting("CLERK_CLOCK_SKEW_SECONDS"), MAX_CLOCK_SKEW_SECONDS),
+        lambda: not is_up_to(setting("CLERK_CLOCK_SKEW_SECONDS"), MAX_CLOCK_SKEW_SECONDS),
     ),
     Rule(
         Error,
@@ -281,7 +224,7 @@ RULES = (
         "W004",
         "LOG_LEVEL or LOG_FORMAT is unknown; INFO or console is used instead.",
         "Levels are DEBUG, INFO, WARNING, ERROR and CRITICAL; formats are console and json.",
-        lambda: not _is_known_logging(),
+        lambda: not is_known_logging(),
     ),
     Rule(
         Warning,
@@ -306,7 +249,7 @@ RULES = (
         lambda: not settings.DEBUG and not setting("METRICS_TOKEN"),
         deploy=True,
     ),
-    Rule(Error, "E010", *PUBLIC_DJANGO_KEY, lambda: settings.DEBUG and _is_public_django_key(), deploy=True),
+    Rule(Error, "E010", *PUBLIC_DJANGO_KEY, lambda: settings.DEBUG and is_public_django_key(), deploy=True),
     Rule(
         Error,
         "E015",

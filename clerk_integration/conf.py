@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ DEFAULT_TIMEOUT_SECONDS = 5.0
 DEFAULT_CLOCK_SKEW_SECONDS = 5.0
 DEFAULT_MAX_WAITING = 4
 DEFAULT_SYNC_MAX_AGE_SECONDS = 60.0
+DEFAULT_SYNC_ALERT_AGE_HOURS = 26.0
 
 STALLED_WORKER_SECONDS = 30.0
 """Procrastinate's default."""
@@ -46,7 +48,7 @@ DEFAULTS: dict[str, Any] = {
     "CLERK_PENDING_SESSIONS": "refuse",
     "CLERK_SYNC_MAX_AGE_SECONDS": DEFAULT_SYNC_MAX_AGE_SECONDS,
     "SYNC_ALERT_WEBHOOK_URL": "",
-    "SYNC_ALERT_AGE_HOURS": 26,
+    "SYNC_ALERT_AGE_HOURS": DEFAULT_SYNC_ALERT_AGE_HOURS,
     "METRICS_TOKEN": "",
     "SENTRY_DSN": "",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "",
@@ -145,6 +147,12 @@ class ClerkSettings:
     def sync_max_age_seconds(self) -> float:
         """Age in seconds up to which a complete listing of a user's memberships counts as fresh."""
         return _seconds(setting("CLERK_SYNC_MAX_AGE_SECONDS"), default=DEFAULT_SYNC_MAX_AGE_SECONDS)
+
+    @property
+    def sync_alert_age(self) -> timedelta:
+        """Age of the last complete full sync above which an alert is sent."""
+        hours = setting("SYNC_ALERT_AGE_HOURS")
+        return timedelta(hours=float(hours) if is_rate(hours) else DEFAULT_SYNC_ALERT_AGE_HOURS)
 
     @property
     def rate_limit(self) -> float:

@@ -291,7 +291,7 @@ or refused webhooks, drift and missing workers are sent when they last for two m
 when they are solved.
 """
 SYNC_ALERT_AGE_HOURS = _text("SYNC_ALERT_AGE_HOURS", "26")
-"""Age of the last complete full sync above which an alert is sent."""
+"""Age of the last complete full sync above which an alert is sent, and the dashboard calls it overdue."""
 METRICS_TOKEN = _text("METRICS_TOKEN")
 """The bearer token that `/metrics` requires; without one, `/metrics` needs none."""
 SENTRY_DSN = _text("SENTRY_DSN")

@@ -13,12 +13,12 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils.http import urlencode
 
+from clerk_integration.conf import clerk_settings
 from tenants.admin.charts import chart
 from tenants.admin.pages import render_page
 from tenants.models import Tenant
 from tenants.monitoring.days import Series, counts_by_day
 from tenants.monitoring.overview import Count, TenantNumbers, WorkNumbers, tenant_numbers, work_numbers
-from tenants.monitoring.problems import alert_age
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -112,7 +112,7 @@ def _connection(work: WorkNumbers) -> dict[str, Any]:
         "work": work,
         "check_is_stale": clerk is None or _age(clerk.checked_at) > STALE_CHECK,
         "sync_url": sync and _page("tenants_syncrun_change", sync.id),
-        "sync_is_overdue": sync is not None and _age(sync.started_at) > alert_age(),
+        "sync_is_overdue": sync is not None and _age(sync.started_at) > clerk_settings.sync_alert_age,
         "dry_run_url": dry_run and _page("tenants_syncrun_change", dry_run.id),
     }
 

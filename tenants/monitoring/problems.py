@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from clerk_integration.conf import setting
+from clerk_integration.conf import clerk_settings
 from clerk_integration.models import LearnedInstance, WebhookDelivery
 from tenants.monitoring.numbers import Drift, Numbers
 
@@ -23,11 +23,6 @@ FROM_ANY_SENDER = ("invalid_signature", "body_too_large")
 
 MAX_QUOTED = 300
 """Characters of an error that a message quotes."""
-
-
-def alert_age() -> timedelta:
-    """Return the age above which the last complete sync is too old: SYNC_ALERT_AGE_HOURS."""
-    return timedelta(hours=float(setting("SYNC_ALERT_AGE_HOURS")))
 
 
 def find_problems(numbers: Numbers) -> Iterator[tuple[str, str]]:
@@ -61,7 +56,7 @@ def _sync_problems(numbers: Numbers) -> Iterator[tuple[str, str]]:
             f"Full sync {run.pk} failed: {_quoted(run.error)} What it wrote is kept. Remove the cause, then"
             " run `manage.py sync_from_clerk`.",
         )
-    limit = alert_age()
+    limit = clerk_settings.sync_alert_age
     age = numbers.seconds_since_complete_sync
     if age is None:
         age = _seconds_since_instance_is_known()

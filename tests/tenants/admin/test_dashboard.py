@@ -143,9 +143,9 @@ def test_dashboard_says_whether_clerk_answers_and_when_that_was_checked(
     assert stored is None or escape(stored["error"]) in page
 
 
-@pytest.mark.parametrize(("limit", "overdue"), [(1, True), (3, False)])
+@pytest.mark.parametrize(("limit", "overdue"), [(1, True), (3, False), ("a day", False)])
 def test_dashboard_calls_a_sync_overdue_when_the_alert_does(
-    overseer: Staff, limit: int, overdue: bool
+    overseer: Staff, limit: object, overdue: bool
 ) -> None:
     started = Now() - timedelta(hours=2)
     SyncRun.objects.create(
