@@ -198,9 +198,10 @@ class ReadinessView(HealthCheckView):  # type: ignore[misc]  # untyped library
 
 def _readiness(results: Sequence[HealthCheckResult], clerk: str) -> JsonResponse:
     errors = [result.error for result in results if result.error is not None]
+    clerk_fails = clerk not in ("ok", "unknown")
     if not all(isinstance(error, ServiceWarning) for error in errors):
         readiness = "unready"
-    elif errors or clerk not in ("ok", "unknown"):
+    elif errors or clerk_fails:
         readiness = "degraded"
     else:
         readiness = "ready"
@@ -209,7 +210,8 @@ def _readiness(results: Sequence[HealthCheckResult], clerk: str) -> JsonResponse
         for result in results
     }
     # A database that is down is the reason of several checks.
-    _log_change(readiness, [*dict.fromkeys(map(str, errors)), f"Clerk: {clerk}."])
+    reasons = [*dict.fromkeys(map(str, errors)), *([f"Clerk is {clerk}."] if clerk_fails else [])]
+    _log_change(readiness, reasons)
     code = status.HTTP_503_SERVICE_UNAVAILABLE if readiness == "unready" else status.HTTP_200_OK
     return JsonResponse({"status": readiness, "checks": checks, "clerk": clerk}, status=code)
 

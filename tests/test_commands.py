@@ -27,13 +27,15 @@ ARGUMENTS = {
     "process_clerk_webhooks": [],
     "purge_webhook_deliveries": [],
     "restore_tenants": ["1"],
+    "send_alerts": [],
     "send_test_webhook": ["organization.created"],
     "sync_from_clerk": [],
+    "sync_runs": [],
     "unlink_tenants": ["1"],
 }
 
-WITHOUT_DATABASE = {"check_clerk", "clerk_sandbox", "demo", "migrate_once"}
-"""Commands that use no database, start their own, or make its tables."""
+WITHOUT_DATABASE = {"check_clerk", "clerk_sandbox", "demo", "migrate_once", "procrastinate"}
+"""Commands that use no database, start their own, make its tables, or wait for it."""
 
 
 @pytest.fixture(scope="module")

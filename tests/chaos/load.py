@@ -13,6 +13,8 @@ from tests.chaos.deployment import Deployment
 
 LIST, CREATE = "/api/v1/tenants/me/get-tenants", "/api/v1/tenants/create"
 TOKEN_SECONDS = 7200
+KEPT = 60
+"""Tenants that the load creates and keeps: it deletes older ones in Clerk, so that lists stay short."""
 
 
 @dataclass
@@ -22,8 +24,8 @@ class Load:
     deployment: Deployment
     answers: list[tuple[float, str, int]] = field(default_factory=list)
     """The time (monotonic), the kind and the status of each request; 0: no answer."""
-    created: dict[str, int] = field(default_factory=dict)
-    """The tenant of each create that was answered by 201, by the name of the tenant."""
+    created: dict[str, str] = field(default_factory=dict)
+    """The organization of each create that was answered by 201 and is kept, by its name."""
     tried: list[str] = field(default_factory=list)
     """The names of all creates."""
     writing: threading.Event = field(default_factory=threading.Event)
@@ -105,9 +107,20 @@ class Load:
                 headers={**headers, "Idempotency-Key": name},
             )
             if response is not None and response.status_code == 201:
-                self.created[name] = response.json()["id"]
+                self.created[name] = response.json()["clerkOrgId"]
+                self._delete_oldest()
                 return
             time.sleep(0.5)
+
+    def _delete_oldest(self) -> None:
+        """Delete in Clerk what the load does not keep."""
+        while len(self.created) > KEPT:
+            name = next(iter(self.created))
+            try:
+                self.deployment.clerk.api("DELETE", f"/organizations/{self.created[name]}")
+            except (AssertionError, OSError):
+                return  # Another instance answers, or none.
+            del self.created[name]
 
     def _change(self) -> None:
         """Rename organizations, add members and remove members in Clerk, which sends webhooks."""

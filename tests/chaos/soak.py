@@ -71,7 +71,7 @@ def main() -> int:
 
 def _watch(running: "Deployment", load: "Load", minutes: int) -> list[str]:
     """Disturb and measure once a minute; return what is wrong."""
-    from tests.chaos.deployment import connections
+    from tests.chaos.deployment import connections, reconnect
     from tests.chaos.disturbances import DISTURBANCES
 
     memory, sessions, wrong = [], [], []
@@ -82,6 +82,7 @@ def _watch(running: "Deployment", load: "Load", minutes: int) -> list[str]:
             until = began + CRASH_SECONDS
         running.replace_workers(signal.SIGTERM)
         _sleep_until(until)
+        reconnect()
         sessions.append(connections())
         _sleep_until(began + MINUTE)
         memory.append(sum(worker.memory_info().rss for worker in running.web_workers()) / 2**20)
