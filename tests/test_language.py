@@ -52,6 +52,7 @@ ALLOWED = (
     r"include hidden",
     r'type="hidden"',
     r" hidden>",
+    r"hidden (fields|initial|input)",
     r"pytest\.mark\w*",
     r"marked (slow|as safe|safe)",
 )

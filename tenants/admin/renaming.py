@@ -33,12 +33,14 @@ class RenameForm(forms.Form):
     name = forms.CharField(
         max_length=MAX_NAME_LENGTH,
         strip=False,
+        show_hidden_initial=True,
         help_text=f"1 to {MAX_NAME_LENGTH} characters.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "dir": "auto"}),
     )
     slug = forms.CharField(
         max_length=MAX_SLUG_LENGTH,
         required=False,
+        show_hidden_initial=True,
         help_text="Lower-case letters, digits and dashes. Old links that contain the slug stop working.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
@@ -60,8 +62,13 @@ class RenameForm(forms.Form):
 
     @property
     def changes(self) -> dict[str, str]:
-        """The values that differ from the tenant's; call it on a valid form."""
-        return {name: self.cleaned_data[name] for name in self.changed_data}
+        """The values that the user has changed and that differ from the tenant's; call it on a valid form.
+
+        The form holds the values that it has shown. So a new slug does not undo the new name that somebody
+        else has given the tenant meanwhile.
+        """
+        values = self.cleaned_data
+        return {name: values[name] for name in self.changed_data if values[name] != self.initial[name]}
 
     def _checked(self, field: str, problem_of: Callable[[str], str | None]) -> str:
         value: str = self.cleaned_data[field]

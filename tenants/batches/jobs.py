@@ -190,7 +190,8 @@ def _actor(run: SyncRun) -> Any:
     if run.cursor["user"] is None:
         return None
     user = get_user_model().objects.filter(pk=run.cursor["user"]).first()
-    if user is None or not user.is_active or not user.has_perm(STEPS[run.cursor["step"]].permission):
+    permission = STEPS[run.cursor["step"]].permission
+    if user is None or not (user.is_active and user.is_staff and user.has_perm(permission)):
         raise BatchStopped(f"{run.started_by or 'The user'} may not do this any more.")
     return user
 

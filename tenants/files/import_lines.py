@@ -81,7 +81,8 @@ def _read_json(row: Row) -> Iterator[Line]:
     line, values = row
     unknown = sorted(set(values) - REQUIRED - {"slug", "status", MEMBERS})
     if unknown:
-        raise ValueError(f"unknown keys: {', '.join(unknown)}")
+        # A key may hold half of a surrogate pair, which no page can show.
+        raise ValueError(f"unknown keys: {', '.join(map(repr, unknown))}")
     members = values.get(MEMBERS, [])
     if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
         raise ValueError("members is not a list of objects")

@@ -68,12 +68,14 @@ class DeleteForm(StepForm):
     """Asks whether the organization is deleted in Clerk too, and for a text that nobody types by mistake."""
 
     delete_clerk_organization = forms.BooleanField(label="", required=False)
+    organization = forms.CharField(required=False, widget=forms.HiddenInput)
     confirmation = forms.CharField(label="", widget=forms.TextInput(attrs={"autocomplete": "off"}))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         tenant = self.selection.tenant
         in_clerk = self.fields["delete_clerk_organization"]
+        self.initial["organization"] = tenant and tenant.clerk_org_id
         if tenant is None:
             in_clerk.label = "Delete their organizations in Clerk, too, with all memberships"
         elif tenant.is_legacy or tenant.deleted_at is not None:
@@ -95,6 +97,16 @@ class DeleteForm(StepForm):
         if _words(given) not in map(_words, expected):
             raise ValidationError("This is a different text. Nothing was deleted.")
         return given
+
+    def clean(self) -> None:
+        """Raise ValidationError if the page has named another organization: the tenant was linked anew."""
+        tenant, shown = self.selection.tenant, self.cleaned_data.get("organization")
+        if tenant is not None and shown and shown != tenant.clerk_org_id:
+            now = f"linked to {tenant.clerk_org_id}" if tenant.clerk_org_id else "a legacy tenant"
+            raise ValidationError(
+                f"The tenant is now {now}, and not linked to {shown}. Nothing was deleted. Open this page"
+                " again."
+            )
 
     @property
     def options(self) -> Options:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
+from tenants import services
 from tenants.admin.renaming import OUTCOME_UNKNOWN
 from tenants.models import Tenant, TenantHistory
 from tenants.services import sync_clerk_org_to_db
@@ -71,6 +72,19 @@ def test_rename_unchanged_values_send_nothing(sandbox: SandboxControl, operator:
     messages = shown_messages(rename(operator, acme))
     assert messages == [("info", f"Acme (tenant {acme.pk}) has this name and slug already.")]
     assert sandbox.requests() == []
+
+
+def test_rename_keeps_the_name_that_another_user_gave_meanwhile(
+    sandbox: SandboxControl, operator: Staff, acme: Tenant
+) -> None:
+    page = operator.get(f"{CHANGELIST}{acme.pk}/rename/").content.decode()
+    assert '<input type="hidden" name="initial-name" value="Acme"' in page
+    services.rename(acme, name="Acme Ltd", acting_user=None)
+
+    rename(operator, acme, slug="acme-2", **{"initial-name": "Acme", "initial-slug": "acme"})
+
+    acme.refresh_from_db()
+    assert (acme.name, acme.slug) == ("Acme Ltd", "acme-2")
 
 
 def test_rename_taken_slug_is_shown_on_the_field(

@@ -125,7 +125,7 @@ def test_batch_repeated_job_does_no_tenant_twice(boss: User, many: Many) -> None
     assert set(Tenant.objects.values_list("suspension_reason", flat=True)) == {"b"}
 
 
-@pytest.mark.parametrize("change", [{"is_active": False}, {"is_superuser": False}])
+@pytest.mark.parametrize("change", [{"is_active": False}, {"is_staff": False}, {"is_superuser": False}])
 def test_batch_of_a_user_who_lost_the_permission_stops(
     boss: User, many: Many, change: dict[str, bool]
 ) -> None:

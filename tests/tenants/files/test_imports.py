@@ -155,7 +155,8 @@ def test_import_of_a_wrong_line_names_it_and_writes_nothing(load: Import, line: 
             '{"external_id": "x", "name": "X", "members": [{"user_id": "7", "role": "owner"}]}',
             "user_id '7' is not the id of a Clerk user",
         ),
-        ('{"external_id": "x", "name": "X", "role": "owner"}', "unknown keys: role"),
+        ('{"external_id": "x", "name": "X", "role": "owner"}', "unknown keys: 'role'"),
+        (r'{"external_id": "x", "name": "X", "\ud800": 1}', r"unknown keys: '\ud800'"),
         ('{"external_id": "a1", "name": "Acme", "slug": "acme"}', "repeats line 1"),
     ],
 )

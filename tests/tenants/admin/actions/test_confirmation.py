@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tenants.models import Membership, SyncRun, Tenant, TenantHistory, Tombstone
+from tenants.services import TenantService, unlink
 from tests.sandbox import SandboxControl
 from tests.tenants.admin import hostile
 from tests.tenants.admin.actions.conftest import mirrored, recorded_as_deleted
@@ -116,6 +117,28 @@ def test_delete_needs_the_typed_name_and_the_organization_gone(
         assert "Clerk still has" in response.content.decode()
         assert sandbox.api("GET", f"/organizations/{organization}")["id"] == organization
     assert Tenant.objects.count() == (not in_clerk)
+
+
+@pytest.mark.usefixtures("own_instance")
+def test_delete_after_another_link_deletes_neither_organization(
+    sandbox: SandboxControl, administrator: Staff
+) -> None:
+    tenant = mirrored(sandbox, "Acme")
+    form = administrator.get(do_url("delete", tenant)).context["form"]
+    unlink(tenant, acting_user=None)
+    other = sandbox.organization("Other")["id"]
+    TenantService.link_to_clerk_org(tenant, other, acting_user=None)
+
+    page = administrator.do(
+        "delete",
+        tenant,
+        organization=form["organization"].value(),
+        confirmation=f"tenant {tenant.pk}",
+        delete_clerk_organization="on",
+    )
+
+    assert f"The tenant is now linked to {other}" in page.content.decode()
+    assert sandbox.api("GET", "/organizations")["total_count"] == 2
 
 
 @pytest.mark.usefixtures("own_instance")
