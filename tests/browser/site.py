@@ -87,7 +87,11 @@ def running_site(directory: Path, name: str) -> Iterator[Site]:
         with _used_here(name, server.description):
             call_command("migrate", verbosity=0, interactive=False)
             log = stack.enter_context((directory / "web.log").open("w"))
-            environment = {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "config.settings"}
+            environment = {
+                "DATABASE_URL": database_url(),
+                "DJANGO_SETTINGS_MODULE": "config.settings",
+                "CLERK_TIMEOUT_SECONDS": "20",  # other tests may keep the processors busy
+            }
             port = stack.enter_context(web_server("--threads", "4", output=log.fileno(), **environment))
             workers = Workers(directory, WORKER_SETTINGS, None)
             stack.callback(workers.kill)
