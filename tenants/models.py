@@ -14,13 +14,8 @@ from django.db.models import Func, Q
 from django.db.models.fields.json import KT
 from django.db.models.functions import Now
 
-from tenants.querysets import (
-    BEGIN_OF_NAME,
-    HistoryQuerySet,
-    MembershipQuerySet,
-    NameWords,
-    TenantQuerySet,
-)
+from tenants.querysets import HistoryQuerySet, MembershipQuerySet, TenantQuerySet
+from tenants.sql import BEGIN_OF_NAME, NameWords
 
 
 class Tenant(models.Model):

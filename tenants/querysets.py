@@ -7,10 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from django.apps import apps
-from django.contrib.postgres.expressions import ArraySubquery
-from django.contrib.postgres.search import SearchQueryField, SearchVectorField
 from django.db.models import (
-    BooleanField,
     Case,
     CharField,
     DateTimeField,
@@ -27,8 +24,10 @@ from django.db.models import (
     When,
     Window,
 )
-from django.db.models.functions import Coalesce, Left, Now, RowNumber
+from django.db.models.functions import Coalesce, Now, RowNumber
 from django.db.models.lookups import Exact
+
+from tenants.sql import IsoFormat, JsonKeys, is_in_array, name_matches
 
 if TYPE_CHECKING:
     from tenants.models import Membership, Tenant, TenantHistory  # noqa: F401  (the type parameters below)
@@ -49,47 +48,6 @@ MAX_ID_DIGITS = 18
 
 CLERK_ADMIN_ROLE = "org:admin"
 LEGACY_ADMIN_ROLES = ("owner", "admin")
-
-
-class IsoFormat(Func):
-    """A time as ISO 8601 text in UTC, as Python and DRF write it: without a fraction if that is zero."""
-
-    function = "to_char"
-    template = (
-        "replace(%(function)s(%(expressions)s AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),"
-        " '.000000Z', 'Z')"
-    )
-    output_field = CharField()
-
-
-SEPARATORS = " !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
-"""The characters that separate words. No word contains an operator of a tsquery or a quote."""
-
-LOWER_WORDS = "translate(lower(left(%(expressions)s, 256)), '{separators}', '{spaces}')".format(
-    separators=SEPARATORS.replace("'", "''"), spaces=" " * len(SEPARATORS)
-)
-"""The first 256 characters only: PostgreSQL refuses words of more than 2,046 bytes."""
-
-
-BEGIN_OF_NAME = Left("name", 256)
-"""Tenants are sorted by it. An index cannot hold longer names, which Clerk does not accept."""
-
-
-class NameWords(Func):
-    """The words of a name in lower case, as a tsvector. Tenants have a GIN index on it."""
-
-    template = f"array_to_tsvector(array_remove(string_to_array({LOWER_WORDS}, ' '), ''))"
-    output_field = SearchVectorField()
-
-
-class WordPrefixes(Func):
-    """A tsquery for names in which each word of a text begins a word; NULL for a text without words."""
-
-    template = (
-        f"('''' || regexp_replace(nullif(trim({LOWER_WORDS}), ''), ' +', ''':* & ''', 'g')"
-        " || ''':*')::tsquery"
-    )
-    output_field = SearchQueryField()
 
 
 class TenantQuerySet(QuerySet["Tenant"]):
@@ -139,7 +97,7 @@ class TenantQuerySet(QuerySet["Tenant"]):
             found = self.model._default_manager.all().found_by_name(search)
             # With a join, PostgreSQL would split the names of many tenants into words, in the order of the
             # page, instead of using the indexes.
-            conditions &= Q(_is_in_array("pk", found.order_by().values("pk")))
+            conditions &= Q(is_in_array("pk", found.order_by().values("pk")))
         if status is not None:
             conditions &= Q(status=status)
         if linked is not None:
@@ -153,7 +111,7 @@ class TenantQuerySet(QuerySet["Tenant"]):
         memberships = apps.get_model("tenants", "Membership")._default_manager
         of_member = memberships.filter(clerk_user_id=text).order_by().values("tenant_id")
         found = self.model._default_manager.all().found_by_name(text)
-        is_found = Q(_is_in_array("pk", found.order_by().values("pk"))) | Q(_is_in_array("pk", of_member))
+        is_found = Q(is_in_array("pk", found.order_by().values("pk"))) | Q(is_in_array("pk", of_member))
         if text.isdecimal() and len(text) <= MAX_ID_DIGITS:
             is_found |= Q(pk=int(text))
         return self.filter(is_found)
@@ -174,11 +132,11 @@ class TenantQuerySet(QuerySet["Tenant"]):
         full_syncs = runs.filter(kind="full_sync", started_at__gte=OuterRef("started_at"))
         last = runs.filter(~Exists(full_syncs), kind="dry_run").order_by("-id")
         slices = apps.get_model("tenants", "SyncRunSlice")._default_manager
-        found = slices.filter(run=Subquery(last.values("pk")[:1])).values(clerk_org_id=_Keys("outcomes"))
+        found = slices.filter(run=Subquery(last.values("pk")[:1])).values(clerk_org_id=JsonKeys("outcomes"))
         not_synced_since = Q(last_synced_at=None) | Q(
             last_synced_at__lt=Subquery(last.values("started_at")[:1])
         )
-        return self.filter(not_synced_since, _is_in_array("clerk_org_id", found))
+        return self.filter(not_synced_since, is_in_array("clerk_org_id", found))
 
     def never_synced(self) -> Self:
         """Keep the linked tenants of which no data from Clerk has been stored."""
@@ -239,7 +197,7 @@ class MembershipQuerySet(QuerySet["Membership"]):
     def found_by_staff(self, text: str) -> Self:
         """Keep the memberships with this user id or id, and those of the tenants that `text` finds."""
         tenants: TenantQuerySet = apps.get_model("tenants", "Tenant")._default_manager.all()
-        of_tenants = _is_in_array("tenant_id", tenants.found_by_name(text).order_by().values("pk"))
+        of_tenants = is_in_array("tenant_id", tenants.found_by_name(text).order_by().values("pk"))
         return self.filter(Q(clerk_user_id=text) | Q(clerk_membership_id=text) | Q(of_tenants))
 
     def with_primary(self) -> Self:
@@ -262,36 +220,6 @@ def json_values(queryset: QuerySet[Any, Any], fields: Mapping[str, str]) -> Quer
     renamed = {name: _json_value(queryset, source) for name, source in fields.items() if name != source}
     values: QuerySet[Any, dict[str, Any]] = queryset.annotate(**renamed).values(*fields)
     return values
-
-
-def name_matches(search: str) -> Func:
-    """Return the condition that each word of `search` begins a word of the name."""
-    return Func(
-        NameWords("name"),
-        WordPrefixes(Value(search)),
-        template="(%(expressions)s)",
-        arg_joiner=" @@ ",
-        output_field=BooleanField(),
-    )
-
-
-class _Keys(Func):
-    """One row for each key of a JSON object."""
-
-    function = "jsonb_object_keys"
-    output_field = CharField()
-    set_returning = True
-
-
-def _is_in_array(column: str, values: QuerySet[Any, Any]) -> Func:
-    """Return the condition that the column has one of the values. PostgreSQL reads them once, as an array."""
-    return Func(
-        F(column),
-        ArraySubquery(values),
-        template="(%(expressions)s))",
-        arg_joiner=" = ANY(",
-        output_field=BooleanField(),
-    )
 
 
 def _json_value(queryset: QuerySet[Any, Any], source: str) -> F | IsoFormat:

@@ -1,13 +1,16 @@
-"""Run raw SQL statements with named parameters."""
+"""SQL that the ORM lacks: expressions for querysets, and raw statements with named parameters."""
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from django.contrib.postgres.expressions import ArraySubquery
+from django.contrib.postgres.search import SearchQueryField, SearchVectorField
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
-from django.db.models import DateTimeField, Func, QuerySet
+from django.db.models import BooleanField, CharField, DateTimeField, F, Func, QuerySet, Value
+from django.db.models.functions import Left
 
 JSONB_OID = 3802
 """PostgreSQL's OID of the type jsonb. Django's cursors return jsonb values as text."""
@@ -39,6 +42,77 @@ class ClockTimestamp(Func):
 
     function = "clock_timestamp"
     output_field = DateTimeField()
+
+
+class IsoFormat(Func):
+    """A time as ISO 8601 text in UTC, as Python and DRF write it: without a fraction if that is zero."""
+
+    function = "to_char"
+    template = (
+        "replace(%(function)s(%(expressions)s AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),"
+        " '.000000Z', 'Z')"
+    )
+    output_field = CharField()
+
+
+SEPARATORS = " !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+"""The characters that separate words. No word contains an operator of a tsquery or a quote."""
+
+LOWER_WORDS = "translate(lower(left(%(expressions)s, 256)), '{separators}', '{spaces}')".format(
+    separators=SEPARATORS.replace("'", "''"), spaces=" " * len(SEPARATORS)
+)
+"""The first 256 characters only: PostgreSQL refuses words of more than 2,046 bytes."""
+
+
+BEGIN_OF_NAME = Left("name", 256)
+"""Tenants are sorted by it. An index cannot hold longer names, which Clerk does not accept."""
+
+
+class NameWords(Func):
+    """The words of a name in lower case, as a tsvector. Tenants have a GIN index on it."""
+
+    template = f"array_to_tsvector(array_remove(string_to_array({LOWER_WORDS}, ' '), ''))"
+    output_field = SearchVectorField()
+
+
+class WordPrefixes(Func):
+    """A tsquery for names in which each word of a text begins a word; NULL for a text without words."""
+
+    template = (
+        f"('''' || regexp_replace(nullif(trim({LOWER_WORDS}), ''), ' +', ''':* & ''', 'g')"
+        " || ''':*')::tsquery"
+    )
+    output_field = SearchQueryField()
+
+
+def name_matches(search: str) -> Func:
+    """Return the condition that each word of `search` begins a word of the name."""
+    return Func(
+        NameWords("name"),
+        WordPrefixes(Value(search)),
+        template="(%(expressions)s)",
+        arg_joiner=" @@ ",
+        output_field=BooleanField(),
+    )
+
+
+class JsonKeys(Func):
+    """One row for each key of a JSON object."""
+
+    function = "jsonb_object_keys"
+    output_field = CharField()
+    set_returning = True
+
+
+def is_in_array(column: str, values: QuerySet[Any, Any]) -> Func:
+    """Return the condition that the column has one of the values. PostgreSQL reads them once, as an array."""
+    return Func(
+        F(column),
+        ArraySubquery(values),
+        template="(%(expressions)s))",
+        arg_joiner=" = ANY(",
+        output_field=BooleanField(),
+    )
 
 
 def json_array(queryset: QuerySet[Any, Any]) -> Sql:

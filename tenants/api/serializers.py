@@ -13,7 +13,7 @@ from rest_framework.fields import empty
 from clerk_integration.naming import MAX_NAME_LENGTH, MAX_SLUG_LENGTH, name_problem, slug_problem
 from tenants.api.pagination import PageParameters, PageSerializer
 from tenants.models import Membership, Tenant, TenantHistory
-from tenants.querysets import BEGIN_OF_NAME
+from tenants.sql import BEGIN_OF_NAME
 
 MAX_REASON_LENGTH = 1_000
 

@@ -2,7 +2,7 @@ from django.contrib.postgres.indexes import GinIndex
 from django.db import migrations
 
 from clerk_integration.migrations import _online
-from tenants.querysets import NameWords
+from tenants.sql import NameWords
 
 
 class Migration(migrations.Migration):
