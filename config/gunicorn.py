@@ -44,13 +44,14 @@ max_requests_jitter = 10_000
 METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable: where the workers leave their metrics, so that `/metrics` sums them."""
 
-_made_directory = ""
-if METRICS_DIRECTORY not in os.environ:
-    os.environ[METRICS_DIRECTORY] = _made_directory = tempfile.mkdtemp(prefix="tenants-metrics-")
+_made_directories: list[str] = []
 
 
 def on_starting(server: Any) -> None:
-    """Delete the metrics of an earlier server."""
+    """Make the directory of the metrics unless the environment names one; delete those of an earlier server."""
+    if METRICS_DIRECTORY not in os.environ:
+        os.environ[METRICS_DIRECTORY] = tempfile.mkdtemp(prefix="tenants-metrics-")
+        _made_directories.append(os.environ[METRICS_DIRECTORY])
     for file in Path(os.environ[METRICS_DIRECTORY]).glob("*.db"):
         file.unlink()
 
@@ -67,8 +68,8 @@ def child_exit(server: Any, worker: Any) -> None:
 
 def on_exit(server: Any) -> None:
     """Delete the directory of the metrics if this server made it."""
-    if _made_directory:
-        shutil.rmtree(_made_directory, ignore_errors=True)
+    for directory in _made_directories:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def post_worker_init(worker: Any) -> None:
