@@ -48,7 +48,7 @@ _made_directories: list[str] = []
 
 
 def on_starting(server: Any) -> None:
-    """Make the directory of the metrics unless the environment names one; delete those of an earlier server."""
+    """Make the directory of the metrics unless the environment names one; empty it of earlier metrics."""
     if METRICS_DIRECTORY not in os.environ:
         os.environ[METRICS_DIRECTORY] = tempfile.mkdtemp(prefix="tenants-metrics-")
         _made_directories.append(os.environ[METRICS_DIRECTORY])
