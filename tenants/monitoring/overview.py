@@ -58,9 +58,9 @@ class TenantNumbers:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The amount of due work, up to LARGE, and since when the oldest waits."""
+    """The amount of due work, and since when the oldest waits."""
 
-    count: int
+    count: Count
     oldest: datetime | None
 
 
@@ -175,8 +175,8 @@ def work_numbers() -> WorkNumbers:
     return WorkNumbers(
         failed_deliveries=_count(found["failed_deliveries"]),
         received_deliveries=_count(found["received_deliveries"]),
-        due_deliveries=Waiting(**_with_times(found["due_deliveries"], "oldest")),
-        due_jobs=Waiting(**_with_times(found["due_jobs"], "oldest")),
+        due_deliveries=_waiting(found["due_deliveries"]),
+        due_jobs=_waiting(found["due_jobs"]),
         failed_jobs=_count(found["failed_jobs"]),
         live_workers=found["live_workers"],
         running_runs=_count(found["running_runs"]),
@@ -206,8 +206,8 @@ def _counted(queryset: QuerySet[Any]) -> Sql:
 
 
 def _oldest(queryset: QuerySet[Any, Any]) -> Sql:
-    """Return an expression for the number of rows, and the earliest `since`."""
-    sql, parameters = queryset.values("since")[:LARGE].query.sql_with_params()
+    """Return an expression for the number of rows, up to LARGE + 1, and the earliest `since` of these."""
+    sql, parameters = queryset.values("since")[: LARGE + 1].query.sql_with_params()
     counted = f"SELECT json_build_object('count', count(*), 'oldest', min(since)) FROM ({sql}) AS due"
     return f"({counted})", parameters
 
@@ -222,6 +222,10 @@ def _count(number: int, estimate: int = 0) -> Count:
     if number <= LARGE:
         return Count(number)
     return Count(estimate, "about") if estimate > LARGE else Count(LARGE, "more than")
+
+
+def _waiting(row: Mapping[str, Any]) -> Waiting:
+    return Waiting(**{**_with_times(row, "oldest"), "count": _count(row["count"])})
 
 
 def _one(build: Callable[..., Row], rows: list[dict[str, Any]], *times: str) -> Row | None:

@@ -72,7 +72,7 @@ def test_work_numbers_without_any_work_are_empty() -> None:
     numbers = work_numbers()
 
     assert (numbers.last_complete_sync, numbers.instance_id, numbers.clerk) == (None, None, None)
-    assert (numbers.due_jobs.count, numbers.due_jobs.oldest, numbers.live_workers) == (0, None, 0)
+    assert (numbers.due_jobs.count, numbers.due_jobs.oldest, numbers.live_workers) == (Count(0), None, 0)
 
 
 def test_work_numbers_count_deliveries_runs_and_creations(sandbox: SandboxControl) -> None:
@@ -92,7 +92,7 @@ def test_work_numbers_count_deliveries_runs_and_creations(sandbox: SandboxContro
     assert numbers.unresolved_creations == Count(1)
     assert numbers.last_complete_sync is not None
     assert numbers.instance_id == sandbox.description["instanceId"]
-    assert numbers.due_deliveries.count == 3
+    assert numbers.due_deliveries.count == Count(3)
     assert sandbox.requests() == []
 
 
@@ -137,3 +137,13 @@ def test_tenant_numbers_of_many_are_estimates_from_indexes() -> None:
     assert numbers.legacy == Count(10_500, "about")
     assert numbers.suspended == Count(50)
     assert str(numbers.out_of_date) == "more than 10,000"
+
+
+def test_work_numbers_of_many_due_deliveries_say_that_there_are_more() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO webhook_deliveries (svix_id, event_type, payload, status, due_at)"
+            " SELECT 'msg_' || n, 'x', '{}', 'received', '2020-01-01' FROM generate_series(1, 10001) AS n"
+        )
+
+    assert work_numbers().due_deliveries.count == Count(10_000, "more than")
