@@ -1,4 +1,4 @@
-"""Where a person looks at an organization in Clerk."""
+"""Links to the pages of organizations in Clerk's dashboard."""
 
 from urllib.parse import urljoin
 

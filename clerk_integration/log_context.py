@@ -1,7 +1,7 @@
-"""What the running code works on: the request, the webhook, the job. Every log line names it.
+"""Keep the values that every log line of a request or a job names: its id, the webhook, the tenant.
 
-Of the context variables here, `config.logs` writes the log lines of this repository's server. Another project
-may call `log_context` in a logging filter of its own.
+`config.logs` adds them to the log lines of this repository's server. Another project may call `log_context`
+in a logging filter of its own.
 """
 
 from collections.abc import Iterator, Mapping

@@ -26,6 +26,7 @@ from tenants.models import RequestCount
 from tenants.monitoring import alerts
 from tenants.reconcile import dry_run, resolve_creations
 from tenants.reconcile import full_sync as syncing
+from tenants.reconcile.dry_run import RECORD_DRY_RUN
 from tenants.runs import records, slices
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,6 @@ EVERY_MINUTE = "* * * * *"
 
 FULL_SYNC = "tenants.tasks.full_sync"
 NIGHTLY_SYNC = "tenants.tasks.dry_run_then_full_sync"
-DRY_RUN = "tenants.tasks.record_dry_run"
 SETTLE_CREATIONS = "tenants.tasks.settle_creations"
 
 RETRY_STRATEGY = RetryStrategy(max_attempts=5, exponential_wait=4, retry_exceptions=records.TRANSIENT)
@@ -100,7 +100,7 @@ def end_abandoned_runs(timestamp: int) -> None:
     records.interrupt_dead()
 
 
-@app.task(name=DRY_RUN, queue=slices.BULK)
+@app.task(name=RECORD_DRY_RUN, queue=slices.BULK)
 def record_dry_run(started_by: str = "") -> None:
     """Record how much the mirror differs from Clerk; see `reconcile.dry_run`. Clerk's errors end the run."""
     try:

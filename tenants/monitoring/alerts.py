@@ -1,4 +1,4 @@
-"""Send lasting problems to SYNC_ALERT_WEBHOOK_URL, as Slack and its likes accept them, and the all-clear.
+"""Send lasting problems, and the all-clear, to SYNC_ALERT_WEBHOOK_URL, in the JSON that Slack accepts.
 
 Workers check every minute (`tenants.tasks`). The processes of the web server check, too (`config.gunicorn`),
 because no worker can report that no worker is running; `manage.py send_alerts` is for other web servers, by

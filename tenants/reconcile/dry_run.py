@@ -12,6 +12,9 @@ from tenants.reconcile.progress import Progress
 from tenants.runs.leases import Lease, held_runs
 from tenants.runs.records import recorded_run
 
+RECORD_DRY_RUN = "tenants.tasks.record_dry_run"
+"""The name of the job."""
+
 PART = "differences"
 
 ORGANIZATIONS_OF_SLICE = 500

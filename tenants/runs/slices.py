@@ -43,7 +43,7 @@ BULK = "bulk"
 """The queue of long work. A worker can be limited to this queue."""
 
 BULK_PRIORITY = -10
-"""Jobs of webhook deliveries have priority 0, so a worker of all queues does these jobs first."""
+"""Below all other jobs, so that a worker of all queues does those first."""
 
 JOBS_AT_ONCE = 100
 """Number of jobs that one statement puts on the queue."""

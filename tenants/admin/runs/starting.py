@@ -16,10 +16,9 @@ from clerk_integration.wire.pace import paced
 from tenants.backfill.plan import make_plan
 from tenants.backfill.run import enqueue_migration
 from tenants.models import SyncRun
+from tenants.reconcile.dry_run import RECORD_DRY_RUN
 from tenants.reconcile.full_sync import enqueue_full_sync
 from tenants.runs import slices
-
-DRY_RUN = "tenants.tasks.record_dry_run"
 
 PLAN_SECONDS = 15.0
 """How long a request may plan a migration: some 30 pages of Clerk's list."""
@@ -62,7 +61,7 @@ def start_full_sync(started_by: str) -> SyncRun:
 def start_dry_run(started_by: str) -> None:
     """Leave a dry run to the workers; the run begins with its job."""
     with suppress(AlreadyEnqueued):
-        queue.defer_job(slices.job(DRY_RUN, queueing_lock=DRY_RUN, started_by=started_by))
+        queue.defer_job(slices.job(RECORD_DRY_RUN, queueing_lock=RECORD_DRY_RUN, started_by=started_by))
 
 
 def start_migration(started_by: str, owner: str | None = None) -> SyncRun:
