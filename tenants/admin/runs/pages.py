@@ -137,7 +137,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
             progress=progress_of(run),
             error=run.error[:MAX_ERROR],
             error_is_cut=len(run.error) > MAX_ERROR,
-            rows=table_rows(run, found),
+            rows=table_rows(run, found, named=request.user.has_perm("tenants.view_tenant")),
             has_outcomes=bool(found) or result is not None or after != outcomes.START,
             results=result_choices(run),
             result=result,

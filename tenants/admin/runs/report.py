@@ -33,9 +33,12 @@ def result_choices(run: SyncRun) -> list[tuple[str, str]]:
     return []
 
 
-def table_rows(run: SyncRun, found: list[outcomes.Outcome]) -> list[dict[str, Any]]:
-    """Return the outcomes with the tenants that they are about, for the template. Run one statement."""
-    items = [outcome.item for outcome in found]
+def table_rows(run: SyncRun, found: list[outcomes.Outcome], *, named: bool) -> list[dict[str, Any]]:
+    """Return the outcomes for the template, if `named` with the tenants that they are about.
+
+    Run one statement.
+    """
+    items = [outcome.item for outcome in found if named]
     if run.kind == SyncRun.Kind.DRY_RUN:
         tenants: dict[str, Tenant] = {
             str(tenant.clerk_org_id): tenant for tenant in Tenant.objects.filter(clerk_org_id__in=items)

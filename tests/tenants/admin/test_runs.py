@@ -162,7 +162,9 @@ def test_run_page_without_a_worker_names_only_the_runs_that_wait_for_one(
 
 def test_onlooker_sees_runs_and_controls_none(onlooker: Staff) -> None:
     run = begin(1)
-    assert ">Cancel<" not in text(onlooker.get(url(run)))
+    page = text(onlooker.get(url(run)))
+    assert ">Cancel<" not in page
+    assert str(Tenant.objects.get()) not in page
     assert "Start full sync" not in text(onlooker.get(RUNS))
     assert onlooker.http.post(url(run, "cancel/")).status_code == 403
     assert onlooker.http.post(url(run, "resume/")).status_code == 403
