@@ -48,6 +48,8 @@ HOUR = 60 * MINUTE
 RETRY_DELAYS = (5, 30, 2 * MINUTE, 10 * MINUTE, HOUR, 3 * HOUR, 10 * HOUR)
 """Seconds before each further try: eight tries in 14 hours, then the delivery waits for an operator."""
 
+GIVEN_UP = "It is not tried again. Remove the cause, then run `manage.py process_clerk_webhooks --failed`."
+
 EXPECTED = (UnreadableRecord, ForeignInstance)
 """Errors in the event itself. A traceback through our code would not explain them."""
 
@@ -212,7 +214,7 @@ def _record_failure(claimed: QuerySet[WebhookDelivery], error: Exception) -> Non
         delivery.pk,
         delivery.event_type,
         _line(error),
-        f"It is tried again in {delays[0]} s." if delays else "Remove the cause, then replay it.",
+        f"It is tried again in {delays[0]} s." if delays else GIVEN_UP,
         exc_info=None if isinstance(error, EXPECTED) else error,
         extra=_log_fields([delivery]),
     )

@@ -1,11 +1,11 @@
 """Decide what the failure of one tenant means for the other tenants of a batch."""
 
 import logging
-from http import HTTPStatus
 
 from django.db import connection
 
 from clerk_integration.exceptions import ClerkError, ClerkMisconfigured, ClerkRejected, ClerkUnavailable
+from tenants.backfill.step import REFUSED_TO_EVERYBODY
 from tenants.exceptions import TenantError
 from tenants.models import Tenant
 
@@ -14,9 +14,6 @@ logger = logging.getLogger(__name__)
 UNAVAILABLE = "Clerk is unavailable."
 MISCONFIGURED = "The connection to Clerk is misconfigured."
 FAILED_ALIKE = "Several tenants in a row failed for the same reason."
-
-REFUSED_TO_ALL = (HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN)
-"""Statuses of refusals because of a plan, a quota or a setting."""
 
 
 def reason_of(error: Exception, tenant: Tenant) -> str:
@@ -39,7 +36,7 @@ def kind_of(error: Exception) -> str:
     """Return the kind of the failure if it may affect other tenants; an empty string if it does not."""
     if isinstance(error, TenantError):
         return ""
-    if isinstance(error, ClerkRejected) and error.status_code in REFUSED_TO_ALL:
+    if isinstance(error, ClerkRejected) and error.status_code in REFUSED_TO_EVERYBODY:
         return f"ClerkRejected {error.code}"
     if isinstance(error, ClerkError) and not isinstance(error, ClerkUnavailable):
         return ""

@@ -44,24 +44,31 @@ class SuspendForm(StepForm):
     )
 
 
+class UserIdField(forms.CharField):
+    """An optional id of a Clerk user."""
+
+    widget = forms.TextInput(attrs={"autocomplete": "off"})
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(required=False, **arguments)
+
+    def clean(self, value: Any) -> str:
+        """Return the id, or an empty string; raise ValidationError for a value that is no user id."""
+        user_id: str = super().clean(value)
+        try:
+            return user_id and validate_user_id(user_id)
+        except InvalidClerkId as error:
+            raise ValidationError(str(error)) from error
+
+
 class OwnerForm(StepForm):
     """Asks for the first member of an organization whose tenant has no owner."""
 
-    owner = forms.CharField(
+    owner = UserIdField(
         label="Owner of a tenant that has none",
-        required=False,
         help_text="The id of a Clerk user (user_...), who becomes the first member. Only a tenant without an"
         " owner or admin needs it.",
-        widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
-
-    def clean_owner(self) -> str:
-        """Return the user id, or an empty string; raise ValidationError for a value that is no user id."""
-        owner = self.cleaned_data["owner"]
-        try:
-            return owner and validate_user_id(owner)
-        except InvalidClerkId as error:
-            raise ValidationError(str(error)) from error
 
 
 class DeleteForm(StepForm):

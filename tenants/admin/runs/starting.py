@@ -5,14 +5,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from django import forms
-from django.core.exceptions import ValidationError
 from procrastinate.exceptions import AlreadyEnqueued
 
-from clerk_integration.exceptions import InvalidClerkId
 from clerk_integration.jobs.queue import queue
 from clerk_integration.wire.deadlines import clerk_deadline
-from clerk_integration.wire.ids import validate_user_id
 from clerk_integration.wire.pace import paced
+from tenants.admin.actions.forms import UserIdField
 from tenants.backfill.plan import make_plan
 from tenants.backfill.run import enqueue_migration
 from tenants.models import SyncRun
@@ -37,19 +35,10 @@ class StartForm(forms.Form):
 class MigrationForm(StartForm):
     """Asks for the first member of tenants without an owner."""
 
-    owner = forms.CharField(
+    owner = UserIdField(
         label="Owner of tenants without one",
-        required=False,
         help_text="A Clerk user id: user_ followed by letters and digits. Leave empty to skip these tenants.",
     )
-
-    def clean_owner(self) -> str:
-        """Return the id; raise ValidationError for a value that is not a user id."""
-        owner = str(self.cleaned_data["owner"]).strip()
-        try:
-            return validate_user_id(owner) if owner else ""
-        except InvalidClerkId as error:
-            raise ValidationError(str(error)) from error
 
 
 def start_full_sync(started_by: str) -> SyncRun:
