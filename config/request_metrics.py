@@ -16,7 +16,7 @@ from django.utils.deprecation import MiddlewareMixin
 if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram
 
-KEPT = (
+NAMES = (
     "django_http_responses_total_by_status_view_method",
     "django_http_requests_latency_seconds_by_view_method",
 )
@@ -56,9 +56,9 @@ def _metrics() -> "tuple[Counter, Histogram]":
     from prometheus_client import Counter, Histogram  # noqa: PLC0415
 
     responses = Counter(
-        KEPT[0], "Requests that were answered, by status, view and method.", ["status", "view", "method"]
+        NAMES[0], "Requests that were answered, by status, view and method.", ["status", "view", "method"]
     )
     latency = Histogram(
-        KEPT[1], "Seconds that requests took, by view and method.", ["view", "method"], buckets=BUCKETS
+        NAMES[1], "Seconds that requests took, by view and method.", ["view", "method"], buckets=BUCKETS
     )
     return responses, latency

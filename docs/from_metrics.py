@@ -28,7 +28,7 @@ def metrics_of_processes() -> str:
 
 def metrics_of_requests() -> str:
     """Return the metrics of web requests."""
-    rows = [[f"`{name}`", meaning] for name, meaning in zip(request_metrics.KEPT, REQUESTS, strict=True)]
+    rows = [[f"`{name}`", meaning] for name, meaning in zip(request_metrics.NAMES, REQUESTS, strict=True)]
     return table(["metric", "meaning"], rows)
 
 

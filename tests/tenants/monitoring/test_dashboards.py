@@ -12,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
-from config.request_metrics import KEPT
+from config.request_metrics import NAMES
 from tenants.monitoring import metrics
 from tenants.monitoring.deployment_metrics import DATABASE_UP, DRIFT, GAUGES, REFUSED, RUNS
 
@@ -20,7 +20,7 @@ DEPLOY = Path(__file__).parents[3] / "deploy"
 RULES = DEPLOY / "prometheus" / "rules.yml"
 DASHBOARD = DEPLOY / "grafana" / "tenants.json"
 
-REQUESTS = {f"{KEPT[0]}_total", *(f"{KEPT[1]}_{part}" for part in ("bucket", "count", "sum"))}
+REQUESTS = {f"{NAMES[0]}_total", *(f"{NAMES[1]}_{part}" for part in ("bucket", "count", "sum"))}
 
 OF_PROCESSES = [one for one in vars(metrics).values() if isinstance(one, Counter | Gauge | Histogram)]
 OF_DEPLOYMENT = [DATABASE_UP[0], DRIFT[0], RUNS[0], *(name for name, _, _ in GAUGES)]
