@@ -17,6 +17,7 @@ which may be passwords.
 import hashlib
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -56,20 +57,20 @@ def client_address(request: HttpRequest) -> str:
     """Return the address of the client, or its IPv6 network.
 
     `X-Forwarded-For` is read only up to the number of TRUSTED_PROXIES from its end: what precedes these
-    entries was sent by the client.
+    entries was sent by the client. Some proxies add the port, which is another one for each connection.
     """
     address = request.META.get("REMOTE_ADDR", "")
     header = request.META.get("HTTP_X_FORWARDED_FOR", "")
     forwarded = [entry for entry in header.split(",") if entry.strip()]
     if 0 < settings.TRUSTED_PROXIES <= len(forwarded):
         address = forwarded[-settings.TRUSTED_PROXIES].strip()
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return str(address[:64])
-    if isinstance(parsed, IPv6Address):
-        return str(parsed.ipv4_mapped or ip_network((parsed, IPV6_PREFIX), strict=False))
-    return str(parsed)
+    for text in (address, address.rpartition(":")[0]):
+        with suppress(ValueError):
+            parsed = ip_address(text.strip("[]"))
+            if isinstance(parsed, IPv6Address):
+                return str(parsed.ipv4_mapped or ip_network((parsed, IPV6_PREFIX), strict=False))
+            return str(parsed)
+    return str(address[:64])
 
 
 def _limits(address: str, user_name: str) -> Iterator[tuple[str, str]]:
