@@ -3,10 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import BadRequest, ValidationError
 from django.db import DataError
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
     # Unfold ships no types; its ModelAdmin is a subclass of Django's.
@@ -40,6 +42,18 @@ class ReadOnlyAdmin(ModelAdmin):
         if not changelist.query and not changelist.has_active_filters:
             changelist.full_result_count = changelist.result_count
         return changelist
+
+    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
+        """Run a list action. Raise BadRequest for a selected row whose key is none."""
+        try:
+            for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                self.opts.pk.to_python(key)
+        except ValidationError as error:
+            raise BadRequest(
+                "The selection holds a key that no row can have. Nothing was changed."
+            ) from error
+        response: HttpResponse | None = super().response_action(request, *args, **kwargs)
+        return response
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return False."""

@@ -306,6 +306,12 @@ def test_selection_that_cannot_be_read_is_not_found(operator: Staff, query: str)
     assert operator.http.post(f"{url}{query}", {"reason": "x"}).status_code == 404
 
 
+@pytest.mark.parametrize("key", ["x", "", "1,2", "\0", "9" * 5000])
+def test_list_action_on_an_invented_key_is_a_bad_request(operator: Staff, key: str) -> None:
+    form = {"action": "suspend", "_selected_action": [key], "index": 0}
+    assert operator.http.post(CHANGELIST, form).status_code == 400
+
+
 @pytest.mark.usefixtures("own_instance")
 def test_get_of_an_action_changes_nothing(
     sandbox: SandboxControl, administrator: Staff, legacy: Callable[..., Tenant]
