@@ -33,7 +33,7 @@ def check_installation(app_configs: Sequence[AppConfig] | None = None, **kwargs:
         messages.append(
             Error(
                 f"{PROCRASTINATE} is not in INSTALLED_APPS, and webhooks are processed by its workers.",
-                hint=f"Add {PROCRASTINATE} before clerk_integration and tenants.",
+                hint=f"Add {PROCRASTINATE} after clerk_integration and tenants, which extend its command.",
                 id="clerk.E031",
             )
         )

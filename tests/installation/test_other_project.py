@@ -224,6 +224,7 @@ def test_other_project_creates_lists_receives_webhooks_and_opens_the_admin(
     project.run("createsuperuser", "--no-input", "--username", "staff", "--email", "staff@example.com")
 
     project.run("findstatic", "tenants/admin.css", "tenants/admin.js")
+    assert "--metrics-port" in project.run("procrastinate", "worker", "--help")
     for kind in ("wsgi", "asgi"):
         with project.serve(kind) as client:
             use(client, sandbox, project)

@@ -32,9 +32,9 @@ INSTALLED_APPS = [
     "allauth.account",
     "rest_framework",
     "accounts",
-    "procrastinate.contrib.django",
     "clerk_integration",
     "tenants",
+    "procrastinate.contrib.django",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
