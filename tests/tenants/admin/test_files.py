@@ -6,12 +6,15 @@ import tracemalloc
 from collections.abc import Callable
 from html import escape
 from io import BytesIO, StringIO
+from itertools import islice
+from random import Random
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
+from config.gunicorn_requests import MAX_BODY_BYTES
 from tenants.admin.files import MAX_BYTES
 from tenants.models import Membership, SyncRun, Tenant, TenantHistory
 from tests.tenants.admin.conftest import Staff, shown_messages
@@ -115,6 +118,19 @@ def test_import_of_a_file_of_the_largest_size_survives_the_preview(importer: Sta
 
     assert response.status_code == 302
     assert Tenant.objects.count() == lines
+
+
+def test_import_of_a_file_of_the_largest_size_fits_into_the_requests_that_the_web_server_accepts(
+    importer: Staff,
+) -> None:
+    random = Random(1)
+    names = ("".join(chr(random.randrange(0x4E00, 0x9FFF)) for _ in range(250)) for _ in range(MAX_BYTES))
+    lines = (f"{number},{name}\n".encode() for number, name in enumerate(names))
+    content = b"external_id,name\n" + b"".join(islice(lines, MAX_BYTES // 760))
+
+    preview = upload(importer, content).context["preview"]
+
+    assert max(MAX_BYTES, len(preview)) + 10_000 < MAX_BODY_BYTES
 
 
 def test_import_confirmed_by_another_user_or_changed_is_refused(importer: Staff) -> None:
