@@ -219,11 +219,11 @@ def test_export_without_the_permission_is_refused(db: None) -> None:
 def test_export_of_many_tenants_takes_little_memory(viewer: Staff) -> None:
     fill(20_000)
     lines = iter(viewer.get(EXPORT).streaming_content)
-    next(lines), next(lines)
+    count = (next(lines) + next(lines)).count(b"\r\n")  # imports what it needs
     tracemalloc.start()
-    count = sum(chunk.count(b"\r\n") for chunk in lines)
+    count += sum(chunk.count(b"\r\n") for chunk in lines)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
-    assert count == 18_000
+    assert count == 20_001
     assert peak < 8 * 1024 * 1024
