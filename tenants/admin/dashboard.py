@@ -144,8 +144,8 @@ def _delivery_figures(work: WorkNumbers) -> Iterator[Figure]:
 def _run_figures(work: WorkNumbers, *, may_view_jobs: bool) -> Iterator[Figure]:
     running, failed = (_list("tenants_syncrun", state__exact=state) for state in ("running", "failed"))
     waiting_jobs, failed_jobs = (
-        _list("procrastinate_procrastinatejob", status__exact=status) if may_view_jobs else ""
-        for status in ("todo", "failed")
+        _list("procrastinate_procrastinatejob", **wanted) if may_view_jobs else ""
+        for wanted in ({"due": "yes"}, {"status__exact": "failed"})
     )
     yield Figure(work.running_runs, "Running runs", running)
     yield Figure(work.failed_runs, "Failed runs", failed)

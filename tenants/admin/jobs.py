@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.html import format_html
@@ -16,6 +17,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from clerk_integration.admin.pagination import EstimatingPaginator
 from clerk_integration.admin.readonly import ReadOnlyAdmin
 from tenants.monitoring.numbers import live_workers
+from tenants.monitoring.querysets import due_jobs
 from tenants.templatetags.tenants_admin import ago, badge
 
 BADGES = {"todo": "neutral", "doing": "info", "succeeded": "good", "failed": "bad", "aborted": "warning"}
@@ -28,12 +30,29 @@ MAX_ARGUMENTS = 200
 admin.site.unregister(ProcrastinateJob)
 
 
+class DueFilter(admin.SimpleListFilter):
+    """Filters by whether a worker may start a job now; other jobs wait for their time, or have begun."""
+
+    title = "waiting"
+    parameter_name = "due"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the choice of the filter."""
+        return [("yes", "May start now")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return the jobs that the dashboard counts as waiting."""
+        return (
+            queryset.filter(pk__in=due_jobs().order_by().values("pk")) if self.value() == "yes" else queryset
+        )
+
+
 @admin.register(ProcrastinateJob)
 class JobAdmin(ReadOnlyAdmin):
     """Lists jobs for staff who may look at runs."""
 
     list_display = ("id", "task_name", "status_badge", "attempts", "arguments", "scheduled", "queue_name")
-    list_filter = ("status", "queue_name")
+    list_filter = ("status", DueFilter, "queue_name")
     ordering = ("-id",)
     show_full_result_count = False
     paginator = EstimatingPaginator

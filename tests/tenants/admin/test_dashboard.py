@@ -47,6 +47,12 @@ def store_work() -> None:
     SyncRun.objects.create(kind="migration", state="failed")
     CreationAttempt.objects.create(clerk_user_id="user_ada", body_hash="")
     WebhookDelivery.objects.create(svix_id="msg_1", event_type="x", status="failed")
+    with connection.cursor() as cursor:
+        # A job that may start now, and one whose time has not come.
+        cursor.execute(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, scheduled_at)"
+            " VALUES ('x', 'now', NULL), ('x', 'later', now() + interval '1 hour')"
+        )
 
 
 @pytest.mark.parametrize("path", [INDEX, PAGE])
