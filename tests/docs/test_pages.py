@@ -19,7 +19,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 
 @pytest.mark.slow
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True, reset_sequences=True)  # pages name "run 1"
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page_followed_to_the_letter_works(page: Page, machine: Machine) -> None:
     machine.follow(page)
