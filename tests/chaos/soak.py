@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from statistics import mean
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,18 @@ def _bulk_work(running: "Deployment", stopping: threading.Event) -> None:
             connection.close()
             continue
         running.manage("migrate_tenants_to_clerk", "--owner", running.clerk.api("GET", "/users")[0]["id"])
+        with suppress(DatabaseError, AssertionError, OSError):
+            _delete_migrated(running)
     connection.close()
+
+
+def _delete_migrated(running: "Deployment") -> None:
+    """Delete migrated organizations in Clerk, so that lists, and the memory they need, do not grow."""
+    from tenants.models import Tenant
+
+    migrated = Tenant.objects.filter(name__startswith="Legacy ", deleted_at=None, clerk_org_id__isnull=False)
+    for clerk_org_id in migrated.values_list("clerk_org_id", flat=True):
+        running.clerk.api("DELETE", f"/organizations/{clerk_org_id}")
 
 
 def _sleep_until(at: float) -> None:
