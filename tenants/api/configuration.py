@@ -11,8 +11,17 @@ from rest_framework.response import Response
 from tenants.api.authentication import ClerkSessionAuthentication, StaffSessionAuthentication
 from tenants.api.exception_handlers import ApiExceptionHandler
 from tenants.api.metadata import MethodsMetadata
-from tenants.api.operations import OperationSchema
 from tenants.api.parsers import LimitedJSONParser
+
+
+class DescribedLater:
+    """Descriptor of `schema`; imports `tenants.api.operations` when the OpenAPI document is made."""
+
+    def __get__(self, view: Any, owner: type) -> Any:
+        """Return the schema of the view."""
+        from tenants.api.operations import OperationSchema  # noqa: PLC0415  (needs much of drf-spectacular)
+
+        return OperationSchema().__get__(view, owner)
 
 
 class ApiConfiguration:
@@ -28,7 +37,7 @@ class ApiConfiguration:
     versioning_class: ClassVar[Any] = None
     content_negotiation_class: ClassVar[Any] = DefaultContentNegotiation
     metadata_class: ClassVar[Any] = MethodsMetadata
-    schema: ClassVar[Any] = OperationSchema()
+    schema: ClassVar[Any] = DescribedLater()
 
     def get_exception_handler(self) -> Callable[[Exception, Any], Response | None]:
         """Return the handler that answers errors in the API's shape."""

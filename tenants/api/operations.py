@@ -1,34 +1,92 @@
-"""Describe each operation for OpenAPI: its id, summary, statuses, headers and errors."""
+"""Describe each operation for OpenAPI: its id, summary, body, parameters, statuses, headers and errors.
 
+The views do not import this module: only the OpenAPI document needs it and drf-spectacular.
+"""
+
+from dataclasses import dataclass
 from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 
 from tenants.api.errors import CONFLICTS
+from tenants.api.pagination import PageParameters
+from tenants.api.reads import TenantReadViewSet
 from tenants.api.schema import (
     ClientErrorResponseSerializer,
     ServerErrorResponseSerializer,
     ValidationErrorResponseSerializer,
 )
+from tenants.api.serializers import (
+    HistoryPageSerializer,
+    MemberPageSerializer,
+    PrimaryIdSerializer,
+    TenantChangeSerializer,
+    TenantCreateSerializer,
+    TenantDeletionParameters,
+    TenantListParameters,
+    TenantPageParameters,
+    TenantPageSerializer,
+    TenantSerializer,
+)
 
-OPERATION_IDS = {
-    "create": "createTenant",
-    "my_tenants": "listMyTenants",
-    "primary_id": "getMyPrimaryTenantId",
-    "page_of_tenants": "listTenants",
-    "retrieve": "getTenant",
-    "by_slug": "getTenantBySlug",
-    "by_organization": "getTenantByOrganization",
-    "members": "listTenantMembers",
-    "history": "listTenantHistory",
-    "change": "updateTenant",
-    "set_primary": "setPrimaryTenant",
-    "deactivate": "deactivateTenant",
-    "sync": "syncTenant",
-    "delete_permanently": "deleteTenant",
+
+@dataclass(frozen=True)
+class Operation:
+    """What a client sends to an action, and what it gets if all is well."""
+
+    id: str
+    """Clients are generated with methods of these names."""
+
+    response: Any = TenantSerializer
+    """The serializer of the body, or a dictionary of serializers by status."""
+
+    request: Any = None
+    parameters: tuple[Any, ...] = ()
+
+
+CHANGED = {200: TenantSerializer, 409: ClientErrorResponseSerializer}
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    description="Requests with the same key and body create one tenant only.",
+)
+OWN_TENANTS = OpenApiResponse(
+    TenantSerializer(many=True),
+    description="The header `X-Clerk-Sync` is `synced` (fetched from Clerk now), `fresh` (fetched"
+    " recently), `skipped` (not asked for) or `stale` (Clerk could not be asked).",
+)
+
+OPERATIONS = {
+    "create": Operation(
+        "createTenant",
+        {201: TenantSerializer, 409: ClientErrorResponseSerializer},
+        TenantCreateSerializer,
+        (IDEMPOTENCY_KEY,),
+    ),
+    "my_tenants": Operation("listMyTenants", {200: OWN_TENANTS}, parameters=(TenantListParameters,)),
+    "primary_id": Operation("getMyPrimaryTenantId", PrimaryIdSerializer),
+    "page_of_tenants": Operation("listTenants", TenantPageSerializer, parameters=(TenantPageParameters,)),
+    "retrieve": Operation("getTenant"),
+    "by_slug": Operation("getTenantBySlug"),
+    "by_organization": Operation("getTenantByOrganization"),
+    "members": Operation("listTenantMembers", MemberPageSerializer, parameters=(PageParameters,)),
+    "history": Operation("listTenantHistory", HistoryPageSerializer, parameters=(PageParameters,)),
+    "change": Operation("updateTenant", CHANGED, TenantChangeSerializer),
+    "set_primary": Operation("setPrimaryTenant", CHANGED),
+    "deactivate": Operation("deactivateTenant", CHANGED),
+    "sync": Operation("syncTenant", CHANGED),
+    "delete_permanently": Operation(
+        "deleteTenant",
+        {204: None, 409: ClientErrorResponseSerializer},
+        parameters=(TenantDeletionParameters,),
+    ),
 }
-"""The operation id of each action; clients are generated with methods of these names."""
+"""The operation of each action of TenantViewSet."""
 
 ERROR_CODES: dict[int, tuple[str, ...]] = {
     400: (
@@ -115,8 +173,21 @@ class OperationSchema(AutoSchema):
     """Describes an operation by the docstring of its method and by what it may answer."""
 
     def get_operation_id(self) -> str:
-        """Return the id from OPERATION_IDS; for a view of another project, the library's own."""
-        return OPERATION_IDS.get(self._action, "") or str(super().get_operation_id())
+        """Return the id in OPERATIONS; for a view of another project, the library's own."""
+        return self._operation.id if self._operation else str(super().get_operation_id())
+
+    def get_request_serializer(self) -> Any:
+        """Return the serializer of the request's body."""
+        return self._operation.request if self._operation else super().get_request_serializer()
+
+    def get_response_serializers(self) -> Any:
+        """Return the serializers of the successful responses."""
+        return self._operation.response if self._operation else super().get_response_serializers()
+
+    def get_override_parameters(self) -> list[Any]:
+        """Return the parameters in the query and the headers."""
+        own: list[Any] = super().get_override_parameters()
+        return [*own, *self._operation.parameters] if self._operation else own
 
     def get_summary(self) -> str | None:
         """Return the first sentence of the docstring."""
@@ -132,11 +203,11 @@ class OperationSchema(AutoSchema):
         for parameter in parameters:
             # An empty parameter counts as missing.
             parameter["schema"].pop("minLength", None)
-        return [*parameters, IF_NONE_MATCH] if self._is_ours and self.method == "GET" else parameters
+        return [*parameters, IF_NONE_MATCH] if self._operation and self.method == "GET" else parameters
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
-        if not self._is_ours:
+        if not self._operation:
             return bodies
         if self.method == "GET":
             bodies["200"]["headers"] = HEADERS_OF_READS
@@ -148,8 +219,9 @@ class OperationSchema(AutoSchema):
         return str(getattr(self.view, "action", ""))
 
     @property
-    def _is_ours(self) -> bool:
-        return self._action in OPERATION_IDS
+    def _operation(self) -> Operation | None:
+        # A project's own views may have actions of the same names.
+        return OPERATIONS.get(self._action) if isinstance(self.view, TenantReadViewSet) else None
 
     def _error_statuses(self) -> set[int]:
         statuses = {400, 401, 403, 404, 406, 500, 503}

@@ -9,7 +9,6 @@ from django.db.models import F
 from django.db.models.lookups import IsNull
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import get_conditional_response, patch_cache_control, set_response_etag
-from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.exceptions import NotFound, PermissionDenied
 from rest_framework.generics import get_object_or_404
 from rest_framework.permissions import BasePermission, IsAuthenticated
@@ -30,11 +29,9 @@ from tenants.api.permissions import IsClerkUser
 from tenants.api.serializers import (
     MEMBER_FIELDS,
     TENANT_FIELDS,
-    MemberPageSerializer,
     PrimaryIdSerializer,
     TenantListParameters,
     TenantPageParameters,
-    TenantPageSerializer,
     TenantSerializer,
 )
 from tenants.models import Membership, Tenant
@@ -107,16 +104,6 @@ class TenantReadViewSet(ApiConfiguration, GenericViewSet[Tenant]):
             return Tenant.objects.for_staff()
         return Tenant.objects.none()
 
-    @extend_schema(
-        parameters=[TenantListParameters],
-        responses={
-            200: OpenApiResponse(
-                TenantSerializer(many=True),
-                description="The header `X-Clerk-Sync` is `synced` (fetched from Clerk now), `fresh` (fetched"
-                " recently), `skipped` (not asked for) or `stale` (Clerk could not be asked).",
-            )
-        },
-    )
     def my_tenants(self, request: Request) -> Response:
         """List the caller's tenants, the primary first, then by time of joining."""
         parameters = checked(TenantListParameters, request).validated_data
@@ -128,7 +115,6 @@ class TenantReadViewSet(ApiConfiguration, GenericViewSet[Tenant]):
         )
         return Response(tenants, headers={SYNC_HEADER: state.value})
 
-    @extend_schema(responses=PrimaryIdSerializer)
     def primary_id(self, request: Request) -> Response:
         """Return the id of the caller's primary tenant; 404 without one."""
         primary = Membership.objects.primary_of(caller(request)).first()
@@ -136,7 +122,6 @@ class TenantReadViewSet(ApiConfiguration, GenericViewSet[Tenant]):
             raise NotFound("You have no primary tenant.")
         return Response(PrimaryIdSerializer(primary).data)
 
-    @extend_schema(parameters=[TenantPageParameters], responses=TenantPageSerializer)
     def page_of_tenants(self, request: Request) -> Response:
         """List the tenants that the caller may see: all for staff, their own for members."""
         parameters = checked(TenantPageParameters, request)
@@ -153,12 +138,10 @@ class TenantReadViewSet(ApiConfiguration, GenericViewSet[Tenant]):
             matching=tenants.matching(**given),
         )
 
-    @extend_schema(responses=TenantSerializer)
     def retrieve(self, request: Request, pk: int) -> Response:
         """Show one tenant."""
         return Response(TenantSerializer(get_object_or_404(self.get_queryset(), pk=pk)).data)
 
-    @extend_schema(responses=TenantSerializer)
     def by_slug(self, request: Request, slug: str) -> Response:
         """Show the tenant with this slug: a linked tenant before a legacy one, then the newest."""
         if "\x00" in slug:  # PostgreSQL refuses it.
@@ -169,7 +152,6 @@ class TenantReadViewSet(ApiConfiguration, GenericViewSet[Tenant]):
             raise NotFound
         return Response(TenantSerializer(tenant).data)
 
-    @extend_schema(responses=TenantSerializer)
     def by_organization(self, request: Request, clerk_org_id: str) -> Response:
         """Show the tenant of this organization, fetched from Clerk if it is not stored yet."""
         if not is_id(clerk_org_id, ORGANIZATION):
@@ -183,7 +165,6 @@ class TenantReadViewSet(ApiConfiguration, GenericViewSet[Tenant]):
             raise NotFound
         return Response(TenantSerializer(tenant).data)
 
-    @extend_schema(parameters=[PageParameters], responses=MemberPageSerializer)
     def members(self, request: Request, pk: int) -> Response:
         """List the current and former members of a tenant by time of joining."""
         given = checked(PageParameters, request).validated_data

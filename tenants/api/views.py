@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.generics import get_object_or_404
@@ -18,13 +16,10 @@ from tenants import services
 from tenants.api.errors import change_failure, create_failure
 from tenants.api.pagination import PageParameters, page_response
 from tenants.api.reads import TenantReadViewSet, caller, checked
-from tenants.api.schema import ClientErrorResponseSerializer
 from tenants.api.serializers import (
-    HistoryPageSerializer,
     TenantChangeSerializer,
     TenantCreateSerializer,
     TenantDeletionParameters,
-    TenantSerializer,
     history_entry,
 )
 from tenants.exceptions import OrganizationDeleted
@@ -36,8 +31,6 @@ from tenants.services import TenantService
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255
-
-CHANGED = {200: TenantSerializer, 409: ClientErrorResponseSerializer}
 
 
 class TenantViewSet(TenantReadViewSet):
@@ -60,18 +53,6 @@ class TenantViewSet(TenantReadViewSet):
         "delete_permanently",
     }
 
-    @extend_schema(
-        request=TenantCreateSerializer,
-        responses={201: TenantSerializer, 409: ClientErrorResponseSerializer},
-        parameters=[
-            OpenApiParameter(
-                IDEMPOTENCY_HEADER,
-                OpenApiTypes.STR,
-                OpenApiParameter.HEADER,
-                description="Requests with the same key and body create one tenant only.",
-            )
-        ],
-    )
     def create(self, request: Request) -> Response:
         """Create an organization in Clerk and its tenant here, and make it the caller's primary."""
         body = TenantCreateSerializer(data=request.data)
@@ -86,7 +67,6 @@ class TenantViewSet(TenantReadViewSet):
             raise create_failure(error) from error
         return Response(self.rendered(tenant), status=status.HTTP_201_CREATED)
 
-    @extend_schema(request=TenantChangeSerializer, responses=CHANGED)
     def change(self, request: Request, pk: int) -> Response:
         """Change name and slug, in Clerk first; staff also change the status."""
         body = TenantChangeSerializer(data=request.data)
@@ -96,14 +76,12 @@ class TenantViewSet(TenantReadViewSet):
             services.change(tenant, **body.validated_data, acting_user=request.user)
         return Response(self.rendered(tenant))
 
-    @extend_schema(request=None, responses=CHANGED)
     def set_primary(self, request: Request, pk: int) -> Response:
         """Make the tenant the caller's primary."""
         tenant = get_object_or_404(self.get_queryset(), pk=pk)
         primary.set_primary(caller(request), tenant)
         return Response(self.rendered(tenant))
 
-    @extend_schema(request=None, responses=CHANGED)
     def deactivate(self, request: Request, pk: int) -> Response:
         """Close the tenant to its members; staff can reactivate it. Clerk is left alone."""
         tenant = self._administered(pk, "tenants.change_tenant_status")
@@ -112,7 +90,6 @@ class TenantViewSet(TenantReadViewSet):
         services.deactivate(tenant, acting_user=request.user)
         return Response(self.rendered(tenant))
 
-    @extend_schema(request=None, responses=CHANGED)
     def sync(self, request: Request, pk: int) -> Response:
         """Fetch the organization and all its memberships from Clerk now."""
         tenant = self._administered(pk, "tenants.sync_tenant")
@@ -122,9 +99,6 @@ class TenantViewSet(TenantReadViewSet):
             )
         return Response(self.rendered(tenant))
 
-    @extend_schema(
-        parameters=[TenantDeletionParameters], responses={204: None, 409: ClientErrorResponseSerializer}
-    )
     def delete_permanently(self, request: Request, pk: int) -> Response:
         """Delete the tenant and its memberships permanently, if its organization is gone from Clerk."""
         parameters = TenantDeletionParameters(data=request.query_params)
@@ -134,7 +108,6 @@ class TenantViewSet(TenantReadViewSet):
             services.delete(tenant, **parameters.validated_data, acting_user=request.user)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
-    @extend_schema(parameters=[PageParameters], responses=HistoryPageSerializer)
     def history(self, request: Request, pk: int) -> Response:
         """List the changes of the tenant and its memberships, newest first."""
         page = checked(PageParameters, request).validated_data

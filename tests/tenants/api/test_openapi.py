@@ -9,6 +9,12 @@ from typing import Any
 import pytest
 import yaml
 from django.core.management import call_command
+from django.urls import path
+from drf_spectacular.generators import SchemaGenerator
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
 
 from tenants.api.errors import CLERK_FAILURES, CONFLICTS
 from tests.tenants.conftest import Caller
@@ -55,6 +61,29 @@ def test_openapi_names_the_real_codes_of_errors(document: Any) -> None:
     assert len(codes) > 10
     for code in [*codes, *CONFLICTS.values(), *(code for _, code, _ in CLERK_FAILURES), "throttled"]:
         assert f'"{code}"' in text, code
+
+
+class Book(serializers.Serializer[Any]):
+    title = serializers.CharField()
+
+
+class Books(GenericViewSet[Any]):
+    serializer_class = Book
+
+    def create(self, request: Request) -> Response:
+        """Add a book."""
+        return Response()
+
+
+def test_openapi_view_of_a_project_with_an_action_of_ours_describes_itself() -> None:
+    generator: Any = SchemaGenerator  # an untyped library
+
+    patterns = [path("books", Books.as_view({"post": "create"}))]
+    operation = generator(patterns=patterns).get_schema(public=True)["paths"]["/books"]["post"]
+
+    assert operation["operationId"] == "books_create"
+    assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/BookRequest")
+    assert list(operation["responses"]) == ["201"]
 
 
 def test_openapi_query_parameter_may_be_empty(document: Any) -> None:
