@@ -19,10 +19,9 @@ from clerk_integration.wire.pace import paced
 from tenants.backfill import run as migrating
 from tenants.backfill.abandoned import finish_abandoned
 from tenants.batches import jobs
-from tenants.creation.attempts import delete_old_attempts
 from tenants.exceptions import SyncAlreadyRunning, SyncError, TenantError
 from tenants.history import delete_old_history
-from tenants.models import RequestCount
+from tenants.models import CreationAttempt, RequestCount
 from tenants.monitoring import alerts
 from tenants.reconcile import dry_run, resolve_creations
 from tenants.reconcile import full_sync as syncing
@@ -142,7 +141,7 @@ def delete_old_records(**_: Any) -> None:
     logger.info(
         "deleted %d rows of old runs, %d creation attempts, %d rows of history, %d request counts",
         records.delete_old_runs(),
-        delete_old_attempts(),
+        CreationAttempt.objects.delete_old(),
         delete_old_history(),
         # A count is for a day at most.
         RequestCount.objects.filter(began_at__lt=Now() - timedelta(days=1)).delete()[0],

@@ -4,11 +4,14 @@ from collections.abc import Collection
 
 from django.db.models import Q
 
-from tenants.creation.attempts import BACKFILLED
+from clerk_integration.entities import ClerkOrganization
 from tenants.models import CreationAttempt
 
 CALLER = "backfill"
 """The `clerk_user_id` of these attempts. No Clerk user has this id, so no request can use the same keys."""
+
+BACKFILLED = "backfilled"
+"""Key in the answer of an attempt: its organization is linked and has its members."""
 
 State = CreationAttempt.State
 
@@ -44,6 +47,13 @@ def unfinished_attempts() -> list[CreationAttempt]:
     """Return all attempts for which `is_unfinished` is true."""
     ours = CreationAttempt.objects.filter(clerk_user_id=CALLER).exclude(state=State.FAILED)
     return list(ours.filter(Q(answer__isnull=True) | ~Q(answer__has_key=BACKFILLED)))
+
+
+def close(attempt: CreationAttempt, organization: ClerkOrganization) -> None:
+    """Record that the organization made for the tenant is linked and has its members."""
+    CreationAttempt.objects.filter(pk=attempt.pk).update(
+        state=State.SUCCEEDED, answer={"clerk_org_id": organization.id, BACKFILLED: True}
+    )
 
 
 def created_by(attempt: CreationAttempt | None) -> str | None:

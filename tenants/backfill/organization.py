@@ -17,7 +17,8 @@ from clerk_integration.wire.deadlines import default_deadline
 from clerk_integration.wire.pace import await_slot
 from tenants.backfill.attempts import CALLER, attempt_for, created_by, key_for
 from tenants.backfill.snapshot import ClerkSnapshot
-from tenants.creation import attempts, search
+from tenants.creation import search
+from tenants.creation.create import recorded_failure
 from tenants.creation.installation import installation_id
 from tenants.exceptions import AmbiguousMarker, IdempotencyKeyInUse
 from tenants.mirror import writer
@@ -143,7 +144,7 @@ def _create(draft: Draft, attempt: CreationAttempt | None) -> ClerkOrganization:
     with default_deadline(JOB_TIMEOUT_SECONDS):
         claimed = _claim(draft.tenant_id, attempt)
         try:
-            with attempts.recorded_failure(claimed):
+            with recorded_failure(claimed):
                 organization = _post(draft, {"attempt": str(claimed.marker)})
         except ClerkRejected as refusal:
             if draft.slug is None or refusal.code != SLUGS_DISABLED:
@@ -156,10 +157,10 @@ def _claim(tenant_id: int, attempt: CreationAttempt | None) -> CreationAttempt:
     """Record the attempt as sent, or begin one; raise IdempotencyKeyInUse if another process changed it."""
     if attempt is None:
         # No body hash: after a rename of the tenant, the same attempt must continue.
-        attempt = attempts.begin_creation(
+        attempt = CreationAttempt.objects.begin(
             clerk_user_id=CALLER, body_hash="", idempotency_key=key_for(tenant_id)
         )
-    elif not attempts.resume_creation(attempt):
+    elif not attempt.resume():
         attempt = None
     if attempt is None:
         raise search.in_progress(retry_after=search.IN_FLIGHT_SECONDS)
@@ -177,5 +178,5 @@ def _post(draft: Draft, marker: Mapping[str, Any]) -> ClerkOrganization:
 
 
 def _settle(attempt: CreationAttempt, organization: ClerkOrganization) -> ClerkOrganization:
-    attempts.settle_creation(attempt, State.SUCCEEDED, {"clerk_org_id": organization.id})
+    attempt.settle(State.SUCCEEDED, {"clerk_org_id": organization.id})
     return organization

@@ -22,11 +22,11 @@ from clerk_integration.instance import get_clerk_organization_settings
 from clerk_integration.organizations import iter_clerk_memberships
 from clerk_integration.wire.deadlines import clerk_deadline, default_deadline
 from clerk_integration.wire.passes import ClerkList
-from tenants.backfill.attempts import attempt_for, is_unfinished
+from tenants.backfill.attempts import attempt_for, close, is_unfinished
 from tenants.backfill.members import create_members
 from tenants.backfill.organization import Draft, FindSnapshot, get_or_create, refuse_in_flight
 from tenants.backfill.plan import Action, PlanRow
-from tenants.creation import attempts, search
+from tenants.creation import search
 from tenants.exceptions import IdempotencyKeyInUse, TenantError
 from tenants.lifecycle import link
 from tenants.mirror import writer
@@ -170,7 +170,7 @@ def link_organization(
     )
     attempt = attempt_for(tenant.pk)
     if attempt is not None:
-        attempts.close_backfill(attempt, organization)
+        close(attempt, organization)
     return linked
 
 

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from django.db import transaction
@@ -13,7 +14,7 @@ from clerk_integration.exceptions import ClerkError
 from clerk_integration.instance import get_clerk_organization_settings
 from clerk_integration.organizations import create_clerk_org, get_clerk_membership, iter_clerk_orgs
 from clerk_integration.wire.pace import take_slots
-from tenants.creation import attempts, search
+from tenants.creation import search
 from tenants.exceptions import IdempotencyKeyReused, NotAMember, OrganizationDeleted, TenantInactive
 from tenants.history import change_by
 from tenants.lifecycle.primary import move_primary, set_primary
@@ -62,7 +63,7 @@ def create_in_clerk(creation: Creation) -> Tenant:
     IdempotencyKeyReused; OrganizationDeleted or TenantInactive if the key's tenant was deleted or
     deactivated since.
     """
-    attempt = attempts.begin_creation(
+    attempt = CreationAttempt.objects.begin(
         clerk_user_id=creation.clerk_user_id,
         body_hash=creation.body_hash,
         idempotency_key=creation.idempotency_key,
@@ -74,7 +75,7 @@ def create_in_clerk(creation: Creation) -> Tenant:
         tenant = _created_before(attempt, creation)
         if tenant is not None:
             return tenant
-    with attempts.recorded_failure(attempt):
+    with recorded_failure(attempt):
         take_slots(REQUESTS, max_wait=MAX_WAIT_SECONDS)
         organization = create_clerk_org(
             creation.name,
@@ -83,6 +84,22 @@ def create_in_clerk(creation: Creation) -> Tenant:
             marker={"attempt": str(attempt.marker)},
         )
     return _finish(attempt, creation, organization, just_created=True)
+
+
+@contextmanager
+def recorded_failure(attempt: CreationAttempt) -> Iterator[None]:
+    """Record the attempt as failed or unknown if the block, which sends the POST, raises ClerkError.
+
+    If the organization may exist, the user's next list asks Clerk, even if the last listing is fresh.
+    """
+    try:
+        yield
+    except ClerkError as error:
+        state = CreationAttempt.State.UNKNOWN if error.outcome_unknown else CreationAttempt.State.FAILED
+        attempt.settle(state, {"error": str(error)})
+        if error.outcome_unknown:
+            leases.expire(attempt.clerk_user_id)
+        raise
 
 
 def adopt_organization(
@@ -157,7 +174,7 @@ def _created_before(attempt: CreationAttempt, creation: Creation) -> Tenant | No
         organization = _search(attempt)
         if organization is not None:
             return _finish(attempt, creation, organization, just_created=False)
-    if not attempts.resume_creation(attempt):
+    if not attempt.resume():
         raise search.in_progress(retry_after=1.0)
     return None
 

@@ -5,7 +5,6 @@ from datetime import timedelta
 
 from clerk_integration.organizations import iter_clerk_orgs
 from clerk_integration.wire.deadlines import clerk_deadline
-from tenants.creation import attempts
 from tenants.creation.search import UNRESOLVED_SECONDS, is_due
 from tenants.mirror import writer
 from tenants.mirror.rows import attempt_marker
@@ -27,7 +26,8 @@ def resolve_creations() -> int:
     """
     now = writer.clock()
     sent_before = now - timedelta(seconds=UNRESOLVED_SECONDS)
-    waiting = CreationAttempt.objects.filter(state__in=CreationAttempt.UNRESOLVED, sent_at__lt=sent_before)
+    unresolved = CreationAttempt.objects.unresolved(sent_before=sent_before)
+    waiting = list(unresolved)
     if not any(is_due(attempt, now) for attempt in waiting):
         return 0
     markers = {str(attempt.marker) for attempt in waiting}
@@ -37,6 +37,6 @@ def resolve_creations() -> int:
             if str(attempt_marker(organization)) in markers:
                 writer.write_organizations([organization])
     if organizations.complete:
-        failed = attempts.fail_creations(sent_before=sent_before)
+        failed = unresolved.update(state=CreationAttempt.State.FAILED)
         logger.info("Creations searched for: %d; found to have created nothing: %d", len(markers), failed)
     return len(markers)

@@ -14,11 +14,10 @@ from clerk_integration.organizations import get_clerk_memberships_page, get_cler
 from clerk_integration.wire.overlap import Position
 from clerk_integration.wire.pages import ClerkPage, FetchPage, Record
 from clerk_integration.wire.passes import read_slice, read_whole
-from tenants.creation import attempts
 from tenants.creation.search import UNRESOLVED_SECONDS
 from tenants.exceptions import SyncInterrupted, TooManyMissing
 from tenants.mirror import writer
-from tenants.models import SyncRun, SyncRunPage, SyncRunSlice
+from tenants.models import CreationAttempt, SyncRun, SyncRunPage, SyncRunSlice
 from tenants.reconcile import missing
 from tenants.reconcile.progress import Progress
 from tenants.runs import pages, records
@@ -43,7 +42,9 @@ def _retire_organizations(run: SyncRun, progress: Progress) -> None:
     If an organization could not be read, record no creation as failed: the organization may carry the marker.
     """
     if not pages.count_skipped(run, ORGANIZATIONS.name):
-        attempts.fail_creations(sent_before=run.started_at - timedelta(seconds=UNRESOLVED_SECONDS))
+        sent_before = run.started_at - timedelta(seconds=UNRESOLVED_SECONDS)
+        unresolved = CreationAttempt.objects.unresolved(sent_before=sent_before)
+        unresolved.update(state=CreationAttempt.State.FAILED)
     missing.restore_organizations(run, progress)
     missing.retire_organizations(run, progress)
 
