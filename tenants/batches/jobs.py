@@ -11,7 +11,7 @@ The outcome of each tenant is stored with its slice, so that a repeated job cont
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -29,7 +29,7 @@ from tenants.backfill.step import RATE_LIMIT_TRIES
 from tenants.batches.failures import FAILED_ALIKE, MISCONFIGURED, kind_of, reason_of
 from tenants.batches.steps import STEPS, Step
 from tenants.exceptions import SyncLost
-from tenants.models import SyncRun, SyncRunSlice, Tenant
+from tenants.models import SyncRun, SyncRunSlice, Tenant, TenantHistory
 from tenants.runs import slices
 from tenants.runs.failures import FailedAlike, FailureStreak
 from tenants.runs.leases import held_runs, lost
@@ -51,6 +51,7 @@ COLUMNS = {DONE: "updated", NOT_APPLICABLE: "unchanged", FAILED: "failed"}
 """The column of `SyncRun` that counts each result."""
 
 GONE = "deleted since the batch was started"
+RELINKED = "linked to Clerk since the batch was started"
 
 RESUME = "Resume the run to try the tenants that are left or failed."
 """What to do now, at the end of an error."""
@@ -95,7 +96,7 @@ def carry_slice(run_id: int, number: int) -> None:
 
 def _carry(run: SyncRun, piece: SyncRunSlice) -> None:
     step, user = STEPS[run.cursor["step"]], _actor(run)
-    tenants = _tenants_left(piece, step)
+    tenants = _tenants_left(run, piece, step)
     if not tenants:
         return
     try:
@@ -111,15 +112,23 @@ def _carry(run: SyncRun, piece: SyncRunSlice) -> None:
         _carry_one(piece, tenant, call, streak)
 
 
-def _tenants_left(piece: SyncRunSlice, step: Step) -> list[Tenant]:
+def _tenants_left(run: SyncRun, piece: SyncRunSlice, step: Step) -> list[Tenant]:
     """Return the tenants to carry out the step for; record the others as not applicable."""
     ids = [tenant_id for tenant_id in piece.arguments["ids"] if not _is_settled(piece, tenant_id)]
     found = Tenant.objects.in_bulk(ids)
     reasons = {tenant_id: GONE for tenant_id in ids if tenant_id not in found}
+    if not step.keeps_organization:
+        reasons |= dict.fromkeys(_linked_since(run, ids), RELINKED)
     reasons |= {tenant.pk: reason for tenant in found.values() if (reason := step.why_not(tenant))}
     if reasons:
         _record(piece, {key: {"result": NOT_APPLICABLE, "reason": reason} for key, reason in reasons.items()})
     return [found[tenant_id] for tenant_id in ids if tenant_id not in reasons]
+
+
+def _linked_since(run: SyncRun, tenant_ids: Sequence[int]) -> set[int]:
+    """Return the tenants that were linked since the run was started, to organizations unknown to its user."""
+    links = TenantHistory.objects.filter(action=TenantHistory.Action.LINKED, at__gt=run.started_at)
+    return set(links.filter(tenant_id__in=tenant_ids).values_list("tenant_id", flat=True))
 
 
 def _carry_one(

@@ -62,7 +62,9 @@ class Step:
     """What staff may do with a tenant, for those who have `permission`.
 
     `label` is for buttons; `done` completes "3 tenants ...". `lists_members` is true if the step reads all
-    members of the organization from Clerk, which takes long for a large organization. `prepare` gets the ids
+    members of the organization from Clerk, which takes long for a large organization. `keeps_organization`
+    is false if the step undoes or deletes what a tenant was linked to when staff confirmed the step: a run
+    does not carry it out for a tenant that was linked since. `prepare` gets the ids
     of several tenants, and returns what `run` needs for all of them, in addition to the options; it may call
     Clerk.
     """
@@ -74,6 +76,7 @@ class Step:
     run: Run
     obstacles: Sequence[Obstacle] = ()
     lists_members: bool = False
+    keeps_organization: bool = True
     prepare: Callable[[Sequence[int]], Options] = lambda tenant_ids: {}
 
     def why_not(self, tenant: Tenant) -> str:
@@ -163,7 +166,15 @@ STEPS: Mapping[str, Step] = {
             [LINKED],
             prepare=_find_created,
         ),
-        Step("unlink", "Unlink", "unlinked", "tenants.link_tenant", _unlink, [LEGACY]),
+        Step(
+            "unlink",
+            "Unlink",
+            "unlinked",
+            "tenants.link_tenant",
+            _unlink,
+            [LEGACY],
+            keeps_organization=False,
+        ),
         Step(
             "restore",
             "Restore",
@@ -190,7 +201,7 @@ STEPS: Mapping[str, Step] = {
             _reactivate,
             [DELETED, ACTIVE],
         ),
-        Step("delete", "Delete", "deleted", "tenants.delete_tenant", _delete),
+        Step("delete", "Delete", "deleted", "tenants.delete_tenant", _delete, keeps_organization=False),
     )
 }
 """The steps by key. Linking is not a step of a batch, because each link names an organization.

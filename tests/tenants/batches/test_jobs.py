@@ -74,6 +74,24 @@ def test_batch_one_bad_tenant_among_many_costs_itself_only(boss: User, many: Man
     assert (counts(run), run.state) == ((SLICE + 4, 0, 0), "completed")
 
 
+@pytest.mark.parametrize(("step", "left"), [("delete", 1), ("unlink", 1), ("suspend", 0)])
+def test_batch_tenant_linked_after_the_start_keeps_its_organization(
+    boss: User, many: Many, step: str, left: int
+) -> None:
+    """The tenant is unlinked and linked again, by hand, between the confirmation and the job."""
+    relinked = many(3)[1]
+    Tenant.objects.filter(pk=relinked.pk).update(clerk_org_id="org_1")
+    run = start(STEPS[step], Tenant.objects.all(), acting_user=boss)
+    Tenant.objects.filter(pk=relinked.pk).update(clerk_org_id=None)
+    Tenant.objects.filter(pk=relinked.pk).update(clerk_org_id="org_2")
+
+    work()
+
+    assert Tenant.objects.get(pk=relinked.pk).clerk_org_id == "org_2"
+    assert (outcomes(run)[relinked.pk] == "not_applicable") == bool(left)
+    assert Tenant.objects.count() == (1 if step == "delete" else 3)
+
+
 def refuse_one(bad: Tenant) -> Callable[..., None]:
     def refuse(instance: Tenant, **_: Any) -> None:
         if instance.pk == bad.pk:
