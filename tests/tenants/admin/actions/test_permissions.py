@@ -124,3 +124,22 @@ def test_unknown_action_is_not_found(subjects: dict[str, Tenant]) -> None:
     tenant = subjects["sync"]
     for path in (f"{tenant.pk}/do/explode/", "do/explode/?ids=1", "do/compare/?ids=1"):
         assert staff.get(f"{CHANGELIST}{path}").status_code == 404
+
+
+@pytest.mark.parametrize("permission", ["view_membership", "view_tenant"])
+def test_staff_without_view_membership_see_no_member(
+    own_instance: None, sandbox: SandboxControl, legacy: Callable[..., Tenant], permission: str
+) -> None:
+    member = sandbox.user()["id"]
+    old, organization = legacy("Old", {member: "owner"}), sandbox.organization("New", member)
+    mirror = mirrored(sandbox, "Mirror")
+    mirrored_member = mirror.memberships.values_list("clerk_user_id", flat=True)[0]
+    staff = Staff("view_tenant", "sync_tenant", "link_tenant", permission)
+
+    compared = staff.get(page_url("compare", mirror)).content.decode()
+    preview = staff.get(f"{do_url('link', old)}?organization={organization['id']}").content.decode()
+
+    assert "1 in Clerk, 1 active here" in compared
+    assert "1 member here" in preview
+    shown = permission == "view_membership"
+    assert (mirrored_member in compared, preview.count(member)) == (shown, 2 if shown else 0)
