@@ -27,7 +27,7 @@ ON CONFLICT (id) DO UPDATE SET
 """
 
 
-def check_clerk() -> None:
+def store_reachability() -> None:
     """Fetch Clerk's JWKS, which has no rate limit, and store whether Clerk answered.
 
     One request without retries, and one statement that writes `ClerkState`.

@@ -51,7 +51,7 @@ def rescue_stalled_jobs(timestamp: int) -> int:
 @app.task(queue=MAINTENANCE, queueing_lock="check_clerk")
 def check_clerk(timestamp: int) -> None:
     """Check whether Clerk answers, and store the result."""
-    reachability.check_clerk()
+    reachability.store_reachability()
 
 
 @app.periodic(cron=AT_3)

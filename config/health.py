@@ -131,7 +131,7 @@ def _overdue(kind: str, work: Waiting) -> Iterator[str]:
         yield f"{waiting} waiting, the oldest for {work.oldest_seconds // 60:.0f} minutes"
 
 
-class ClerkState:
+class ClerkProbe:
     """The result of the last request to Clerk. Reading it never waits."""
 
     def __init__(
@@ -174,7 +174,7 @@ class ReadinessView(HealthCheckView):  # type: ignore[misc]  # untyped library
     """`GET /readyz`: the status, and the result of every check."""
 
     checks = (Database, Migrations, Queue, Workers)
-    clerk_state = ClerkState()
+    clerk_state = ClerkProbe()
 
     async def get(self, request: HttpRequest, *args: object, **kwargs: object) -> JsonResponse:
         """Run all checks; report a check that takes longer than three seconds as failed."""

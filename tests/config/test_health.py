@@ -21,7 +21,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable
 from clerk_integration.models import WebhookDelivery
-from config.health import CLERK_INTERVAL_SECONDS, CLERK_RETRY_SECONDS, ClerkState, ReadinessView
+from config.health import CLERK_INTERVAL_SECONDS, CLERK_RETRY_SECONDS, ClerkProbe, ReadinessView
 
 Json = dict[str, Any]
 
@@ -51,16 +51,16 @@ def test_health_endpoints_answer_for_any_host_and_over_plain_http(
 ALL_OK = dict.fromkeys(["database", "migrations", "queue", "workers"], "ok")
 
 
-def clerk_state(expected: str, raised: Exception | None = None) -> ClerkState:
+def clerk_state(expected: str, raised: Exception | None = None) -> ClerkProbe:
     """Return a state of Clerk that has become `expected` because its request raised `raised`."""
     look = Look()
     look.finds = raised
-    state = ClerkState(look)
+    state = ClerkProbe(look)
     assert eventually(state, expected)
     return state
 
 
-def readyz(state: ClerkState | None = None, **headers: str) -> tuple[int, Json]:
+def readyz(state: ClerkProbe | None = None, **headers: str) -> tuple[int, Json]:
     """Return the status and body of `/readyz` while Clerk is in `state`."""
     view = ReadinessView.as_view(clerk_state=state or clerk_state("ok"))
     response = async_to_sync(view)(RequestFactory().get("/readyz", headers=headers))
@@ -281,7 +281,7 @@ class Look:
             raise self.finds
 
 
-def eventually(state: ClerkState, expected: str) -> bool:
+def eventually(state: ClerkProbe, expected: str) -> bool:
     give_up = time.monotonic() + 10
     while state.get() != expected and time.monotonic() < give_up:
         time.sleep(0.005)
@@ -295,12 +295,12 @@ def eventually(state: ClerkState, expected: str) -> bool:
 def test_clerk_state_tells_what_the_last_look_found(finds: Exception | None, expected: str) -> None:
     look = Look()
     look.finds = finds
-    assert eventually(ClerkState(look), expected)
+    assert eventually(ClerkProbe(look), expected)
 
 
 def test_clerk_state_while_the_first_look_lasts_is_unknown_at_once() -> None:
     answers = threading.Event()
-    state = ClerkState(answers.wait)
+    state = ClerkProbe(answers.wait)
     assert state.get() == "unknown"
     answers.set()
     assert eventually(state, "ok")
@@ -308,7 +308,7 @@ def test_clerk_state_while_the_first_look_lasts_is_unknown_at_once() -> None:
 
 def test_clerk_state_however_often_asked_looks_once_a_minute() -> None:
     look, now = Look(), [0.0]
-    state = ClerkState(look, clock=lambda: now[0])
+    state = ClerkProbe(look, clock=lambda: now[0])
     assert eventually(state, "ok")
     for _ in range(100):
         state.get()
@@ -321,7 +321,7 @@ def test_clerk_state_however_often_asked_looks_once_a_minute() -> None:
 
 def test_clerk_state_after_a_failure_looks_again_after_seconds() -> None:
     look, now = Look(), [0.0]
-    state = ClerkState(look, clock=lambda: now[0])
+    state = ClerkProbe(look, clock=lambda: now[0])
     look.finds = ClerkUnavailable("x")
     assert eventually(state, "unavailable")
     look.finds = None

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from clerk_integration.models import WebhookDelivery
-from clerk_integration.reachability import check_clerk
+from clerk_integration.reachability import store_reachability
 from tenants.models import CreationAttempt, SyncRun, Tenant
 from tenants.monitoring.overview import Count, tenant_numbers, work_numbers
 from tenants.reconcile import run_full_sync
@@ -97,12 +97,12 @@ def test_work_numbers_count_deliveries_runs_and_creations(sandbox: SandboxContro
 
 
 def test_check_clerk_stores_whether_clerk_answers_and_since_when(sandbox: SandboxControl) -> None:
-    check_clerk()
+    store_reachability()
     first = work_numbers().clerk
-    check_clerk()
+    store_reachability()
     second = work_numbers().clerk
     sandbox.fault(match="GET /v1/jwks", status=503)
-    check_clerk()
+    store_reachability()
     third = work_numbers().clerk
 
     assert first is not None
