@@ -11,10 +11,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import DataError, connection, transaction
 
-from tenants.files import imports
 from tenants.files.imports import BATCH, Imported, import_tenants
 from tenants.models import Membership, SyncRun, Tenant
-from tenants.runs.leases import Lease, lost
+from tenants.runs.leases import HEARTBEAT_SECONDS
+from tests.triggers import at_insert
 from tests.workers import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -246,25 +246,26 @@ def test_import_stopped_keeps_its_batches_and_is_completed_by_a_second_one(tmp_p
 
 
 def test_import_with_an_unexpected_error_ends_with_an_error_in_json(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "tenants.csv"
     path.write_text(CSV)
-    monkeypatch.setattr(imports, "INSERT_TENANTS", "SELECT 1 / 0 -- %(lines)s")
 
-    with pytest.raises(DataError):
+    with at_insert("tenants", "PERFORM 1 / 0"), pytest.raises(DataError):
         call_command("import_tenants", str(path), "--json")
 
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["error"].startswith("DataError: division by")
 
 
-def test_import_that_was_taken_over_says_what_is_kept_and_what_to_do(
-    load: Import, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def check(lease: Lease) -> None:
-        raise lost(lease.run)
+@pytest.mark.slow
+def test_import_that_was_taken_over_says_what_is_kept_and_what_to_do(load: Import) -> None:
+    lines = [f"t{number},Tenant,,," for number in range(3 * BATCH)]
+    body = f"UPDATE sync_runs SET state = 'interrupted'; PERFORM pg_sleep({HEARTBEAT_SECONDS})"
 
-    monkeypatch.setattr(Lease, "check", check)
+    with (
+        at_insert("tenants", body),
+        pytest.raises(CommandError, match=r"What it wrote is kept\. Run the command again"),
+    ):
+        load("external_id,name,slug,user_id,role\n" + "\n".join(lines))
 
-    with pytest.raises(CommandError, match=r"What it wrote is kept\. Run the command again"):
-        load(CSV)
+    assert 0 < Tenant.objects.count() < 3 * BATCH

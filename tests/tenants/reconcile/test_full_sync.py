@@ -23,10 +23,11 @@ from clerk_integration.exceptions import (
 from tenants.exceptions import SyncInterrupted, SyncLost
 from tenants.mirror import writer
 from tenants.models import CreationAttempt, Membership, SyncRun, SyncRunPage, Tenant, Tombstone
-from tenants.reconcile import missing, resolve_creations, run_full_sync
+from tenants.reconcile import resolve_creations, run_full_sync
 from tenants.tasks import delete_old_records
 from tests.sandbox import SandboxControl
 from tests.tenants.api.test_statement_counts import statements
+from tests.triggers import at_insert
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -296,21 +297,15 @@ def test_full_sync_taken_over_writes_nothing_more(instance: SandboxControl) -> N
 
 @pytest.mark.parametrize("gone", [0, 1, 3])
 def test_full_sync_taken_over_behind_its_last_page_retires_nothing_and_does_not_complete(
-    sandbox: SandboxControl, monkeypatch: pytest.MonkeyPatch, gone: int
+    sandbox: SandboxControl, gone: int
 ) -> None:
     sandbox.reset(organizations=9, users=1, membershipsPerOrganization=1)
     run_full_sync(skip_memberships=True)
     for clerk_org_id in oldest_first(sandbox)[:gone]:
         sandbox.api("DELETE", f"/organizations/{clerk_org_id}")
-    restore = missing.restore_organizations
+    take_over = "UPDATE sync_runs SET state = 'interrupted', finished_at = now() WHERE state = 'running'"
 
-    def take_over(*args: Any) -> None:
-        SyncRun.objects.filter(state="running").update(state="interrupted", finished_at=Now())
-        restore(*args)
-
-    monkeypatch.setattr(missing, "restore_organizations", take_over)
-
-    with pytest.raises(SyncLost):
+    with at_insert("sync_run_pages", take_over), pytest.raises(SyncLost):
         run_full_sync(skip_memberships=True)
 
     assert Tenant.objects.filter(status="active").count() == 9
