@@ -1,8 +1,10 @@
 """The webhook inbox: an event is stored before it is acknowledged. A worker processes the event later."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import orjson
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
@@ -13,8 +15,6 @@ from clerk_integration.webhooks.registry import is_handled
 from clerk_integration.webhooks.wake_ups import wake_if_due
 
 Status = WebhookDelivery.Status
-
-_json = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 _STORE = "SELECT webhook_deliveries_store(%s, %s, %s, %s::jsonb, %s)"
 """The statement commits by itself, the delivery together with the wake-up."""
@@ -40,7 +40,7 @@ def store_delivery(svix_id: str, event: Event) -> bool:
         svix_id,
         event.type,
         event.organization_id,
-        _json.encode(event.payload if handled else event.envelope),
+        _encode(event.payload if handled else event.envelope),
         Status.RECEIVED if handled else Status.IGNORED,
     )
     return repeat_if_lost(lambda: _store(parameters))
@@ -59,6 +59,13 @@ def requeue(deliveries: QuerySet[WebhookDelivery]) -> int:
         queued = int(cursor.rowcount)
         wake_if_due()
     return queued
+
+
+def _encode(value: Mapping[str, Any]) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # It holds an integer of more than 64 bits.
+        return json.dumps(value)
 
 
 def _store(parameters: Sequence[str | None]) -> bool:

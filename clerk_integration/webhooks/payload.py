@@ -1,11 +1,13 @@
 """Read an event from a message, without the parts that are not stored."""
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
+
+import orjson
 
 from clerk_integration.entities import LARGEST_STAMP, MARKER_KEY, MAX_DEPTH, MAX_KEY_LENGTH, clean
 from clerk_integration.webhooks.exceptions import InvalidEvent
@@ -81,33 +83,26 @@ def _remove_private_metadata(value: Any, depth: int = 0) -> None:
 
 
 def _decode(text: str) -> Any:
-    """Return the JSON in a form that PostgreSQL can store; call the slow `clean` only if needed."""
+    """Return the JSON in a form that PostgreSQL can store; call the slow decoders only if needed."""
+    if not _UNUSUAL.search(text):
+        with suppress(ValueError):  # It is not JSON, or nested too deeply, or a number is too large.
+            return orjson.loads(text)
     try:
-        decoded = _decoder.decode(text)
-    except ValueError:
-        # The text is not JSON, or contains a number of thousands of digits, which is left out.
-        return clean(_lenient_decoder.decode(text))
+        return clean(_decoder.decode(text))
     except RecursionError:
         return clean(decode(text.encode()))
-    return clean(decoded) if _UNSTORABLE.search(text) else decoded
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _finite(number: str) -> float | None:
-    """Return the number, or None, as `clean` does, if the number is too large for a float (1e999)."""
-    value = float(number)
-    return value if math.isfinite(value) else None
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=integer)
 
-
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
-_lenient_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=integer)
-
-# Escapes of NUL and surrogates. Text decoded from UTF-8 contains no unescaped surrogates, and the decoder
-# refuses an unescaped NUL.
-_UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+# Escapes of NUL and surrogates, which PostgreSQL cannot store, and integers that may have more than 64 bits,
+# which orjson turns into floats. Text decoded from UTF-8 contains no unescaped surrogates, and the decoders
+# refuse an unescaped NUL.
+_UNUSUAL = re.compile(r"\\u(?:0000|[dD][89a-fA-F])|\d{19}")
 
 
 def _check(payload: Any) -> None:

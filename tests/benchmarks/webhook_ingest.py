@@ -6,10 +6,10 @@ import subprocess
 import sys
 from typing import Any
 
-from tests.benchmarks._clerk import local_clerk
+from tests.benchmarks._clerk import child_environment, local_clerk
 from tests.benchmarks._report import Report
 from tests.benchmarks._turns import Turns
-from tests.children import PROJECT, child_environment
+from tests.children import PROJECT
 from tests.sandbox import SandboxControl
 from tests.workers import database_url
 
@@ -91,7 +91,8 @@ def _measure(clerk: SandboxControl, bodies: list[str], arguments: argparse.Names
         [sys.executable, "-m", "tests.benchmarks._ingest_child"],
         cwd=PROJECT,
         env={
-            **child_environment(clerk.description),
+            **child_environment(clerk),
+            "ALLOWED_HOSTS": "127.0.0.1",
             "DATABASE_URL": database_url(),
             "CLERK_WEBHOOK_SIGNING_SECRET": clerk.description["webhookSigningSecret"],
             "PYTHONWARNINGS": "ignore:No directory at",  # no static files were collected

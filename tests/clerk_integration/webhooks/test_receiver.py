@@ -331,3 +331,11 @@ def test_number_too_large_for_a_float_is_stored_as_null(clerk: WebhookSender) ->
 
     assert clerk.send(body).status_code == 204
     assert WebhookDelivery.objects.get().payload["data"]["n"] is None
+
+
+@pytest.mark.parametrize("digits", [18, 19, 20, 30, 4_000])
+def test_integer_of_any_length_is_stored_exactly(clerk: WebhookSender, digits: int) -> None:
+    number = int("9" * digits)
+
+    assert clerk.send(clerk.event(data={"id": "org_1", "n": number, "é": "é"})).status_code == 204
+    assert WebhookDelivery.objects.get().payload["data"] == {"id": "org_1", "n": number, "é": "é"}
