@@ -1,7 +1,7 @@
 """Exceptions of code that works for one tenant."""
 
 from rest_framework import status
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, NotFound
 
 
 class NoCurrentTenant(Exception):
@@ -10,6 +10,18 @@ class NoCurrentTenant(Exception):
 
 class CrossTenantWrite(Exception):
     """A row, or a row that it refers to, belongs to another tenant. Nothing was saved."""
+
+
+class TenantNotFound(NotFound):
+    """404: the request names no tenant of which the caller is an active member.
+
+    The answer is the same whether a tenant with this id exists or not.
+    """
+
+    default_detail = (
+        "The request names no tenant of which you are an active member. Send the tenant's id in the header "
+        "X-Tenant-Id, or a session token with an active organization."
+    )
 
 
 class TenantUnavailable(APIException):

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from rest_framework.exceptions import NotFound
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 
+from tenants.scoping.exceptions import TenantNotFound
 from tenants.scoping.users import TenantUser, is_org_admin
 
 
 class IsTenantMember(IsAuthenticated):
-    """Admits active members of the request's tenant; raises NotFound (404) if the request has no tenant."""
+    """Admits active members of the request's tenant; raises TenantNotFound (404) without a tenant."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Return False without a user, so that DRF answers 401."""
         if not super().has_permission(request, view):
             return False
         if request.tenant is None:  # type: ignore[attr-defined]  # set by our authentication
-            raise NotFound
+            raise TenantNotFound
         return True
 
 

@@ -8,7 +8,7 @@ from rest_framework.relations import ManyRelatedField, RelatedField
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from tenants.scoping.exceptions import CrossTenantWrite
+from tenants.scoping.exceptions import CrossTenantWrite, TenantNotFound
 from tenants.scoping.managers import scoped
 from tenants.scoping.writes import tenant_path
 
@@ -22,12 +22,12 @@ class TenantScopedViewSetMixin:
     """
 
     def check_permissions(self, request: Request) -> None:
-        """Raise NotAuthenticated without a user and NotFound without a tenant."""
+        """Raise NotAuthenticated without a user and TenantNotFound without a tenant."""
         super().check_permissions(request)  # type: ignore[misc]  # DRF's class follows
         if request.tenant is None:  # type: ignore[attr-defined]  # set by our authentication
             if not request.user or not request.user.is_authenticated:
                 self.permission_denied(request)  # type: ignore[attr-defined]
-            raise NotFound
+            raise TenantNotFound
 
     def get_queryset(self) -> Any:
         """Return the tenant's rows; raise ImproperlyConfigured for a model that is not scoped."""

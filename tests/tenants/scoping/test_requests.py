@@ -157,6 +157,18 @@ def test_request_with_a_header_that_names_no_tenant_of_the_user_is_404(
     assert [ada.get(path, tenant_id=value).status_code for path in PATHS] == [404, 404]
 
 
+def test_request_without_a_tenant_is_404_with_the_header_that_names_one(
+    ada: Member, mirrored: Tenant
+) -> None:
+    foreign = Tenant.objects.create(name="Foreign")
+
+    answers = [ada.get("/api/v1/invoices", None, value) for value in (None, foreign.pk, foreign.pk + 1)]
+
+    details = {answer.json()["errors"][0]["detail"] for answer in answers}
+    assert len(details) == 1
+    assert "X-Tenant-Id" in details.pop()
+
+
 def test_request_without_an_active_organization_is_404_and_never_guessed(
     ada: Member, mirrored: Tenant
 ) -> None:
