@@ -28,6 +28,9 @@ from clerk_integration.wire.api_url import is_http_url
 from clerk_integration.wire.client import fetch_jwks
 from clerk_integration.wire.deadlines import clerk_deadline
 
+CLOCK_RESOLUTION_SECONDS = 1
+"""The `Date` header, with which our clock is compared, has no fractions of a second."""
+
 REFUSALS_SHOWN_FOR = timedelta(hours=24)
 
 SEE_LOG = "The log of the web server has a line for each of them."
@@ -104,6 +107,8 @@ def _check_clock(offset: float | None) -> Finding:
         return Finding("clock", "warn", "Clerk's answer has no time to compare ours with.")
     direction = "behind" if offset > 0 else "ahead of"
     message = f"This machine's clock is {abs(offset):.0f} s {direction} Clerk's."
+    if abs(offset) <= CLOCK_RESOLUTION_SECONDS:
+        message = "This machine's clock and Clerk's differ by one second at most."
     if abs(offset) <= clerk_settings.session_tokens.clock_skew_seconds:
         return Finding("clock", "ok", message)
     advice = "Set the clock, best by NTP: session tokens are valid for 60 s only."

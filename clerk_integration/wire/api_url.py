@@ -1,7 +1,11 @@
 """Which URLs CLERK_API_URL may name: every request sends the secret key to this URL."""
 
+import re
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
+
+FORBIDDEN_IN_HOST = re.compile(r"[\s<>]")
+"""Characters of a placeholder, such as https://<your host>."""
 
 
 def api_url_error(url: str) -> str | None:
@@ -27,7 +31,9 @@ def is_loopback_url(url: str) -> bool:
 def is_http_url(url: str) -> bool:
     """Return whether `url` names a host, by http or https."""
     parts = _split(url)
-    return parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname)
+    if parts is None or parts.scheme not in ("http", "https"):
+        return False
+    return parts.hostname is not None and FORBIDDEN_IN_HOST.search(parts.hostname) is None
 
 
 def _split(url: str) -> SplitResult | None:

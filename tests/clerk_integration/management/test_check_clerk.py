@@ -93,6 +93,7 @@ def other_public_key() -> str:
         ("CLERK_ISSUER", "", ("issuer", "warn")),
         ("CLERK_ISSUER", "clerk.example.com", ("issuer", "FAIL")),
         ("CLERK_ISSUER", "https://[clerk", ("issuer", "FAIL")),
+        ("CLERK_ISSUER", "https://<your Frontend API>", ("issuer", "FAIL")),
         ("CLERK_WEBHOOK_SIGNING_SECRET", [], ("webhook secret", "warn")),
         ("CLERK_WEBHOOK_SIGNING_SECRET", [SIGNING_SECRET, "whsec_no"], ("webhook secret", "FAIL")),
     ],
@@ -162,7 +163,8 @@ def test_check_clerk_without_an_accepted_key_fails_and_asks_nothing_more(
 
 
 @pytest.mark.parametrize(
-    ("minutes", "words", "status"), [(-3, "ahead of", "FAIL"), (0, "", "ok"), (3, "behind", "FAIL")]
+    ("minutes", "words", "status"),
+    [(-3, "ahead of", "FAIL"), (0, "one second at most", "ok"), (3, "behind", "FAIL")],
 )
 def test_check_clerk_compares_the_clocks(settings: Settings, minutes: int, words: str, status: str) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)
