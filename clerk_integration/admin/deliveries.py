@@ -189,8 +189,10 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         """Return the time of the next attempt, or why there is none."""
         if delivery.claim is not None:
             return "being processed"
+        if delivery.status in (WebhookDelivery.Status.PROCESSED, WebhookDelivery.Status.IGNORED):
+            return "-"
         if delivery.due_at is None:
-            return "none" if delivery.status == "failed" else "-"
+            return "none"
         now = timezone.now() if timezone.is_aware(delivery.due_at) else timezone.make_naive(timezone.now())
         return "now" if delivery.due_at <= now else delivery.due_at
 

@@ -274,5 +274,14 @@ def test_list_shows_the_reason_and_the_next_attempt(
     assert "W" * 161 not in page
 
 
+@pytest.mark.parametrize("status", ["processed", "ignored"])
+def test_list_shows_no_next_attempt_of_a_finished_delivery(
+    stored: WebhookDelivery, viewer: Client, status: str
+) -> None:
+    WebhookDelivery.objects.update(status=status, due_at=Now())
+
+    assert ">now<" not in viewer.get(CHANGELIST).content.decode()
+
+
 def test_others_see_nothing(stored: WebhookDelivery) -> None:
     assert staff("view_tenant").get(CHANGELIST).status_code == 403
