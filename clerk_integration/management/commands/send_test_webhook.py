@@ -56,9 +56,8 @@ class Command(DatabaseCommand):
         answer = " ".join(filter(None, (str(response.status_code), response.reason, code)))
         self.stdout.write(f"{options['type']} {headers['svix-id']}: {answer}")
         if not response.ok or response.is_redirect:
-            raise CommandError(
-                f"The event was not stored. {detail or _explain(response)} {ADVICE.get(code, '')}"
-            )
+            reason = (detail or _explain(response)).removeprefix("Nothing was stored: ")
+            raise CommandError(f"The event was not stored: {reason} {ADVICE.get(code, '')}".rstrip())
 
 
 def _event(event_type: str, organization_id: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from clerk_integration.exceptions import ClerkError, ClerkMisconfigured, ClerkUnavailable
+from clerk_integration.exceptions import ClerkError, ClerkMisconfigured, ClerkUnavailable, WrongInstance
 from clerk_integration.management.arguments import positive, refuse_others
 from clerk_integration.management.base import DatabaseCommand, sentence
 from clerk_integration.management.progress import CommandProgress
@@ -118,7 +118,7 @@ def _message(error: Exception, options: Mapping[str, Any]) -> str:
     """Return the error in one line. For an error of Clerk, add what was kept and what to do now."""
     if not isinstance(error, ClerkError):
         return str(error)
-    left = _left_by_a_named_one(error, options) if _is_named(options) else _left_by_all(options)
+    left = (_left_by_a_named_one if _is_named(options) else _left_by_all)(error, options)
     return f"{sentence(error)} {left}".rstrip()
 
 
@@ -133,14 +133,14 @@ def _left_by_a_named_one(error: ClerkError, options: Mapping[str, Any]) -> str:
     return f"{kept}; run the same command again."
 
 
-def _left_by_all(options: Mapping[str, Any]) -> str:
+def _left_by_all(error: ClerkError, options: Mapping[str, Any]) -> str:
     if options["dry_run"]:
         return "No tenant was changed."
     if options["enqueue"]:
         return "No job was queued."
     run = SyncRun.objects.filter(kind=SyncRun.Kind.FULL_SYNC, holder=records.this_process()).first()
     if run is None or run.state == SyncRun.State.COMPLETED:
-        return "Nothing was written."
+        return "" if isinstance(error, WrongInstance) else "Nothing was written."
     if run.state == SyncRun.State.INTERRUPTED:
         return "What was written is kept; run the same command again within the hour to resume."
     return "What was written is kept; the next sync starts from the beginning."

@@ -17,6 +17,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from pytest_django import Settings
 
 from clerk_integration.exceptions import ClerkMisconfigured
+from clerk_integration.models import LearnedInstance
 from tenants.models import Membership, SyncRun, Tenant, Tombstone
 from tests.children import PROJECT, child_environment
 from tests.commands import manage
@@ -239,6 +240,17 @@ def test_sync_outage_at_the_start_reports_what_was_kept(
         sync(*arguments)
 
     assert str(failure.value).endswith(f". {left}")
+
+
+def test_sync_with_the_key_of_another_instance_reports_once_that_nothing_was_changed(
+    instance: SandboxControl,
+) -> None:
+    LearnedInstance.objects.create(instance_id="ins_other")
+
+    with pytest.raises(CommandError) as failure:
+        sync()
+
+    assert str(failure.value).count("Nothing was") == 1
 
 
 def test_sync_key_revoked_halfway_fails_the_run_and_keeps_written_rows(
