@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.db.models import F
 from django.urls import reverse
 from django.utils import timezone
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
 from clerk_integration.models import WebhookDelivery
 from tenants import services
@@ -21,6 +21,7 @@ from tenants.batches.run import start
 from tenants.batches.steps import STEPS
 from tenants.models import Membership, SyncRun, Tenant, TenantHistory
 from tests.browser.conftest import WIDE, OpenPage
+from tests.browser.logos import draw_logo
 from tests.browser.person import page_of
 from tests.browser.site import ADMINISTRATORS, Site, running_site, staff
 from tests.workers import wait_until
@@ -34,10 +35,6 @@ LAST_WORDS = ("Logistics", "Bakery", "Printing", "Energy", "Textiles", "Optics",
 LEGACY = ("Old Mill Ceramics", "Riverside Cycles", "Summit Outdoor")
 EVENTS = ("organization.updated", "organizationMembership.created", "organizationMembership.updated")
 ERROR = "Traceback (most recent call last):\n  ...\nclerk_integration.exceptions.ClerkUnavailable: {}\n"
-LOGO = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64">'
-    '<rect width="64" height="64" fill="#0f766e"/><path d="M14 44 L32 16 L50 44 Z" fill="#ccfbf1"/></svg>'
-)
 
 pytestmark = pytest.mark.skipif(
     "DOCS_IMAGES" not in os.environ, reason="takes the pictures of docs/images only if DOCS_IMAGES is set"
@@ -176,7 +173,3 @@ def test_pictures_for_the_documentation_are_taken_and_small(site: Site, open_pag
         expect(page.locator("#content")).to_be_visible()
         page.screenshot(path=IMAGES / f"{name}.png")
         assert (IMAGES / f"{name}.png").stat().st_size < MAX_BYTES
-
-
-def draw_logo(route: Route) -> None:
-    route.fulfill(body=LOGO, content_type="image/svg+xml")

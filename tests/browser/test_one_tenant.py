@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 from tenants.models import Membership, Tenant, Tombstone
 from tests.browser.conftest import OpenPage
+from tests.browser.logos import draw_logo
 from tests.browser.person import page_of, press, refused
 from tests.browser.site import OPERATORS, VIEWERS, Site
 from tests.tenants.admin.actions.conftest import mirrored, recorded_as_deleted
@@ -44,6 +45,20 @@ def test_sync_of_a_tenant_that_was_renamed_in_clerk_shows_the_new_name(
 
     expect(page.locator(".tenants-title")).to_have_text("Northwind Global")
     expect(page.get_by_text("was synced from Clerk.")).to_be_visible()
+
+
+@pytest.mark.parametrize(("loads", "size"), [(True, 64), (False, 0)])
+def test_tenant_page_shows_a_logo_and_no_broken_picture(
+    site: Site, open_page: OpenPage, loads: bool, size: int
+) -> None:
+    page = open_page(VIEWERS)
+    page.route("https://img.clerk.com/**", draw_logo if loads else lambda route: route.abort())
+    page.goto(page_of(mirrored(site.clerk, "Contoso")))
+    page.wait_for_load_state("networkidle")
+
+    logo = page.locator(".tenants-logo").evaluate("image => [image.offsetWidth, image.complete]")
+
+    assert logo == [size, True]
 
 
 def test_compare_with_clerk_marks_the_difference_and_takes_clerks_side(
