@@ -45,6 +45,7 @@ from clerk_integration.sandbox.messages import Reply
 from clerk_integration.sandbox.page import render_page
 from clerk_integration.sandbox.parameters import (
     ControlParameters,
+    Unacceptable,
     boolean,
     filled_text,
     integer,
@@ -65,10 +66,17 @@ def roles(value: Any) -> dict[str, Role]:
     return {key: Role(key, tuple(texts(permissions))) for key, permissions in mapping(value).items()}
 
 
-class NewUser(ControlParameters):
-    """A user to create."""
+def user_id(value: Any) -> Any:
+    """Return the id; raise Unacceptable if it does not begin with `user_`, as Clerk's ids of users do."""
+    if not filled_text(value).startswith("user_"):
+        raise Unacceptable("must begin with user_")
+    return value
 
-    id: str | None = optional(text)
+
+class NewUser(ControlParameters):
+    """A user to create. An `id` begins with `user_`."""
+
+    id: str | None = optional(user_id)
     first_name: str | None = optional(text)
     last_name: str | None = optional(text)
     username: str | None = optional(text)

@@ -32,6 +32,14 @@ def test_token_with_an_organization_carries_its_claims(sandbox: SandboxControl) 
     assert (claims["sub"], claims["v"], claims["sts"]) == (user["id"], 2, "active")
 
 
+@pytest.mark.parametrize("user_id", ["ada", "", "org_ada"])
+def test_new_user_whose_id_is_no_user_id_is_refused(sandbox: SandboxControl, user_id: str) -> None:
+    reply = httpx.post(f"{sandbox.url}/sandbox/users", json={"id": user_id})
+
+    assert reply.status_code == 422
+    assert sandbox.api("GET", "/users") == []
+
+
 @pytest.mark.parametrize(
     ("variant", "present", "absent"),
     [
