@@ -5,9 +5,9 @@ written to two places that are: `constraint-dependencies` in pyproject.toml, so 
 clone resolves to the same versions, and requirements.lock, with hashes, for production installs.
 """
 
+import argparse
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -38,7 +38,9 @@ def write_pins(pins: list[str]) -> None:
 
 def main() -> None:
     """Resolve anew, without the old pins when upgrading, and write both places."""
-    if "--upgrade" in sys.argv[1:]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions that are allowed")
+    if parser.parse_args().upgrade:
         write_pins([])
         uv("lock", "--upgrade")
     else:

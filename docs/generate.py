@@ -7,6 +7,7 @@ function for each name. With `--check`, nothing is written, and the exit code is
 import os
 import re
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,15 +54,18 @@ def outdated() -> dict[Path, str]:
 
 def main(arguments: list[str]) -> int:
     """Write the pages, or name those that are not current; return the exit code."""
+    parser = ArgumentParser(prog="python -m docs.generate", description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    check = parser.parse_args(arguments).check
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     os.environ.setdefault("DEBUG", "true")
     django.setup()
     pages = outdated()
     for path, text in pages.items():
-        if "--check" not in arguments:
+        if not check:
             path.write_text(text)
         sys.stdout.write(f"{path.relative_to(DOCS)}\n")
-    return int(bool(pages) and "--check" in arguments)
+    return int(bool(pages) and check)
 
 
 if __name__ == "__main__":
