@@ -28,8 +28,8 @@ AT_4 = "0 4 * * *"
 
 @app.task(name=DRAIN, queue=WEBHOOKS, priority=PRIORITY)
 def drain_webhooks(timestamp: int) -> int:
-    """Process a batch of the deliveries that are due, or one delivery; return how many."""
-    return drain.drain()
+    """Process the deliveries that are due; return how many."""
+    return drain.drain_all()
 
 
 # With the queueing lock, only one rescue waits. With a `lock`, a killed rescue would block all later ones.

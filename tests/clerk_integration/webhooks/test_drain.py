@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,7 +17,7 @@ from django.utils import timezone
 from clerk_integration.entities import UnreadableRecord
 from clerk_integration.models import WebhookDelivery
 from clerk_integration.webhooks import registry
-from clerk_integration.webhooks.drain import MAX_ERROR_LENGTH, drain
+from clerk_integration.webhooks.drain import MAX_ERROR_LENGTH, drain, drain_all
 from clerk_integration.webhooks.registry import ClerkEvent
 from clerk_integration.webhooks.replay import replay
 from tests.webhooks import WebhookSender, statements, wake_ups
@@ -160,6 +161,25 @@ def test_drain_takes_what_must_be_alone_in_its_turn(handler: Handler) -> None:
     assert [drain() for _ in range(4)] == [2, 1, 1, 0]
 
     assert [[event.data["id"] for event in call] for call in handler.calls] == [["a", "c"], ["b"], ["d"]]
+
+
+def test_drain_all_with_one_bad_among_many_tries_each_due_delivery_in_one_job(handler: Handler) -> None:
+    store_many(101)
+    for number in range(9):
+        store(ALONE, f"alone {number}")
+    handler.bad_names = {"003", "alone 1"}
+
+    assert drain_all() == 101 + 9 + 100  # The batch of the bad delivery is tried again, one by one.
+
+    assert Counter(status for status, _ in results()) == {"processed": 108, "failed": 2}
+
+
+def test_drain_all_begins_no_attempt_after_its_time_and_leaves_a_wake_up(handler: Handler) -> None:
+    for number in range(3):
+        store(ALONE, f"alone {number}")
+
+    assert drain_all(seconds=0) == 1
+    assert wake_ups() == 1
 
 
 def test_drain_takes_one_statement_to_claim_and_a_constant_number_to_process() -> None:
