@@ -12,13 +12,15 @@ from django.db.migrations.recorder import MigrationRecorder
 
 LABELS = ("clerk_integration", "tenants")
 PROCRASTINATE = "procrastinate.contrib.django"
+TENANT_MIDDLEWARE = "tenants.scoping.middleware.TenantMiddleware"
+USER_MIDDLEWARE = "django.contrib.auth.middleware.AuthenticationMiddleware"
 OWN_ENGINES = "config."
 """Prefix of this repository's own database engines, which are PostgreSQL or report that none is set."""
 
 
 @register
 def check_installation(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Report a database other than PostgreSQL, and missing apps."""
+    """Report a database other than PostgreSQL, missing apps, and middleware in the wrong order."""
     messages: list[CheckMessage] = []
     engine = settings.DATABASES[DEFAULT_DB_ALIAS].get("ENGINE", "")
     if not engine.startswith(OWN_ENGINES) and not _is_postgresql():
@@ -35,6 +37,17 @@ def check_installation(app_configs: Sequence[AppConfig] | None = None, **kwargs:
                 f"{PROCRASTINATE} is not in INSTALLED_APPS, and webhooks are processed by its workers.",
                 hint=f"Add {PROCRASTINATE} after clerk_integration and tenants, which extend its command.",
                 id="clerk.E031",
+            )
+        )
+    middleware = list(settings.MIDDLEWARE)
+    if {TENANT_MIDDLEWARE, USER_MIDDLEWARE} <= {*middleware} and (
+        middleware.index(TENANT_MIDDLEWARE) < middleware.index(USER_MIDDLEWARE)
+    ):
+        messages.append(
+            Error(
+                "TenantMiddleware comes before AuthenticationMiddleware, so request.user is no Clerk user.",
+                hint=f"Move {TENANT_MIDDLEWARE} in MIDDLEWARE below {USER_MIDDLEWARE}.",
+                id="clerk.E033",
             )
         )
     return messages

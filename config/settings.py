@@ -217,7 +217,7 @@ CLERK_API_URL = _text("CLERK_API_URL", "https://api.clerk.com/v1")
 CLERK_JWT_KEY = env.str("CLERK_JWT_KEY", default="", multiline=True)
 """
 CLERK_JWT_KEY (none: keys come from Clerk's JWKS): Public key of session tokens as PEM; line breaks real or as
-`\\n`.
+`\\n`, in the file `.env` as `\\n`.
 """
 CLERK_ISSUER = _text("CLERK_ISSUER")
 """CLERK_ISSUER (any): The only `iss` that session tokens may carry. Set it in production."""
