@@ -216,8 +216,8 @@ CLERK_API_URL = _text("CLERK_API_URL", "https://api.clerk.com/v1")
 """Base URL of Clerk's Backend API."""
 CLERK_JWT_KEY = env.str("CLERK_JWT_KEY", default="", multiline=True)
 """
-CLERK_JWT_KEY (none: keys come from Clerk's JWKS): Public key of session tokens as PEM; line breaks real or as
-`\\n`, in the file `.env` as `\\n`.
+CLERK_JWT_KEY (none: keys come from Clerk's JWKS): Public key of session tokens as PEM; line breaks as `\\n`,
+outside of `.env` also real ones.
 """
 CLERK_ISSUER = _text("CLERK_ISSUER")
 """CLERK_ISSUER (any): The only `iss` that session tokens may carry. Set it in production."""

@@ -35,8 +35,8 @@ class Command(DatabaseCommand):
 
     help = (
         "Signs a sample event with the first signing secret and posts it to the running server. The event is "
-        "processed like any other: it leaves rows behind, and `organization.deleted` ends the tenant of the "
-        "organization that it names."
+        "processed like any other: it leaves rows behind, and `organization.deleted` deactivates the tenant "
+        "of the organization that it names."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
