@@ -26,10 +26,11 @@ AT_3 = "0 3 * * *"
 AT_4 = "0 4 * * *"
 
 
-@app.task(name=DRAIN, queue=WEBHOOKS, priority=PRIORITY)
-def drain_webhooks(timestamp: int) -> int:
+@app.task(name=DRAIN, queue=WEBHOOKS, priority=PRIORITY, pass_context=True)
+def drain_webhooks(context: JobContext, timestamp: int) -> int:
     """Process the deliveries that are due; return how many."""
-    return drain.drain_all()
+    # Procrastinate tells a job that its worker is stopping only after `shutdown_graceful_timeout`.
+    return drain.drain_all(is_stopping=lambda: getattr(context.app.connector, "is_stopping", False))
 
 
 # With the queueing lock, only one rescue waits. With a `lock`, a killed rescue would block all later ones.

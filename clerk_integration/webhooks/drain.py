@@ -17,7 +17,7 @@ delivery whose result is lost is still due, or claimed, and is processed again, 
 import logging
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -111,8 +111,10 @@ CLAIM_ONE = f"""{_TAKE}
 """
 
 
-def drain_all(seconds: float = DRAIN_SECONDS) -> int:
-    """Process the deliveries that are due, until none is left or the time is over; return how many.
+def drain_all(seconds: float = DRAIN_SECONDS, *, is_stopping: Callable[[], bool] = lambda: False) -> int:
+    """Process the deliveries that are due; return how many.
+
+    Stop when none is left, the time is over or the worker is stopping. If deliveries are left, a wake-up is.
 
     An attempt claims one delivery if its type has no batch handler. If each attempt needed a job of its own,
     a worker that polls for jobs, as it does behind PgBouncer, would process only a few of them in a second.
@@ -121,7 +123,7 @@ def drain_all(seconds: float = DRAIN_SECONDS) -> int:
     processed = 0
     while count := drain():
         processed += count
-        if time.monotonic() >= end:
+        if time.monotonic() >= end or is_stopping():
             break
     return processed
 

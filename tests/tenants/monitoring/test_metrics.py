@@ -22,8 +22,8 @@ from pytest_django import Settings
 
 from clerk_integration.exceptions import ClerkError
 from clerk_integration.organizations import create_clerk_org, get_clerk_org
-from clerk_integration.tasks import drain_webhooks
 from clerk_integration.web_requests import begin_request, end_request
+from clerk_integration.webhooks.drain import drain
 from tenants.models import SyncRun
 from tenants.monitoring.deployment_metrics import DATABASE_UP, DRIFT, GAUGES, RUNS
 from tests.sandbox import SandboxControl
@@ -161,9 +161,9 @@ def test_webhooks_are_counted_by_type_and_outcome_with_their_lag(
     genuine = signed_webhook(event, sandbox.organization())
     for webhook in (genuine, genuine, signed_webhook("made.up", {}), signed_webhook(event, {"id": "none"})):
         assert client.post(PATH, **webhook).status_code == 204
-    drain_webhooks(0)
-    drain_webhooks(0)
-    drain_webhooks(0)
+    drain()
+    drain()
+    drain()
 
     received, tried = "clerk_webhooks_received_total", "clerk_webhooks_tried_total"
     assert growth(received, event_type=event, outcome="stored") == 2
