@@ -12,16 +12,21 @@ ASSIGNMENT = re.compile(r"(export )?[A-Za-z_0-9]+=")
 
 
 def read_env_file(default: Path) -> None:
-    """Add the settings of the file to the environment. Keep existing variables. Ignore a missing file.
+    """Add the settings of the file to the environment. Keep existing variables. Ignore a missing `default`.
 
-    Raise ImproperlyConfigured for a malformed line. The message contains the number of the line and never its
-    content, which may be a secret.
+    Raise ImproperlyConfigured if the file that ENV_FILE names cannot be read, or for a malformed line. The
+    message contains the number of the line and never its content, which may be a secret.
     """
-    path = Path(os.environ.get("ENV_FILE") or default)
+    named = os.environ.get("ENV_FILE")
+    path = Path(named or default)
     try:
         # Editors on Windows write a byte order mark, which `utf-8-sig` skips.
         lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
-    except OSError:
+    except OSError as error:
+        if named:
+            raise ImproperlyConfigured(
+                f"{path} cannot be read: {error.strerror}. Correct ENV_FILE, or unset it to use .env."
+            ) from error
         return
     except UnicodeDecodeError:
         raise ImproperlyConfigured(f"{path} is not a UTF-8 text. Save it as UTF-8.") from None

@@ -167,6 +167,22 @@ def test_command_with_a_malformed_env_file_ends_in_one_line_without_its_content(
     assert "sk_live_secret" not in done.stderr + done.stdout
 
 
+def test_env_file_that_is_missing_is_refused_only_if_it_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    read_env_file(tmp_path / ".env")
+    monkeypatch.setattr(os, "environ", {"ENV_FILE": str(tmp_path / "typo.env")})
+
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        read_env_file(tmp_path / ".env")
+
+    assert str(refusal.value) == (
+        f"{tmp_path}/typo.env cannot be read: No such file or directory."
+        " Correct ENV_FILE, or unset it to use .env."
+    )
+
+
 def test_env_file_in_another_encoding_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "latin.env"
     file.write_bytes("CLERK_ISSUER=sch\xf6n".encode("latin-1"))
