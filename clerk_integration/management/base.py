@@ -1,7 +1,9 @@
 """The base classes of commands: a summary even after a failure or a signal, database errors in one line."""
 
 import json
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,8 +22,8 @@ class SummaryCommand(BaseCommand):
     """A command that ends with a summary; with `--json`, the last line of output is one JSON object.
 
     The object is printed after an exception or a signal, too. Ctrl-C and SIGTERM raise CommandError with the
-    exit code 130, unless the command itself handles them (`stop_on_signals`). A database error raises
-    CommandError with one line; other exceptions keep their traceback.
+    exit code 130, unless the command itself handles them (`stop_on_signals`). A database error, or an output
+    that is closed (`| head`), raises CommandError with one line; other exceptions keep their traceback.
     """
 
     _progress: CommandProgress | None = None
@@ -32,10 +34,12 @@ class SummaryCommand(BaseCommand):
         return self._progress
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run the command; raise CommandError after a signal."""
+        """Run the command; raise CommandError after a signal, or if the output is closed."""
         try:
             with _sigterm_as_ctrl_c():
-                return self._execute(*args, **options)
+                result = self._execute(*args, **options)
+                self.stdout.flush()
+                return result
         except KeyboardInterrupt as signalled:
             interrupted = CommandError(
                 "Interrupted. What was committed before is kept. Run the same command again to resume.",
@@ -43,6 +47,12 @@ class SummaryCommand(BaseCommand):
             )
             self._print_failure(interrupted, options)
             raise interrupted from signalled
+        except BrokenPipeError as error:
+            self._discard_output()
+            raise CommandError(
+                "The reader of the output has ended, so this command stopped. What was committed before is"
+                " kept."
+            ) from error
         except Exception as error:
             self._print_failure(error, options)
             raise
@@ -58,6 +68,13 @@ class SummaryCommand(BaseCommand):
             raise CommandError(
                 f"The database failed: {sentence(cause)} What was committed before is kept."
             ) from error
+
+    def _discard_output(self) -> None:
+        """Discard the buffered output, because Python flushes it at its exit, which would fail again."""
+        if self.stdout._out is sys.stdout:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.stdout.fileno())
+            os.close(null)
 
     def _print_failure(self, error: Exception, options: Mapping[str, Any]) -> None:
         if options.get("json") and not (self._progress and self._progress.is_finished):
