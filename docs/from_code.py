@@ -18,6 +18,7 @@ import tenants.signals
 from clerk_integration.sandbox import control, parameters
 from clerk_integration.sandbox.routes import api_keys
 from docs.tables import table
+from tenants.admin.actions.questions import QUESTIONS
 from tenants.batches.steps import STEPS
 from tenants.models import Tenant
 
@@ -148,12 +149,17 @@ def permissions() -> str:
 
 
 def admin_actions() -> str:
-    """Return the actions of staff, each with its permission and the tenants to which it does not apply."""
+    """Return the actions of staff: first effect, permission, and the tenants to which each does not apply."""
     rows = [
-        [f"*{step.label}*", "; ".join(one.reason for one in step.obstacles) or "-", f"`{step.permission}`"]
+        [
+            f"*{step.label}*",
+            QUESTIONS[step.key].effects[0],
+            "; ".join(one.reason for one in step.obstacles) or "-",
+            f"`{step.permission}`",
+        ]
         for step in STEPS.values()
     ]
-    return table(["action", "not for a tenant that is", "permission"], rows)
+    return table(["action", "does", "not for a tenant that is", "permission"], rows)
 
 
 def sandbox() -> str:
