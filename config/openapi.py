@@ -4,16 +4,20 @@ from collections.abc import Callable
 from functools import cache
 
 from django.http import HttpRequest, HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
 
 View = Callable[[HttpRequest], HttpResponseBase]
 
 
+# Exempt, as DRF's own views are: a POST gets 405 instead of Django's page about CSRF.
+@csrf_exempt
 def openapi_document(request: HttpRequest) -> HttpResponseBase:
     """Answer the OpenAPI document."""
     document, _ = _views()
     return document(request)
 
 
+@csrf_exempt
 def openapi_page(request: HttpRequest) -> HttpResponseBase:
     """Answer the page, or its script, which has a URL of its own: inline scripts are forbidden."""
     _, page = _views()
@@ -27,5 +31,8 @@ def _views() -> tuple[View, View]:
 
     return (
         SpectacularAPIView.as_view(authentication_classes=()),
-        SpectacularSwaggerSplitView.as_view(authentication_classes=(), url_name="schema"),
+        # The page has no template with which it could answer OPTIONS.
+        SpectacularSwaggerSplitView.as_view(
+            authentication_classes=(), http_method_names=("get", "head"), url_name="schema"
+        ),
     )

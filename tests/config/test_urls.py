@@ -38,6 +38,13 @@ def test_schema_ignores_credentials(client: Client) -> None:
     assert client.get("/api/v1/schema", headers={"authorization": "Bearer x"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/api/v1/schema"), ("POST", "/api/v1/docs"), ("OPTIONS", "/api/v1/docs")]
+)
+def test_schema_and_docs_asked_with_another_method_are_405(method: str, path: str) -> None:
+    assert Client(enforce_csrf_checks=True).generic(method, path).status_code == 405
+
+
 @pytest.mark.django_db
 def test_home_page_links_lead_to_pages_that_exist(client: Client) -> None:
     links = re.findall(r'<a href="([^"]+)"', client.get("/").content.decode())
