@@ -169,7 +169,7 @@ def test_drain_all_with_one_bad_among_many_tries_each_due_delivery_in_one_job(ha
         store(ALONE, f"alone {number}")
     handler.bad_names = {"003", "alone 1"}
 
-    assert drain_all() == 101 + 9 + 100  # The batch of the bad delivery is tried again, one by one.
+    assert drain_all(seconds=60) == 101 + 9 + 100  # The batch of the bad delivery is tried again, one by one.
 
     assert Counter(status for status, _ in results()) == {"processed": 108, "failed": 2}
 
