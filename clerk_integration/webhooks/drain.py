@@ -114,7 +114,8 @@ CLAIM_ONE = f"""{_TAKE}
 def drain_all(seconds: float = DRAIN_SECONDS, *, is_stopping: Callable[[], bool] = lambda: False) -> int:
     """Process the deliveries that are due; return how many.
 
-    Stop when none is left, the time is over or the worker is stopping. If deliveries are left, a wake-up is.
+    Stop when none is left, the time is over or the worker is stopping. If deliveries are left, a wake-up is
+    waiting for a worker.
 
     An attempt claims one delivery if its type has no batch handler. If each attempt needed a job of its own,
     a worker that polls for jobs, as it does behind PgBouncer, would process only a few of them in a second.

@@ -63,10 +63,9 @@ class Step:
 
     `label` is for buttons; `done` completes "3 tenants ...". `lists_members` is true if the step reads all
     members of the organization from Clerk, which takes long for a large organization. `keeps_organization`
-    is false if the step undoes or deletes what a tenant was linked to when staff confirmed the step: a run
-    does not carry it out for a tenant that was linked since. `prepare` gets the ids
-    of several tenants, and returns what `run` needs for all of them, in addition to the options; it may call
-    Clerk.
+    is false if the step ends the tenant's link to its organization: a run leaves out tenants that were linked
+    after it was started. `prepare` gets the ids of several tenants, and returns what `run` needs for all of
+    them, in addition to the options; it may call Clerk.
     """
 
     key: str
