@@ -118,7 +118,7 @@ def _tenants_left(run: SyncRun, piece: SyncRunSlice, step: Step) -> list[Tenant]
     found = Tenant.objects.in_bulk(ids)
     reasons = {tenant_id: GONE for tenant_id in ids if tenant_id not in found}
     if not step.keeps_organization:
-        reasons |= dict.fromkeys(_linked_since(run, ids), RELINKED)
+        reasons |= dict.fromkeys(_linked_since(run, list(found)), RELINKED)
     reasons |= {tenant.pk: reason for tenant in found.values() if (reason := step.why_not(tenant))}
     if reasons:
         _record(piece, {key: {"result": NOT_APPLICABLE, "reason": reason} for key, reason in reasons.items()})

@@ -92,6 +92,19 @@ def test_batch_tenant_linked_after_the_start_keeps_its_organization(
     assert Tenant.objects.count() == (1 if step == "delete" else 3)
 
 
+def test_batch_tenant_linked_and_deleted_after_the_start_is_reported_as_deleted(
+    boss: User, many: Many
+) -> None:
+    [tenant] = many(1)
+    run = start(STEPS["delete"], Tenant.objects.all(), acting_user=boss)
+    Tenant.objects.update(clerk_org_id="org_1")
+    Tenant.objects.all().delete()
+
+    work()
+
+    assert run.slices.get().outcomes[str(tenant.pk)]["reason"] == "deleted since the batch was started"
+
+
 def refuse_one(bad: Tenant) -> Callable[..., None]:
     def refuse(instance: Tenant, **_: Any) -> None:
         if instance.pk == bad.pk:
