@@ -63,11 +63,16 @@ def unlink(tenant: Tenant, *, acting_user: Any) -> Tenant:
     If the organization still exists in Clerk, a new mirror-only tenant mirrors it.
 
     Writes `tenants` and `memberships`. Local columns are kept: a tenant that was deactivated because
-    its organization was deleted stays deactivated. A tenant that is not linked is not changed.
+    its organization was deleted stays deactivated. A tenant that is not linked is not changed. Raise
+    AlreadyLinked if it is not linked to `tenant.clerk_org_id` any more, but to another organization.
     """
     with change_by(acting_user):
         locked = lock_with_organization(tenant)
         if not locked.is_legacy:
+            if tenant.clerk_org_id not in (None, locked.clerk_org_id):
+                raise AlreadyLinked(
+                    f"The link of tenant {locked.pk} has just been changed. Nothing was unlinked. Try again."
+                )
             _share_members_of(locked.clerk_org_id)
             unlink_tenant(locked)
         tenant.refresh_from_db()

@@ -132,6 +132,15 @@ def test_status_of_a_tenant_deleted_in_clerk_cannot_change_until_it_is_unlinked(
     assert tenant.status == ("suspended" if change == "suspend" else "active")
 
 
+def test_unlink_of_a_tenant_with_another_link_since_it_was_read_changes_nothing(tenant: Tenant) -> None:
+    Tenant.objects.update(clerk_org_id="org_other")
+
+    with pytest.raises(AlreadyLinked, match="Nothing was unlinked"):
+        services.unlink(tenant, acting_user=STAFF)
+
+    assert Tenant.objects.get().clerk_org_id == "org_other"
+
+
 def test_rename_changes_clerk_and_then_the_mirror(
     sandbox: SandboxControl, ada: Caller, tenant: Tenant
 ) -> None:
