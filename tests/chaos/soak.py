@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
 from statistics import mean
 from typing import TYPE_CHECKING
 
@@ -106,20 +105,24 @@ def _watch(running: "Deployment", load: "Load", minutes: int) -> list[str]:
 
 def _bulk_work(running: "Deployment", stopping: threading.Event) -> None:
     """Run full syncs and migrations of legacy tenants, one after the other."""
-    from django.db import DatabaseError, connection
+    from django.db import Error, connection
 
     from tenants.models import Tenant
 
+    owner = running.clerk.api("GET", "/users")[0]["id"]
     while not stopping.wait(5):
         running.manage("sync_from_clerk")
         try:
             Tenant.objects.bulk_create(Tenant(name=f"Legacy {number}") for number in range(LEGACY))
-        except DatabaseError:
+        except Error:
             connection.close()
             continue
-        running.manage("migrate_tenants_to_clerk", "--owner", running.clerk.api("GET", "/users")[0]["id"])
-        with suppress(DatabaseError, AssertionError, OSError):
+        running.manage("migrate_tenants_to_clerk", "--owner", owner)
+        try:
             _delete_migrated(running)
+        except (Error, AssertionError, OSError) as error:
+            print(f"organizations were not deleted, the next round tries it again: {error}", flush=True)
+            connection.close()
     connection.close()
 
 
