@@ -84,7 +84,7 @@ def _remove_private_metadata(value: Any, depth: int = 0) -> None:
 
 def _decode(text: str) -> Any:
     """Return the JSON in a form that PostgreSQL can store; call the slow decoders only if needed."""
-    if not _UNUSUAL.search(text):
+    if not (_UNSTORABLE.search(text) or _LONG_INTEGER.search(text)):
         with suppress(ValueError):  # It is not JSON, or nested too deeply, or a number is too large.
             return orjson.loads(text)
     try:
@@ -99,10 +99,13 @@ def _refuse_constant(name: str) -> NoReturn:
 
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=integer)
 
-# Escapes of NUL and surrogates, which PostgreSQL cannot store, and integers that may have more than 64 bits,
-# which orjson turns into floats. Text decoded from UTF-8 contains no unescaped surrogates, and the decoders
+# Escapes of NUL and surrogates. Text decoded from UTF-8 contains no unescaped surrogates, and the decoders
 # refuse an unescaped NUL.
-_UNUSUAL = re.compile(r"\\u(?:0000|[dD][89a-fA-F])|\d{19}")
+_UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+
+# An integer of more than 64 bits, which orjson turns into a float. `re` finds a set much faster than a
+# repeated set, and two patterns faster than their alternation.
+_LONG_INTEGER = re.compile(r"[0-9][0-9]{18}")
 
 
 def _check(payload: Any) -> None:
