@@ -13,6 +13,7 @@ from django.db import connection, connections, transaction
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from tenants.creation.installation import installation_id
+from tenants.exceptions import AlreadyLinked
 from tenants.lifecycle import link
 from tenants.mirror import deletions, leases, locks, writer
 from tenants.models import Membership, Tenant, Tombstone
@@ -225,9 +226,10 @@ def test_unlink_of_a_tenant_that_gets_another_organization_locks_that_organizati
         wait_until(lambda: is_waiting_for_an_advisory_lock(number_of(new)) or blocked.done())
         # A deadlock, if the row was locked before the wait for `new`.
         assert lock_all_rows_without_waiting() == 1
-    blocked.result(timeout=10)
+    with pytest.raises(AlreadyLinked):
+        blocked.result(timeout=10)
     waiting.shutdown()
-    assert Tenant.objects.get(pk=tenant.pk).clerk_org_id is None
+    assert Tenant.objects.get(pk=tenant.pk).clerk_org_id == new
 
 
 def test_write_links_tenants_with_marker_in_the_order_of_an_import() -> None:
