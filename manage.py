@@ -5,7 +5,7 @@ import gc
 import os
 import sys
 
-NEW_OBJECTS = 50_000
+NEW_OBJECTS = 100_000
 """New objects after which Python searches them for garbage; by default 700."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections
 
 Result = TypeVar("Result")
 
@@ -14,13 +14,14 @@ def repeat_if_lost(action: Callable[[], Result]) -> Result:
     `action` executes one statement that may be repeated without harm, the first of a request. Django would
     first ask the database whether the connection works. That takes as long as the statement itself.
     """
-    wrapper: Any = connection
-    may_be_lost = connection.connection is not None and not connection.in_atomic_block
-    wrapper.health_check_done = True
+    # Each attribute of `django.db.connection` would look the connection up.
+    used: Any = connections[DEFAULT_DB_ALIAS]
+    may_be_lost = used.connection is not None and not used.in_atomic_block
+    used.health_check_done = True
     try:
         return action()
     except (OperationalError, InterfaceError):
-        if not may_be_lost or connection.is_usable():
+        if not may_be_lost or used.is_usable():
             raise
-        connection.close()
+        used.close()
         return action()
