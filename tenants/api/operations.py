@@ -13,7 +13,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 
 from tenants.api.errors import CONFLICTS
 from tenants.api.pagination import PageParameters
-from tenants.api.reads import TenantReadViewSet
+from tenants.api.reads import SYNC_HEADER, TenantReadViewSet
 from tenants.api.schema import (
     ClientErrorResponseSerializer,
     ServerErrorResponseSerializer,
@@ -31,6 +31,13 @@ from tenants.api.serializers import (
     TenantPageSerializer,
     TenantSerializer,
 )
+from tenants.api.views import IDEMPOTENCY_HEADER
+
+SYNC_STATES = (
+    "`synced` (fetched from Clerk now), `fresh` (fetched recently), `skipped` (not asked for)"
+    " or `stale` (Clerk could not be asked)."
+)
+"""What the header X-Clerk-Sync says."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +57,14 @@ class Operation:
 CHANGED = {200: TenantSerializer, 409: ClientErrorResponseSerializer}
 
 IDEMPOTENCY_KEY = OpenApiParameter(
-    "Idempotency-Key",
+    IDEMPOTENCY_HEADER,
     OpenApiTypes.STR,
     OpenApiParameter.HEADER,
     description="Requests with the same key and body create one tenant only.",
 )
 OWN_TENANTS = OpenApiResponse(
     TenantSerializer(many=True),
-    description="The header `X-Clerk-Sync` is `synced` (fetched from Clerk now), `fresh` (fetched"
-    " recently), `skipped` (not asked for) or `stale` (Clerk could not be asked).",
+    description=f"The header `{SYNC_HEADER}` is {SYNC_STATES}",
 )
 
 OPERATIONS = {
@@ -155,9 +161,8 @@ HEADERS_OF_ERRORS: dict[int, dict[str, Any]] = {
 HEADERS_OF_READS: dict[str, Any] = {
     "ETag": {"description": "Identifies the content, for If-None-Match.", "schema": {"type": "string"}},
     "Cache-Control": {"description": "`private`.", "schema": {"type": "string"}},
-    "X-Clerk-Sync": {
-        "description": "Sent to Clerk users: `synced` (fetched from Clerk now), `fresh` (fetched recently),"
-        " `skipped` (not asked for) or `stale` (Clerk could not be asked).",
+    SYNC_HEADER: {
+        "description": f"Sent to Clerk users: {SYNC_STATES}",
         "schema": {"type": "string", "enum": ["synced", "fresh", "skipped", "stale"]},
     },
 }
