@@ -80,7 +80,7 @@ class Deployment:
         url = f"postgres://{database['USER']}@127.0.0.1:{listen}/{database['NAME']}"
         self.environment["DATABASE_URL"] = url
         self.restart_pool()
-        _wait(lambda: is_reachable(url), "PgBouncer answers")
+        wait(lambda: is_reachable(url), "PgBouncer answers")
 
     def restart_pool(self) -> None:
         """Kill PgBouncer, if it runs, and start it again."""
@@ -173,7 +173,7 @@ def deployment(*, organizations: int = 20, users: int = 20, members: int = 3) ->
         try:
             running.start_pool()
             running.start()
-            _wait(lambda: is_ready(running), "The web server answers")
+            wait(lambda: is_ready(running), "The web server answers")
             clerk.webhooks(url=f"{running.url}/api/v1/webhooks/clerk", retryScale=0.01)
             assert running.manage("sync_from_clerk") == 0
             yield running
@@ -235,7 +235,7 @@ def reconnect() -> None:
             return True
         return False
 
-    _wait(answers, "The database answers")
+    wait(answers, "The database answers")
 
 
 def _real(process: subprocess.Popen[bytes]) -> psutil.Process:
@@ -251,7 +251,8 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
         found.send_signal(number)
 
 
-def _wait(condition: object, what: str, seconds: float = START_SECONDS) -> None:
+def wait(condition: object, what: str, seconds: float = START_SECONDS) -> None:
+    """Wait until the condition holds; end the script if that takes too long."""
     assert callable(condition)
     deadline = time.monotonic() + seconds
     while not condition():

@@ -189,8 +189,17 @@ def _repeat_ids(running: "Deployment", seconds: float) -> None:
 
 
 def _refuse(running: "Deployment", seconds: float) -> None:
+    from tests.chaos.deployment import wait
+
+    def listens() -> bool:
+        with suppress(OSError):
+            running.clerk.clear_faults()
+            return True
+        return False
+
     running.clerk.outage(seconds)
-    time.sleep(seconds + 1)  # The local Clerk listens again shortly after.
+    time.sleep(seconds)
+    wait(listens, "The local Clerk listens again")
 
 
 def _other_instance(running: "Deployment", seconds: float) -> None:
