@@ -1,7 +1,6 @@
 """A full sync on the queue: its slices, in any order and more than once, end where one process ends."""
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from pytest_django import Settings
 
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable, ListingIncomplete
 from clerk_integration.signals import nightly
-from clerk_integration.wire.pace import CATCH_UP_SECONDS, RESERVED_SECONDS
+from clerk_integration.wire import pace
 from tenants.exceptions import SyncAlreadyRunning
 from tenants.models import Membership, SyncRun, SyncRunPage, Tenant
 from tenants.reconcile import run_full_sync
@@ -296,7 +295,8 @@ def test_nightly_sync_run_twice_is_enqueued_once(
 def test_slice_jobs_keep_to_the_shared_pace(instance: SandboxControl) -> None:
     """Pages are fetched ahead by a thread of their own, which must wait for its turn as well."""
     enqueue(skip_memberships=True)
-    time.sleep(CATCH_UP_SECONDS + RESERVED_SECONDS)  # Slots that an earlier test has reserved expire.
+    with pace.paced():
+        pace.postpone(0)  # Gives up the slots that this process has reserved, in an earlier test.
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM clerk_pace")
         work()
