@@ -125,15 +125,15 @@ def test_ignored_delivery_wakes_nobody(clerk: WebhookSender) -> None:
 
 
 def test_refusals_take_no_statement_but_one_record_a_minute(clerk: WebhookSender) -> None:
-    def refuse() -> None:
-        assert clerk.send(clerk.event(), seconds_ago=3600).status_code == 400
-        assert clerk.send(b"[]").status_code == 400
-
-    refuse()
     with statements() as taken:
         for _ in range(20):
-            refuse()
-    assert taken == []
+            assert clerk.send(clerk.event(), seconds_ago=3600).status_code == 400
+            assert clerk.send(b"[]").status_code == 400
+
+    # An earlier test may have begun a minute, which may end between any two of these: one write for each reason.
+    assert all("webhook_refusals" in statement for statement in taken)
+    assert len([statement for statement in taken if statement.startswith("UPDATE")]) <= 2
+    assert len([statement for statement in taken if statement.startswith("INSERT")]) <= 2
 
 
 def test_refusals_are_counted_and_written_once_a_minute_with_the_last_reason(db: None) -> None:
