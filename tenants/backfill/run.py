@@ -21,6 +21,7 @@ from clerk_integration.wire.pace import paced
 from tenants.backfill.plan import Plan, PlanRow
 from tenants.backfill.snapshot import LazySnapshot
 from tenants.backfill.step import Outcome, Result, migrate
+from tenants.creation.instances import require_own_instance
 from tenants.exceptions import SyncInterrupted, SyncLost
 from tenants.models import SyncRun, SyncRunSlice
 from tenants.runs import slices
@@ -108,12 +109,13 @@ def enqueue_migration(plan: Plan, *, report: Report) -> SyncRun:
 def migrate_slice(run_id: int, part: str, number: int) -> None:
     """Do the job of one slice. A repeated job continues with the tenants that are left.
 
-    Write the slice, `sync_runs` and the rows that `step.migrate` writes. Raise ClerkMisconfigured, and
-    FailedAlike for an outage; then the worker tries the job again.
+    Write the slice, `sync_runs` and the rows that `step.migrate` writes. Raise ClerkMisconfigured (for
+    example WrongInstance), and FailedAlike for an outage; then the worker tries the job again.
     """
     carrier = Carrier()
 
     def carry(piece: SyncRunSlice) -> None:
+        require_own_instance()
         try:
             carrier(piece)
             carrier.finish_postponed()

@@ -23,8 +23,8 @@ FEW = 5
 """Up to this number, all mirrored organizations may be missing from the right instance."""
 
 
-def require_own_instance() -> None:
-    """Raise WrongInstance unless the key is of the instance that this database belongs to.
+def require_own_instance() -> str:
+    """Return the key's instance, if this database belongs to it; otherwise raise WrongInstance.
 
     If no instance is stored, request a sample of the mirrored organizations and store the key's instance.
     Costs one statement, and one request on the process's first use of the key; more until one is stored.
@@ -34,6 +34,7 @@ def require_own_instance() -> None:
     if stored is None:
         _refuse_foreign_mirror(instance_of_key(), stored)
         store_instance(instance_of_key())
+    return instance_of_key()
 
 
 def right_instance(*, writing: bool = True) -> str:

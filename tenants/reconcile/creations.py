@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from clerk_integration.organizations import iter_clerk_orgs
 from clerk_integration.wire.deadlines import clerk_deadline
+from tenants.creation.instances import require_own_instance
 from tenants.creation.search import UNRESOLVED_SECONDS, is_due
 from tenants.mirror import writer
 from tenants.mirror.rows import attempt_marker
@@ -22,7 +23,8 @@ def resolve_creations() -> int:
     Search all organizations in Clerk, but only if a creation is due (`creation.search.is_due`). Mirror each
     organization that is found; the next sync mirrors its creator. If a complete search does not find the
     organization, record that the creation failed; the client may then repeat its request. Write
-    `creation_attempts` and `tenants`. Raise ListingIncomplete and ClerkError; keep what was found before.
+    `creation_attempts` and `tenants`. Raise ListingIncomplete and ClerkError, for example WrongInstance; keep
+    what was found before.
     """
     now = writer.clock()
     sent_before = now - timedelta(seconds=UNRESOLVED_SECONDS)
@@ -30,6 +32,7 @@ def resolve_creations() -> int:
     waiting = list(unresolved)
     if not any(is_due(attempt, now) for attempt in waiting):
         return 0
+    require_own_instance()
     markers = {str(attempt.marker) for attempt in waiting}
     organizations = iter_clerk_orgs()
     with clerk_deadline(LISTING_SECONDS):

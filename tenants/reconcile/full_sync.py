@@ -17,10 +17,11 @@ from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.types import JSONDict
 
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
+from clerk_integration.exceptions import WrongInstance
 from clerk_integration.jobs.queue import queue
 from clerk_integration.wire.deadlines import clerk_deadline
 from clerk_integration.wire.overlap import OVERLAP
-from tenants.creation.instances import right_instance
+from tenants.creation.instances import require_own_instance, right_instance
 from tenants.exceptions import SyncAlreadyRunning, SyncInterrupted, SyncLost, TooManyMissing
 from tenants.models import SyncRun
 from tenants.reconcile.listings import LISTINGS, MEMBERSHIPS, ORGANIZATIONS, Listing, ListingReader
@@ -111,7 +112,8 @@ def sync_slice(run_id: int, part: str, number: int) -> None:
     """Read and write one slice; if the job is repeated, continue after the last recorded page.
 
     Write the tenants or memberships, the pages and the slice. If the run has ended or was replaced, write
-    nothing and return without an error. Raise ClerkError.
+    nothing and return without an error. Raise ClerkError, for example WrongInstance if the worker's key is
+    of another instance than the run.
     """
     with _run_of_workers(run_id) as run:
         if run.holder != _workers_on(part):
@@ -127,7 +129,8 @@ def sync_slice(run_id: int, part: str, number: int) -> None:
 def conclude_listing(run_id: int, part: str) -> None:
     """Conclude a list after its last slice; then enqueue the slices of the next list, or end the run.
 
-    If another worker has taken this job over in the meantime, write nothing more. Raise ClerkError.
+    If another worker has taken this job over in the meantime, write nothing more. Raise ClerkError as
+    `sync_slice` does.
     """
     with _run_of_workers(run_id) as run:
         workers = _workers_on(part)
@@ -195,6 +198,22 @@ def _run_of_workers(run_id: int) -> Iterator[SyncRun]:
     run = SyncRun.objects.get(pk=run_id)
     try:
         with records.failures_on_record(run, spared=(SyncLost, *records.TRANSIENT)):
+            if run.state == SyncRun.State.RUNNING:
+                _require_instance_of(run)
             yield run
     except SyncLost as lost:
         logger.info("%s", lost)
+
+
+def _require_instance_of(run: SyncRun) -> None:
+    """Raise WrongInstance unless the key and this database still belong to the instance of the run.
+
+    The worker may have another key than the process that began the run, and an operator may have adopted
+    another instance since.
+    """
+    instance_id = require_own_instance()
+    if instance_id != run.instance_id:
+        raise WrongInstance(
+            f"Full sync {run.pk} was begun for the Clerk instance {run.instance_id}, and this database"
+            f" belongs to {instance_id} now. Nothing was changed. Start another full sync."
+        )

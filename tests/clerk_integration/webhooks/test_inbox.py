@@ -130,7 +130,7 @@ def test_refusals_take_no_statement_but_one_record_a_minute(clerk: WebhookSender
             assert clerk.send(clerk.event(), seconds_ago=3600).status_code == 400
             assert clerk.send(b"[]").status_code == 400
 
-    # An earlier test may have begun a minute, which may end between any two of these: one write for each reason.
+    # An earlier test may have begun a minute, which may end between any two of these: one write a reason.
     assert all("webhook_refusals" in statement for statement in taken)
     assert len([statement for statement in taken if statement.startswith("UPDATE")]) <= 2
     assert len([statement for statement in taken if statement.startswith("INSERT")]) <= 2

@@ -69,8 +69,7 @@ def test_unchanged_page_writes_no_wal_and_locks_no_row(count: int) -> None:
     writer.write_memberships(page)
     written: set[int] = set()
 
-    # Other tests write to the same server, some for many seconds: one attempt without their WAL shows that ours
-    # writes none.
+    # Other tests write to the same server, some for seconds: one attempt without WAL shows that ours is none.
     for _ in range(1000):
         with transaction.atomic():
             before = value("SELECT pg_current_wal_insert_lsn()")
