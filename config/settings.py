@@ -282,7 +282,7 @@ the client's address by it. 0: the header is ignored, because any client can sen
 """
 
 TENANT_HISTORY_DAYS = _number("TENANT_HISTORY_DAYS", "730", "days")
-"""How long the history of tenants is kept; 0: for ever."""
+"""How long the history of tenants is kept; 0: for ever. Links of tenants that exist are kept."""
 
 SYNC_ALERT_WEBHOOK_URL = _text("SYNC_ALERT_WEBHOOK_URL")
 """

@@ -14,8 +14,9 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 
-from tenants.models import TenantHistory
+from tenants.models import Tenant, TenantHistory
 from tenants.sql import ClockTimestamp, execute
 
 SET_ORIGIN = """
@@ -76,11 +77,17 @@ def change_by(acting_user: Any) -> Iterator[None]:
 
 
 def delete_old_history() -> int:
-    """Delete history that is older than TENANT_HISTORY_DAYS, in batches; return how many rows."""
+    """Delete history that is older than TENANT_HISTORY_DAYS, in batches; return how many rows.
+
+    Keep the links of tenants that exist: they tell a linked tenant from one that only mirrors its
+    organization.
+    """
     days = int(getattr(settings, "TENANT_HISTORY_DAYS", DEFAULT_DAYS))
     if days == 0:
         return 0
     old = TenantHistory.objects.filter(at__lt=ClockTimestamp() - timedelta(days=days)).order_by("id")
+    exists = Exists(Tenant.objects.filter(pk=OuterRef("tenant_id")))
+    old = old.exclude(exists, action=TenantHistory.Action.LINKED)
     deleted = 0
     while batch := TenantHistory.objects.filter(pk__in=old.values("pk")[:BATCH]).delete()[0]:
         deleted += batch

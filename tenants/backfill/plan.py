@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from itertools import count
 from typing import Any
@@ -28,7 +28,7 @@ from tenants.backfill.organization import Draft, deleted_among, find_by_marker
 from tenants.backfill.snapshot import LISTING_SECONDS, ClerkSnapshot, take_snapshot
 from tenants.creation.instances import require_own_instance
 from tenants.exceptions import AmbiguousMarker, UnknownTenants
-from tenants.mirror.absorb import local_data_of
+from tenants.mirror.absorb import why_not_absorbed
 from tenants.models import CreationAttempt, Tenant
 
 OWNERS_OF = 100
@@ -193,8 +193,8 @@ class _Planner:
         if tenant.clerk_org_id not in (None, organization_id):
             return _decided(tenant, Action.CONFLICT, f"linked to {tenant.clerk_org_id}, but {reason}")
         mirror = self.mirrors.get(organization_id)
-        if mirror is not None and mirror.pk != tenant.pk and (local_data := local_data_of(mirror)):
-            reason = f"{organization_id} is linked to tenant {mirror.pk}: {'; '.join(local_data)}"
+        if mirror is not None and mirror.pk != tenant.pk and (obstacles := why_not_absorbed(mirror)):
+            reason = f"{organization_id} is linked to tenant {mirror.pk}: {'; '.join(obstacles)}"
             return _decided(tenant, Action.CONFLICT, reason)
         draft = self._draft(tenant, (found and found.created_by) or self._owner(tenant) or "")
         return PlanRow(tenant.pk, tenant.name, Action.ADOPT, reason, draft, organization_id)
@@ -204,7 +204,9 @@ class _Planner:
         if obstacle is not None:
             return _decided(tenant, Action.CONFLICT, obstacle)
         owner = self._owner(tenant)
-        draft = self._draft(tenant, str(owner))
+        draft = replace(
+            self._draft(tenant, str(owner)), owner_is_member=owner in self._owners.get(tenant.pk, ())
+        )
         if draft.slug:
             self._given_slugs.add(draft.slug)
         return PlanRow(tenant.pk, tenant.name, Action.CREATE, f"{owner} becomes its first member", draft)

@@ -17,7 +17,7 @@ from clerk_integration.wire.ids import validate_org_id
 from clerk_integration.wire.pace import paced
 from tenants.exceptions import TenantError
 from tenants.files.parsing import Problems, csv_rows, opened
-from tenants.mirror.absorb import local_data_of
+from tenants.mirror.absorb import why_not_absorbed
 from tenants.models import SyncRun, Tenant, Tombstone
 from tenants.runs import records
 from tenants.runs.failures import FailureStreak
@@ -182,7 +182,7 @@ class _Known:
         if link.clerk_org_id not in self.known:
             return f"Clerk has no organization {link.clerk_org_id}"
         mirror = self.mirrors.get(link.clerk_org_id)
-        reasons = [] if mirror is None else local_data_of(mirror)
+        reasons = [] if mirror is None else why_not_absorbed(mirror)
         if mirror is not None and reasons:
             return f"{link.clerk_org_id} is linked to tenant {mirror.pk}: {'; '.join(reasons)}"
         return None

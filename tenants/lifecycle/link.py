@@ -13,7 +13,7 @@ from tenants.exceptions import AlreadyLinked, OrganizationDeleted
 from tenants.history import change_by
 from tenants.lifecycle.status import lock
 from tenants.mirror import deletions, locks, writer
-from tenants.mirror.absorb import absorb, local_data_of
+from tenants.mirror.absorb import absorb, why_not_absorbed
 from tenants.mirror.unlink import forget_organization, unlink_tenant
 from tenants.models import Membership, Tenant
 from tenants.sql import see_all_tenants
@@ -87,7 +87,7 @@ def refusals_of_link(clerk_org_id: str) -> tuple[Tenant | None, list[str]]:
     with transaction.atomic():
         see_all_tenants()
         mirror = Tenant.objects.filter(clerk_org_id=clerk_org_id).first()
-        reasons = [] if mirror is None else local_data_of(mirror)
+        reasons = [] if mirror is None else why_not_absorbed(mirror)
         try:
             deletions.refuse_deleted(clerk_org_id)
         except OrganizationDeleted as error:

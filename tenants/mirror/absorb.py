@@ -9,7 +9,7 @@ from tenants import signals
 from tenants.exceptions import AbsorbRefused
 from tenants.mirror import statements
 from tenants.mirror.rows import MIRRORED_COLUMNS, values_of
-from tenants.models import Membership, Tenant
+from tenants.models import Membership, Tenant, TenantHistory
 from tenants.sql import query, see_all_tenants
 
 ANNOUNCED_COLUMNS = ("name", "slug", "logo_url", "clerk_metadata")
@@ -20,14 +20,14 @@ def absorb(mirror: Tenant, target: Tenant) -> list[str]:
 
     All members move with their times, ended members too: their rows may be newer than the records that the
     caller writes next. Return the users whose primary tenant was `mirror`; the caller makes `target` their
-    primary. Raise AbsorbRefused, with every reason, if `mirror` has local data. Call it with both rows
-    locked.
+    primary. Raise AbsorbRefused, with every reason, if `mirror` has local data or was linked by someone.
+    Call it with both rows locked.
     """
     see_all_tenants()
-    reasons = local_data_of(mirror)
+    reasons = why_not_absorbed(mirror)
     if reasons:
         raise AbsorbRefused(
-            f"Tenant {mirror.pk} ({mirror}) is linked to this organization already and has local data:"
+            f"Tenant {mirror.pk} ({mirror}) is linked to this organization already and is not absorbed:"
             f" {'; '.join(reasons)}. Nothing was changed.",
             reasons=reasons,
         )
@@ -40,9 +40,9 @@ def absorb(mirror: Tenant, target: Tenant) -> list[str]:
     return [user for user, _, _, was_primary in rows if was_primary]
 
 
-def local_data_of(tenant: Tenant) -> list[str]:
-    """Return descriptions of the tenant's local data; empty if the tenant can be absorbed."""
-    return [*_touched_columns(tenant), *_referring_rows(tenant)]
+def why_not_absorbed(tenant: Tenant) -> list[str]:
+    """Return what keeps the tenant from being absorbed: local data, a link; empty if it can be absorbed."""
+    return [*_touched_columns(tenant), *_links(tenant), *_referring_rows(tenant)]
 
 
 def _touched_columns(tenant: Tenant) -> list[str]:
@@ -56,6 +56,13 @@ def _touched_columns(tenant: Tenant) -> list[str]:
     if Membership.objects.filter(tenant=tenant, clerk_membership_id=None).exists():
         touched.append("it has members that are not in Clerk")
     return touched
+
+
+def _links(tenant: Tenant) -> list[str]:
+    """Describe when the tenant was linked. A tenant that mirrors an organization from the start never was."""
+    links = TenantHistory.objects.filter(tenant_id=tenant.pk, action=TenantHistory.Action.LINKED)
+    last = links.order_by("id").last()
+    return [] if last is None else [f"it was linked on {last.at:%Y-%m-%d}, and can be unlinked"]
 
 
 def _referring_rows(tenant: Tenant) -> list[str]:

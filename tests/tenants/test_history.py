@@ -164,6 +164,19 @@ def test_source_and_actor_end_with_their_transaction(legacy: Callable[..., Tenan
     assert [entry[:2] for entry in entries()] == [("api", "user_1"), ("command", "")]
 
 
+def test_delete_old_history_keeps_the_links_of_tenants_that_exist(legacy: Callable[..., Tenant]) -> None:
+    """They tell a linked tenant from one that only mirrors its organization, which a link absorbs."""
+    for number in range(3):
+        Tenant.objects.filter(pk=legacy().pk).update(clerk_org_id=f"org_{number}")
+    Tenant.objects.filter(clerk_org_id="org_1").delete()
+    TenantHistory.objects.update(at=F("at") - timedelta(days=800))
+
+    history.delete_old_history()
+
+    left = TenantHistory.objects.order_by("id").values_list("action", "changes__clerk_org_id")
+    assert list(left) == [("linked", [None, "org_0"]), ("linked", [None, "org_2"])]
+
+
 @pytest.mark.parametrize(("days", "left"), [(730, 3), (30, 1), (0, 9)])
 def test_delete_old_history_keeps_what_is_younger(
     legacy: Callable[..., Tenant], settings: Any, days: int, left: int

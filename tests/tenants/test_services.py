@@ -8,6 +8,7 @@ from django.db import models
 
 from clerk_integration.exceptions import ClerkMisconfigured, ClerkUnavailable, InvalidClerkId
 from clerk_integration.models import LearnedInstance
+from tenants import services
 from tenants.exceptions import (
     AbsorbRefused,
     AlreadyLinked,
@@ -288,6 +289,24 @@ def test_link_mirror_with_local_data_is_refused(
     tenant.refresh_from_db()
     assert tenant.is_legacy
     assert Tenant.objects.count() == 2
+
+
+def test_link_to_an_organization_that_a_person_linked_to_another_tenant_is_refused_until_it_is_unlinked(
+    sandbox: SandboxControl, ada: Caller, legacy: Callable[..., Tenant]
+) -> None:
+    clerk_org_id = sandbox.organization("Acme", ada.id)["id"]
+    right, wrong = legacy("Right", {ada.id: "owner"}), legacy("Wrong", {ada.id: "owner"})
+    wrong = TenantService.link_to_clerk_org(wrong, clerk_org_id, acting_user=None)
+
+    with pytest.raises(AbsorbRefused, match=r"it was linked on .*, and can be unlinked"):
+        TenantService.link_to_clerk_org(right, clerk_org_id, acting_user=None)
+
+    services.unlink(wrong, acting_user=None)
+    TenantService.link_to_clerk_org(right, clerk_org_id, acting_user=None)
+    assert set(Tenant.objects.values_list("pk", "clerk_org_id")) == {
+        (right.pk, clerk_org_id),
+        (wrong.pk, None),
+    }
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_full_sync_of_an_instance_that_is_not_ours_any_more_ends(
     assert (active(), run.state) == (mirrored, SyncRun.State.FAILED)
 
 
-def test_slice_of_a_migration_creates_nothing_and_goes_on_with_the_right_key(
+def test_slice_of_a_migration_creates_nothing_and_is_done_with_the_right_key(
     sandbox: SandboxControl, settings: Settings, legacy: Callable[..., Tenant], other_key: Callable[[], str]
 ) -> None:
     owner = sandbox.user()["id"]

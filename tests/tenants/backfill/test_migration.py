@@ -16,6 +16,7 @@ from django.db.models import F
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from clerk_integration.exceptions import ClerkMisconfigured
+from tenants import services
 from tenants.backfill import run as migration
 from tenants.backfill.attempts import tenant_of
 from tenants.backfill.run import counts_of
@@ -23,6 +24,7 @@ from tenants.lifecycle import link
 from tenants.mirror import deletions
 from tenants.models import CreationAttempt, Installation, Membership, SyncRun, Tenant, Tombstone
 from tenants.runs import slices
+from tenants.services import TenantService
 from tests.sandbox import SandboxControl
 from tests.workers import empty_queue, register_worker
 
@@ -165,6 +167,27 @@ def test_migration_tenant_that_clerk_would_refuse_is_a_conflict_in_the_plan_and_
         assert problem in line
     assert plan["error"].startswith("1 conflict; nothing was changed.")
     assert run["error"].startswith("1 tenant was not migrated completely.")
+
+
+def test_migration_after_a_link_was_moved_leaves_the_tenant_that_has_it_now(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant], migrate: Callable[..., Json]
+) -> None:
+    """The organization carries the marker of the first tenant."""
+    owner = sandbox.user()["id"]
+    first = legacy("First", {owner: "owner"})
+    migrate()
+    first.refresh_from_db()
+    second, third = legacy("Second", {owner: "owner"}), legacy("Third", {owner: "owner"})
+    clerk_org_id = str(first.clerk_org_id)
+    services.unlink(first, acting_user=None)
+    TenantService.link_to_clerk_org(second, clerk_org_id, acting_user=None)
+
+    summary = migrate()
+
+    assert (summary["created"], summary["conflict"]) == (1, 1)
+    assert f"{clerk_org_id} is linked to tenant {second.pk}: it was linked on" in summary["output"]
+    linked = dict(Tenant.objects.values_list("pk", "clerk_org_id"))
+    assert (linked[first.pk], linked[second.pk], linked[third.pk] is None) == (None, clerk_org_id, False)
 
 
 def test_migration_limit_counts_tenants_that_can_be_migrated(
@@ -360,6 +383,48 @@ def test_enqueued_migration_reports_an_organization_that_was_deleted_meanwhile_a
     assert run.error.startswith(f"tenant {three[1].pk}: Clerk does not know {gone}, which was created")
     assert Tenant.objects.exclude(clerk_org_id=None).count() == 2
     assert migrate()["created"] == 1
+
+
+def test_enqueued_migration_creates_organizations_with_the_names_of_now(
+    sandbox: SandboxControl, three: list[Tenant], owner: str, migrate: Callable[..., Json]
+) -> None:
+    enqueued = migrate("--enqueue")
+    services.rename(three[1], name="New name", slug="new-name", acting_user=owner)
+
+    run = do_jobs(enqueued)["run"]
+
+    assert (run.state, run.created) == ("completed", 3)
+    names = {(org["name"], org["slug"]) for org in organizations(sandbox)}
+    assert names == {("Tenant 0", "tenant-0"), ("New name", "new-name"), ("Tenant 2", "tenant-2")}
+    three[1].refresh_from_db()
+    assert (three[1].name, three[1].slug) == ("New name", "new-name")
+
+
+@pytest.mark.parametrize("change", [{"is_active": False}, {"role": "member"}])
+def test_enqueued_migration_of_a_tenant_whose_owner_left_creates_nothing_for_it_and_does_the_rest(
+    sandbox: SandboxControl, three: list[Tenant], migrate: Callable[..., Json], change: Json
+) -> None:
+    enqueued = migrate("--enqueue")
+    old = Membership.objects.get(tenant=three[1], role="owner").clerk_user_id
+    Membership.objects.filter(tenant=three[1], clerk_user_id=old).update(**change)
+
+    run = do_jobs(enqueued)["run"]
+
+    assert (run.state, run.created, run.failed) == ("failed", 2, 1)
+    assert f"{old} was to become the first member" in run.error
+    assert len(organizations(sandbox)) == 2
+
+    assert migrate()["created"] == 1
+    now = Membership.objects.filter(tenant=three[1], is_active=True)
+    assert dict(now.values_list("clerk_user_id", "role")).get(old) in (None, "org:member")
+
+
+def test_enqueued_migration_keeps_the_owner_that_the_operator_named(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant], owner: str, migrate: Callable[..., Json]
+) -> None:
+    legacy("Without members")
+
+    assert do_jobs(migrate("--enqueue", "--owner", owner))["run"].created == 1
 
 
 def test_enqueued_migration_counts_a_tenant_that_succeeds_in_the_repeat_as_that_only(
