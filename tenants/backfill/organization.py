@@ -35,13 +35,19 @@ FindSnapshot = Callable[[CreationAttempt], ClerkSnapshot]
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The organization to create for a tenant; `owner` becomes its first member."""
+    """The organization to create for a tenant; `owner` becomes its first member.
+
+    `owner_is_member`: the owner was chosen among the tenant's owners and admins, not named by a person.
+    `adds_members`: the tenant's other members become members of the organization, too.
+    """
 
     tenant_id: int
     name: str
     owner: str
     slug: str | None = None
     max_allowed_memberships: int | None = None
+    owner_is_member: bool = False
+    adds_members: bool = True
 
 
 def get_or_create(
@@ -63,7 +69,7 @@ def get_or_create(
     if found is None and attempt is not None and attempt.state in CreationAttempt.UNRESOLVED:
         found = _search(draft.tenant_id, attempt, find_snapshot)
     if found is not None:
-        return _adopt(draft.tenant_id, attempt, found), False
+        return _adopt(draft, attempt, found), False
     return _create(draft, attempt), True
 
 
@@ -121,7 +127,7 @@ def _search(tenant_id: int, attempt: CreationAttempt, find_snapshot: FindSnapsho
     return None
 
 
-def _adopt(tenant_id: int, attempt: CreationAttempt | None, clerk_org_id: str) -> ClerkOrganization:
+def _adopt(draft: Draft, attempt: CreationAttempt | None, clerk_org_id: str) -> ClerkOrganization:
     """Fetch an organization that exists, and record it in the attempt.
 
     After a restore from a backup, the attempt may be missing or lack the organization that it created.
@@ -135,14 +141,14 @@ def _adopt(tenant_id: int, attempt: CreationAttempt | None, clerk_org_id: str) -
             " CLERK_SECRET_KEY is the key of another instance. Nothing was created again. Run"
             f" `sync_from_clerk --organization {clerk_org_id}` to record the deletion, then try again."
         ) from missing
-    return _settle(_claim(tenant_id, attempt), organization)
+    return _settle(_claim(draft, attempt), organization)
 
 
 def _create(draft: Draft, attempt: CreationAttempt | None) -> ClerkOrganization:
     # Wait for the slot first: nothing may delay the POST after the attempt has its timestamp.
     await_slot()
     with default_deadline(JOB_TIMEOUT_SECONDS):
-        claimed = _claim(draft.tenant_id, attempt)
+        claimed = _claim(draft, attempt)
         try:
             with recorded_failure(claimed):
                 organization = _post(draft, {"attempt": str(claimed.marker)})
@@ -153,14 +159,17 @@ def _create(draft: Draft, attempt: CreationAttempt | None) -> ClerkOrganization:
         return _settle(claimed, organization)
 
 
-def _claim(tenant_id: int, attempt: CreationAttempt | None) -> CreationAttempt:
+def _claim(draft: Draft, attempt: CreationAttempt | None) -> CreationAttempt:
     """Record the attempt as sent, or begin one; raise IdempotencyKeyInUse if another process changed it."""
     if attempt is None:
         # No body hash: after a rename of the tenant, the same attempt must continue.
         attempt = CreationAttempt.objects.begin(
-            clerk_user_id=CALLER, body_hash="", idempotency_key=key_for(tenant_id)
+            clerk_user_id=CALLER,
+            body_hash="",
+            idempotency_key=key_for(draft.tenant_id),
+            adds_members=draft.adds_members,
         )
-    elif not attempt.resume():
+    elif not attempt.resume(adds_members=draft.adds_members):
         attempt = None
     if attempt is None:
         raise search.in_progress(retry_after=search.IN_FLIGHT_SECONDS)

@@ -42,7 +42,9 @@ def create_organization_for(
         refuse_in_flight(attempt)
     with default_deadline():
         require_own_instance()
-        draft = Draft(tenant.pk, tenant.name, _known_owner(candidates), tenant.slug or None)
+        draft = Draft(
+            tenant.pk, tenant.name, _known_owner(candidates), tenant.slug or None, adds_members=False
+        )
         # A database restored from a backup may lack an attempt that created an organization.
         taken = snapshot or take_snapshot([tenant.pk])
         found = find_by_marker(tenant.pk, attempt, taken)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
@@ -23,11 +23,11 @@ from clerk_integration.organizations import iter_clerk_memberships
 from clerk_integration.wire.deadlines import clerk_deadline, default_deadline
 from clerk_integration.wire.passes import ClerkList
 from tenants.backfill.attempts import attempt_for, close, is_unfinished
-from tenants.backfill.members import create_members
+from tenants.backfill.members import MemberResult, create_members, owners_by_tenant
 from tenants.backfill.organization import Draft, FindSnapshot, get_or_create, refuse_in_flight
 from tenants.backfill.plan import Action, PlanRow
 from tenants.creation import search
-from tenants.exceptions import IdempotencyKeyInUse, TenantError
+from tenants.exceptions import IdempotencyKeyInUse, NoOwner, TenantError
 from tenants.lifecycle import link
 from tenants.mirror import writer
 from tenants.models import CreationAttempt, Tenant
@@ -113,11 +113,27 @@ def _migrate(row: PlanRow, draft: Draft, find_snapshot: FindSnapshot) -> Outcome
     if attempt is not None and is_unfinished(attempt) and attempt.state != CreationAttempt.State.UNKNOWN:
         # Another run may be creating the tenant's members.
         refuse_in_flight(attempt)
+    draft = _up_to_date(draft, tenant)
     organization, created = _retry_rate_limited(draft, row.organization_id, find_snapshot)
-    members = create_members(tenant.pk, organization, owner=draft.owner)
+    members = MemberResult()
+    if draft.adds_members:
+        members = create_members(tenant.pk, organization, owner=draft.owner)
     link_organization(tenant, organization, members.memberships)
     result = Result.CREATED if created else Result.ADOPTED
     return Outcome(tenant.pk, result, organization.id, member_problems=tuple(members.problems))
+
+
+def _up_to_date(draft: Draft, tenant: Tenant) -> Draft:
+    """Return the draft with the name and slug that the tenant has now: the plan may be hours old.
+
+    Raise NoOwner if the planned owner was chosen among the tenant's owners and is none any more.
+    """
+    if draft.owner_is_member and draft.owner not in owners_by_tenant([tenant.pk]).get(tenant.pk, []):
+        raise NoOwner(
+            f"{draft.owner} was to become the first member, and is no owner or admin of the tenant any more."
+            " Nothing was created. Run the migration again; it chooses another owner."
+        )
+    return replace(draft, name=tenant.name, slug=tenant.slug or None if draft.slug else None)
 
 
 def _retry_rate_limited(

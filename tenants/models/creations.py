@@ -38,14 +38,17 @@ class CreationAttemptQuerySet(models.QuerySet["CreationAttempt"]):
     """What happens to attempts; `tenants.mirror.writer` settles one if an organization carries its marker."""
 
     def begin(
-        self, *, clerk_user_id: str, body_hash: str, idempotency_key: str | None
+        self, *, clerk_user_id: str, body_hash: str, idempotency_key: str | None, adds_members: bool = False
     ) -> "CreationAttempt | None":
         """Insert the attempt that must be committed before the POST to Clerk.
 
         Return None if the user's idempotency key has an attempt already.
         """
         attempt = self.model(
-            clerk_user_id=clerk_user_id, body_hash=body_hash, idempotency_key=idempotency_key
+            clerk_user_id=clerk_user_id,
+            body_hash=body_hash,
+            idempotency_key=idempotency_key,
+            adds_members=adds_members,
         )
         self.bulk_create([attempt], ignore_conflicts=True)
         return self.filter(marker=attempt.marker).first()
@@ -82,6 +85,9 @@ class CreationAttempt(models.Model):
     body_hash = models.CharField(max_length=64)
     state = models.CharField(max_length=16, choices=State, default=State.SENT)
     answer = models.JSONField(null=True, blank=True)
+    adds_members = models.BooleanField(
+        "adds the tenant's members", db_default=True, help_text="For a legacy tenant; otherwise ignored."
+    )
     sent_at = models.DateTimeField(db_default=Now())
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -112,13 +118,15 @@ class CreationAttempt(models.Model):
     def __str__(self) -> str:
         return f"{self.state} creation {self.marker}"
 
-    def resume(self) -> bool:
+    def resume(self, *, adds_members: bool = False) -> bool:
         """Set an attempt that created nothing to `sent`; return False if another process did so first.
 
-        Writes `state`, `sent_at` and `answer`, if the row is unchanged since it was read.
+        Writes `state`, `sent_at`, `answer` and `adds_members`, if the row is unchanged since it was read.
         """
         unchanged = CreationAttempt.objects.filter(pk=self.pk, state=self.state, sent_at=self.sent_at)
-        if not unchanged.update(state=self.State.SENT, sent_at=ClockTimestamp(), answer=None):
+        if not unchanged.update(
+            state=self.State.SENT, sent_at=ClockTimestamp(), answer=None, adds_members=adds_members
+        ):
             return False
         self.refresh_from_db()
         return True

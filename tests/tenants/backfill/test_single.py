@@ -13,9 +13,11 @@ from django.db.models import F
 
 from clerk_integration.exceptions import ClerkRejected, ClerkUnavailable
 from tenants.backfill import create_organization_for
+from tenants.backfill.abandoned import finish_abandoned
 from tenants.exceptions import AbsorbRefused, AlreadyLinked, AmbiguousMarker, IdempotencyKeyInUse, NoOwner
 from tenants.lifecycle import link
 from tenants.models import CreationAttempt, Membership, Tenant
+from tenants.reconcile import resolve_creations
 from tenants.services import sync_clerk_org_to_db
 from tests.sandbox import SandboxControl
 
@@ -318,6 +320,61 @@ def test_create_after_a_death_between_post_and_record_adopts_the_organization(
     create(old_sons)
 
     assert posts(sandbox) == 1
+
+
+def lose_the_reply_long_ago(sandbox: SandboxControl, tenant: Tenant) -> str:
+    """Let two minutes pass after it; return the organization's id."""
+    lose_the_reply(sandbox, tenant)
+    age_attempt(125)
+    return str(organizations(sandbox)[0]["id"])
+
+
+def members_in_clerk(sandbox: SandboxControl, clerk_org_id: str) -> set[str]:
+    page = sandbox.api("GET", f"/organizations/{clerk_org_id}/memberships")["data"]
+    return {row["public_user_data"]["user_id"] for row in page}
+
+
+@pytest.mark.parametrize("others", [1, 3, 9])
+def test_create_that_a_job_finishes_adds_the_owner_only(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant], owner: str, others: int
+) -> None:
+    members = {str(sandbox.user()["id"]): "admin" for _ in range(others)}
+    tenant = legacy("Acme", {owner: "owner", **members})
+    clerk_org_id = lose_the_reply_long_ago(sandbox, tenant)
+
+    resolve_creations()
+    assert finish_abandoned() == 1
+
+    tenant.refresh_from_db()
+    assert tenant.clerk_org_id == clerk_org_id
+    assert members_in_clerk(sandbox, clerk_org_id) == {owner}
+    assert finish_abandoned() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_create_that_a_migration_finishes_adds_all_members(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant], owner: str, migrate: Callable[..., Any]
+) -> None:
+    tenant = legacy("Acme", {owner: "owner", str(sandbox.user()["id"]): "admin"})
+    clerk_org_id = lose_the_reply_long_ago(sandbox, tenant)
+
+    migrate()
+
+    assert len(members_in_clerk(sandbox, clerk_org_id)) == 2
+
+
+def test_create_whose_tenant_was_unlinked_since_is_not_linked_again_by_a_job(
+    sandbox: SandboxControl, old_sons: Tenant
+) -> None:
+    sync_clerk_org_to_db(lose_the_reply_long_ago(sandbox, old_sons))
+    old_sons.refresh_from_db()
+    assert not old_sons.is_legacy
+    link.unlink(old_sons, acting_user=None)
+
+    assert finish_abandoned() == 0
+
+    old_sons.refresh_from_db()
+    assert old_sons.is_legacy
 
 
 def test_create_whose_first_organization_died_makes_another(
