@@ -14,8 +14,10 @@ from clerk_integration.tokens.clerk_user import ClerkUser
 from clerk_integration.wire.deadlines import default_deadline
 from tenants.creation.instances import require_own_instance
 from tenants.exceptions import (
+    AlreadyLinked,
     OrganizationDeleted,
     OrganizationExists,
+    TenantInUse,
     UnknownOrganization,
 )
 from tenants.history import acting
@@ -94,12 +96,21 @@ def delete(tenant: Tenant, *, acting_user: Any, delete_clerk_organization: bool 
     meantime) or ClerkError; then nothing is deleted here.
     """
     refuse_in_use(tenant)
+    deleted_in_clerk = ""
     if tenant.clerk_org_id is not None and (delete_clerk_organization or tenant.deleted_at is None):
         with default_deadline():
             require_own_instance()
             require_known_instance(tenant.clerk_org_id)
-            _end_in_clerk(tenant, delete_clerk_organization)
-    delete_here(tenant, acting_user=acting_user)
+            deleted_in_clerk = _end_in_clerk(tenant, delete_clerk_organization)
+    try:
+        delete_here(tenant, acting_user=acting_user)
+    except (AlreadyLinked, TenantInUse) as error:
+        if not deleted_in_clerk:
+            raise
+        raise type(error)(
+            f"{deleted_in_clerk} was deleted in Clerk. Tenant {tenant.pk} was not deleted here, because it"
+            " has been changed in the meantime. Look at it, then try again."
+        ) from error
     logger.info("tenant %s deleted by %s", tenant.pk, acting_user or "the system")
 
 
@@ -121,15 +132,19 @@ def restore(tenant: Tenant, *, acting_user: Any) -> Tenant:
     return restored
 
 
-def _end_in_clerk(tenant: Tenant, delete_clerk_organization: bool) -> None:
-    """Delete the tenant's organization in Clerk, or raise OrganizationExists if Clerk has it."""
+def _end_in_clerk(tenant: Tenant, delete_clerk_organization: bool) -> str:
+    """Delete the tenant's organization in Clerk, and return its id; empty if Clerk did not have it.
+
+    Without `delete_clerk_organization`, raise OrganizationExists if Clerk has it.
+    """
     clerk_org_id = str(tenant.clerk_org_id)
     with suppress(ClerkNotFound):
         if delete_clerk_organization:
             delete_clerk_org(clerk_org_id)
-        else:
-            get_clerk_org(clerk_org_id)
-            raise OrganizationExists(
-                f"Clerk still has {clerk_org_id}, the organization of tenant {tenant.pk}. Nothing was"
-                " deleted. Delete the organization too, or unlink the tenant first."
-            )
+            return clerk_org_id
+        get_clerk_org(clerk_org_id)
+        raise OrganizationExists(
+            f"Clerk still has {clerk_org_id}, the organization of tenant {tenant.pk}. Nothing was"
+            " deleted. Delete the organization too, or unlink the tenant first."
+        )
+    return ""

@@ -267,6 +267,19 @@ def test_delete_with_the_organization_deletes_in_clerk_first(
     assert ada.tenants().json() == []
 
 
+def test_delete_of_a_tenant_that_is_unlinked_meanwhile_says_that_the_organization_is_gone(
+    sandbox: SandboxControl, tenant: Tenant
+) -> None:
+    clerk_org_id = tenant.clerk_org_id
+    services.unlink(Tenant.objects.get(pk=tenant.pk), acting_user=STAFF)
+
+    with pytest.raises(AlreadyLinked, match=f"{clerk_org_id} was deleted in Clerk. Tenant .* was not"):
+        services.delete(tenant, acting_user=STAFF, delete_clerk_organization=True)
+
+    assert sandbox.api("GET", "/organizations")["total_count"] == 0
+    assert Tenant.objects.filter(pk=tenant.pk, clerk_org_id=None).exists()
+
+
 def test_delete_with_the_key_of_another_instance_deletes_nothing(
     sandbox: SandboxControl, tenant: Tenant, settings: Any
 ) -> None:
