@@ -7,7 +7,7 @@ counts once, and an organization that was created stays recorded as created.
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ from clerk_integration.exceptions import ClerkError
 from clerk_integration.wire.pace import paced
 from tenants.backfill.plan import Plan, PlanRow
 from tenants.backfill.snapshot import LazySnapshot
-from tenants.backfill.step import Outcome, Result, migrate
+from tenants.backfill.step import Outcome, Result, decided, migrate
 from tenants.creation.instances import require_own_instance
 from tenants.exceptions import SyncInterrupted, SyncLost
 from tenants.models import SyncRun, SyncRunSlice
@@ -35,6 +35,9 @@ DECIDED, TENANTS = "decided", "tenants"
 """The two parts of a run: the tenants that need no call to Clerk, and all other tenants."""
 
 MIGRATE_SLICE = "tenants.tasks.migrate_slice"
+
+DECIDED_SLICE = 1_000
+"""Number of tenants in one slice that need no call to Clerk."""
 
 SLICE = 5
 """Number of tenants in one slice, at most `MAX_ALIKE`: two or three seconds of work for a test key."""
@@ -208,17 +211,31 @@ class Carrier:
 
 @contextmanager
 def _begin(plan: Plan, report: Report, stopping: threading.Event) -> Iterator[tuple[SyncRun, Carrier]]:
-    """Record a run, store the plan in slices, and carry out the part that needs no call to Clerk."""
+    """Record a run, store the plan in slices, and record the part that needs no call to Clerk as done."""
     with recorded_run(SyncRun.Kind.MIGRATION, tenants=len(plan.rows)) as lease:
-        carrier = Carrier(check=lease.check, report=report, stopping=stopping)
-        for part in (DECIDED, TENANTS):
-            rows: list[Any] = [row.as_json() for row in plan.rows if (row.draft is None) == (part == DECIDED)]
-            cut: list[JSONDict] = [
-                {"rows": rows[start : start + SLICE]} for start in range(0, len(rows), SLICE)
-            ]
-            slices.plan(lease.run, part, cut)
-        slices.carry(lease.run, DECIDED, carrier)
-        yield lease.run, carrier
+        _record_decided(lease.run, [row for row in plan.rows if row.draft is None], report)
+        rows: list[Any] = [row.as_json() for row in plan.rows if row.draft is not None]
+        cut: list[JSONDict] = [{"rows": rows[start : start + SLICE]} for start in range(0, len(rows), SLICE)]
+        slices.plan(lease.run, TENANTS, cut)
+        yield lease.run, Carrier(check=lease.check, report=report, stopping=stopping)
+
+
+def _record_decided(run: SyncRun, rows: Sequence[PlanRow], report: Report) -> None:
+    """Record and report the tenants that need no call to Clerk, in closed slices: few statements for many."""
+    for number, start in enumerate(range(0, len(rows), DECIDED_SLICE)):
+        some = rows[start : start + DECIDED_SLICE]
+        outcomes = [decided(row) for row in some]
+        SyncRunSlice.objects.create(
+            run=run,
+            part=DECIDED,
+            number=number,
+            arguments={"rows": [row.as_json() for row in some]},
+            outcomes={str(outcome.tenant_id): _as_json(outcome) for outcome in outcomes},
+            closed_at=Now(),
+        )
+        _count(run, Counter(COLUMNS[outcome.result] for outcome in outcomes))
+        for outcome in outcomes:
+            report(outcome)
 
 
 def _is_done(piece: SyncRunSlice, tenant_id: int) -> bool:
@@ -232,17 +249,27 @@ def _record(piece: SyncRunSlice, outcome: Outcome) -> None:
         if _is_done(locked, outcome.tenant_id):
             return
         earlier = locked.outcomes.get(str(outcome.tenant_id))
-        locked.outcomes[str(outcome.tenant_id)] = {
-            "result": outcome.result.value,
-            "members_refused": len(outcome.member_problems),
-            "problem": f"tenant {outcome.tenant_id}: {outcome.message}" if outcome.failed else "",
-        }
+        locked.outcomes[str(outcome.tenant_id)] = _as_json(outcome)
         locked.save(update_fields=["outcomes"])
         counts = Counter([COLUMNS[outcome.result]])
         counts.subtract([] if earlier is None else [COLUMNS[Result(earlier["result"])]])
-        SyncRun.objects.filter(pk=locked.run_id).update(
-            **{column: F(column) + count for column, count in counts.items()}
-        )
+        _count(piece.run, counts)
+
+
+def _as_json(outcome: Outcome) -> JSONDict:
+    """Return the outcome in the form that a slice stores."""
+    return {
+        "result": outcome.result.value,
+        "members_refused": len(outcome.member_problems),
+        "problem": f"tenant {outcome.tenant_id}: {outcome.message}" if outcome.failed else "",
+    }
+
+
+def _count(run: SyncRun, counts: Counter[str]) -> None:
+    """Add the counts to the columns of the run."""
+    SyncRun.objects.filter(pk=run.pk).update(
+        **{column: F(column) + count for column, count in counts.items()}
+    )
 
 
 def _conclude(run: SyncRun, *, interrupted: bool = False, error: str = "") -> SyncRun:

@@ -87,8 +87,7 @@ def migrate(row: PlanRow, find_snapshot: FindSnapshot) -> Outcome:
     of the tenant. Raise ClerkMisconfigured if all other tenants would fail in the same way.
     """
     if row.draft is None:
-        conflict = row.action is Action.CONFLICT
-        return Outcome(row.tenant_id, Result.CONFLICT if conflict else Result.SKIPPED, error=row.reason)
+        return decided(row)
     try:
         return _migrate(row, row.draft, find_snapshot)
     except IdempotencyKeyInUse as wait:
@@ -99,6 +98,12 @@ def migrate(row: PlanRow, find_snapshot: FindSnapshot) -> Outcome:
         return _clerk_failure(row.tenant_id, failure)
     except Exception as failure:
         return _unexpected_failure(row.tenant_id, failure)
+
+
+def decided(row: PlanRow) -> Outcome:
+    """Return the outcome of a row without a draft: the plan has decided that there is nothing to do."""
+    conflict = row.action is Action.CONFLICT
+    return Outcome(row.tenant_id, Result.CONFLICT if conflict else Result.SKIPPED, error=row.reason)
 
 
 def _migrate(row: PlanRow, draft: Draft, find_snapshot: FindSnapshot) -> Outcome:

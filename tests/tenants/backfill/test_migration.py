@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from clerk_integration.exceptions import ClerkMisconfigured
 from tenants import services
 from tenants.backfill import run as migration
 from tenants.backfill.attempts import tenant_of
+from tenants.backfill.plan import make_plan
 from tenants.backfill.run import counts_of
+from tenants.backfill.step import Outcome
 from tenants.lifecycle import link
 from tenants.mirror import deletions
 from tenants.models import CreationAttempt, Installation, Membership, SyncRun, Tenant, Tombstone
@@ -610,6 +613,23 @@ def test_enqueued_migration_of_nothing_but_conflicts_has_ended(
     assert (summary["state"], run.state, summary["conflict"]) == ("failed", "failed", 1)
     assert "is queued" not in summary["output"]
     assert run.error.startswith(f"tenant {tenant.pk}: it has no active owner or admin")
+
+
+@pytest.mark.parametrize("count", [1, 3, 1_001])
+def test_enqueued_migration_of_conflicts_takes_few_statements_however_many_they_are(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant], owner: str, count: int
+) -> None:
+    Tenant.objects.bulk_create(Tenant(name=f"Ownerless {number}") for number in range(count))
+    legacy("Acme", {owner: "owner"})
+    plan = make_plan()
+    reported: list[Outcome] = []
+
+    with CaptureQueriesContext(connection) as taken:
+        run = migration.enqueue_migration(plan, report=reported.append)
+
+    assert (len(reported), run.failed, run.state) == (count, count, "running")
+    assert counts_of(run)["conflict"] == count
+    assert len(taken) <= (16 if count < 1_000 else 20)
 
 
 @pytest.mark.parametrize("report", ["/nowhere/report.csv", "/dev/full"])
