@@ -9,7 +9,7 @@ stopped, run the import again.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -19,7 +19,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from tenants.exceptions import InvalidFile
+from tenants.exceptions import InvalidFile, SyncInterrupted
 from tenants.files.import_lines import Line, read_lines
 from tenants.files.parsing import MAX_SHOWN, Problems
 from tenants.history import change_by
@@ -125,14 +125,21 @@ class Imported:
     complete: bool = True
 
 
-def check_file(path: Path, *, advance: Callable[[int], None]) -> Imported:
+def check_file(path: Path, *, advance: Callable[[int], None], stopping: Event | None = None) -> Imported:
     """Check a `.csv` or `.jsonl` file and count what importing it would create; write nothing.
 
     CSV has one line for each member, with the columns external_id and name, and optionally slug,
     status, user_id and role; a tenant without members has one line. JSONL has one line for each tenant
     with the same keys and `members`, a list of objects with user_id and role. `advance` is called with
-    the number of lines read. Raise InvalidFile, which names the wrong lines.
+    the number of lines read. Raise InvalidFile, which names the wrong lines, and SyncInterrupted when
+    `stopping` is set.
     """
+
+    def count(lines: int) -> None:
+        if stopping is not None and stopping.is_set():
+            raise SyncInterrupted("Stopped while the file was checked. Nothing was changed.")
+        advance(lines)
+
     problems = Problems()
     with transaction.atomic():
         execute(STAGE)
@@ -140,7 +147,7 @@ def check_file(path: Path, *, advance: Callable[[int], None]) -> Imported:
             connection.cursor() as cursor,
             cursor.copy(f"COPY staged_lines ({COLUMNS}) FROM STDIN") as copy,
         ):
-            for line in read_lines(path, problems, advance):
+            for line in read_lines(path, problems, count):
                 copy.write_row(line)
         execute("ANALYZE staged_lines")
         _compare_lines(problems)
@@ -151,16 +158,23 @@ def check_file(path: Path, *, advance: Callable[[int], None]) -> Imported:
 
 
 def import_tenants(
-    path: Path, *, stopping: Event, advance: Callable[[int], None], acting_user: Any = None
+    path: Path,
+    *,
+    stopping: Event,
+    advance: Callable[[int], None],
+    acting_user: Any = None,
+    checked: Imported | None = None,
 ) -> Imported:
-    """Check a file as `check_file` does, then import it in batches, attributed to the user or the command.
+    """Import a file in batches, attributed to the user or the command.
 
-    Write the missing `tenants` and `memberships`, and a row in `sync_runs`. Members of linked tenants
-    belong to Clerk and are not written. When `stopping` is set, finish the current batch and record the
-    run as interrupted. Raise InvalidFile before anything is written, or if the file changes meanwhile.
+    `checked` is what `check_file` has returned; without it, check the file first. Write the missing
+    `tenants` and `memberships`, and a row in `sync_runs`. Members of linked tenants belong to Clerk and are
+    not written. When `stopping` is set, finish the current batch and record the run as interrupted. Raise
+    InvalidFile before anything is written, or if the file changes meanwhile, and SyncInterrupted when
+    `stopping` is set during the check.
     """
-    counts = check_file(path, advance=lambda lines: None)
-    counts.tenants_created = counts.members_created = 0
+    checked = checked or check_file(path, advance=lambda lines: None, stopping=stopping)
+    counts = replace(checked, tenants_created=0, members_created=0)
     with recorded_run(SyncRun.Kind.IMPORT) as lease:
         run = held_runs(lease.run)
         run.update(started_by="" if acting_user is None else acting_user.get_username())

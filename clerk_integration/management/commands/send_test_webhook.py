@@ -31,7 +31,7 @@ TIMEOUT_SECONDS = 15
 
 
 class Command(DatabaseCommand):
-    """Prints status and error code of the receiver's answer. The exit code is 1 unless the status is 2xx."""
+    """Prints status and error code of the receiver's answer. The exit code is 1 unless the status is 204."""
 
     help = (
         "Signs a sample event with the first signing secret and posts it to the running server. The event is "
@@ -55,7 +55,7 @@ class Command(DatabaseCommand):
         code, detail = _read_error(response)
         answer = " ".join(filter(None, (str(response.status_code), response.reason, code)))
         self.stdout.write(f"{options['type']} {headers['svix-id']}: {answer}")
-        if not response.ok or response.is_redirect:
+        if response.status_code != HTTPStatus.NO_CONTENT:
             reason = (detail or _explain(response)).removeprefix("Nothing was stored: ")
             raise CommandError(f"The event was not stored: {reason} {ADVICE.get(code, '')}".rstrip())
 

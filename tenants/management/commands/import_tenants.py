@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from clerk_integration.management.base import DatabaseCommand, sentence
-from tenants.exceptions import SyncLost, TenantError
+from tenants.exceptions import SyncInterrupted, SyncLost, TenantError
 from tenants.files.imports import check_file, import_tenants
 from tenants.management.interrupts import stop_on_signals
 
@@ -32,16 +32,17 @@ class Command(DatabaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Check or import the file."""
         progress = self.start_progress(options)
-        progress.start(None, "lines")
         path, dry_run = options["file"], options["dry_run"]
         try:
             with stop_on_signals() as stopping:
-                imported = (
-                    check_file(path, advance=progress.advance)
-                    if dry_run
-                    else import_tenants(path, stopping=stopping, advance=progress.advance)
-                )
-        except TenantError as error:
+                progress.start(None, "lines checked")
+                imported = check_file(path, advance=progress.advance, stopping=stopping)
+                if not dry_run:
+                    progress.start(None, "lines")
+                    imported = import_tenants(
+                        path, stopping=stopping, advance=progress.advance, checked=imported
+                    )
+        except (TenantError, SyncInterrupted) as error:
             raise CommandError(str(error)) from error
         except SyncLost as error:
             raise CommandError(

@@ -79,7 +79,7 @@ class Command(DatabaseCommand):
         groups = options["tenant"]
         ids = None if groups is None else [tenant_id for group in groups for tenant_id in group]
         try:
-            owner = options["owner"] and validate_user_id(options["owner"])
+            owner = None if options["owner"] is None else validate_user_id(options["owner"])
             with paced():
                 return make_plan(tenant_ids=ids, limit=options["limit"], owner=owner)
         except (ClerkError, TenantError) as error:

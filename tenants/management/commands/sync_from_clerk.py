@@ -62,7 +62,7 @@ class Command(DatabaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Enqueue, follow, compare or sync; raise CommandError with one message on failure."""
-        if options["dry_run"] and (options["organization"] or options["user"]):
+        if options["dry_run"] and _is_named(options):
             raise CommandError("--dry-run compares everything; leave out --organization and --user.")
         if options["enqueue"]:
             refuse_others("--enqueue is for the full sync", options, ("dry_run", "organization", "user"))
@@ -95,9 +95,9 @@ class Command(DatabaseCommand):
 def _sync(options: Mapping[str, Any], progress: CommandProgress, stopping: Event) -> dict[str, Any]:
     if options["enqueue"]:
         return _enqueue(options, progress)
-    if options["organization"]:
-        return _organizations(options["organization"], progress, stopping)
-    if options["user"]:
+    if options["organization"] is not None:
+        return _organizations(list(dict.fromkeys(options["organization"])), progress, stopping)
+    if options["user"] is not None:
         return {"user": options["user"], "memberships": sync_one_user(options["user"])}
     skip = options["skip_memberships"]
     if options["dry_run"]:
@@ -123,13 +123,14 @@ def _message(error: Exception, options: Mapping[str, Any]) -> str:
 
 
 def _is_named(options: Mapping[str, Any]) -> bool:
-    return bool(options["organization"] or options["user"])
+    # An empty id, from a variable that is not set, names nothing and must not sync everything.
+    return options["organization"] is not None or options["user"] is not None
 
 
 def _left_by_a_named_one(error: ClerkError, options: Mapping[str, Any]) -> str:
     if not isinstance(error, ClerkUnavailable):
         return ""
-    kept = "Nothing was written" if options["user"] else "What was written is kept"
+    kept = "Nothing was written" if options["user"] is not None else "What was written is kept"
     return f"{kept}; run the same command again."
 
 
@@ -157,7 +158,7 @@ def _enqueue(options: Mapping[str, Any], progress: CommandProgress) -> dict[str,
 def _organizations(ids: list[str], progress: CommandProgress, stopping: Event) -> dict[str, Any]:
     failed = 0
     progress.start(len(ids), "organizations")
-    for clerk_org_id in dict.fromkeys(ids):
+    for clerk_org_id in ids:
         if stopping.is_set():
             raise SyncInterrupted(
                 f"Stopped before {clerk_org_id}. The results shown above are kept. Run the command again with"

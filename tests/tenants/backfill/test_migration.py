@@ -279,6 +279,10 @@ def test_owner_option_gives_a_first_member_to_tenants_without_one(
     assert {org["created_by"] for org in organizations(sandbox)} == {owner}
 
 
+def test_owner_from_an_empty_variable_is_refused(migrate: Callable[..., Json]) -> None:
+    assert "'' is not a user id" in migrate("--owner", "")["error"]
+
+
 def test_owner_unknown_to_clerk_is_a_conflict_for_those_who_need_one(
     sandbox: SandboxControl, legacy: Callable[..., Tenant], migrate: Callable[..., Json]
 ) -> None:

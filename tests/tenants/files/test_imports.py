@@ -11,7 +11,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import DataError, connection, transaction
 
-from tenants.files.imports import BATCH, Imported, import_tenants
+from tenants.exceptions import SyncInterrupted
+from tenants.files.imports import BATCH, Imported, check_file, import_tenants
 from tenants.models import Membership, SyncRun, Tenant
 from tenants.runs.leases import HEARTBEAT_SECONDS
 from tests.triggers import at_insert
@@ -227,6 +228,25 @@ def test_import_holds_locks_for_a_batch_and_not_for_the_file(tmp_path: Path) -> 
         imported = importing.result()
 
     assert (imported.tenants_created, imported.members_created) == (2 * BATCH, 2 * BATCH)
+
+
+def test_import_stopped_during_the_check_ends_it_and_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "tenants.csv"
+    path.write_text("external_id,name\n" + "\n".join(f"t{number},Tenant" for number in range(3 * BATCH)))
+    stopping, lines = Event(), 0
+
+    def advance(count: int) -> None:
+        nonlocal lines
+        lines += count
+        stopping.set()
+
+    with pytest.raises(SyncInterrupted, match="Nothing was changed"):
+        check_file(path, advance=advance, stopping=stopping)
+    with pytest.raises(SyncInterrupted, match="Nothing was changed"):
+        import_tenants(path, advance=advance, stopping=stopping)
+
+    assert lines < 3 * BATCH
+    assert (Tenant.objects.count(), SyncRun.objects.count()) == (0, 0)
 
 
 def test_import_stopped_keeps_its_batches_and_is_completed_by_a_second_one(tmp_path: Path) -> None:

@@ -168,6 +168,25 @@ def test_named_organization_unknown_fails_with_one_message(instance: SandboxCont
     assert Tenant.objects.count() == 0
 
 
+@pytest.mark.parametrize("option", ["--organization", "--user"])
+@pytest.mark.parametrize("others", [[], ["--dry-run"]])
+def test_named_by_an_empty_variable_is_refused_and_syncs_nothing(
+    instance: SandboxControl, option: str, others: list[str]
+) -> None:
+    with pytest.raises(CommandError):
+        sync(option, "", *others)
+
+    assert (Tenant.objects.count(), SyncRun.objects.count(), instance.requests("POST")) == (0, 0, [])
+
+
+def test_named_organizations_named_twice_count_once(instance: SandboxControl) -> None:
+    one = instance.api("GET", "/organizations")["data"][0]["id"]
+
+    summary = json.loads(sync("--json", "--organization", one, one, "--organization", one)[-1])
+
+    assert summary == {"organizations": 1, "failed": 0}
+
+
 def test_named_user_with_memberships_mirrors_only_these(instance: SandboxControl) -> None:
     user = instance.api("GET", "/users")[0]["id"]
 
