@@ -268,7 +268,7 @@ CLERK_SYNC_MAX_AGE_SECONDS = _text("CLERK_SYNC_MAX_AGE_SECONDS", "60")
 TENANT_LIST_LIMIT = _text("TENANT_LIST_LIMIT", "120/minute")
 """Lists that one caller may request in a `second`, `minute`, `hour` or `day`; `none` for no limit."""
 TENANT_CREATE_LIMIT = _text("TENANT_CREATE_LIMIT", "20/hour")
-"""Tenants that one caller may create."""
+"""Requests to create a tenant that one caller may send; refused ones count, too."""
 TENANT_SYNC_LIMIT = _text("TENANT_SYNC_LIMIT", "10/minute")
 """Syncs of one tenant that one caller may request."""
 ADMIN_LOGIN_LIMIT = _text("ADMIN_LOGIN_LIMIT", "10/hour")

@@ -103,6 +103,8 @@ ERROR_CODES: dict[int, tuple[str, ...]] = {
         "max_length",
         "min_value",
         "max_value",
+        "null_characters_not_allowed",
+        "surrogate_characters_not_allowed",
         "invalid_choice",
         "invalid_name",
         "invalid_slug",

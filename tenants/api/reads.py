@@ -15,7 +15,7 @@ from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
-from rest_framework.status import HTTP_200_OK
+from rest_framework.status import HTTP_200_OK, HTTP_412_PRECONDITION_FAILED
 from rest_framework.throttling import BaseThrottle
 from rest_framework.viewsets import GenericViewSet
 
@@ -202,9 +202,14 @@ def checked(serializer: type[Parameters], request: Request) -> Parameters:
 
 
 def _unless_cached(request: HttpRequest, response: Response) -> HttpResponse | None:
-    """Return the rendered response with its ETag, or 304 if the request's If-None-Match has that ETag."""
+    """Return the rendered response with its ETag, or 304 if the request's If-None-Match has that ETag.
+
+    A read ignores If-Match and If-Unmodified-Since, which Django would answer with an empty page and 412.
+    """
     set_response_etag(response)
     answer = get_conditional_response(request, etag=response.headers["ETag"], response=response)
+    if answer is not None and answer.status_code == HTTP_412_PRECONDITION_FAILED:
+        return None
     if answer is not None and answer is not response and SYNC_HEADER in response.headers:
         answer.headers[SYNC_HEADER] = response.headers[SYNC_HEADER]
     return answer

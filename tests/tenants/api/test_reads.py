@@ -158,6 +158,16 @@ def test_read_with_the_current_etag_is_304_until_it_changes(grace: Caller, acme:
     assert grace.get(path, **{"If-None-Match": '"other"'}).content == first.content
 
 
+@pytest.mark.parametrize(
+    "header", [{"If-Match": '"other"'}, {"If-Unmodified-Since": "Mon, 01 Jan 2024 00:00:00 GMT"}]
+)
+def test_read_ignores_conditions_that_are_for_changes(
+    grace: Caller, acme: Any, header: dict[str, str]
+) -> None:
+    answer = grace.get(f"/tenants/{acme['id']}", **header)
+    assert (answer.status_code, answer.json()["id"]) == (200, acme["id"])
+
+
 def test_read_after_a_change_has_another_etag(ada: Caller, acme: Any) -> None:
     path = f"/tenants/{acme['id']}"
     first = ada.get(path)
