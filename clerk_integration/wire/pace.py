@@ -6,6 +6,9 @@ algorithm). A process reserves several slots with one statement. A 429 delays th
 The slots are a SHARE of the limit. The rest is for web requests that read: they are few, and a person waits
 for the answer. A creation in a web request takes slots, but is refused if the wait is long. A full sync in
 one process is not paced: it reads one page at a time, and a slot would need an extra statement.
+
+A refused request takes no slot, so refusals delay no other request. The longer a caller may wait, the more
+it takes precedence: callers with a shorter `max_wait` are refused first.
 """
 
 import math
@@ -41,15 +44,29 @@ CATCH_UP_SECONDS = 0.25
 MAX_PAUSE_SECONDS = 60.0
 """The longest pause after a 429."""
 
+MAX_AHEAD_SECONDS = 2 * MAX_PAUSE_SECONDS
+"""A next slot further ahead was stored before the database's clock was set back. It counts as free now."""
+
+# Returns the wait for the first slot, and whether slots were reserved: not if that wait is too long. It is
+# longer than `max_wait` then, even if the snapshot of the statement still has an older row, or none.
 _RESERVE = """
-INSERT INTO clerk_pace AS pace (id, next_slot_at)
-VALUES (1, clock_timestamp() + %(seconds)s * interval '1 second')
-ON CONFLICT (id) DO UPDATE
-SET next_slot_at = %(seconds)s * interval '1 second' + greatest(
-    clock_timestamp() - %(catch_up)s * interval '1 second',
-    -- A row that was written before the clock was set back must not stop all processes.
-    least(pace.next_slot_at, clock_timestamp() + 2 * %(max_pause)s * interval '1 second'))
-RETURNING extract(epoch FROM next_slot_at - clock_timestamp())::float8 - %(seconds)s
+WITH reserved AS (
+    INSERT INTO clerk_pace AS pace (id, next_slot_at)
+    VALUES (1, clock_timestamp() + %(seconds)s * interval '1 second')
+    ON CONFLICT (id) DO UPDATE
+    SET next_slot_at = %(seconds)s * interval '1 second' + greatest(
+        clock_timestamp() - %(catch_up)s * interval '1 second',
+        CASE WHEN extract(epoch FROM pace.next_slot_at - clock_timestamp()) <= %(max_ahead)s
+             THEN pace.next_slot_at END)
+    WHERE greatest(extract(epoch FROM pace.next_slot_at - clock_timestamp()), -%(catch_up)s)
+          NOT BETWEEN %(max_wait)s::float8 AND %(max_ahead)s
+    RETURNING next_slot_at)
+SELECT extract(epoch FROM next_slot_at - clock_timestamp())::float8 - %(seconds)s, true FROM reserved
+UNION ALL
+SELECT greatest(
+    %(max_wait)s,
+    (SELECT extract(epoch FROM next_slot_at - clock_timestamp())::float8 FROM clerk_pace)), false
+WHERE NOT EXISTS (SELECT FROM reserved)
 """
 
 _POSTPONE = """
@@ -65,14 +82,22 @@ class _Slots:
         self._lock = threading.Lock()
         self._reserved: deque[float] = deque()
 
-    def take(self) -> float:
-        """Return the time of the next slot; reserve slots if none is left, and skip slots long past."""
+    def take(self, number: int, max_wait: float) -> float:
+        """Take the next slots and return the time of the last of them; reserve slots if too few are left.
+
+        Raises ClerkRateLimited, and takes none, if the last slot is more than `max_wait` seconds away.
+        """
         with self._lock:
             while self._reserved and self._reserved[0] < time.monotonic() - CATCH_UP_SECONDS:
                 self._reserved.popleft()
-            if not self._reserved:
-                self._reserved.extend(_reserve())
-            return self._reserved.popleft()
+            if (missing := number - len(self._reserved)) > 0:
+                self._reserved.extend(_reserve(missing, max_wait))
+            last = self._reserved[number - 1]
+            if (wait := last - time.monotonic()) > max_wait:
+                raise _too_late(wait)
+            for _ in range(number):
+                self._reserved.popleft()
+            return last
 
     def drop(self) -> None:
         """Discard the reserved slots."""
@@ -120,16 +145,7 @@ def await_slot() -> None:
     """
     pacing = _pacing.get()
     if pacing is not None and not pacing.holds_slot:
-        wait = _slots.take() - time.monotonic()
-        if wait > pacing.max_wait:
-            clerk_not_called.send_robust(sender=None, reason="rate_limit")
-            raise ClerkRateLimited(
-                "The share of Clerk's rate limit for creations and batches (CLERK_RATE_LIMIT) is in use for"
-                f" the next {wait:.0f} s. Nothing was sent. Try again later.",
-                retry_after=wait,
-            )
-        with deadlines_suspended():
-            time.sleep(max(0.0, wait))
+        take_slots(1, max_wait=pacing.max_wait)
         pacing.holds_slot = True
 
 
@@ -144,11 +160,16 @@ def use_slot() -> None:
 def take_slots(number: int, *, max_wait: float) -> None:
     """Wait for the slots of requests that are then sent without a wait.
 
-    Raises ClerkRateLimited instead of a wait of more than `max_wait` seconds; nothing was sent then.
+    Raises ClerkRateLimited instead of a wait of more than `max_wait` seconds for the last of them. It takes
+    none of the slots then, and nothing was sent.
     """
-    with paced(max_wait=max_wait):
-        for _ in range(number):
-            use_slot()
+    try:
+        slot = _slots.take(number, max_wait)
+    except ClerkRateLimited:
+        clerk_not_called.send_robust(sender=None, reason="rate_limit")
+        raise
+    with deadlines_suspended():
+        time.sleep(max(0.0, slot - time.monotonic()))
 
 
 def postpone(seconds: float) -> None:
@@ -167,15 +188,35 @@ def requests_per_second() -> float:
     return clerk_settings.rate_limit * SHARE / WINDOW_SECONDS
 
 
-def _reserve() -> list[float]:
-    """Reserve slots in the database; return their times as monotonic times of this process."""
+def _reserve(number: int, max_wait: float) -> list[float]:
+    """Reserve at least `number` slots in the database; return their times by the clock of this process.
+
+    Raises ClerkRateLimited, and reserves none, if the last of `number` slots is more than `max_wait` seconds
+    away.
+    """
     rate = requests_per_second()
-    count = max(1, round(rate * RESERVED_SECONDS))
+    count = max(number, round(rate * RESERVED_SECONDS))
+    until_last = (number - 1) / rate
     with connection.cursor() as cursor:
         cursor.execute(
             _RESERVE,
-            {"seconds": count / rate, "catch_up": CATCH_UP_SECONDS, "max_pause": MAX_PAUSE_SECONDS},
+            {
+                "seconds": count / rate,
+                "catch_up": CATCH_UP_SECONDS,
+                "max_ahead": MAX_AHEAD_SECONDS,
+                "max_wait": max_wait - until_last,
+            },
         )
-        [wait] = cast("tuple[float]", cursor.fetchone())
+        wait, is_reserved = cast("tuple[float, bool]", cursor.fetchone())
+    if not is_reserved:
+        raise _too_late(wait + until_last)
     first = time.monotonic() + wait
-    return [first + number / rate for number in range(count)]
+    return [first + index / rate for index in range(count)]
+
+
+def _too_late(wait: float) -> ClerkRateLimited:
+    return ClerkRateLimited(
+        "The share of Clerk's rate limit for creations and batches (CLERK_RATE_LIMIT) is in use for"
+        f" the next {wait:.0f} s. Nothing was sent. Try again later.",
+        retry_after=wait,
+    )

@@ -5,10 +5,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 
 from clerk_integration.exceptions import ClerkRateLimited
 from clerk_integration.models import ClerkPace
@@ -205,3 +208,32 @@ def test_slots_that_are_far_away_are_refused_with_the_wait_and_nothing_is_sent(
     ClerkPace.objects.all().delete()
     assert 15 < creation.value.retry_after <= 21
     assert sandbox.requests() == []
+
+
+def test_take_slots_refused_delays_no_other_request() -> None:
+    turns(1)
+    for _ in range(100):
+        with suppress(ClerkRateLimited):
+            pace.take_slots(1, max_wait=0)
+
+    pace.take_slots(1, max_wait=10 / RATE)
+
+
+def test_take_slots_some_near_enough_takes_all_or_none() -> None:
+    turns(1)
+    time.sleep(0.5)
+    for _ in range(10):
+        with pytest.raises(ClerkRateLimited):
+            pace.take_slots(100, max_wait=1)
+
+    pace.take_slots(10, max_wait=20 / RATE)
+
+
+def test_take_slots_after_the_clock_was_set_back_does_not_wait_for_the_stored_slot() -> None:
+    turns(1)
+    give_up_slots()
+    ClerkPace.objects.update(next_slot_at=Now() + timedelta(hours=1))
+
+    pace.take_slots(1, max_wait=1)
+
+    assert turns(10) < 1

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -152,17 +153,24 @@ def test_counts_are_not_written_to_disk() -> None:
         assert cursor.fetchone() == ("u",)
 
 
-@pytest.fixture
-def busy_pace() -> Iterator[None]:
-    """Creations and batches use up their share of Clerk's limit for the next 20 seconds."""
+@contextmanager
+def paced_slots_postponed(seconds: float) -> Iterator[None]:
+    """Let the next slot of the shared pace be free in `seconds`."""
     with pace.paced():
         pace.postpone(0)  # Gives up the slots that an earlier test has reserved.
         pace.use_slot()
-        pace.postpone(20)
+        pace.postpone(seconds)
     yield
     with pace.paced():
         pace.postpone(0)  # Gives up the slots that the test has reserved.
     ClerkPace.objects.all().delete()
+
+
+@pytest.fixture
+def busy_pace() -> Iterator[None]:
+    """Creations and batches use up their share of Clerk's limit for the next 20 seconds."""
+    with paced_slots_postponed(20):
+        yield
 
 
 @pytest.mark.usefixtures("busy_pace")
@@ -191,3 +199,16 @@ def test_batch_of_staff_while_the_shared_pace_is_used_up_stops_and_asks_nothing(
     assert (report.done, report.not_tried, len(report.failures)) == (0, 1, 1)
     assert "CLERK_RATE_LIMIT" in report.failures[0].reason
     assert sandbox.requests() == []
+
+
+def test_api_key_that_clerk_must_verify_gives_way_to_a_creation(
+    sandbox: SandboxControl, ada: Caller, client: Client, settings: Settings
+) -> None:
+    settings.CLERK_ACCEPT_API_KEYS = True
+    key = sandbox.api_key(ada.id)["secret"]
+    with paced_slots_postponed(0.85):
+        refused = client.get("/api/v1/tenants/me/primary-id", headers={"authorization": f"Bearer {key}"})
+        created = ada.create()
+
+    assert refused.json()["errors"][0]["code"] == "clerk_rate_limited"
+    assert created.status_code == 201
