@@ -16,33 +16,40 @@ from tenants.sql import ClockTimestamp
 BACK_OFF_SECONDS = 3.0
 """For this time after a failed listing, the user's lists come from local rows, without asking Clerk."""
 
-IS_FRESH = """
-EXISTS (SELECT FROM user_syncs
-        WHERE clerk_user_id = %(user_id)s
-          AND synced_at > clock_timestamp() - %(max_age)s * interval '1 second')
+LONGEST_LEASE_SECONDS = 60.0
+"""A stored lease that ends later was taken before the database's clock was set back; it counts as expired."""
+
+# A listing in the future was recorded before the clock was set back: its age is unknown.
+_FRESH = """(
+    {row}.synced_at > clock_timestamp() - %(max_age)s * interval '1 second'
+    AND {row}.synced_at <= clock_timestamp())"""
+
+_LEASED = """(
+    {row}.lease_expires_at > clock_timestamp()
+    AND {row}.lease_expires_at <= clock_timestamp() + %(longest)s * interval '1 second')"""
+
+IS_FRESH = f"""
+EXISTS (SELECT FROM user_syncs WHERE clerk_user_id = %(user_id)s AND {_FRESH.format(row="user_syncs")})
 """
 """Whether the user's memberships were fully listed within `CLERK_SYNC_MAX_AGE_SECONDS`."""
 
-TAKE_LEASE = """
+TAKE_LEASE = f"""
 WITH known AS (
     SELECT synced_at, lease, lease_expires_at FROM user_syncs WHERE clerk_user_id = %(user_id)s),
 taken AS (
     INSERT INTO user_syncs (clerk_user_id, lease, lease_expires_at)
     SELECT %(user_id)s, %(lease)s, clock_timestamp() + %(lease_seconds)s * interval '1 second'
     WHERE NOT EXISTS (
-        SELECT FROM known
-        WHERE synced_at > clock_timestamp() - %(max_age)s * interval '1 second'
-           OR lease_expires_at > clock_timestamp())
+        SELECT FROM known WHERE {_FRESH.format(row="known")} OR {_LEASED.format(row="known")})
       AND set_config('lock_timeout', %(lock_timeout)s, true) IS NOT NULL
     ON CONFLICT (clerk_user_id) DO UPDATE
         SET lease = excluded.lease, lease_expires_at = excluded.lease_expires_at
-        WHERE coalesce(user_syncs.lease_expires_at, '-infinity') <= clock_timestamp()
-          AND coalesce(user_syncs.synced_at, '-infinity')
-              <= clock_timestamp() - %(max_age)s * interval '1 second'
+        WHERE {_FRESH.format(row="user_syncs")} IS NOT TRUE
+          AND {_LEASED.format(row="user_syncs")} IS NOT TRUE
     RETURNING clerk_user_id)
 SELECT EXISTS (SELECT FROM taken),
-       EXISTS (SELECT FROM known WHERE synced_at > clock_timestamp() - %(max_age)s * interval '1 second'),
-       EXISTS (SELECT FROM known WHERE lease IS NULL AND lease_expires_at > clock_timestamp()),
+       EXISTS (SELECT FROM known WHERE {_FRESH.format(row="known")}),
+       EXISTS (SELECT FROM known WHERE lease IS NULL AND {_LEASED.format(row="known")}),
        clock_timestamp(), (SELECT instance_id FROM clerk_learned_instance)
 """
 
@@ -84,6 +91,7 @@ def take_lease(clerk_user_id: str, *, seconds: float, max_age: float | None = No
         "user_id": clerk_user_id,
         "lease": lease_id,
         "lease_seconds": seconds,
+        "longest": max(seconds, LONGEST_LEASE_SECONDS),
         "max_age": clerk_settings.sync_max_age_seconds if max_age is None else max_age,
     }
     [(taken, is_fresh, is_backing_off, now, instance_id)] = locks.query_locked(TAKE_LEASE, **parameters)

@@ -89,8 +89,11 @@ def _is_current(user: ClerkUser, membership: Any) -> bool:
 
 def _stored(user: ClerkUser, **tenant: Any) -> Membership | None:
     """Return the stored membership with its tenant; `is_fresh` says whether Clerk was asked recently."""
-    oldest = ClockTimestamp() - timedelta(seconds=clerk_settings.sync_max_age_seconds)
-    fresh = UserSync.objects.filter(clerk_user_id=user.clerk_user_id, synced_at__gt=oldest)
+    now = ClockTimestamp()
+    oldest = now - timedelta(seconds=clerk_settings.sync_max_age_seconds)
+    fresh = UserSync.objects.filter(
+        clerk_user_id=user.clerk_user_id, synced_at__gt=oldest, synced_at__lte=now
+    )
     memberships = Membership.objects.select_related("tenant").annotate(is_fresh=Exists(fresh))
     return memberships.filter(clerk_user_id=user.clerk_user_id, **tenant).first()
 

@@ -4,9 +4,11 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db.models import F
+from django.db.models.functions import Now
 
 from tenants.mirror import leases, writer
 from tenants.models import UserSync
@@ -66,6 +68,36 @@ def test_take_lease_lasts_for_the_given_seconds() -> None:
 
     remaining = UserSync.objects.get().lease_expires_at - writer.clock()  # type: ignore[operator]
     assert 90 < remaining.total_seconds() <= 100
+
+
+def test_take_lease_after_the_clock_was_set_back_is_granted_if_the_listing_is_in_the_future() -> None:
+    UserSync.objects.create(clerk_user_id="user_1", synced_at=Now() + timedelta(hours=1))
+
+    state = leases.take_lease("user_1", seconds=60)
+
+    assert state.lease is not None
+    assert not state.is_fresh
+
+
+@pytest.mark.parametrize("lease", [uuid4(), None], ids=["held", "backing off"])
+def test_take_lease_after_the_clock_was_set_back_is_granted_if_the_lease_ends_too_late(lease: Any) -> None:
+    expires_at = Now() + timedelta(hours=1)
+    UserSync.objects.create(clerk_user_id="user_1", lease=lease, lease_expires_at=expires_at)
+
+    assert leases.take_lease("user_1", seconds=60).lease is not None
+
+
+def test_list_after_the_clock_was_set_back_asks_clerk(sandbox: SandboxControl, ada: Caller) -> None:
+    organization = sandbox.organization("Acme", created_by=sandbox.user()["id"])
+    sandbox.membership(organization["id"], ada.id, "org:admin")
+    assert ada.tenants().headers["X-Clerk-Sync"] == "synced"
+    sandbox.api("DELETE", f"/organizations/{organization['id']}/memberships/{ada.id}")
+    UserSync.objects.update(synced_at=Now() + timedelta(hours=1))
+
+    listed = ada.tenants()
+
+    assert (listed.headers["X-Clerk-Sync"], listed.json()) == ("synced", [])
+    assert ada.tenants().headers["X-Clerk-Sync"] == "fresh"
 
 
 def test_expire_makes_a_fresh_listing_stale() -> None:

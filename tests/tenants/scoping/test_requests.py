@@ -4,15 +4,17 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection, connections
+from django.db.models.functions import Now
 from django.test import AsyncClient, Client
 from pytest_django import Settings
 
-from tenants.models import Membership, Tenant
+from tenants.models import Membership, Tenant, UserSync
 from tenants.scoping import current_tenant, resolution
 from tests.tenants.scoping.conftest import Member
 from tests.webhooks import statements
@@ -135,6 +137,16 @@ def test_request_by_header_of_a_member_removed_in_clerk_is_404_when_the_mirror_i
     assert ada.get("/numbers", None, mirrored.pk).status_code == 200
 
     settings.CLERK_SYNC_MAX_AGE_SECONDS = 0
+
+    assert ada.get("/numbers", None, mirrored.pk).status_code == 404
+
+
+def test_request_by_header_of_a_member_removed_in_clerk_is_404_when_the_clock_was_set_back(
+    ada: Member, mirrored: Tenant
+) -> None:
+    assert ada.get("/numbers", None, mirrored.pk).status_code == 200
+    ada.leave()
+    UserSync.objects.update(synced_at=Now() + timedelta(hours=1))
 
     assert ada.get("/numbers", None, mirrored.pk).status_code == 404
 
