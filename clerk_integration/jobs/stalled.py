@@ -5,14 +5,14 @@ A frozen worker that resumes later changes nothing, because its job is already c
 
 import logging
 from datetime import timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.utils import timezone
 from procrastinate import sql
 from procrastinate.contrib.django import app
-from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 from procrastinate.exceptions import UniqueViolation
 from procrastinate.jobs import Status as JobStatus
 
@@ -40,8 +40,10 @@ def rescue_stalled_jobs() -> int:
     with transaction.atomic():
         if not set_timeouts_and_lock("rescue_stalled_jobs"):
             return 0
+        _correct_heartbeats()
         running = ProcrastinateJob.objects.select_for_update(skip_locked=True, of=("self",))
-        stalled = list(running.filter(dead, status="doing").order_by("pk")[:BATCH])
+        found = running.filter(dead, status="doing").annotate(now=Now()).order_by("pk")
+        stalled = list(found[:BATCH])
         for job in stalled:
             _repeat(job)
     if stalled:
@@ -49,7 +51,16 @@ def rescue_stalled_jobs() -> int:
     return len(stalled)
 
 
-def _repeat(job: ProcrastinateJob) -> None:
+def _correct_heartbeats() -> None:
+    """Set heartbeats that lie in the future to now: the database's clock was set back.
+
+    Otherwise a worker that died before that would count as alive until the clock has caught up. A worker that
+    lives sends the next heartbeat in time.
+    """
+    ProcrastinateWorker.objects.filter(last_heartbeat__gt=Now()).update(last_heartbeat=Now())
+
+
+def _repeat(job: Any) -> None:
     task = app.tasks.get(job.task_name)
     # `attempts` also counts the retries of a failed task. These retries are not crashes.
     retries = getattr(task and task.retry_strategy, "max_attempts", None) or 0
@@ -58,7 +69,7 @@ def _repeat(job: ProcrastinateJob) -> None:
         return
     try:
         with transaction.atomic():
-            queue.retry_job_by_id(job.pk, retry_at=timezone.now())
+            queue.retry_job_by_id(job.pk, retry_at=job.now)
     except UniqueViolation:
         # Another job with the same queueing lock is already waiting.
         _close(job, JobStatus.ABORTED)

@@ -68,6 +68,18 @@ def test_job_of_a_silent_worker_is_put_back() -> None:
     assert fetch(worker()) == crashed
 
 
+def test_job_of_a_worker_that_died_before_the_clock_was_set_back_is_put_back() -> None:
+    enqueue()
+    died = worker(silent_for=-3600)
+    fetch(died)
+
+    assert rescue_stalled_jobs() == 0, "the worker may still live"
+    query("UPDATE procrastinate_workers SET last_heartbeat = last_heartbeat - interval '16 s'")
+
+    assert rescue_stalled_jobs() == 1
+    assert statuses() == ["todo"]
+
+
 def test_job_of_a_worker_that_is_no_longer_registered_is_put_back() -> None:
     enqueue()
     pruned = worker()

@@ -99,6 +99,37 @@ def test_delivery_that_fails_after_a_crash_is_tried_again_later(monkeypatch: pyt
     assert results() == [("processed", 3, 1)]
 
 
+def test_delivery_received_before_the_clock_was_set_back_is_processed() -> None:
+    stored = delivery(EVENT_TYPE)
+    later = timezone.now() + timedelta(hours=1)
+    WebhookDelivery.objects.update(received_at=later, due_at=later)
+    assert drain() == 0
+
+    recover()
+
+    assert drain() == 1
+    stored.refresh_from_db()
+    assert stored.received_at < later
+
+
+def test_delivery_claimed_before_the_clock_was_set_back_is_processed() -> None:
+    claimed(seconds_ago=-3600)
+
+    assert recover() == 2
+
+    assert results() == [("processed", 2, 1)]
+
+
+def test_delivery_that_waits_for_a_retry_keeps_its_time() -> None:
+    delivery(EVENT_TYPE)
+    later = timezone.now() + timedelta(hours=1)
+    WebhookDelivery.objects.update(status="failed", attempts=5, due_at=later)
+
+    recover()
+
+    assert WebhookDelivery.objects.get().due_at == later
+
+
 @pytest.mark.parametrize("delivered", [0, 1, 3])
 def test_recover_wakes_a_worker_if_deliveries_are_due(delivered: int) -> None:
     for _ in range(delivered):
