@@ -8,11 +8,12 @@ cron. All share the rows of `Alert`, so that each message is sent once:
 | ---------------- | --------------------------------- | ------------------------------------------ |
 | yes              | none                              | insert the row                             |
 | yes              | not sent, younger than PATIENCE   | nothing: the problem may be a restart      |
-| yes              | not sent, older                   | claim, send, set `sent_at`                 |
+| yes              | not sent, older, or in the future | claim, send, set `sent_at`                 |
 | yes              | sent REMIND_AFTER ago             | claim, send again, set `sent_at`           |
 | no               | not sent                          | delete the row                             |
 | no               | sent                              | claim, send the all-clear, delete the row  |
 
+A row or a claim in the future was written before the database's clock was set back; it delays no message.
 A message that could not be sent is tried again by the next check, a minute later.
 """
 
@@ -101,8 +102,8 @@ def _record(problems: Mapping[str, str]) -> None:
 
 
 def _send_problem(alert: Alert) -> None:
-    unsent = Q(sent_at=None, found_at__lte=Now() - PATIENCE)
-    if not _claim(alert, unsent | Q(sent_at__lte=Now() - REMIND_AFTER)):
+    is_lasting = Q(found_at__lte=Now() - PATIENCE) | Q(found_at__gt=Now())
+    if not _claim(alert, Q(is_lasting, sent_at=None) | Q(sent_at__lte=Now() - REMIND_AFTER)):
         return
     if post(f"Problem ({alert.kind}): {alert.message}"):
         Alert.objects.filter(pk=alert.pk).update(sent_at=Now(), claimed_until=None)
@@ -121,7 +122,7 @@ def _send_all_clear(alert: Alert) -> None:
 
 def _claim(alert: Alert, condition: Q) -> bool:
     """Return whether this process may send the message, and no other process may until the claim ends."""
-    free = Q(claimed_until=None) | Q(claimed_until__lte=Now())
+    free = Q(claimed_until=None) | ~Q(claimed_until__range=(Now(), Now() + 2 * CLAIM))
     claimed = Alert.objects.filter(condition, free, pk=alert.pk)
     return claimed.update(claimed_until=Now() + CLAIM) > 0
 

@@ -161,6 +161,20 @@ def test_alert_that_ends_within_two_minutes_is_never_sent(slack: responses.Reque
 
 
 @pytest.mark.usefixtures("healthy")
+@pytest.mark.parametrize("column", ["found_at", "claimed_until"])
+def test_alert_after_the_clock_was_set_back_is_sent(slack: responses.RequestsMock, column: str) -> None:
+    slack.post(URL)
+    fail_sync()
+    send_alerts()
+    pass_minutes(3)
+    Alert.objects.update(**{column: Now() + HOUR})
+
+    send_alerts()
+
+    assert len(texts(slack)) == 1
+
+
+@pytest.mark.usefixtures("healthy")
 def test_alert_is_repeated_after_a_day(slack: responses.RequestsMock) -> None:
     slack.post(URL, body="ok")
     stop_workers()
