@@ -33,6 +33,16 @@ HEARTBEAT_SECONDS = 10.0
 """Interval of the renewals. Two renewals in a row may fail before the lease expires."""
 
 
+def shorten_future_leases() -> None:
+    """Let leases end in LEASE that end too far ahead: the database's clock was set back after their renewal.
+
+    Otherwise a holder that died before that would block other processes until the clock has caught up. Twice
+    the duration is allowed: a renewal may read the clock later than this statement. Write `sync_runs`.
+    """
+    running = SyncRun.objects.filter(state=SyncRun.State.RUNNING, lease_expires_at__gt=Now() + 2 * LEASE)
+    running.update(lease_expires_at=Now() + LEASE)
+
+
 def held_runs(run: SyncRun) -> QuerySet[SyncRun]:
     """Return the row of the run as a queryset; it is empty if `run.holder` no longer holds the run."""
     return SyncRun.objects.filter(pk=run.pk, state=SyncRun.State.RUNNING, holder=run.holder)

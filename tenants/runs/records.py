@@ -21,7 +21,7 @@ from django.db.models.functions import Concat, Now
 from clerk_integration.exceptions import ClerkError, ClerkUnavailable
 from tenants.exceptions import SyncAlreadyRunning, SyncError
 from tenants.models import SyncRun, SyncRunPage
-from tenants.runs.leases import LEASE, Lease, held_runs, kept_alive, lost
+from tenants.runs.leases import LEASE, Lease, held_runs, kept_alive, lost, shorten_future_leases
 from tenants.sql import query
 
 TRANSIENT = (ClerkUnavailable, DatabaseError, InterfaceError)
@@ -93,7 +93,7 @@ def begin_or_resume(*, instance_id: str, skip_memberships: bool, **cursor: Any) 
     resumable = SyncRun.objects.filter(
         pk=latest,
         state=SyncRun.State.INTERRUPTED,
-        started_at__gt=Now() - RESUME_WITHIN,
+        started_at__range=(Now() - RESUME_WITHIN, Now()),
         instance_id=instance_id,
         cursor__skip_memberships=skip_memberships,
     ).exclude(holder__startswith=WORKERS)
@@ -139,6 +139,7 @@ def interrupt_dead(*kinds: SyncRun.Kind) -> int:
     Without `kinds`, check all kinds. Skip runs of workers: between two tries of a job, no process renews
     their lease.
     """
+    shorten_future_leases()
     running = SyncRun.objects.filter(kind__in=kinds or SyncRun.Kind, state=SyncRun.State.RUNNING)
     dead = running.filter(lease_expires_at__lte=Now()).exclude(holder__startswith=WORKERS)
     return dead.update(**_interruption(Value(DIED)))
@@ -226,6 +227,7 @@ def _begin(instance_id: str, **cursor: Any) -> SyncRun:
 
 def _interrupt_abandoned_full_sync() -> None:
     """Record the running full sync as interrupted if its lease has expired or if it waits for workers."""
+    shorten_future_leases()
     abandoned = SyncRun.objects.filter(
         Q(lease_expires_at__lte=Now()) | Q(lease_expires_at=None),
         kind=SyncRun.Kind.FULL_SYNC,

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TypeVar
 
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.db.models.functions import Now
 
 from tenants.exceptions import SyncAlreadyRunning, SyncLost
@@ -82,6 +84,35 @@ def test_resume_after_a_lease_expired_continues_the_same_run() -> None:
     run, resumed = resume()
 
     assert (run.pk, resumed, run.state, run.error) == (died.pk, True, "running", "")
+
+
+def test_begin_after_the_clock_was_set_back_waits_for_the_usual_time_only() -> None:
+    died = begin()
+    SyncRun.objects.update(lease_expires_at=Now() + timedelta(hours=1))
+
+    with pytest.raises(SyncAlreadyRunning):
+        begin()
+
+    assert SyncRun.objects.filter(pk=died.pk, lease_expires_at__range=(Now(), Now() + leases.LEASE)).exists()
+
+
+def test_interrupt_dead_after_the_clock_was_set_back_ends_the_run_after_the_usual_time() -> None:
+    begin()
+    SyncRun.objects.update(lease_expires_at=Now() + timedelta(hours=1))
+
+    assert records.interrupt_dead() == 0, "the holder may still live"
+    SyncRun.objects.update(lease_expires_at=F("lease_expires_at") - leases.LEASE)
+
+    assert records.interrupt_dead() == 1
+
+
+def test_resume_after_the_clock_was_set_back_begins_a_new_run() -> None:
+    died = begin()
+    SyncRun.objects.update(lease_expires_at=LONG_AGO, started_at=Now() + timedelta(hours=1))
+
+    run, resumed = resume()
+
+    assert (run.pk == died.pk, resumed) == (False, False)
 
 
 NAME_PROCESS_1 = """
