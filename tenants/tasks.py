@@ -62,6 +62,7 @@ def settle_creations(context: JobContext, timestamp: int) -> None:
     working = ProcrastinateJob.objects.filter(task_name=SETTLE_CREATIONS, status="doing")
     if working.exclude(pk=context.job.id).exists():
         return
+    CreationAttempt.objects.correct_sent_at()
     with paced():
         resolve_creations()
     finish_abandoned()

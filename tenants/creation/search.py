@@ -38,7 +38,8 @@ def search(attempt: CreationAttempt, listing: ClerkListing[ClerkOrganization]) -
 
     Raise IdempotencyKeyInUse while the sender may still be working on the attempt, or if nothing is certain.
     """
-    age = (writer.clock() - attempt.sent_at).total_seconds()
+    # Negative after the clock was set back; a job then corrects `sent_at` within a minute.
+    age = max(0.0, (writer.clock() - attempt.sent_at).total_seconds())
     if attempt.state == CreationAttempt.State.SENT and age < IN_FLIGHT_SECONDS:
         raise in_progress(retry_after=IN_FLIGHT_SECONDS - age)
     for organization in listing:

@@ -57,6 +57,15 @@ class CreationAttemptQuerySet(models.QuerySet["CreationAttempt"]):
         """Keep the attempts of which it is not known whether they created an organization."""
         return self.filter(state__in=self.model.UNRESOLVED, sent_at__lt=sent_before)
 
+    def correct_sent_at(self) -> int:
+        """Set `sent_at` to now where it lies in the future: the database's clock was set back.
+
+        Otherwise the outcome would stay unknown until the clock has caught up. An attempt counts as sent just
+        now, because its age is unknown, and a search soon after the POST proves nothing. Return how many.
+        """
+        future = self.filter(state__in=self.model.UNRESOLVED, sent_at__gt=ClockTimestamp())
+        return future.update(sent_at=ClockTimestamp())
+
     def delete_old(self) -> int:
         """Delete the attempts that are settled and older than RETENTION; return how many."""
         settled = self.exclude(state__in=self.model.UNRESOLVED)

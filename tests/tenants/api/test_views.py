@@ -3,17 +3,20 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.db.models import F
+from django.db.models.functions import Now
 from django.test import Client
 
 from clerk_integration.wire import breaker
 from tenants.lifecycle import delete
 from tenants.models import CreationAttempt, Membership, Tenant, UserSync
 from tenants.services import TenantService
+from tenants.tasks import settle_creations
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
 
@@ -634,6 +637,25 @@ def test_create_repeated_with_a_key_after_the_creator_left_is_not_sent_again(
     CreationAttempt.objects.update(sent_at=F("sent_at") - timedelta(seconds=100))
 
     assert ada.request("POST", "/tenants/create", {"name": "Acme"}, **key).status_code == 404
+    assert sandbox.api("GET", "/organizations")["total_count"] == 1
+
+
+def test_create_repeated_with_a_key_after_the_clock_was_set_back_is_resolved_within_minutes(
+    sandbox: SandboxControl, ada: Caller
+) -> None:
+    key = {"Idempotency-Key": "k1"}
+    sandbox.fault("POST /v1/organizations", dropAfterCommit=True)
+    ada.request("POST", "/tenants/create", {"name": "Acme"}, **key)
+    CreationAttempt.objects.update(state="sent", sent_at=Now() + timedelta(hours=1))
+    refused = ada.request("POST", "/tenants/create", {"name": "Acme"}, **key)
+
+    job_context: Any = SimpleNamespace(job=SimpleNamespace(id=0))
+    settle_creations(job_context, timestamp=0)
+    CreationAttempt.objects.update(sent_at=F("sent_at") - timedelta(seconds=100))
+    created = ada.request("POST", "/tenants/create", {"name": "Acme"}, **key)
+
+    assert (refused.status_code, created.status_code) == (409, 201)
+    assert 0 < int(refused["Retry-After"]) <= 60
     assert sandbox.api("GET", "/organizations")["total_count"] == 1
 
 
