@@ -136,9 +136,15 @@ TENANT_CAN_BE_RETIRED = """(
 MIRRORED_MEMBERSHIP = """(
     memberships.clerk_membership_id IS NOT NULL OR memberships.clerk_created_at IS NOT NULL)"""
 
+# A row that was written in the future is older than the list: the database's clock was set back since. The
+# minute excludes a list that was read while the clock was set back.
+_WRITTEN_BEFORE_THE_CLOCK_WAS_SET_BACK = """(
+    memberships.written_at > clock_timestamp() + interval '1 minute'
+    AND %(as_of)s::timestamptz <= clock_timestamp())"""
+
 MEMBERSHIP_CAN_BE_ENDED = f"""(
     memberships.is_active AND {MIRRORED_MEMBERSHIP} AND tenants.clerk_org_id IS NOT NULL
-    AND memberships.written_at < %(as_of)s::timestamptz)"""
+    AND (memberships.written_at < %(as_of)s::timestamptz OR {_WRITTEN_BEFORE_THE_CLOCK_WAS_SET_BACK}))"""
 
 _COUNT_WRITTEN = "SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM written"
 

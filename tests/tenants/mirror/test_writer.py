@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 from django.db import transaction
+from django.db.models.functions import Now
 
 from clerk_integration.entities import ClerkMembership, ClerkOrganization
 from tenants import signals
@@ -271,6 +272,26 @@ def test_listing_ends_a_creator_whom_it_lacks(listing: str, created_at: int | No
     LISTINGS[listing]()
 
     assert not Membership.objects.get().is_active
+
+
+@pytest.mark.parametrize("listing", LISTINGS)
+def test_listing_after_the_clock_was_set_back_ends_a_row_of_the_future_that_it_lacks(listing: str) -> None:
+    writer.write_memberships([replace(ADA, user_id="user_old")])
+    Membership.objects.update(written_at=Now() + timedelta(hours=1))
+
+    LISTINGS[listing]()
+
+    assert not Membership.objects.get().is_active
+
+
+def test_listing_read_while_the_clock_was_set_back_ends_no_row_that_was_written_since() -> None:
+    writer.write_memberships([ADA])
+    listed_at = writer.clock() + timedelta(hours=1)
+    Membership.objects.update(written_at=listed_at + timedelta(seconds=1))
+
+    writer.write_organization_listing(ACME, [], listed_at=listed_at, complete=True)
+
+    assert membership()[2] is True
 
 
 def test_listing_gives_a_creator_without_an_id_their_membership() -> None:
