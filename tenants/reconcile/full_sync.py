@@ -94,8 +94,8 @@ def enqueue_full_sync(
     total = _total(ORGANIZATIONS)
     for run_id in slices.waiting_runs(SyncRun.Kind.FULL_SYNC):
         raise SyncAlreadyRunning(
-            f"Full sync {run_id} is on the queue already. Nothing was done; watch that run with"
-            f" `sync_from_clerk --follow {run_id}`."
+            f"Full sync {run_id} is on the queue already. Nothing was done. Its page in the admin and"
+            f" `sync_from_clerk --follow {run_id}` show how far it is."
         )
     run = records.begin(
         instance_id=instance_id,

@@ -45,8 +45,9 @@ def _export(address: str, port: int) -> None:
         raise CommandError("--metrics-port needs the package prometheus-client. Install it first.") from None
     try:
         serve_worker_metrics(address, port)
-    except OSError as error:
+    except (OSError, OverflowError, TypeError) as error:  # not free; not a port; not an address
+        reason = getattr(error, "strerror", None) or error
         raise CommandError(
-            f"The metrics cannot be exported at {address}:{port}: {error.strerror or error}. The worker was"
-            " not started. Choose another port."
+            f"The metrics cannot be exported at {address}:{port}: {reason}. The worker was not started."
+            " Choose another port or address."
         ) from None

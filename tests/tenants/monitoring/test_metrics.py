@@ -286,3 +286,9 @@ def test_worker_does_not_start_if_its_port_for_metrics_is_taken() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(CommandError, match=rf"127\.0\.0\.1:{port}: .* The worker was not started"):
             call_command("procrastinate", "worker", "--metrics-port", str(port))
+
+
+@pytest.mark.parametrize(("port", "address"), [("99999", "127.0.0.1"), ("9100", "\xe4..x")])
+def test_worker_does_not_start_with_metrics_at_an_address_that_is_none(port: str, address: str) -> None:
+    with pytest.raises(CommandError, match="Choose another port or address"):
+        call_command("procrastinate", "worker", "--metrics-port", port, "--metrics-address", address)
