@@ -68,6 +68,9 @@ REQUEST_LIMITS = {
 
 UNLIMITED = "none"
 
+MAX_SECONDS = 10**9
+"""Much longer times do not fit into the times of Python and PostgreSQL."""
+
 MAX_TOKEN_BYTES = 16 * 1024
 MIN_SIGNING_SECRET_BYTES = 16
 
@@ -190,9 +193,9 @@ def stalled_worker_seconds() -> float:
 
 
 def is_seconds(value: Any) -> bool:
-    """Return whether a setting is a number of seconds, zero or more."""
+    """Return whether a setting is a number of seconds, from zero to MAX_SECONDS."""
     try:
-        return 0 <= float(value) < float("inf")
+        return 0 <= float(value) <= MAX_SECONDS
     except (TypeError, ValueError):
         return False
 

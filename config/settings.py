@@ -37,9 +37,12 @@ def _list(name: str) -> list[str]:
     return [value.strip() for value in _text(name).split(",") if value.strip()]
 
 
+MAX_SETTING_DIGITS = 9
+
+
 def _number(name: str, default: str, unit: str) -> int:
     text = _text(name, default)
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > MAX_SETTING_DIGITS:
         raise ImproperlyConfigured(f"{name} is not a number of {unit}.")
     return int(text)
 

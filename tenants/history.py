@@ -27,6 +27,9 @@ SET_ORIGIN = """
 DEFAULT_DAYS = 730
 """The time for which history is kept, unless TENANT_HISTORY_DAYS is set."""
 
+MAX_DAYS = 36_500
+"""PostgreSQL cannot store times that are much older."""
+
 BATCH = 10_000
 """Rows deleted in one statement, so that no lock is held for long."""
 
@@ -82,7 +85,7 @@ def delete_old_history() -> int:
     Keep the links of tenants that exist: they tell a linked tenant from one that only mirrors its
     organization.
     """
-    days = int(getattr(settings, "TENANT_HISTORY_DAYS", DEFAULT_DAYS))
+    days = min(int(getattr(settings, "TENANT_HISTORY_DAYS", DEFAULT_DAYS)), MAX_DAYS)
     if days == 0:
         return 0
     old = TenantHistory.objects.filter(at__lt=ClockTimestamp() - timedelta(days=days)).order_by("id")

@@ -13,15 +13,19 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 _DURATION = re.compile(r"(?P<number>\d{1,6})(?P<unit>[smhdw])")
 _POSITIVE = re.compile(r"[1-9]\d{0,8}", re.ASCII)
+_LONGEST = timedelta(days=36_500)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def duration(text: str) -> timedelta:
-    """Parse `90s`, `15m`, `2h`, `3d` or `1w`; raise ArgumentTypeError for other text."""
+    """Parse `90s`, `15m`, `2h`, `3d` or `1w`; raise ArgumentTypeError for other text, and above 100 years."""
     form = _DURATION.fullmatch(text.strip())
     if form is None:
         raise ArgumentTypeError(f"{text!r} is not a duration; write 90s, 15m, 2h, 3d or 1w")
-    return timedelta(**{_UNITS[form["unit"]]: int(form["number"])})
+    length = timedelta(**{_UNITS[form["unit"]]: int(form["number"])})
+    if length > _LONGEST:
+        raise ArgumentTypeError(f"{text!r} is too long; write at most {_LONGEST.days}d")
+    return length
 
 
 def point_in_time(text: str) -> datetime:

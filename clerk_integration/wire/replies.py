@@ -189,7 +189,7 @@ def _retry_after_seconds(value: str) -> float | None:
 def _http_date(value: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # a date, or a year that Python cannot read
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 

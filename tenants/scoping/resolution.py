@@ -20,6 +20,7 @@ from django.db.models import Exists
 from clerk_integration.conf import clerk_settings
 from clerk_integration.tokens.clerk_user import ClerkUser
 from tenants.models import Membership, Tenant, UserSync
+from tenants.querysets import MAX_ID_DIGITS
 from tenants.scoping.just_in_time import fetch_membership
 from tenants.services import TenantService
 from tenants.sql import ClockTimestamp
@@ -28,7 +29,6 @@ CACHE_SECONDS = 10.0
 """A read may use a membership that this process has read from the database so long ago."""
 
 MAX_CACHED = 10_000
-LARGEST_ID = 2**63 - 1
 
 _cache: dict[tuple[str, str], tuple[float, Membership]] = {}
 
@@ -72,7 +72,7 @@ def _by_organization(user: ClerkUser, organization_id: str, *, is_write: bool) -
 
 
 def _by_tenant_id(user: ClerkUser, header: str) -> Membership | None:
-    if not (header.isascii() and header.isdecimal()) or not 0 < int(header) <= LARGEST_ID:
+    if not (header.isascii() and header.isdecimal() and len(header) <= MAX_ID_DIGITS):
         return None
     membership = _stored(user, tenant_id=int(header))
     if membership is None or not _is_current(user, membership):

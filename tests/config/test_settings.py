@@ -115,8 +115,9 @@ def test_settings_of_https_and_key_rotation_come_from_the_environment() -> None:
     }
 
 
-def test_settings_malformed_hsts_seconds_are_named() -> None:
-    done = run("manage.py", "check", SECURE_HSTS_SECONDS="a year")
+@pytest.mark.parametrize("value", ["a year", "9" * 10, "9" * 5000], ids=["text", "10 digits", "5000 digits"])
+def test_settings_malformed_hsts_seconds_are_named(value: str) -> None:
+    done = run("manage.py", "check", SECURE_HSTS_SECONDS=value)
 
     assert (done.returncode, done.stderr) == (1, "SECURE_HSTS_SECONDS is not a number of seconds.\n")
 

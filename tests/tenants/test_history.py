@@ -177,7 +177,7 @@ def test_delete_old_history_keeps_the_links_of_tenants_that_exist(legacy: Callab
     assert list(left) == [("linked", [None, "org_0"]), ("linked", [None, "org_2"])]
 
 
-@pytest.mark.parametrize(("days", "left"), [(730, 3), (30, 1), (0, 9)])
+@pytest.mark.parametrize(("days", "left"), [(730, 3), (30, 1), (0, 9), (999_999_999, 9)])
 def test_delete_old_history_keeps_what_is_younger(
     legacy: Callable[..., Tenant], settings: Any, days: int, left: int
 ) -> None:

@@ -126,6 +126,17 @@ def test_replay_since_a_time_that_is_none_is_refused(since: str) -> None:
         run("process_clerk_webhooks", f"--since={since}")
 
 
+def test_replay_since_and_purge_older_than_of_more_than_100_years_are_refused() -> None:
+    delivery("a", "processed", hours_ago=1000)
+    for command, option in (
+        ("process_clerk_webhooks", "--since"),
+        ("purge_webhook_deliveries", "--older-than"),
+    ):
+        run(command, option, "36500d")
+        with pytest.raises(CommandError, match="'999999w' is too long; write at most 36500d"):
+            run(command, option, "999999w")
+
+
 def test_replay_with_failures_continues_and_exits_with_1(handled: list[str]) -> None:
     for name, fails in (("a", False), ("b", True), ("c", False)):
         delivery(name, fail=fails)

@@ -340,6 +340,8 @@ def test_create_refused_for_a_field_names_it(server: HostileServer) -> None:
         ("soon", 10.0),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
         ("Thu, 31 Dec 2099 23:59:59 GMT", 3600.0),
+        ("9" * 5000, 3600.0),
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", 10.0),
     ],
 )
 def test_create_rate_limited_is_sent_once_and_tells_when_to_come_back(
