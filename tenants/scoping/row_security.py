@@ -1,9 +1,10 @@
 """PostgreSQL's row-level security, so that raw SQL stays inside the current tenant too.
 
 A policy compares a row's tenant with a setting of the transaction. The setting is made before the first
-statement of a transaction and again when the current tenant or the savepoint has changed. It is never made
-for a session, because with PgBouncer in transaction mode the session serves other clients in between. Outside
-a transaction, each statement therefore gets a transaction of its own. Without the setting, no row is visible.
+statement of a transaction, when the current tenant has changed, and after a rollback to a savepoint, which
+restores an older value. It is never made for a session, because with PgBouncer in transaction mode the
+session serves other clients in between. Outside a transaction, each statement therefore gets a transaction of
+its own. Without the setting, no row is visible.
 
 PostgreSQL applies no policy to superusers and to roles with BYPASSRLS.
 """
@@ -104,15 +105,23 @@ class TransactionSettings:
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._connection: Any = connection
-        self._made: tuple[Any, ...] = (NO_ROWS,)
+        self._made: tuple[str, str] | None = NO_ROWS
+        """The values in PostgreSQL; None if they are unknown."""
 
     def __call__(self, execute: Callable[..., Any], *statement: Any) -> Any:
         """Execute the statement for the current tenant."""
+        try:
+            return self._execute(execute, *statement)
+        finally:
+            if self._uses_policies() and _may_roll_back(statement[0]):
+                self._made = None
+
+    def _execute(self, execute: Callable[..., Any], *statement: Any) -> Any:
         status = self._connection.connection.pgconn.transaction_status
         if status == TransactionStatus.INERROR:
             return execute(*statement)
         if status == TransactionStatus.IDLE:
-            self._made = (NO_ROWS,)
+            self._made = NO_ROWS
         wanted = self._wanted()
         if wanted != NO_ROWS and not self._connection.in_atomic_block:
             with transaction.atomic(using=self._connection.alias):
@@ -130,18 +139,23 @@ class TransactionSettings:
         return wanted if wanted == NO_ROWS or self._is_needed() else NO_ROWS
 
     def _is_needed(self) -> bool:
-        database = self._connection.settings_dict
-        key = database["HOST"], database["NAME"]
+        key = self._database_key()
         if key not in _uses_policies:
             [_uses_policies[key]] = self._connection.connection.execute(IS_USED, [POLICY]).fetchone()
         return _uses_policies[key]
 
+    def _uses_policies(self) -> bool:
+        """Return whether the database is known to have a policy; send no statement."""
+        return _uses_policies.get(self._database_key(), False)
+
+    def _database_key(self) -> tuple[str, str]:
+        database = self._connection.settings_dict
+        return database["HOST"], database["NAME"]
+
     def _make(self, wanted: tuple[str, str]) -> None:
-        # A rollback to a savepoint takes settings back that were made after it.
-        made = (wanted, *self._connection.savepoint_ids)
-        if made != self._made and (wanted != NO_ROWS or self._made[0] != NO_ROWS):
+        if wanted != self._made:
             self._connection.connection.execute(SET, wanted)
-        self._made = made
+            self._made = wanted
 
 
 def watch_connection(connection: BaseDatabaseWrapper, **_: Any) -> None:
@@ -151,6 +165,11 @@ def watch_connection(connection: BaseDatabaseWrapper, **_: Any) -> None:
         isinstance(one, TransactionSettings) for one in wrappers
     ):
         wrappers.append(TransactionSettings(connection))
+
+
+def _may_roll_back(sql: Any) -> bool:
+    """Return whether a statement may contain a rollback to a savepoint."""
+    return not isinstance(sql, str) or "rollback" in sql.lower()
 
 
 def _condition(model: type[Model], path: list[str], quote: Callable[[str], str]) -> str:

@@ -21,6 +21,21 @@ MIDDLEWARE = (
 )
 
 
+UNPRIVILEGED = "pg_monitor"
+"""A role of every PostgreSQL server that is no superuser, so that policies apply to it."""
+
+
+def grant_to_unprivileged(connection: Any) -> None:
+    with connection.cursor() as cursor:
+        for kind in ("TABLES", "SEQUENCES", "FUNCTIONS"):
+            cursor.execute(f"GRANT ALL ON ALL {kind} IN SCHEMA public TO PUBLIC")
+
+
+def become_unprivileged(connection: Any, **_: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET ROLE {UNPRIVILEGED}")
+
+
 class Member:
     """A Clerk user who uses the example app, one of two admins of the active organization."""
 

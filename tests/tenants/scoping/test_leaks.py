@@ -15,7 +15,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.db import IntegrityError, connection, connections
+from django.db import IntegrityError, connection, connections, transaction
 from django.db.backends.signals import connection_created
 from django.test import AsyncClient, Client, RequestFactory
 from rest_framework.relations import PrimaryKeyRelatedField
@@ -26,7 +26,13 @@ from tenants.scoping import CrossTenantWrite, scopes_disabled, tenant_context
 from tests.example_app.api import InvoiceSerializer, InvoiceViewSet
 from tests.example_app.models import Customer, Invoice, InvoiceLine
 from tests.example_app.tasks import celery_app
-from tests.tenants.scoping.conftest import Member, invoice_of
+from tests.tenants.scoping.conftest import (
+    UNPRIVILEGED,
+    Member,
+    become_unprivileged,
+    grant_to_unprivileged,
+    invoice_of,
+)
 from tests.tenants.scoping.workers import work_off_queue
 from tests.workers import empty_queue
 
@@ -38,22 +44,13 @@ pytestmark = [
 
 API, ADMIN = "/api/v1/invoices", "/admin/invoicing/invoice/"
 FOREIGN = ("Globex", "G-1")
-UNPRIVILEGED = "pg_monitor"
-"""A role of every PostgreSQL server that is no superuser, so that policies apply to it."""
-
-
-def become_unprivileged(connection: Any, **_: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET ROLE {UNPRIVILEGED}")
 
 
 @pytest.fixture(params=["superuser", UNPRIVILEGED])
 def role(request: pytest.FixtureRequest, db: None) -> Iterator[str]:
     """The database's role: the policies of row-level security apply to the unprivileged one only."""
     if request.param == UNPRIVILEGED:
-        with connection.cursor() as cursor:
-            for kind in ("TABLES", "SEQUENCES", "FUNCTIONS"):
-                cursor.execute(f"GRANT ALL ON ALL {kind} IN SCHEMA public TO PUBLIC")
+        grant_to_unprivileged(connection)
         connection_created.connect(become_unprivileged)
         become_unprivileged(connection)
     yield request.param
@@ -367,6 +364,20 @@ def test_row_level_security_shows_unscoped_managers_the_current_tenant_s_rows_on
     with tenant_context(world.acme):
         assert Invoice.unscoped.count() == 2
         assert Invoice.unscoped.filter(pk=world.foreign.pk).update(number="X") == 0
+
+
+def test_row_level_security_after_a_rollback_to_a_savepoint_shows_the_current_tenant_s_rows_only(
+    world: World, role: str
+) -> None:
+    if role != UNPRIVILEGED:
+        pytest.skip("policies do not apply to superusers")
+    with transaction.atomic(), tenant_context(world.globex):
+        assert Invoice.unscoped.count() == 1
+        savepoint = transaction.savepoint()
+        with tenant_context(world.acme):
+            assert Invoice.unscoped.count() == 2
+            transaction.savepoint_rollback(savepoint)
+            assert FOREIGN[1] not in {invoice.number for invoice in Invoice.unscoped.all()}
 
 
 def test_row_level_security_lets_a_tenant_be_deleted_with_its_rows(world: World) -> None:

@@ -59,6 +59,7 @@ RULES = {
         "self._connection.connection.execute(SET, wanted)",
         "pass",
     ),
+    "the setting after a rollback to a savepoint": ("row_security.py", "self._made = None", "pass"),
     "the scoping of views' querysets": (
         "viewsets.py",
         "return scoped(super().get_queryset())",
