@@ -6,7 +6,7 @@ therefore be defined once, as a class attribute of a view or a form field, and u
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, TypeVar, cast
 
 from django.core.exceptions import FullResultSet, ImproperlyConfigured
@@ -14,7 +14,7 @@ from django.db.models import BigIntegerField, Expression, Manager, Model, QueryS
 from django.db.models.sql.where import AND
 
 from tenants.scoping.context import are_scopes_disabled, require_tenant
-from tenants.scoping.writes import check_row, check_values, tenant_path
+from tenants.scoping.writes import check_row, check_upsert, check_values, tenant_path
 
 Row = TypeVar("Row", bound=Model)
 
@@ -42,10 +42,25 @@ class TenantScopedQuerySet(QuerySet[Row]):
         """Return a manager that is scoped by `tenant_path` and has the queryset's methods."""
         return cast(Any, TenantScopedManager).from_queryset(cls)(tenant_path)
 
-    def bulk_create(self, objs: Iterable[Row], *args: Any, **kwargs: Any) -> list[Row]:
-        """Insert the rows into the current tenant; raise CrossTenantWrite for another tenant's row."""
+    def bulk_create(  # noqa: PLR0917  (Django's parameters)
+        self,
+        objs: Iterable[Row],
+        batch_size: int | None = None,
+        ignore_conflicts: bool = False,
+        update_conflicts: bool = False,
+        update_fields: Collection[str] | None = None,
+        unique_fields: Collection[str] | None = None,
+    ) -> list[Row]:
+        """Insert the rows into the current tenant; raise CrossTenantWrite for another tenant's row.
+
+        With `update_conflicts`, `unique_fields` must include the foreign key that leads to the tenant.
+        """
         rows = _checked(objs)
-        return super().bulk_create(rows, *args, **kwargs)
+        if update_conflicts:
+            check_upsert(self.model, unique_fields or ())
+        return super().bulk_create(
+            rows, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields
+        )
 
     def bulk_update(self, objs: Iterable[Row], fields: Iterable[str], *args: Any, **kwargs: Any) -> int:
         """Update the current tenant's rows; raise CrossTenantWrite for another tenant's row."""

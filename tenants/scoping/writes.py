@@ -1,5 +1,6 @@
 """Keep saved rows inside the current tenant."""
 
+from collections.abc import Collection
 from typing import Any
 
 from django.db.models import Field, Model
@@ -63,6 +64,26 @@ def check_values(model: type[Model], values: dict[str, Any]) -> None:
                 f"{field} of these rows cannot be set to {key}: it belongs to another tenant than "
                 f"tenant {tenant.pk}. Nothing was saved."
             )
+
+
+def check_upsert(model: type[Model], unique_fields: Collection[str]) -> None:
+    """Raise CrossTenantWrite if `bulk_create` could update a row of another tenant.
+
+    With the foreign key that leads to the tenant among `unique_fields`, PostgreSQL only updates a row that
+    has the same value there as the inserted row, which is checked.
+    """
+    path = tenant_path(model)
+    if path is None or are_scopes_disabled():
+        return
+    leading = path.partition("__")[0]
+    pk_names = [field.name for field in model._meta.pk_fields]
+    names = [one for name in unique_fields for one in (pk_names if name == "pk" else [name])]
+    if leading not in {model._meta.get_field(name).name for name in names}:
+        raise CrossTenantWrite(
+            f"An upsert of {model._meta.label} by {', '.join(unique_fields) or 'no fields'} could update a "
+            f"row of another tenant than tenant {require_tenant().pk}. Nothing was saved. Give the model a "
+            f'unique constraint that includes "{leading}", and name its fields in `unique_fields`.'
+        )
 
 
 def cross_tenant_write(row: Model) -> CrossTenantWrite:

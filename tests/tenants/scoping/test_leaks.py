@@ -258,6 +258,15 @@ CARELESS_WRITES: dict[str, Path] = {
     "bulk_create of lines": lambda w: InvoiceLine.objects.bulk_create(
         [InvoiceLine(invoice=w.own, text="X", amount=1), InvoiceLine(invoice=w.foreign, text="X", amount=1)]
     ),
+    "upsert by id": lambda w: Invoice.objects.bulk_create(
+        [invoice(w, pk=w.foreign.pk)], update_conflicts=True, update_fields=["number"], unique_fields=["pk"]
+    ),
+    "upsert of a line by id": lambda w: InvoiceLine.objects.bulk_create(
+        [InvoiceLine(pk=w.foreign_line.pk, invoice=w.own, text="X", amount=1)],
+        update_conflicts=True,
+        update_fields=["text"],
+        unique_fields=["pk"],
+    ),
     "update of the tenant": lambda w: Invoice.objects.filter(pk=w.own.pk).update(tenant=w.globex),
     "update of a foreign key": lambda w: InvoiceLine.objects.update(invoice=w.foreign),
 }

@@ -37,6 +37,7 @@ RULES = {
     ),
     "the check of updated values": ("writes.py", "if is_own_key or is_foreign:", "if False:"),
     "the check of bulk writes": ("managers.py", "        check_row(row)\n", "        pass\n"),
+    "the check of upserts": ("managers.py", "        if update_conflicts:", "        if False:"),
     "the check of deletions": ("models.py", "        check_row(self)\n", ""),
     "the membership of the header's tenant": (
         "resolution.py",

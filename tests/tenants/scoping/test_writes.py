@@ -1,0 +1,219 @@
+"""Writes inside and out of the current tenant, without a request."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from tenants.models import Tenant
+from tenants.scoping import CrossTenantWrite, scopes_disabled, tenant_context
+from tests.example_app.models import Customer, Invoice, InvoiceLine
+from tests.tenants.scoping.conftest import invoice_of
+
+pytestmark = pytest.mark.django_db
+
+
+def numbers(queryset: Any) -> list[str]:
+    return list(queryset.values_list("number", flat=True))
+
+
+def test_create_and_bulk_create_set_the_tenant(acme: Tenant) -> None:
+    with tenant_context(acme):
+        customer = Customer.objects.get()
+        Invoice.objects.bulk_create([Invoice(number="A-3", customer=customer)])
+        created, _ = Invoice.objects.get_or_create(number="A-4", defaults={"customer": customer})
+        saved = Invoice(number="A-5", customer=customer)
+        saved.save()
+
+    assert set(Invoice.unscoped.values_list("tenant", flat=True)) == {acme.pk}
+    assert created.tenant == saved.tenant == acme
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda own, foreign: foreign.save(),
+        lambda own, foreign: foreign.delete(),
+        lambda own, foreign: moved(own, foreign.tenant).save(),
+        lambda own, foreign: moved(foreign, own.tenant).save(),
+        lambda own, foreign: moved(foreign, own.tenant).save(update_fields=["tenant"]),
+        lambda own, foreign: Invoice(pk=foreign.pk, number="X", customer=own.customer).save(),
+        lambda own, foreign: Invoice.objects.create(number="X", customer=foreign.customer),
+        lambda own, foreign: Invoice.objects.create(number="X", customer=own.customer, tenant=foreign.tenant),
+        lambda own, foreign: Invoice.objects.bulk_create([Invoice(number="X", customer=foreign.customer)]),
+        lambda own, foreign: Invoice.objects.bulk_update([foreign], ["number"]),
+        lambda own, foreign: Invoice.objects.update(tenant=foreign.tenant),
+        lambda own, foreign: Invoice.objects.update(tenant_id=foreign.tenant_id),
+        lambda own, foreign: Invoice.objects.update(customer=foreign.customer),
+        lambda own, foreign: InvoiceLine.objects.create(invoice=foreign, text="X", amount=1),
+        lambda own, foreign: InvoiceLine.objects.create(invoice_id=foreign.pk, text="X", amount=1),
+        lambda own, foreign: foreign.lines.create(text="X", amount=1),
+        lambda own, foreign: InvoiceLine(pk=line_of(foreign).pk, invoice=own, text="X", amount=1).save(),
+        lambda own, foreign: line_of(foreign).save(),
+        lambda own, foreign: InvoiceLine.objects.update(invoice=foreign.pk),
+        lambda own, foreign: InvoiceLine.objects.bulk_create([InvoiceLine(invoice=foreign, amount=1)]),
+    ],
+)
+def test_write_into_another_tenant_raises_and_changes_nothing(
+    acme: Tenant, globex: Tenant, write: Callable[[Invoice, Invoice], Any]
+) -> None:
+    own, foreign = invoice_of(acme), invoice_of(globex)
+    before = snapshot()
+
+    with tenant_context(acme), pytest.raises(CrossTenantWrite, match="tenant"), transaction.atomic():
+        write(own, foreign)
+
+    assert snapshot() == before
+
+
+def moved(invoice: Invoice, tenant: Tenant) -> Invoice:
+    invoice.tenant = tenant
+    return invoice
+
+
+def line_of(invoice: Invoice) -> InvoiceLine:
+    line: InvoiceLine = InvoiceLine.unscoped.filter(invoice=invoice).get()
+    return line
+
+
+def snapshot() -> list[tuple[Any, ...]]:
+    rows = [model.unscoped.order_by("pk").values_list() for model in (Customer, Invoice, InvoiceLine)]
+    return [tuple(row) for table in rows for row in table]
+
+
+def test_bulk_writes_by_scoped_querysets_leave_other_tenants_alone(acme: Tenant, globex: Tenant) -> None:
+    with tenant_context(acme):
+        assert Invoice.objects.update(is_paid=True) == 2
+        assert InvoiceLine.objects.all().delete() == (2, {"invoicing.InvoiceLine": 2})
+
+    assert Invoice.unscoped.filter(is_paid=True, tenant=acme).count() == 2
+    assert InvoiceLine.unscoped.get().text == "Line of Globex"
+
+
+def test_saves_inside_the_tenant_take_the_statements_of_a_plain_model(acme: Tenant) -> None:
+    with tenant_context(acme):
+        invoice = Invoice.objects.first()
+        with CaptureQueriesContext(connection) as saving:
+            invoice.save()
+        with CaptureQueriesContext(connection) as creating:
+            InvoiceLine.objects.create(invoice=invoice, text="New", amount=1)
+
+    assert (len(saving), len(creating)) == (1, 1)
+
+
+UPSERT: dict[str, Any] = {"update_conflicts": True, "update_fields": ["number", "is_paid"]}
+
+
+@pytest.mark.parametrize("unique_fields", [["pk"], ["id"], ["number"], []])
+def test_upsert_that_could_update_another_tenant_s_row_raises_and_changes_nothing(
+    acme: Tenant, globex: Tenant, unique_fields: list[str]
+) -> None:
+    own, foreign = invoice_of(acme), invoice_of(globex)
+    rows = [Invoice(pk=foreign.pk, number="X", customer=own.customer)]
+    before = snapshot()
+
+    with tenant_context(acme), pytest.raises(CrossTenantWrite, match='includes "tenant"'):
+        Invoice.objects.bulk_create(rows, **UPSERT, unique_fields=unique_fields)
+
+    assert snapshot() == before
+
+
+def test_upsert_that_takes_another_tenant_s_row_raises(acme: Tenant, globex: Tenant) -> None:
+    own, foreign = invoice_of(acme), invoice_of(globex)
+    taken = Invoice(pk=foreign.pk, number="X", customer=own.customer)
+    fields = ["number", "tenant", "customer"]
+
+    with tenant_context(acme), pytest.raises(CrossTenantWrite):
+        async_to_sync(Invoice.objects.all().abulk_create)(
+            [taken], update_conflicts=True, update_fields=fields, unique_fields=["pk"]
+        )
+
+    assert invoice_of(globex).number == "G-1"
+
+
+def test_upsert_of_lines_by_id_raises(acme: Tenant, globex: Tenant) -> None:
+    line = InvoiceLine(pk=line_of(invoice_of(globex)).pk, invoice=invoice_of(acme), text="X", amount=1)
+
+    with tenant_context(acme), pytest.raises(CrossTenantWrite, match='includes "invoice"'):
+        InvoiceLine.objects.bulk_create(
+            [line], update_conflicts=True, update_fields=["text"], unique_fields=["id"]
+        )
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_upsert_by_a_constraint_with_the_tenant_updates_and_inserts_the_tenant_s_rows(
+    acme: Tenant, globex: Tenant, count: int
+) -> None:
+    with tenant_context(globex):
+        customer = Customer.objects.get()
+        rows = [Invoice(number=f"A-{n + 1}", customer=customer, is_paid=True) for n in range(count)]
+        Invoice.objects.bulk_create(rows[:1])
+
+        Invoice.objects.bulk_create(rows, **UPSERT, unique_fields=["tenant", "number"])
+
+        assert Invoice.objects.filter(is_paid=True).count() == count
+    assert not Invoice.unscoped.filter(is_paid=True, tenant=acme).exists()
+
+
+def test_upsert_by_a_constraint_with_the_tenant_and_another_tenant_s_id_is_refused_by_postgresql(
+    acme: Tenant, globex: Tenant
+) -> None:
+    own, foreign = invoice_of(acme), invoice_of(globex)
+    rows = [Invoice(pk=foreign.pk, number="X", customer=own.customer)]
+    before = snapshot()
+
+    with tenant_context(acme), pytest.raises(IntegrityError), transaction.atomic():
+        Invoice.objects.bulk_create(rows, **UPSERT, unique_fields=["tenant_id", "number"])
+
+    assert snapshot() == before
+
+
+def test_ignored_conflicts_with_another_tenant_s_row_change_nothing(acme: Tenant, globex: Tenant) -> None:
+    own, foreign = invoice_of(acme), invoice_of(globex)
+    before = snapshot()
+
+    with tenant_context(acme):
+        Invoice.objects.bulk_create(
+            [Invoice(pk=foreign.pk, number="X", customer=own.customer)], ignore_conflicts=True
+        )
+
+    assert snapshot() == before
+
+
+def test_bulk_update_in_bulk_and_update_or_create_by_another_tenant_s_id_find_no_row(
+    acme: Tenant, globex: Tenant
+) -> None:
+    own, foreign = invoice_of(acme), invoice_of(globex)
+    before = snapshot()
+
+    with tenant_context(acme):
+        assert Invoice.objects.bulk_update([Invoice(pk=foreign.pk, number="X")], ["number"]) == 0
+        assert Invoice.objects.in_bulk([own.pk, foreign.pk]) == {own.pk: own}
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Invoice.objects.update_or_create(
+                pk=foreign.pk, defaults={"number": "X", "customer": own.customer}
+            )
+
+    assert snapshot() == before
+
+
+def test_update_of_a_deleted_row_fails_as_for_a_plain_model(acme: Tenant) -> None:
+    with tenant_context(acme):
+        invoice = Invoice.objects.first()
+        Invoice.objects.filter(pk=invoice.pk).delete()
+        with pytest.raises(DatabaseError, match="did not affect any rows"), transaction.atomic():
+            invoice.save(update_fields=["number"])
+
+
+def test_scopes_disabled_saves_into_the_tenant_that_is_given(acme: Tenant, globex: Tenant) -> None:
+    own, foreign = invoice_of(acme), invoice_of(globex)
+    with scopes_disabled():
+        own.number, foreign.number = "A-9", "G-9"
+        own.save()
+        Invoice.objects.bulk_update([foreign], ["number"])
+        Invoice.objects.create(number="G-2", customer=foreign.customer, tenant=globex)
+
+    assert numbers(Invoice.unscoped.order_by("number")) == ["A-2", "A-9", "G-2", "G-9"]
