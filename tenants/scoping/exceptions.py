@@ -9,7 +9,7 @@ class NoCurrentTenant(Exception):
 
 
 class CrossTenantWrite(Exception):
-    """A row, or a row that it refers to, belongs to another tenant. Nothing was saved."""
+    """A row, or a row that it refers to, belongs to another tenant. Nothing was saved or deleted."""
 
 
 class TenantNotFound(NotFound):

@@ -14,6 +14,7 @@ from django.db.models import BigIntegerField, Expression, Manager, Model, QueryS
 from django.db.models.sql.where import AND
 
 from tenants.scoping.context import are_scopes_disabled, require_tenant
+from tenants.scoping.deletions import check_deletions
 from tenants.scoping.writes import check_row, check_upsert, check_values, tenant_path
 
 Row = TypeVar("Row", bound=Model)
@@ -84,6 +85,11 @@ class TenantScopedManager(Manager[Row]):
             # In the class, because Django derives the managers of reverse relations from it.
             own = type(self)
             self.__class__ = type(own.__name__, (own,), {"tenant_path": tenant_path})
+
+    def contribute_to_class(self, cls: type[Model], name: str) -> None:
+        """Add the manager to a model, whose rows are then deleted inside the current tenant only."""
+        super().contribute_to_class(cls, name)
+        check_deletions(cls)
 
     def get_queryset(self) -> QuerySet[Row]:
         """Return the current tenant's rows; evaluating it without a current tenant raises NoCurrentTenant."""

@@ -7,7 +7,7 @@ from django.db import models
 from tenants.models import Tenant
 from tenants.scoping.context import current_tenant
 from tenants.scoping.managers import CurrentTenantId, TenantScopedManager
-from tenants.scoping.writes import check_row, cross_tenant_write
+from tenants.scoping.writes import cross_tenant_write
 
 
 class TenantOwnedModel(models.Model):
@@ -25,11 +25,6 @@ class TenantOwnedModel(models.Model):
 
     class Meta:
         abstract = True
-
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        """Delete the row; raise CrossTenantWrite if it belongs to another tenant."""
-        check_row(self)
-        return super().delete(*args, **kwargs)
 
     def _do_update(self, base_qs: Any, using: Any, pk_val: Any, *args: Any) -> Any:
         """Update the row if the stored row belongs to the current tenant, whatever `tenant` is in memory."""

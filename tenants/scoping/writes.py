@@ -1,4 +1,4 @@
-"""Keep saved rows inside the current tenant."""
+"""Keep saved and deleted rows inside the current tenant."""
 
 from collections.abc import Collection
 from typing import Any
@@ -21,9 +21,7 @@ def check_saved_row(sender: type[Model], instance: Model, raw: bool, using: str,
         return
     check_row(instance)
     if "__" in path and _may_update(instance):
-        stored = type(instance)._base_manager.using(using).filter(pk=instance.pk)
-        if stored.exclude(**{path: require_tenant().pk}).exists():
-            raise cross_tenant_write(instance)
+        check_stored_row(instance, using)
 
 
 def check_row(row: Model) -> None:
@@ -42,6 +40,22 @@ def check_row(row: Model) -> None:
         checked_path = tenant_path(type(checked))
         if checked_path is not None and _tenant_id(checked, checked_path) != tenant.pk:
             raise cross_tenant_write(row)
+
+
+def check_deleted_row(row: Model, using: str) -> None:
+    """Raise CrossTenantWrite if the row, in memory or as it is stored, belongs to another tenant."""
+    path = tenant_path(type(row))
+    if path is None or are_scopes_disabled():
+        return
+    check_row(row)
+    check_stored_row(row, using)
+
+
+def check_stored_row(row: Model, using: str) -> None:
+    """Raise CrossTenantWrite if the stored row with the same key belongs to another tenant."""
+    own = {str(tenant_path(type(row))): require_tenant().pk}
+    if type(row)._base_manager.using(using).filter(pk=row.pk).exclude(**own).exists():
+        raise cross_tenant_write(row)
 
 
 def check_values(model: type[Model], values: dict[str, Any]) -> None:
@@ -90,7 +104,7 @@ def cross_tenant_write(row: Model) -> CrossTenantWrite:
     """Return the error for a row that belongs to another tenant, or refers to another tenant's row."""
     return CrossTenantWrite(
         f"This {row._meta.verbose_name} ({row.pk or 'new'}) belongs to another tenant than tenant "
-        f"{require_tenant().pk}, or refers to another tenant's row. Nothing was saved."
+        f"{require_tenant().pk}, or refers to another tenant's row. Nothing was saved or deleted."
     )
 
 

@@ -252,6 +252,8 @@ CARELESS_WRITES: dict[str, Path] = {
     ).save(),
     "line of the other tenant's row": lambda w: InvoiceLine(invoice=w.foreign, text="X", amount=1).save(),
     "deletion": lambda w: w.foreign.delete(),
+    "deletion by id": lambda w: Invoice(pk=w.foreign.pk).delete(),
+    "deletion of a line": lambda w: w.foreign_line.delete(),
     "bulk_create": lambda w: Invoice.objects.bulk_create(
         [invoice(w), invoice(w, number="Y", tenant=w.globex)]
     ),
@@ -272,14 +274,19 @@ CARELESS_WRITES: dict[str, Path] = {
 }
 
 
+def is_without_effect(result: Any) -> bool:
+    """Return whether the result is that of `delete` for a row that a policy hides."""
+    return isinstance(result, tuple) and result[0] == 0
+
+
 def test_careless_writes_of_a_view_are_refused(world: World) -> None:
     before = globex_rows(world.globex)
     written = []
     for name, write in CARELESS_WRITES.items():
         with tenant_context(world.acme):
             try:
-                write(world)
-                written.append(name)
+                if not is_without_effect(write(world)):
+                    written.append(name)
             except (CrossTenantWrite, IntegrityError):  # A policy hides the row whose key is taken.
                 pass
         if globex_rows(world.globex) != before:

@@ -27,8 +27,8 @@ RULES = {
     ),
     "the check of the stored row of a line": (
         "writes.py",
-        "if stored.exclude(**{path: require_tenant().pk}).exists():",
-        "if False:",
+        "check_stored_row(instance, using)",
+        "pass",
     ),
     "the check of the stored row": (
         "models.py",
@@ -38,7 +38,12 @@ RULES = {
     "the check of updated values": ("writes.py", "if is_own_key or is_foreign:", "if False:"),
     "the check of bulk writes": ("managers.py", "        check_row(row)\n", "        pass\n"),
     "the check of upserts": ("managers.py", "        if update_conflicts:", "        if False:"),
-    "the check of deletions": ("models.py", "        check_row(self)\n", ""),
+    "the check of deletions": ("managers.py", "        check_deletions(cls)\n", ""),
+    "the check of the stored row of a deletion": (
+        "writes.py",
+        "    check_stored_row(row, using)\n",
+        "",
+    ),
     "the membership of the header's tenant": (
         "resolution.py",
         "return memberships.filter(clerk_user_id=user.clerk_user_id, **tenant).first()",

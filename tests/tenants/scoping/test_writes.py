@@ -9,7 +9,7 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from tenants.models import Tenant
-from tenants.scoping import CrossTenantWrite, scopes_disabled, tenant_context
+from tenants.scoping import CrossTenantWrite, NoCurrentTenant, scopes_disabled, tenant_context
 from tests.example_app.models import Customer, Invoice, InvoiceLine
 from tests.tenants.scoping.conftest import invoice_of
 
@@ -55,6 +55,10 @@ def test_create_and_bulk_create_set_the_tenant(acme: Tenant) -> None:
         lambda own, foreign: line_of(foreign).save(),
         lambda own, foreign: InvoiceLine.objects.update(invoice=foreign.pk),
         lambda own, foreign: InvoiceLine.objects.bulk_create([InvoiceLine(invoice=foreign, amount=1)]),
+        lambda own, foreign: Invoice(pk=foreign.pk).delete(),
+        lambda own, foreign: moved(foreign, own.tenant).delete(),
+        lambda own, foreign: line_of(foreign).delete(),
+        lambda own, foreign: InvoiceLine(pk=line_of(foreign).pk, invoice=own).delete(),
     ],
 )
 def test_write_into_another_tenant_raises_and_changes_nothing(
@@ -91,6 +95,12 @@ def test_bulk_writes_by_scoped_querysets_leave_other_tenants_alone(acme: Tenant,
 
     assert Invoice.unscoped.filter(is_paid=True, tenant=acme).count() == 2
     assert InvoiceLine.unscoped.get().text == "Line of Globex"
+
+
+def statements_of(write: Callable[[], Any]) -> int:
+    with CaptureQueriesContext(connection) as captured:
+        write()
+    return len(captured)
 
 
 def test_saves_inside_the_tenant_take_the_statements_of_a_plain_model(acme: Tenant) -> None:
@@ -198,6 +208,40 @@ def test_bulk_update_in_bulk_and_update_or_create_by_another_tenant_s_id_find_no
             )
 
     assert snapshot() == before
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_deletions_check_the_row_alone_whatever_it_takes_along(acme: Tenant, count: int) -> None:
+    with tenant_context(acme):
+        invoice = Invoice.objects.first()
+        line = InvoiceLine(invoice=invoice, text="New", amount=1)
+        InvoiceLine.objects.bulk_create(
+            [line, *(InvoiceLine(invoice=invoice, amount=1) for _ in range(count))]
+        )
+
+        assert statements_of(line.delete) == 2
+        assert statements_of(InvoiceLine.objects.filter(invoice=Invoice.objects.last()).delete) == 1
+        assert statements_of(invoice.delete) == 3  # the check, all lines, the invoice
+
+
+def test_deletion_inside_the_tenant_deletes_the_row(acme: Tenant) -> None:
+    with tenant_context(acme):
+        first, second = Invoice.objects.all()
+
+        key = first.pk
+        assert Invoice(pk=key).delete() == (2, {"invoicing.InvoiceLine": 1, "invoicing.Invoice": 1})
+        async_to_sync(second.adelete)()
+        assert Invoice(pk=key).delete(using="default") == (0, {})
+
+
+def test_deletion_without_a_tenant_raises_and_deletes_nothing(acme: Tenant) -> None:
+    line = line_of(invoice_of(acme))
+
+    for row in (line, line.invoice):
+        with pytest.raises(NoCurrentTenant):
+            row.delete()
+    with scopes_disabled():
+        assert line.delete() == (1, {"invoicing.InvoiceLine": 1})
 
 
 def test_update_of_a_deleted_row_fails_as_for_a_plain_model(acme: Tenant) -> None:
