@@ -15,7 +15,8 @@ from django.db.models.sql.where import AND
 
 from tenants.scoping.context import are_scopes_disabled, require_tenant
 from tenants.scoping.deletions import check_deletions
-from tenants.scoping.writes import check_row, check_upsert, check_values, tenant_path
+from tenants.scoping.references import tenant_path
+from tenants.scoping.writes import check_rows, check_upsert, check_values
 
 Row = TypeVar("Row", bound=Model)
 
@@ -56,7 +57,9 @@ class TenantScopedQuerySet(QuerySet[Row]):
 
         With `update_conflicts`, `unique_fields` must include the foreign key that leads to the tenant.
         """
-        rows = _checked(objs)
+        rows = list(objs)
+        are_inserted = not (ignore_conflicts or update_conflicts)
+        check_rows(rows, using=self._write_db(), are_inserted_together=are_inserted)
         if update_conflicts:
             check_upsert(self.model, unique_fields or ())
         return super().bulk_create(
@@ -65,12 +68,18 @@ class TenantScopedQuerySet(QuerySet[Row]):
 
     def bulk_update(self, objs: Iterable[Row], fields: Iterable[str], *args: Any, **kwargs: Any) -> int:
         """Update the current tenant's rows; raise CrossTenantWrite for another tenant's row."""
-        return super().bulk_update(_checked(objs), fields, *args, **kwargs)
+        rows, names = list(objs), list(fields)
+        check_rows(rows, using=self._write_db(), written=names)
+        return super().bulk_update(rows, names, *args, **kwargs)
 
     def update(self, **values: Any) -> int:
         """Update the current tenant's rows; raise CrossTenantWrite if they would leave the tenant."""
-        check_values(self.model, values)
+        check_values(self.model, values, using=self._write_db())
         return super().update(**values)
+
+    def _write_db(self) -> str:
+        self._for_write = True
+        return self.db
 
 
 class TenantScopedManager(Manager[Row]):
@@ -112,10 +121,3 @@ def scoped(queryset: QuerySet[Row]) -> QuerySet[Row]:
         isinstance(getattr(child, "rhs", None), CurrentTenantId) for child in where.children
     )
     return queryset if is_scoped else queryset.filter(**{path: CurrentTenantId()})
-
-
-def _checked(rows: Iterable[Row]) -> list[Row]:
-    checked = list(rows)
-    for row in checked:
-        check_row(row)
-    return checked

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from tenants.scoping.exceptions import CrossTenantWrite, TenantNotFound
 from tenants.scoping.managers import scoped
-from tenants.scoping.writes import tenant_path
+from tenants.scoping.references import tenant_path
 
 
 class TenantScopedViewSetMixin:

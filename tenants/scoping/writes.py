@@ -1,45 +1,51 @@
 """Keep saved and deleted rows inside the current tenant."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from django.db.models import Field, Model
+from django.db.models import Model
 
 from tenants.scoping.context import are_scopes_disabled, require_tenant
 from tenants.scoping.exceptions import CrossTenantWrite
+from tenants.scoping.references import check_key, check_references, scoped_relations, tenant_path
 
 
-def tenant_path(model: type[Model]) -> str | None:
-    """Return the lookup from a model to its tenant, such as `order__tenant`; None if it is not scoped."""
-    return getattr(model._default_manager, "tenant_path", None)
-
-
-def check_saved_row(sender: type[Model], instance: Model, raw: bool, using: str, **_: Any) -> None:
+def check_saved_row(
+    sender: type[Model],
+    instance: Model,
+    raw: bool,
+    using: str,
+    update_fields: Collection[str] | None = None,
+    **_: Any,
+) -> None:
     """Check a row that is about to be saved; a receiver of `pre_save`. Fixtures (`raw`) are not checked."""
     path = tenant_path(type(instance))
     if path is None or raw or are_scopes_disabled():
         return
-    check_row(instance)
+    check_rows([instance], using=using, written=update_fields)
     if "__" in path and _may_update(instance):
         check_stored_row(instance, using)
 
 
-def check_row(row: Model) -> None:
-    """Put a row without a tenant into the current one; raise CrossTenantWrite unless it belongs there.
+def check_rows(
+    rows: Sequence[Model],
+    *,
+    using: str,
+    written: Collection[str] | None = None,
+    are_inserted_together: bool = False,
+) -> None:
+    """Put rows without a tenant into the current one; raise CrossTenantWrite unless all belong there.
 
-    Rows that `row` refers to and that are in memory must belong there too.
+    The rows that they refer to must belong there too. `written` names the fields to write, None means all.
+    Rows that are inserted together may refer to each other.
     """
-    path = tenant_path(type(row))
+    path = tenant_path(type(rows[0])) if rows else None
     if path is None or are_scopes_disabled():
         return
-    tenant = require_tenant()
-    if "__" not in path and getattr(row, _field(row, path).attname) is None:
-        setattr(row, path, tenant)
-    related = [field.get_cached_value(row) for field in _relations(row) if field.is_cached(row)]
-    for checked in (row, *filter(None, related)):
-        checked_path = tenant_path(type(checked))
-        if checked_path is not None and _tenant_id(checked, checked_path) != tenant.pk:
-            raise cross_tenant_write(row)
+    for row in rows:
+        _check_own_tenant(row, path)
+    for relation in scoped_relations(type(rows[0]), path):
+        check_references(rows, relation, using, written, are_inserted_together)
 
 
 def check_deleted_row(row: Model, using: str) -> None:
@@ -47,7 +53,7 @@ def check_deleted_row(row: Model, using: str) -> None:
     path = tenant_path(type(row))
     if path is None or are_scopes_disabled():
         return
-    check_row(row)
+    _check_own_tenant(row, path)
     check_stored_row(row, using)
 
 
@@ -58,26 +64,21 @@ def check_stored_row(row: Model, using: str) -> None:
         raise cross_tenant_write(row)
 
 
-def check_values(model: type[Model], values: dict[str, Any]) -> None:
-    """Raise CrossTenantWrite if an update with these values lets a row refer to another tenant's row."""
-    if are_scopes_disabled():
+def check_values(model: type[Model], values: dict[str, Any], using: str) -> None:
+    """Raise CrossTenantWrite if an update with these values lets a row refer to another tenant's row.
+
+    An expression is only checked for the foreign key `tenant`, which must not be set to one.
+    """
+    path = tenant_path(model)
+    if path is None or are_scopes_disabled():
         return
-    tenant = require_tenant()
+    relations = {relation.field: relation for relation in scoped_relations(model, path)}
     for name, value in values.items():
         field: Any = model._meta.get_field(name)
-        if value is None or not field.is_relation or hasattr(value, "resolve_expression"):
-            continue
-        key = value.pk if isinstance(value, Model) else value
-        target = field.related_model
-        is_own_key = name in (tenant_path(model), f"{tenant_path(model)}_id")
-        if is_own_key and key == tenant.pk:
-            continue
-        is_foreign = tenant_path(target) is not None and not target._default_manager.filter(pk=key).exists()
-        if is_own_key or is_foreign:
-            raise CrossTenantWrite(
-                f"{field} of these rows cannot be set to {key}: it belongs to another tenant than "
-                f"tenant {tenant.pk}. Nothing was saved."
-            )
+        if field.name == path:
+            _check_new_tenant(field, value)
+        elif field in relations and value is not None and not hasattr(value, "resolve_expression"):
+            check_key(relations[field], value, using)
 
 
 def check_upsert(model: type[Model], unique_fields: Collection[str]) -> None:
@@ -101,32 +102,34 @@ def check_upsert(model: type[Model], unique_fields: Collection[str]) -> None:
 
 
 def cross_tenant_write(row: Model) -> CrossTenantWrite:
-    """Return the error for a row that belongs to another tenant, or refers to another tenant's row."""
+    """Return the error for a row that belongs to another tenant."""
     return CrossTenantWrite(
         f"This {row._meta.verbose_name} ({row.pk or 'new'}) belongs to another tenant than tenant "
-        f"{require_tenant().pk}, or refers to another tenant's row. Nothing was saved or deleted."
+        f"{require_tenant().pk}. Nothing was saved or deleted."
     )
+
+
+def _check_own_tenant(row: Model, path: str) -> None:
+    """Check the foreign key `tenant`. For a longer path, the row that it leads to is checked instead."""
+    tenant = require_tenant()
+    if "__" in path:
+        return
+    attname = row._meta.get_field(path).attname  # type: ignore[union-attr]  # a foreign key
+    if getattr(row, attname) is None:
+        setattr(row, path, tenant)
+    if getattr(row, attname) != tenant.pk:
+        raise cross_tenant_write(row)
+
+
+def _check_new_tenant(field: Any, value: Any) -> None:
+    tenant = require_tenant()
+    if (value.pk if isinstance(value, Model) else value) != tenant.pk:
+        raise CrossTenantWrite(
+            f"{field} of these rows cannot be set to {value}: they belong to tenant {tenant.pk}. "
+            "Nothing was saved."
+        )
 
 
 def _may_update(row: Model) -> bool:
     """Return whether Django sends an UPDATE: not for a new row whose key has a default."""
     return row.pk is not None and not (row._state.adding and row._meta.pk.has_default())
-
-
-def _tenant_id(row: Model, path: str) -> Any:
-    *relations, last = path.split("__")
-    owner: Any = row
-    for name in relations:
-        owner = getattr(owner, name)
-        if owner is None:
-            return None
-    return getattr(owner, _field(owner, last).attname)
-
-
-def _field(row: Model, name: str) -> Any:
-    return row._meta.get_field(name)
-
-
-def _relations(row: Model) -> list[Any]:
-    fields: tuple[Field[Any, Any], ...] = row._meta.concrete_fields
-    return [field for field in fields if field.is_relation]

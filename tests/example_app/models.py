@@ -14,6 +14,7 @@ class InvoiceQuerySet(TenantScopedQuerySet["Invoice"]):
 
 class Customer(TenantOwnedModel):
     name = models.CharField(max_length=100)
+    parent = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
 
     def __str__(self) -> str:
         return self.name

@@ -269,6 +269,13 @@ CARELESS_WRITES: dict[str, Path] = {
         update_fields=["text"],
         unique_fields=["pk"],
     ),
+    "foreign key by id": lambda w: invoice(w, customer_id=w.foreign.customer_id).save(),
+    "foreign key by id, bulk_create": lambda w: Invoice.objects.bulk_create(
+        [invoice(w), invoice(w, number="Y", customer_id=w.foreign.customer_id)]
+    ),
+    "foreign key by id, bulk_update": lambda w: Invoice.objects.bulk_update(
+        [invoice(w, pk=w.own.pk, customer_id=w.foreign.customer_id)], ["customer"]
+    ),
     "update of the tenant": lambda w: Invoice.objects.filter(pk=w.own.pk).update(tenant=w.globex),
     "update of a foreign key": lambda w: InvoiceLine.objects.update(invoice=w.foreign),
 }

@@ -20,11 +20,13 @@ RULES = {
         "self.tenant_path = tenant_path",
     ),
     "the tenant that is set on new rows": ("writes.py", "setattr(row, path, tenant)", "pass"),
-    "the check of saved rows": (
-        "writes.py",
-        "!= tenant.pk:\n            raise cross",
-        "is None:\n            raise cross",
+    "the tenant of saved rows": ("writes.py", "if getattr(row, attname) != tenant.pk:", "if False:"),
+    "the tenant of referred rows in memory": (
+        "references.py",
+        "if related is not None and _tenant_id(related,",
+        "if False and (related,",
     ),
+    "the tenant of rows that are referred to by id": ("references.py", "if elsewhere:", "if False:"),
     "the check of the stored row of a line": (
         "writes.py",
         "check_stored_row(instance, using)",
@@ -35,8 +37,18 @@ RULES = {
         "updated = update(base_qs.filter(tenant=CurrentTenantId()), using, pk_val, *args)",
         "updated = update(base_qs, using, pk_val, *args)",
     ),
-    "the check of updated values": ("writes.py", "if is_own_key or is_foreign:", "if False:"),
-    "the check of bulk writes": ("managers.py", "        check_row(row)\n", "        pass\n"),
+    "the check of an updated tenant": ("writes.py", "    _check_new_tenant(field, value)", "    pass"),
+    "the check of updated foreign keys": ("writes.py", "check_key(relations[field], value, using)", "pass"),
+    "the check of bulk_create": (
+        "managers.py",
+        "check_rows(rows, using=self._write_db(), are_inserted_together=are_inserted)",
+        "pass",
+    ),
+    "the check of bulk_update": (
+        "managers.py",
+        "check_rows(rows, using=self._write_db(), written=names)",
+        "pass",
+    ),
     "the check of upserts": ("managers.py", "        if update_conflicts:", "        if False:"),
     "the check of deletions": ("managers.py", "        check_deletions(cls)\n", ""),
     "the check of the stored row of a deletion": (

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db.models import Value
 from django.test.utils import CaptureQueriesContext
 
 from tenants.models import Tenant
@@ -55,6 +56,9 @@ def test_create_and_bulk_create_set_the_tenant(acme: Tenant) -> None:
         lambda own, foreign: line_of(foreign).save(),
         lambda own, foreign: InvoiceLine.objects.update(invoice=foreign.pk),
         lambda own, foreign: InvoiceLine.objects.bulk_create([InvoiceLine(invoice=foreign, amount=1)]),
+        lambda own, foreign: InvoiceLine.objects.create(text="X", amount=1),
+        lambda own, foreign: InvoiceLine.objects.create(invoice_id=Value(foreign.pk), text="X", amount=1),
+        lambda own, foreign: Invoice.objects.update(tenant=Value(foreign.tenant_id)),
         lambda own, foreign: Invoice(pk=foreign.pk).delete(),
         lambda own, foreign: moved(foreign, own.tenant).delete(),
         lambda own, foreign: line_of(foreign).delete(),
@@ -103,15 +107,138 @@ def statements_of(write: Callable[[], Any]) -> int:
     return len(captured)
 
 
-def test_saves_inside_the_tenant_take_the_statements_of_a_plain_model(acme: Tenant) -> None:
+def test_saves_inside_the_tenant_with_objects_in_memory_take_the_statements_of_a_plain_model(
+    acme: Tenant,
+) -> None:
+    with tenant_context(acme):
+        invoice = Invoice.objects.select_related("customer").first()
+
+        assert statements_of(invoice.save) == 1
+        assert statements_of(lambda: InvoiceLine.objects.create(invoice=invoice, text="New", amount=1)) == 1
+
+
+def test_saves_with_ids_take_one_more_statement_for_each_foreign_key_that_is_written(acme: Tenant) -> None:
     with tenant_context(acme):
         invoice = Invoice.objects.first()
-        with CaptureQueriesContext(connection) as saving:
-            invoice.save()
-        with CaptureQueriesContext(connection) as creating:
-            InvoiceLine.objects.create(invoice=invoice, text="New", amount=1)
 
-    assert (len(saving), len(creating)) == (1, 1)
+        assert statements_of(lambda: invoice.save(update_fields=["number"])) == 1
+        assert statements_of(lambda: invoice.save(update_fields=["customer"])) == 2
+        assert statements_of(invoice.save) == 2
+        assert statements_of(Invoice.objects.only("number").first().save) == 2  # with the one that loads it
+        assert (
+            statements_of(lambda: InvoiceLine.objects.create(invoice_id=invoice.pk, text="New", amount=1))
+            == 2
+        )
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_bulk_writes_with_ids_take_one_more_statement_for_all_rows(acme: Tenant, count: int) -> None:
+    with tenant_context(acme):
+        own = Customer.objects.get().pk
+        many = Customer.objects.bulk_create([Customer(name=f"Customer {number}") for number in range(count)])
+        rows = [Invoice(number=f"B-{one.pk}", customer_id=one.pk) for one in many]
+
+        assert statements_of(lambda: Invoice.objects.bulk_create(rows)) == 2
+        for row in rows:
+            row.customer_id = own
+        assert statements_of(lambda: Invoice.objects.bulk_update(rows, ["customer"])) == 2
+        assert statements_of(lambda: Invoice.objects.bulk_update(rows, ["number"])) == 1
+
+
+def references_by_id(own: int, foreign: int) -> list[Invoice]:
+    """Return nine rows, one of which refers to the other tenant's customer."""
+    return [Invoice(number=f"B-{n}", customer_id=foreign if n == 4 else own) for n in range(9)]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda own, foreign: Invoice.objects.create(number="X", customer_id=foreign),
+        lambda own, foreign: Invoice.objects.create(number="X", customer_id=str(foreign)),
+        lambda own, foreign: Invoice.objects.create(number="X", customer_id=0),
+        lambda own, foreign: Invoice.objects.get_or_create(number="X", defaults={"customer_id": foreign}),
+        lambda own, foreign: Invoice.objects.update_or_create(
+            number="A-1", defaults={"customer_id": foreign}
+        ),
+        lambda own, foreign: async_to_sync(Invoice.objects.all().acreate)(number="X", customer_id=foreign),
+        lambda own, foreign: referring(foreign).save(),
+        lambda own, foreign: referring(foreign).save(update_fields=["customer_id"]),
+        lambda own, foreign: Invoice.objects.bulk_create(references_by_id(own, foreign)),
+        lambda own, foreign: Invoice.objects.bulk_create(
+            references_by_id(own, foreign), ignore_conflicts=True
+        ),
+        lambda own, foreign: Invoice.objects.bulk_update([referring(foreign)], ["customer"]),
+        lambda own, foreign: Invoice.objects.update(customer_id=foreign),
+        lambda own, foreign: Invoice.objects.first().lines.update(invoice=invoice_referring(foreign)),
+    ],
+)
+def test_foreign_key_by_id_of_another_tenant_s_row_raises_and_changes_nothing(
+    acme: Tenant, globex: Tenant, write: Callable[[int, int], Any]
+) -> None:
+    own, foreign = invoice_of(acme).customer_id, invoice_of(globex).customer_id
+    before = snapshot()
+
+    with tenant_context(acme), pytest.raises(CrossTenantWrite, match="tenant"):
+        write(own, foreign)
+
+    assert snapshot() == before
+
+
+def referring(customer_id: int) -> Invoice:
+    invoice: Invoice = Invoice.objects.first()
+    invoice.customer_id = customer_id
+    return invoice
+
+
+def invoice_referring(customer_id: int) -> int:
+    return int(Invoice.unscoped.get(customer=customer_id).pk)
+
+
+def family(parent_id: int) -> list[Customer]:
+    """Return nine new rows, the children first, whose parent is the last one."""
+    ids = range(parent_id + 8, parent_id - 1, -1)
+    return [Customer(pk=pk, name="New", parent_id=None if pk == parent_id else parent_id) for pk in ids]
+
+
+def test_bulk_create_of_rows_that_refer_to_each_other_saves_them(acme: Tenant) -> None:
+    with tenant_context(acme):
+        assert statements_of(lambda: Customer.objects.bulk_create(family(1_000_000))) == 1
+
+        parent = Customer(pk=2_000_000, name="New")
+        Customer.objects.bulk_create([Customer(name="New", parent=parent), parent])
+
+        assert Customer.objects.filter(parent=1_000_000).count() == 8
+        assert Customer.objects.filter(parent=parent).count() == 1
+
+
+@pytest.mark.parametrize(
+    "conflicts",
+    [
+        {"ignore_conflicts": True},
+        {"update_conflicts": True, "update_fields": ["name"], "unique_fields": ["tenant", "name"]},
+    ],
+)
+def test_bulk_create_that_may_not_insert_a_row_refuses_a_reference_to_its_id(
+    acme: Tenant, globex: Tenant, conflicts: dict[str, Any]
+) -> None:
+    rows = family(invoice_of(globex).customer_id)
+    before = snapshot()
+
+    with tenant_context(acme), pytest.raises(CrossTenantWrite, match="parent"):
+        Customer.objects.bulk_create(rows, **conflicts)
+
+    assert snapshot() == before
+
+
+def test_foreign_key_by_id_in_the_tenant_or_null_is_saved(acme: Tenant) -> None:
+    with tenant_context(acme):
+        own = Customer.objects.get()
+
+        made = Invoice.objects.create(number="A-3", customer_id=str(own.pk))
+        Invoice.objects.bulk_create(references_by_id(own.pk, own.pk))
+
+        assert made.customer == own
+        assert Invoice.objects.count() == 12
 
 
 UPSERT: dict[str, Any] = {"update_conflicts": True, "update_fields": ["number", "is_paid"]}
