@@ -16,6 +16,7 @@ from django.db.models.sql.where import AND
 from tenants.scoping.context import are_scopes_disabled, require_tenant
 from tenants.scoping.deletions import check_deletions
 from tenants.scoping.references import tenant_path
+from tenants.scoping.related_managers import check_additions
 from tenants.scoping.writes import check_rows, check_upsert, check_values
 
 Row = TypeVar("Row", bound=Model)
@@ -94,6 +95,11 @@ class TenantScopedManager(Manager[Row]):
             # In the class, because Django derives the managers of reverse relations from it.
             own = type(self)
             self.__class__ = type(own.__name__, (own,), {"tenant_path": tenant_path})
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let the managers of reverse relations, which Django derives from this class, check added rows."""
+        super().__init_subclass__(**kwargs)
+        check_additions(cls)
 
     def contribute_to_class(self, cls: type[Model], name: str) -> None:
         """Add the manager to a model, whose rows are then deleted inside the current tenant only."""

@@ -24,7 +24,7 @@ def check_saved_row(
         return
     check_rows([instance], using=using, written=update_fields)
     if "__" in path and _may_update(instance):
-        check_stored_row(instance, using)
+        check_stored_rows([instance], using)
 
 
 def check_rows(
@@ -54,14 +54,26 @@ def check_deleted_row(row: Model, using: str) -> None:
     if path is None or are_scopes_disabled():
         return
     _check_own_tenant(row, path)
-    check_stored_row(row, using)
+    check_stored_rows([row], using)
 
 
-def check_stored_row(row: Model, using: str) -> None:
-    """Raise CrossTenantWrite if the stored row with the same key belongs to another tenant."""
-    own = {str(tenant_path(type(row))): require_tenant().pk}
-    if type(row)._base_manager.using(using).filter(pk=row.pk).exclude(**own).exists():
-        raise cross_tenant_write(row)
+def check_added_rows(rows: Sequence[Model], field: Any, owner: Model, using: str) -> None:
+    """Set the foreign key to the owner; raise CrossTenantWrite for rows or an owner of another tenant."""
+    if not rows or tenant_path(type(rows[0])) is None or are_scopes_disabled():
+        return
+    for row in rows:
+        setattr(row, field.name, owner)
+    check_rows(rows, using=using, written=[field.name])
+    check_stored_rows(rows, using)
+
+
+def check_stored_rows(rows: Sequence[Model], using: str) -> None:
+    """Raise CrossTenantWrite if a stored row with the key of one of the rows belongs to another tenant."""
+    model = type(rows[0])
+    stored = model._base_manager.using(using).filter(pk__in=[row.pk for row in rows])
+    foreign = stored.exclude(**{str(tenant_path(model)): require_tenant().pk}).first()
+    if foreign is not None:
+        raise cross_tenant_write(foreign)
 
 
 def check_values(model: type[Model], values: dict[str, Any], using: str) -> None:

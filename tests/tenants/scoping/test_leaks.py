@@ -244,6 +244,12 @@ def invoice(w: World, **fields: Any) -> Invoice:
     return Invoice(**{"number": "X", "customer_id": w.own.customer_id, "tenant": w.acme} | fields)
 
 
+def add_foreign_line(w: World) -> tuple[int]:
+    """Add the other tenant's line to an invoice; return how many lines of the invoice it then is."""
+    w.own.lines.add(w.foreign_line)
+    return (w.own.lines.filter(pk=w.foreign_line.pk).count(),)
+
+
 CARELESS_WRITES: dict[str, Path] = {
     "new row of the other tenant": lambda w: invoice(w, tenant=w.globex).save(),
     "row with the id of the other tenant's": lambda w: invoice(w, pk=w.foreign.pk).save(),
@@ -276,13 +282,15 @@ CARELESS_WRITES: dict[str, Path] = {
     "foreign key by id, bulk_update": lambda w: Invoice.objects.bulk_update(
         [invoice(w, pk=w.own.pk, customer_id=w.foreign.customer_id)], ["customer"]
     ),
+    "addition to a reverse relation": add_foreign_line,
+    "addition to the other tenant's row": lambda w: w.foreign.lines.add(w.own.lines.get()),
     "update of the tenant": lambda w: Invoice.objects.filter(pk=w.own.pk).update(tenant=w.globex),
     "update of a foreign key": lambda w: InvoiceLine.objects.update(invoice=w.foreign),
 }
 
 
 def is_without_effect(result: Any) -> bool:
-    """Return whether the result is that of `delete` for a row that a policy hides."""
+    """Return whether a write has changed no row, because a policy hides the row."""
     return isinstance(result, tuple) and result[0] == 0
 
 

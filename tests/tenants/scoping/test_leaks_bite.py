@@ -29,7 +29,7 @@ RULES = {
     "the tenant of rows that are referred to by id": ("references.py", "if elsewhere:", "if False:"),
     "the check of the stored row of a line": (
         "writes.py",
-        "check_stored_row(instance, using)",
+        "check_stored_rows([instance], using)",
         "pass",
     ),
     "the check of the stored row": (
@@ -53,9 +53,10 @@ RULES = {
     "the check of deletions": ("managers.py", "        check_deletions(cls)\n", ""),
     "the check of the stored row of a deletion": (
         "writes.py",
-        "    check_stored_row(row, using)\n",
+        "    check_stored_rows([row], using)\n",
         "",
     ),
+    "the check of added rows": ("managers.py", "        check_additions(cls)\n", ""),
     "the membership of the header's tenant": (
         "resolution.py",
         "return memberships.filter(clerk_user_id=user.clerk_user_id, **tenant).first()",

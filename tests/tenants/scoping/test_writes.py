@@ -54,6 +54,11 @@ def test_create_and_bulk_create_set_the_tenant(acme: Tenant) -> None:
         lambda own, foreign: foreign.lines.create(text="X", amount=1),
         lambda own, foreign: InvoiceLine(pk=line_of(foreign).pk, invoice=own, text="X", amount=1).save(),
         lambda own, foreign: line_of(foreign).save(),
+        lambda own, foreign: own.lines.add(line_of(foreign)),
+        lambda own, foreign: own.lines.add(*own.lines.all(), line_of(foreign), bulk=False),
+        lambda own, foreign: own.lines.set([*own.lines.all(), line_of(foreign)]),
+        lambda own, foreign: foreign.lines.add(line_of(own)),
+        lambda own, foreign: foreign.lines.set(own.lines.all()),
         lambda own, foreign: InvoiceLine.objects.update(invoice=foreign.pk),
         lambda own, foreign: InvoiceLine.objects.bulk_create([InvoiceLine(invoice=foreign, amount=1)]),
         lambda own, foreign: InvoiceLine.objects.create(text="X", amount=1),
@@ -61,6 +66,8 @@ def test_create_and_bulk_create_set_the_tenant(acme: Tenant) -> None:
         lambda own, foreign: Invoice.objects.update(tenant=Value(foreign.tenant_id)),
         lambda own, foreign: Invoice(pk=foreign.pk).delete(),
         lambda own, foreign: moved(foreign, own.tenant).delete(),
+        lambda own, foreign: Invoice(pk=str(foreign.pk)).delete(),
+        lambda own, foreign: InvoiceLine(pk=str(line_of(foreign).pk), invoice=own, text="X", amount=1).save(),
         lambda own, foreign: line_of(foreign).delete(),
         lambda own, foreign: InvoiceLine(pk=line_of(foreign).pk, invoice=own).delete(),
     ],
@@ -349,6 +356,21 @@ def test_deletions_check_the_row_alone_whatever_it_takes_along(acme: Tenant, cou
         assert statements_of(line.delete) == 2
         assert statements_of(InvoiceLine.objects.filter(invoice=Invoice.objects.last()).delete) == 1
         assert statements_of(invoice.delete) == 3  # the check, all lines, the invoice
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_additions_to_a_reverse_relation_take_one_more_statement_for_all_rows(
+    acme: Tenant, count: int
+) -> None:
+    with tenant_context(acme):
+        first, second = Invoice.objects.all()
+        lines = [InvoiceLine(invoice=first, text="New", amount=1) for _ in range(count)]
+        InvoiceLine.objects.bulk_create(lines)
+
+        assert statements_of(lambda: second.lines.add(*lines)) == 2
+        assert second.lines.filter(text="New").count() == count
+        with pytest.raises(TypeError, match="instance expected"):
+            second.lines.add("line")
 
 
 def test_deletion_inside_the_tenant_deletes_the_row(acme: Tenant) -> None:
