@@ -23,6 +23,7 @@ from clerk_integration.instance import (
     stored_instance_id,
 )
 from clerk_integration.models import WebhookRefusal
+from clerk_integration.times import utc_text
 from clerk_integration.tokens.signing_keys import load_jwt_key
 from clerk_integration.wire.api_url import is_http_url
 from clerk_integration.wire.client import fetch_jwks
@@ -201,7 +202,7 @@ def _check_refused_webhooks() -> Iterator[Finding]:
     for refusal in refusals:
         message = (
             f"Webhooks are refused: {refusal.code}, {refusal.count:,} in all, last at "
-            f"{refusal.last_at:%Y-%m-%d %H:%M:%S} UTC because {refusal.reason}."
+            f"{utc_text(refusal.last_at)} because {refusal.reason}."
         )
         yield Finding("webhooks", "warn", message, REFUSAL_ADVICE.get(refusal.code, SEE_LOG))
 

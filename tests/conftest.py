@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 from django.test import TransactionTestCase
+from pytest_django import Settings
 
 from tenants.testing import ClerkSandbox
 from tests.cleanup import empty_tables
@@ -21,6 +22,13 @@ def sandbox(clerk_sandbox: ClerkSandbox) -> Iterator[SandboxControl]:
     control = SandboxControl(clerk_sandbox.description)
     yield control
     control.close()
+
+
+@pytest.fixture
+def new_york_without_use_tz(settings: Settings) -> None:
+    """Run the test as in a project with `USE_TZ = False`, whose times have no zone and are in New York's."""
+    settings.USE_TZ = False
+    settings.TIME_ZONE = "America/New_York"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,6 +1,7 @@
 """Admin pages of webhook deliveries: list, search, and processing again."""
 
 import json
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
@@ -20,6 +21,7 @@ from django.views.decorators.http import require_POST
 from clerk_integration.admin.pagination import EstimatingPaginator
 from clerk_integration.admin.readonly import ReadOnlyAdmin
 from clerk_integration.models import WebhookDelivery
+from clerk_integration.times import age_of, with_zone
 from clerk_integration.webhooks.inbox import requeue
 from clerk_integration.webhooks.registry import handled_types
 
@@ -170,8 +172,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     @admin.display(description="received")
     def received(self, delivery: WebhookDelivery) -> SafeString:
         """Return the time of arrival, in one line."""
-        time = delivery.received_at
-        local = timezone.localtime(time) if timezone.is_aware(time) else time
+        local = timezone.localtime(with_zone(delivery.received_at))
         return format_html('<span class="clerk-time">{}</span>', f"{local:%Y-%m-%d %H:%M:%S}")
 
     @admin.display(description="reason")
@@ -193,8 +194,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
             return "-"
         if delivery.due_at is None:
             return "none"
-        now = timezone.now() if timezone.is_aware(delivery.due_at) else timezone.make_naive(timezone.now())
-        return "now" if delivery.due_at <= now else delivery.due_at
+        return "now" if age_of(delivery.due_at) >= timedelta(0) else delivery.due_at
 
     @admin.display(description="processing time")
     def processing_time(self, delivery: WebhookDelivery) -> str:

@@ -4,7 +4,7 @@ import re
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -34,14 +34,14 @@ def point_in_time(text: str) -> datetime:
     Raise ArgumentTypeError for other text.
     """
     if _DURATION.fullmatch(text.strip()):
-        return timezone.now() - duration(text)
+        return datetime.now(UTC) - duration(text)
     found = None
     with suppress(ValueError):
         date = parse_date(text)
         found = datetime.combine(date, time.min) if date else parse_datetime(text)
     if found is None:
         raise ArgumentTypeError(f"{text!r} is not a time; write 2026-05-12T08:00:00Z, 2026-05-12, 2h or 3d")
-    return found if timezone.is_aware(found) else timezone.make_aware(found)
+    return found if timezone.is_aware(found) else found.replace(tzinfo=UTC)
 
 
 def positive(text: str) -> int:

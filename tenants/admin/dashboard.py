@@ -14,6 +14,7 @@ from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils.http import urlencode
 
 from clerk_integration.conf import clerk_settings
+from clerk_integration.times import age_of
 from tenants.admin.charts import chart
 from tenants.admin.pages import render_page
 from tenants.models import Tenant
@@ -110,9 +111,9 @@ def _connection(work: WorkNumbers) -> dict[str, Any]:
     sync, dry_run, clerk = work.last_complete_sync, work.last_dry_run, work.clerk
     return {
         "work": work,
-        "check_is_stale": clerk is None or _age(clerk.checked_at) > STALE_CHECK,
+        "check_is_stale": clerk is None or age_of(clerk.checked_at) > STALE_CHECK,
         "sync_url": sync and _page("tenants_syncrun_change", sync.id),
-        "sync_is_overdue": sync is not None and _age(sync.started_at) > clerk_settings.sync_alert_age,
+        "sync_is_overdue": sync is not None and age_of(sync.started_at) > clerk_settings.sync_alert_age,
         "dry_run_url": dry_run and _page("tenants_syncrun_change", dry_run.id),
     }
 
@@ -165,7 +166,3 @@ def _page(name: str, *args: object) -> str:
         return reverse(f"admin:{name}", args=args)
     except NoReverseMatch:
         return ""
-
-
-def _age(time: datetime) -> timedelta:
-    return datetime.now(tz=time.tzinfo) - time

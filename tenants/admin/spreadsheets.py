@@ -3,10 +3,13 @@
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from django.http import StreamingHttpResponse
+
+from clerk_integration.times import in_utc
 
 BYTE_ORDER_MARK = "\ufeff"
 """Tells a spreadsheet that the file is UTF-8."""
@@ -52,5 +55,10 @@ def _line(cells: Iterable[object]) -> str:
 
 
 def _harmless(value: object) -> object:
-    """Return the value of a cell with an apostrophe before what a spreadsheet would run as a formula."""
+    """Return the value of a cell with an apostrophe before what a spreadsheet would run as a formula.
+
+    A time is in UTC, with its offset.
+    """
+    if isinstance(value, datetime):
+        return in_utc(value)
     return _FORMULA.sub("'", value) if isinstance(value, str) else value

@@ -1,16 +1,16 @@
 """Parse and render JSON in camelCase; these serializers write no rows."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.db.models import F
 from django.db.models.expressions import OrderBy
-from django.utils import timezone
 from rest_framework import ISO_8601, serializers
 from rest_framework.fields import empty
 
 from clerk_integration.naming import MAX_NAME_LENGTH, MAX_SLUG_LENGTH, name_problem, slug_problem
+from clerk_integration.times import in_utc
 from tenants.api.pagination import PageParameters, PageSerializer
 from tenants.models import Membership, Tenant, TenantHistory
 from tenants.sql import BEGIN_OF_NAME
@@ -81,8 +81,7 @@ class UtcDateTimeField(serializers.DateTimeField):
 
     def enforce_timezone(self, value: datetime) -> datetime:
         """Return the time in UTC; a naive time is in TIME_ZONE."""
-        aware = value if timezone.is_aware(value) else timezone.make_aware(value)
-        return aware.astimezone(UTC)
+        return in_utc(value)
 
 
 class TenantCreateSerializer(serializers.Serializer[Any]):

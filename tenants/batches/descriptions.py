@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from django.utils import timezone
-
+from clerk_integration.times import age_of, in_utc
 from tenants.batches.steps import STEPS
 from tenants.models import SyncRun
 
@@ -67,8 +66,8 @@ def starter_of(run: SyncRun) -> str:
 
 def duration_of(run: SyncRun) -> timedelta:
     """Return how long the run took, or has taken so far, in whole seconds."""
-    until = run.finished_at or timezone.now()
-    return timedelta(seconds=round(max(0.0, (until - run.started_at).total_seconds())))
+    taken = run.finished_at - run.started_at if run.finished_at else age_of(run.started_at)
+    return timedelta(seconds=round(max(0.0, taken.total_seconds())))
 
 
 def summary_of(run: SyncRun) -> dict[str, Any]:
@@ -79,7 +78,7 @@ def summary_of(run: SyncRun) -> dict[str, Any]:
         "title": title_of(run),
         "state": run.state,
         "started_by": starter_of(run),
-        "started_at": run.started_at.isoformat(),
-        "finished_at": run.finished_at and run.finished_at.isoformat(),
+        "started_at": in_utc(run.started_at).isoformat(),
+        "finished_at": run.finished_at and in_utc(run.finished_at).isoformat(),
         **{label.replace(" ", "_"): number for label, number in counts_of(run).items()},
     }

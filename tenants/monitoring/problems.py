@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from clerk_integration.conf import clerk_settings
 from clerk_integration.models import LearnedInstance, WebhookDelivery
+from clerk_integration.times import age_of
 from tenants.monitoring.numbers import Drift, Numbers
 
 HOUR = timedelta(hours=1)
@@ -77,8 +77,7 @@ def _webhook_problems(numbers: Numbers) -> Iterator[tuple[str, str]]:
             " at their errors in the admin; when the cause is removed, run"
             " `manage.py process_clerk_webhooks --failed`.",
         )
-    since = timezone.now() - REFUSED_WITHIN
-    recent = [refusal for refusal in numbers.refused_webhooks if refusal.last_at >= since]
+    recent = [refusal for refusal in numbers.refused_webhooks if age_of(refusal.last_at) <= REFUSED_WITHIN]
     if refused := [
         refusal.code for refusal in recent if not (refusal.code in FROM_ANY_SENDER and _any_stored())
     ]:
@@ -96,7 +95,7 @@ def _any_stored() -> bool:
 
 def _seconds_since_instance_is_known() -> float:
     instance = LearnedInstance.objects.first()
-    return 0.0 if instance is None else (timezone.now() - instance.learned_at).total_seconds()
+    return 0.0 if instance is None else age_of(instance.learned_at).total_seconds()
 
 
 def _quoted(error: str) -> str:

@@ -19,6 +19,7 @@ from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Concat, Now
 
 from clerk_integration.exceptions import ClerkError, ClerkUnavailable
+from clerk_integration.times import utc_text
 from tenants.exceptions import SyncAlreadyRunning, SyncError
 from tenants.models import SyncRun, SyncRunPage
 from tenants.runs.leases import LEASE, Lease, held_runs, kept_alive, lost, shorten_future_leases
@@ -251,6 +252,6 @@ def _running_full_sync() -> str:
     if run is None:
         return "Another full sync has just ended. Nothing was done; try again."
     return (
-        f"Full sync {run.pk} is running already: {run.holder}, since {run.started_at:%Y-%m-%d %H:%M:%S} UTC."
+        f"Full sync {run.pk} is running already: {run.holder}, since {utc_text(run.started_at)}."
         " Nothing was done; try again when it has ended."
     )

@@ -10,12 +10,12 @@ from unicodedata import bidirectional
 
 from django import template
 from django.apps import apps
-from django.conf import settings
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
+from clerk_integration.times import age_of, with_zone
 from tenants.querysets import LATEST_STAMP
 
 register = template.Library()
@@ -41,13 +41,13 @@ def ago(time: datetime | None, never: str = "never") -> str | SafeString:
     """Return the time as "2 hours ago", with the exact time on hover; return `never` for None."""
     if time is None:
         return never
-    local = timezone.localtime(time) if timezone.is_aware(time) else time
-    exact = f"{local:%Y-%m-%d %H:%M:%S} {local.tzname() or ''}".rstrip()
+    local = timezone.localtime(with_zone(time))
+    exact = f"{local:%Y-%m-%d %H:%M:%S} {local.tzname()}"
     return format_html(
         '<time class="tenants-time" datetime="{}" title="{}">{}</time>',
         local.isoformat(),
         exact,
-        _distance(time),
+        _distance(local),
     )
 
 
@@ -96,8 +96,7 @@ def from_clerk(stamp: int | None) -> datetime | None:
     """Return Clerk's time in milliseconds as a time; None if it is unknown or implausible."""
     if stamp is None or not 0 <= stamp <= LATEST_STAMP:
         return None
-    time = datetime.fromtimestamp(stamp / 1000, UTC)
-    return time if settings.USE_TZ else timezone.make_naive(time)
+    return datetime.fromtimestamp(stamp / 1000, UTC)
 
 
 @register.filter
@@ -148,9 +147,10 @@ def is_unfold() -> bool:
 
 
 def _distance(time: datetime) -> str:
-    now = timezone.now() if timezone.is_aware(time) else datetime.now()  # noqa: DTZ005 (USE_TZ is off)
-    if abs(now - time) < JUST_NOW:
+    age = age_of(time)
+    if abs(age) < JUST_NOW:
         return "just now"
-    if time > now:
+    now = time + age
+    if age < timedelta(0):
         return f"in {timesince(now, time, depth=1)}"
     return f"{timesince(time, now, depth=1)} ago"

@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from clerk_integration.models import WebhookDelivery
 from tenants.models import CreationAttempt, Membership, SyncRun, SyncRunSlice, Tenant, TenantHistory
-from tests.browser.site import OPERATORS, Site, staff
+from tests.browser.site import OPERATORS, staff
+from tests.sandbox import SandboxControl
 from tests.tenants.admin.actions.conftest import mirrored
 from tests.tenants.admin.hostile import SCRIPT, TEXTS
 
@@ -36,19 +37,19 @@ class Rows:
     delivery: WebhookDelivery
 
 
-def make_rows(site: Site) -> Rows:
+def make_rows(clerk: SandboxControl) -> Rows:
     """Make the rows, and one tenant for each text, so that lists show all of them."""
     for number, text in enumerate(TEXTS):
         Tenant.objects.create(name=text, slug=text, clerk_org_id=f"org_hostile{number}")
-    linked = mirrored(site.clerk, "Acme", members=3)
+    linked = mirrored(clerk, "Acme", members=3)
     organization = str(linked.clerk_org_id)
-    site.clerk.patch_record(
+    clerk.patch_record(
         organization, name=f"{ALL} in Clerk", slug="in-clerk", private_metadata={"note": SECRET}
     )
     hostile = {"name": ALL, "slug": ALL, "clerk_metadata": {ALL: [ALL]}, "suspension_reason": ALL}
     Tenant.objects.filter(pk=linked.pk).update(**hostile, status="suspended", external_id=ALL[:255])
     legacy = Tenant.objects.create(name=ALL, slug=ALL)
-    deleted = mirrored(site.clerk, "Gone")
+    deleted = mirrored(clerk, "Gone")
     Tenant.objects.filter(pk=deleted.pk).update(
         name=ALL, status="deactivated", deleted_at=timezone.now(), clerk_org_id="org_gone"
     )

@@ -27,7 +27,7 @@ FROM = {name: pages for pages in PAGES.values() for name in pages}
 def rows(running: Site, django_db_blocker: Any) -> Rows:
     """The rows of the pages."""
     with django_db_blocker.unblock(), running.entered():
-        return make_rows(running)
+        return make_rows(running.clerk)
 
 
 def names_of_admin_urls() -> Iterator[str]:

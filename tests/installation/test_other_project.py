@@ -27,6 +27,14 @@ PROJECT = Path(__file__).resolve().parents[2]
 TEMPLATE = Path(__file__).parent / "project"
 PACKAGES = ("django-allauth", "uvicorn", "pymysql")
 START_SECONDS = 60.0
+PAGES = (
+    "",
+    *("tenants/tenant/", "tenants/tenant/dashboard/", "tenants/tenant/import/", "tenants/tenant/export/"),
+    *("tenants/membership/", "tenants/tenanthistory/", "tenants/creationattempt/"),
+    *("tenants/syncrun/", "tenants/syncrun/1/change/", "tenants/syncrun/start/full_sync/"),
+    *("clerk_integration/webhookdelivery/", "clerk_integration/webhookdelivery/1/change/"),
+    "procrastinate/procrastinatejob/",
+)
 LOGIN = {"username": "staff", "password": "a password of staff"}
 
 
@@ -161,6 +169,16 @@ def log_in(client: httpx.Client) -> None:
     assert client.post("/back-office/login/", data=form).status_code == 302
 
 
+def sync(shop: Shop) -> None:
+    """Complete a full sync and a dry run; `sync_runs` shows when they began, in UTC."""
+    shop.run("sync_from_clerk")
+    before = time.time()
+    run = json.loads(shop.run("sync_from_clerk", "--dry-run", "--json").splitlines()[-1])["run"]
+    [newest, *_] = shop.run("sync_runs").splitlines()
+    hours = {time.strftime("%Y-%m-%d %H", time.gmtime(at)) for at in (before, time.time())}
+    assert any(newest.startswith(f"run {run}: {hour}:") for hour in hours), newest
+
+
 def use(client: httpx.Client, sandbox: SandboxControl, shop: Shop) -> None:
     """Create, list, rename by webhook, and open the admin."""
     user = sandbox.user()["id"]
@@ -192,19 +210,10 @@ def use(client: httpx.Client, sandbox: SandboxControl, shop: Shop) -> None:
     shop.run("process_clerk_webhooks")
     assert call("GET", f"/tenants/{tenant['id']}").json()["name"] == "Renamed"
 
+    sync(shop)
     log_in(client)
     row = f"tenants/tenant/{tenant['id']}"
-    lists = ("tenants/tenant/", "tenants/membership/", "tenants/tenanthistory/", "tenants/syncrun/")
-    runs = ("tenants/syncrun/start/full_sync/", "procrastinate/procrastinatejob/")
-    for page in (
-        "",
-        *lists,
-        *runs,
-        f"{row}/change/",
-        f"{row}/rename/",
-        f"{row}/compare/",
-        f"{row}/do/suspend/",
-    ):
+    for page in (*PAGES, *(f"{row}/{name}/" for name in ("change", "rename", "compare", "do/suspend"))):
         shown = client.get(f"/back-office/{page}")
         assert shown.status_code == 200, page
     assert "Renamed" in client.get("/back-office/tenants/tenant/").text

@@ -10,6 +10,7 @@ from django.core.management.base import CommandError
 from clerk_integration.management.arguments import positive
 from clerk_integration.management.base import DatabaseCommand
 from clerk_integration.management.progress import CommandProgress
+from clerk_integration.times import utc_text
 from tenants.batches.descriptions import duration_of, short_counts_of, starter_of, summary_of, title_of
 from tenants.management.following import follow
 from tenants.models import SyncRun
@@ -75,7 +76,7 @@ class Command(DatabaseCommand):
 def line_of(run: SyncRun) -> str:
     """Return the run in one line."""
     parts = [
-        f"{run.started_at:%Y-%m-%d %H:%M:%S} UTC",
+        utc_text(run.started_at),
         title_of(run),
         run.state,
         short_counts_of(run) or "nothing yet",

@@ -195,6 +195,15 @@ def test_check_clerk_says_that_webhooks_are_refused_and_why(sandbox: SandboxCont
     assert finding["advice"]
 
 
+@pytest.mark.usefixtures("new_york_without_use_tz")
+def test_check_clerk_without_use_tz_says_in_utc_when_a_webhook_was_refused(sandbox: SandboxControl) -> None:
+    refusal = WebhookRefusal.objects.create(code="invalid_signature", count=3)
+    last_at = datetime.now(UTC) - timedelta(hours=1)
+    WebhookRefusal.objects.filter(pk=refusal.pk).update(last_at=last_at)
+
+    assert f"last at {last_at:%Y-%m-%d %H:%M:%S} UTC" in run()[0]["webhooks"]["message"]
+
+
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_check_clerk_without_a_database_reports_everything_else(sandbox: SandboxControl) -> None:

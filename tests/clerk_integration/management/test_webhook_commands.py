@@ -120,6 +120,14 @@ def test_replay_since_leaves_out_what_arrived_earlier(handled: list[str], since:
     assert handled == ["new"]
 
 
+@pytest.mark.usefixtures("new_york_without_use_tz")
+def test_replay_since_a_time_without_a_zone_is_in_utc_whatever_time_zone_is(handled: list[str]) -> None:
+    delivery("old", hours_ago=4)
+    delivery("new", hours_ago=2)
+    run("process_clerk_webhooks", "--since", f"{datetime.now(UTC) - timedelta(hours=3):%Y-%m-%dT%H:%M}")
+    assert handled == ["new"]
+
+
 @pytest.mark.parametrize("since", ["yesterday", "3", "2026-13-01", "2026-02-30", "-2h", "9999999h", ""])
 def test_replay_since_a_time_that_is_none_is_refused(since: str) -> None:
     with pytest.raises(CommandError, match="is not a time"):

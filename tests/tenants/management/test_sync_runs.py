@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from datetime import UTC, datetime
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -57,6 +58,16 @@ def test_sync_runs_lists_the_newest_first_and_shows_the_outcomes_of_one(
     assert len(sync_runs(capsys, run.pk, "--result", "done")) == 3
     summary = json.loads(sync_runs(capsys, run.pk, "--json")[-1])
     assert (summary["state"], summary["done"], summary["skipped"]) == ("completed", 2, 1)
+
+
+@pytest.mark.usefixtures("new_york_without_use_tz")
+def test_sync_runs_without_use_tz_shows_the_time_in_utc(capsys: pytest.CaptureFixture[str]) -> None:
+    started_at = datetime(2026, 5, 12, 8, 0, 0, tzinfo=UTC)
+    SyncRun.objects.create(kind="full_sync", state="completed", started_at=started_at, finished_at=started_at)
+
+    assert "2026-05-12 08:00:00 UTC" in sync_runs(capsys)[0]
+    [summary] = json.loads(sync_runs(capsys, "--json")[-1])["runs"]
+    assert summary["started_at"] == summary["finished_at"] == "2026-05-12T08:00:00+00:00"
 
 
 def test_sync_runs_unknown_run_and_follow_without_a_run_are_refused() -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import pytest
@@ -63,6 +63,15 @@ def test_begin_while_a_lease_is_held_names_its_holder() -> None:
     run = begin()
 
     with pytest.raises(SyncAlreadyRunning, match=f"Full sync {run.pk} is running already: .*, process "):
+        begin()
+
+
+@pytest.mark.usefixtures("new_york_without_use_tz")
+def test_begin_while_a_lease_is_held_without_use_tz_names_the_time_in_utc() -> None:
+    began = datetime.now(UTC)
+    begin()
+
+    with pytest.raises(SyncAlreadyRunning, match=f"since {began:%Y-%m-%d %H}:.* UTC"):
         begin()
 
 

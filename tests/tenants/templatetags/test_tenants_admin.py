@@ -31,8 +31,13 @@ def test_ago_has_the_exact_time_in_title_and_datetime() -> None:
     assert 'datetime="2026-01-02T03:04:05+00:00"' in shown
 
 
-def test_ago_naive_time_is_shown_without_a_zone() -> None:
-    assert 'title="2026-01-02 03:04:05"' in ago(datetime(2026, 1, 2, 3, 4, 5))  # noqa: DTZ001
+@pytest.mark.usefixtures("new_york_without_use_tz")
+def test_ago_without_use_tz_has_the_zone_of_the_project() -> None:
+    shown = ago(datetime(2026, 1, 2, 3, 4, 5))  # noqa: DTZ001  (as Django reads it)
+    assert 'title="2026-01-02 03:04:05 EST"' in shown
+    assert 'datetime="2026-01-02T03:04:05-05:00"' in shown
+    assert ">just now</time>" in ago(timezone.now())
+    assert ">just now</time>" in ago(datetime.now(UTC))
 
 
 def test_ago_none_is_never() -> None:
