@@ -14,15 +14,18 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (Django's name)
 
 from clerk_integration.conf import (
+    MAX_DAYS,
     REQUEST_LIMITS,
-    UNLIMITED,
     clerk_settings,
+    is_days,
     is_rate,
     is_request_limit,
     is_seconds,
     is_signing_secret,
+    is_texts,
     is_thread_count,
     setting,
+    truth_of,
 )
 from clerk_integration.setting_values import (
     is_known_logging,
@@ -38,6 +41,8 @@ from clerk_integration.wire.api_url import api_url_error, is_http_url, is_loopba
 MAX_TIMEOUT_SECONDS = 30.0
 MAX_CLOCK_SKEW_SECONDS = 60.0
 """The lifetime of a session token: a larger tolerance would more than double it."""
+
+LISTS = ("CLERK_AUTHORIZED_PARTIES", "CLERK_AUDIENCE", "CLERK_WEBHOOK_SIGNING_SECRET")
 
 UNCONFIGURED_DATABASE = "config.unconfigured_database"
 
@@ -185,9 +190,28 @@ RULES = (
         "Not a limit of requests:",
         "Write a number of requests and second, minute, hour or day, such as 120/minute; `none` for no "
         "limit.",
-        lambda: ", ".join(
-            name for name in REQUEST_LIMITS if not is_request_limit(getattr(settings, name, UNLIMITED))
-        ),
+        lambda: ", ".join(name for name in REQUEST_LIMITS if not is_request_limit(setting(name))),
+    ),
+    Rule(
+        Error,
+        "E022",
+        "CLERK_ACCEPT_API_KEYS is neither true nor false, so API keys are refused.",
+        "Write True or False, or one of the texts `true` and `false`.",
+        lambda: truth_of(setting("CLERK_ACCEPT_API_KEYS")) is None,
+    ),
+    Rule(
+        Error,
+        "E023",
+        f"TENANT_HISTORY_DAYS is not a number of days from 0 to {MAX_DAYS:,}, so no history is deleted.",
+        "It is how long the history of tenants is kept; 0 keeps it for ever; the default is 730.",
+        lambda: not is_days(setting("TENANT_HISTORY_DAYS")),
+    ),
+    Rule(
+        Error,
+        "E024",
+        "Not a list of texts:",
+        "Write a list such as ['https://app.example.com'], or one text with commas.",
+        lambda: ", ".join(name for name in LISTS if not is_texts(setting(name))),
     ),
     Rule(
         Error,

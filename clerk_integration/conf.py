@@ -28,9 +28,19 @@ DEFAULT_CLOCK_SKEW_SECONDS = 5.0
 DEFAULT_MAX_WAITING = 4
 DEFAULT_SYNC_MAX_AGE_SECONDS = 60.0
 DEFAULT_SYNC_ALERT_AGE_HOURS = 26.0
+DEFAULT_HISTORY_DAYS = 730
 
 STALLED_WORKER_SECONDS = 30.0
 """Procrastinate's default."""
+
+REQUEST_LIMITS = {
+    "TENANT_LIST_LIMIT": "120/minute",
+    "TENANT_CREATE_LIMIT": "20/hour",
+    "TENANT_SYNC_LIMIT": "10/minute",
+    "ADMIN_LOGIN_LIMIT": "10/hour",
+    "ADMIN_LOGIN_ADDRESS_LIMIT": "100/hour",
+}
+"""Default numbers of requests that one caller may send to the API, and of failed logins to the admin."""
 
 DEFAULTS: dict[str, Any] = {
     "CLERK_SECRET_KEY": "",
@@ -45,8 +55,10 @@ DEFAULTS: dict[str, Any] = {
     "CLERK_TIMEOUT_SECONDS": DEFAULT_TIMEOUT_SECONDS,
     "CLERK_RATE_LIMIT": "",
     "CLERK_MAX_WAITING": "",
+    "CLERK_ACCEPT_API_KEYS": False,
     "CLERK_PENDING_SESSIONS": "refuse",
     "CLERK_SYNC_MAX_AGE_SECONDS": DEFAULT_SYNC_MAX_AGE_SECONDS,
+    "TENANT_HISTORY_DAYS": DEFAULT_HISTORY_DAYS,
     "SYNC_ALERT_WEBHOOK_URL": "",
     "SYNC_ALERT_AGE_HOURS": DEFAULT_SYNC_ALERT_AGE_HOURS,
     "METRICS_TOKEN": "",
@@ -54,17 +66,9 @@ DEFAULTS: dict[str, Any] = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": "",
     "LOG_LEVEL": "INFO",
     "LOG_FORMAT": "console",
+    **REQUEST_LIMITS,
 }
 """Values of settings that a project does not have; a project that installs the apps needs none of them."""
-
-REQUEST_LIMITS = {
-    "TENANT_LIST_LIMIT": "120/minute",
-    "TENANT_CREATE_LIMIT": "20/hour",
-    "TENANT_SYNC_LIMIT": "10/minute",
-    "ADMIN_LOGIN_LIMIT": "10/hour",
-    "ADMIN_LOGIN_ADDRESS_LIMIT": "100/hour",
-}
-"""Default numbers of requests that one caller may send to the API, and of failed logins to the admin."""
 
 UNLIMITED = "none"
 
@@ -75,6 +79,14 @@ MAX_TOKEN_BYTES = 16 * 1024
 MIN_SIGNING_SECRET_BYTES = 16
 
 
+MAX_DAYS = 100_000
+"""Days before now that PostgreSQL and Python can still express as a date."""
+
+_DAYS = re.compile(r"[0-9]{1,6}")
+_TRUTH = {
+    **dict.fromkeys(("true", "on", "ok", "yes", "y", "1"), True),
+    **dict.fromkeys(("false", "off", "no", "n", "0", ""), False),
+}
 _REQUEST_LIMIT = re.compile(r"(?P<number>[1-9][0-9]{0,8})/(?P<period>second|minute|hour|day)")
 
 
@@ -120,8 +132,8 @@ class ClerkSettings:
         """Settings for the verification of session tokens; computed again only after one has changed."""
         return _session_token_settings(
             setting("CLERK_ISSUER"),
-            tuple(setting("CLERK_AUTHORIZED_PARTIES")),
-            tuple(setting("CLERK_AUDIENCE")),
+            _texts(setting("CLERK_AUTHORIZED_PARTIES")),
+            _texts(setting("CLERK_AUDIENCE")),
             setting("CLERK_CLOCK_SKEW_SECONDS"),
         )
 
@@ -133,7 +145,8 @@ class ClerkSettings:
     @property
     def webhook_signing_secrets(self) -> tuple[str, ...]:
         """Accepted webhook signing secrets; several during a rotation."""
-        return tuple(secret.strip() for secret in setting("CLERK_WEBHOOK_SIGNING_SECRET") if secret.strip())
+        secrets = _texts(setting("CLERK_WEBHOOK_SIGNING_SECRET"))
+        return tuple(secret.strip() for secret in secrets if secret.strip())
 
     @property
     def timeout_seconds(self) -> float:
@@ -169,8 +182,8 @@ class ClerkSettings:
 
     @property
     def accept_api_keys(self) -> bool:
-        """Whether Clerk's API keys are accepted instead of session tokens."""
-        return bool(getattr(settings, "CLERK_ACCEPT_API_KEYS", False))
+        """Whether Clerk's API keys are accepted instead of session tokens; not if the value is malformed."""
+        return truth_of(setting("CLERK_ACCEPT_API_KEYS")) is True
 
     @property
     def pending_sessions(self) -> str:
@@ -182,14 +195,15 @@ clerk_settings = ClerkSettings()
 
 
 def setting(name: str) -> Any:
-    """Return the setting, or its default if the project does not have it."""
-    return getattr(settings, name, DEFAULTS[name])
+    """Return the setting, or its default if the project does not have it or has None."""
+    value = getattr(settings, name, None)
+    return DEFAULTS[name] if value is None else value
 
 
 def stalled_worker_seconds() -> float:
     """Return the time without a heartbeat after which Procrastinate takes a worker for dead."""
     options: Mapping[str, Any] = getattr(settings, "PROCRASTINATE_WORKER_DEFAULTS", {})
-    return float(options.get("stalled_worker_timeout", STALLED_WORKER_SECONDS))
+    return _seconds(options.get("stalled_worker_timeout"), default=STALLED_WORKER_SECONDS)
 
 
 def is_seconds(value: Any) -> bool:
@@ -213,15 +227,33 @@ def is_thread_count(value: Any) -> bool:
         return False
 
 
-def request_limit(setting: str) -> tuple[int, str] | None:
+def truth_of(value: object) -> bool | None:
+    """Return the truth value of a setting, which may be a text such as `true` or `off`; None if malformed."""
+    return value if isinstance(value, bool) else _TRUTH.get(str(value).strip().lower())
+
+
+def is_days(value: object) -> bool:
+    """Return whether a setting is a whole number of days, from zero to MAX_DAYS."""
+    text = str(value).strip()
+    return _DAYS.fullmatch(text) is not None and int(text) <= MAX_DAYS
+
+
+def is_texts(value: object) -> bool:
+    """Return whether a setting is a text, or a list of texts."""
+    return isinstance(value, str) or (
+        isinstance(value, list | tuple | set | frozenset) and all(isinstance(one, str) for one in value)
+    )
+
+
+def request_limit(name: str) -> tuple[int, str] | None:
     """Return the number of requests and the period (`minute`) of a limit; None if there is no limit.
 
     A malformed limit counts as unset; a system check reports the mistake.
     """
-    text = str(getattr(settings, setting, "")).strip()
+    text = str(setting(name)).strip()
     if text == UNLIMITED:
         return None
-    match = _REQUEST_LIMIT.fullmatch(text) or _REQUEST_LIMIT.fullmatch(REQUEST_LIMITS[setting])
+    match = _REQUEST_LIMIT.fullmatch(text) or _REQUEST_LIMIT.fullmatch(REQUEST_LIMITS[name])
     assert match is not None  # noqa: S101  (the defaults match)
     return int(match["number"]), match["period"]
 
@@ -256,6 +288,16 @@ def _session_token_settings(
 @lru_cache(maxsize=4)
 def _pem(text: str) -> str:
     return text.replace("\\n", "\n").strip()
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """Return the texts of a setting: a list, or one text with commas.
+
+    Any other value becomes one text, so that it admits nothing; a system check reports the mistake.
+    """
+    if isinstance(value, list | tuple | set | frozenset):
+        return tuple(map(str, value))
+    return tuple(str(value).split(","))
 
 
 def _seconds(value: Any, *, default: float) -> float:

@@ -66,7 +66,7 @@ def is_up_to(value: object, maximum: float) -> bool:
 def is_known_logging() -> bool:
     """Return whether LOG_LEVEL and LOG_FORMAT are known."""
     return (
-        setting("LOG_LEVEL").upper() in logging.getLevelNamesMapping()
+        str(setting("LOG_LEVEL")).upper() in logging.getLevelNamesMapping()
         and setting("LOG_FORMAT") in LOG_FORMATS
     )
 

@@ -9,6 +9,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from config.embedded_postgres.location import Location
+from config.flags import flag
 
 EMBEDDED_ENGINE = "config.embedded_postgres"
 UNCONFIGURED_ENGINE = "config.unconfigured_database"
@@ -39,12 +40,13 @@ def database_settings(env: environ.Env, *, debug: bool, base_dir: Path) -> dict[
     | unset        | true  | the embedded PostgreSQL of the project in `base_dir`                  |
     | unset        | false | a backend that raises ImproperlyConfigured as soon as a query is made |
 
-    Raise ImproperlyConfigured if DATABASE_URL is not a PostgreSQL URL. The message never shows the value,
+    Raise ImproperlyConfigured if DATABASE_URL is not a PostgreSQL URL, or if DATABASE_POOL is neither true
+    nor false. The message never shows the value,
     because the value holds the password.
     """
     url = env.str("DATABASE_URL", default="").strip()
     if url:
-        return _configured(url, pool=env.bool("DATABASE_POOL", default=False))
+        return _configured(url, pool=flag(env, "DATABASE_POOL", default=False))
     if debug:
         return _embedded(base_dir)
     return {"ENGINE": UNCONFIGURED_ENGINE, "NAME": "unconfigured"}

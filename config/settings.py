@@ -6,7 +6,7 @@ default value the assignment does not show. An empty value counts as unset.
 
 System checks (`manage.py check`) name wrong or missing values. Importing this module works with an empty
 environment and starts nothing. It raises ImproperlyConfigured, in one line that names the setting, if
-DATABASE_URL or CACHE_URL cannot be read.
+DATABASE_URL or CACHE_URL cannot be read, or if a number or one of true and false is malformed.
 """
 
 from pathlib import Path
@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from config.cache import cache_settings
 from config.database import database_settings
 from config.env_file import read_env_file
+from config.flags import flag
 from config.logs import logging_settings
 from config.telemetry import start_sentry
 
@@ -47,7 +48,11 @@ def _number(name: str, default: str, unit: str) -> int:
     return int(text)
 
 
-DEBUG = env.bool("DEBUG", default=False)
+def _flag(name: str, *, default: bool) -> bool:
+    return flag(env, name, default=default)
+
+
+DEBUG = _flag("DEBUG", default=False)
 """Development: embedded database, static files without `collectstatic`."""
 SECRET_KEY = _text("SECRET_KEY", "insecure-development-only" if DEBUG else "")
 """SECRET_KEY (none; a fixed one while `DEBUG`): Django's; required in production."""
@@ -61,11 +66,11 @@ CORS_ALLOWED_ORIGINS = _list("CORS_ALLOWED_ORIGINS")
 """Comma-separated origins of browser apps that call the API."""
 SECURE_HSTS_SECONDS = _number("SECURE_HSTS_SECONDS", "0", "seconds")
 """Django's; how long browsers use HTTPS only."""
-SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=False)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = _flag("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=False)
 """Django's; the same for all subdomains."""
-SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=False)
+SECURE_HSTS_PRELOAD = _flag("SECURE_HSTS_PRELOAD", default=False)
 """Django's; allows browsers to know this before the first visit."""
-SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
+SECURE_SSL_REDIRECT = _flag("SECURE_SSL_REDIRECT", default=False)
 """Django's; redirects to HTTPS where the proxy does not."""
 CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key"]
 CORS_EXPOSE_HEADERS = ["X-Clerk-Sync", "Retry-After", "ETag", "X-Request-Id"]
@@ -257,7 +262,7 @@ CLERK_MAX_WAITING = _text("CLERK_MAX_WAITING")
 CLERK_MAX_WAITING (half of the web server's threads): Threads of a web process that may wait for Clerk at
 once; other requests are answered from local rows.
 """
-CLERK_ACCEPT_API_KEYS = env.bool("CLERK_ACCEPT_API_KEYS", default=False)
+CLERK_ACCEPT_API_KEYS = _text("CLERK_ACCEPT_API_KEYS", "false")
 """
 Whether machine clients may send one of Clerk's API keys (`ak_...`) of a user instead of a session token. Its
 scopes are permissions; a revoked key is refused after ten seconds at the latest.

@@ -6,16 +6,17 @@ which `set_config` sets until the transaction ends: this also works through PgBo
 A transaction that sets neither, for example a statement in a shell, is recorded with the source `command`.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
+from clerk_integration.conf import is_days, setting
 from tenants.models import Tenant, TenantHistory
 from tenants.sql import ClockTimestamp, execute
 
@@ -24,14 +25,10 @@ SET_ORIGIN = """
     set_config('tenants.actor', %(actor)s, true)"""
 """Expressions for a SELECT; `origin` returns their parameters."""
 
-DEFAULT_DAYS = 730
-"""The time for which history is kept, unless TENANT_HISTORY_DAYS is set."""
-
-MAX_DAYS = 36_500
-"""PostgreSQL cannot store times that are much older."""
-
 BATCH = 10_000
 """Rows deleted in one statement, so that no lock is held for long."""
+
+logger = logging.getLogger(__name__)
 
 _origin: ContextVar[tuple[str, str]] = ContextVar("origin", default=(TenantHistory.Source.SYNC, ""))
 
@@ -83,9 +80,9 @@ def delete_old_history() -> int:
     """Delete history that is older than TENANT_HISTORY_DAYS, in batches; return how many rows.
 
     Keep the links of tenants that exist: they tell a linked tenant from one that only mirrors its
-    organization.
+    organization. Delete nothing if the setting is 0 or malformed.
     """
-    days = min(int(getattr(settings, "TENANT_HISTORY_DAYS", DEFAULT_DAYS)), MAX_DAYS)
+    days = _days_to_keep()
     if days == 0:
         return 0
     old = TenantHistory.objects.filter(at__lt=ClockTimestamp() - timedelta(days=days)).order_by("id")
@@ -95,3 +92,12 @@ def delete_old_history() -> int:
     while batch := TenantHistory.objects.filter(pk__in=old.values("pk")[:BATCH]).delete()[0]:
         deleted += batch
     return deleted
+
+
+def _days_to_keep() -> int:
+    """Return TENANT_HISTORY_DAYS; 0, which keeps everything, if it is malformed."""
+    days = setting("TENANT_HISTORY_DAYS")
+    if is_days(days):
+        return int(days)
+    logger.error("TENANT_HISTORY_DAYS is not a number of days. No history was deleted. Correct it.")
+    return 0

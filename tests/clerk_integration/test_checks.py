@@ -120,10 +120,20 @@ def test_checks_of_good_settings_find_nothing(settings: Settings) -> None:
         ("SYNC_ALERT_WEBHOOK_URL", "file:///etc/passwd", "clerk.E020"),
         ("SYNC_ALERT_AGE_HOURS", "a day", "clerk.E021"),
         ("SYNC_ALERT_AGE_HOURS", "0", "clerk.E021"),
+        ("CLERK_ACCEPT_API_KEYS", "ture", "clerk.E022"),
+        ("CLERK_ACCEPT_API_KEYS", 7, "clerk.E022"),
+        ("TENANT_HISTORY_DAYS", -2, "clerk.E023"),
+        ("TENANT_HISTORY_DAYS", "abc", "clerk.E023"),
+        ("TENANT_HISTORY_DAYS", 1.5, "clerk.E023"),
+        ("TENANT_HISTORY_DAYS", 999_999, "clerk.E023"),
+        ("CLERK_AUDIENCE", 7, "clerk.E024"),
+        ("CLERK_AUDIENCE", [7], "clerk.E024"),
+        ("TENANT_LIST_LIMIT", "many", "clerk.E019"),
         ("CLERK_ISSUER", "", "clerk.W002"),
         ("SECRET_KEY", "insecure-development-only", "clerk.E010"),
         ("SECRET_KEY", "", "clerk.E010"),
         ("LOG_LEVEL", "LOUD", "clerk.W004"),
+        ("LOG_LEVEL", 20, "clerk.W004"),
         ("LOG_FORMAT", "xml", "clerk.W004"),
     ],
 )
@@ -153,6 +163,22 @@ def test_checks_of_a_wrong_value_name_the_setting_by_id(
         ("CLERK_RATE_LIMIT", "250"),
         ("LOG_LEVEL", "debug"),
         ("CLERK_WEBHOOK_SIGNING_SECRET", []),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", f"{SIGNING_SECRET}, {SIGNING_SECRET}"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://app.example.com,http://localhost:3000"),
+        ("CLERK_AUDIENCE", "shop"),
+        ("CLERK_ACCEPT_API_KEYS", "false"),
+        ("CLERK_ACCEPT_API_KEYS", True),
+        ("TENANT_HISTORY_DAYS", 0),
+        ("TENANT_HISTORY_DAYS", "30"),
+        # What os.environ.get returns for a variable that is not set.
+        *(
+            (name, None)
+            for name in (
+                *("CLERK_JWT_KEY", "CLERK_API_URL", "CLERK_AUTHORIZED_PARTIES", "CLERK_AUDIENCE"),
+                *("CLERK_WEBHOOK_SIGNING_SECRET", "CLERK_TIMEOUT_SECONDS", "CLERK_ACCEPT_API_KEYS"),
+                *("CLERK_PENDING_SESSIONS", "TENANT_HISTORY_DAYS", "TENANT_LIST_LIMIT"),
+            )
+        ),
     ],
 )
 def test_checks_of_another_good_value_find_nothing(settings: Settings, name: str, value: Any) -> None:

@@ -122,6 +122,24 @@ def test_settings_malformed_hsts_seconds_are_named(value: str) -> None:
     assert (done.returncode, done.stderr) == (1, "SECURE_HSTS_SECONDS is not a number of seconds.\n")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DEBUG", "DATABASE_POOL", "SECURE_SSL_REDIRECT", "SECURE_HSTS_INCLUDE_SUBDOMAINS"),
+        "SECURE_HSTS_PRELOAD",
+    ],
+)
+def test_settings_flag_that_is_neither_true_nor_false_is_named(name: str) -> None:
+    done = run("manage.py", "check", **{"DATABASE_URL": "postgres://db.example/shop", name: "ture"})
+
+    assert (done.returncode, done.stderr) == (1, f"{name} is neither true nor false.\n")
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), (" ON ", True), ("0", False), ("no", False)])
+def test_settings_flag_may_be_written_in_several_ways(text: str, value: bool) -> None:
+    assert imported("SECURE_SSL_REDIRECT", SECURE_SSL_REDIRECT=text) == {"SECURE_SSL_REDIRECT": value}
+
+
 def test_env_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     file = tmp_path / "windows.env"
     file.write_bytes(

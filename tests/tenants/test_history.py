@@ -192,3 +192,17 @@ def test_delete_old_history_keeps_what_is_younger(
     assert history.delete_old_history() == 9 - left
 
     assert TenantHistory.objects.count() == left
+
+
+@pytest.mark.parametrize("days", [-2, "-2", "abc", "", 1.5, float("nan"), True, [], 10**9])
+def test_delete_old_history_for_a_value_that_is_no_number_of_days_deletes_nothing(
+    legacy: Callable[..., Tenant], settings: Any, caplog: pytest.LogCaptureFixture, days: object
+) -> None:
+    settings.TENANT_HISTORY_DAYS = days
+    Tenant.objects.filter(pk=legacy().pk).update(name="Renamed")
+    TenantHistory.objects.update(at=F("at") - timedelta(days=800))
+
+    assert history.delete_old_history() == 0
+
+    assert TenantHistory.objects.exists()
+    assert "TENANT_HISTORY_DAYS is not a number of days" in caplog.text

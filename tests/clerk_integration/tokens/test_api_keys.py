@@ -58,13 +58,23 @@ def test_api_key_signs_in_its_user_with_its_scopes_as_permissions(
     )
 
 
+@pytest.mark.parametrize("value", [False, None, "", "false", "0", "off", "ture", 7])
 def test_api_key_is_refused_without_a_call_unless_the_setting_accepts_keys(
-    sandbox: SandboxControl, user_id: str, settings: Settings
+    sandbox: SandboxControl, user_id: str, settings: Settings, value: object
 ) -> None:
-    settings.CLERK_ACCEPT_API_KEYS = False
+    settings.CLERK_ACCEPT_API_KEYS = value
 
     assert refusal_code(sandbox.api_key(user_id)["secret"]) == "token_invalid"
     assert verifications(sandbox) == 0
+
+
+@pytest.mark.parametrize("value", [True, "true", " On ", "1"])
+def test_api_key_is_accepted_if_the_setting_is_a_text_that_means_true(
+    sandbox: SandboxControl, user_id: str, settings: Settings, value: object
+) -> None:
+    settings.CLERK_ACCEPT_API_KEYS = value
+
+    assert isinstance(authenticate_bearer(sandbox.api_key(user_id)["secret"]), ClerkUser)
 
 
 def test_api_key_is_verified_again_after_ten_seconds_or_a_change_of_the_clock(
