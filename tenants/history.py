@@ -63,7 +63,7 @@ def acting(acting_user: Any) -> Iterator[None]:
     elif clerk_user_id := getattr(acting_user, "clerk_user_id", None):
         source, actor = TenantHistory.Source.API, clerk_user_id
     else:
-        source, actor = TenantHistory.Source.STAFF, acting_user.get_username()
+        source, actor = TenantHistory.Source.STAFF, str(acting_user.get_username())
     with attributed_to(source, actor):
         yield
 

@@ -185,13 +185,13 @@ def _with_file(name: str, content: bytes, read: Any) -> Imported:
 
 def _signed(request: HttpRequest, name: str, content: bytes) -> str:
     """Return the file, signed for this user: any web process can import exactly what the preview showed."""
-    return signing.dumps([request.user.pk, name, content.decode("latin-1")], salt=SALT, compress=True)
+    return signing.dumps([str(request.user.pk), name, content.decode("latin-1")], salt=SALT, compress=True)
 
 
 def _unsigned(request: HttpRequest, preview: str) -> tuple[str, bytes]:
     """Return the name and the content; raise BadSignature if they are old, changed or of another user."""
     user_id, name, content = signing.loads(preview, salt=SALT, max_age=CONFIRM_WITHIN_SECONDS)
-    if user_id != request.user.pk:
+    if user_id != str(request.user.pk):
         raise signing.BadSignature
     return name, content.encode("latin-1")
 

@@ -71,9 +71,12 @@ class StaffSessionAuthentication(SessionAuthentication):
     def authenticate(self, request: Request) -> tuple[AbstractBaseUser, Any] | None:
         """Return the session's user if active and staff; None otherwise."""
         user = getattr(request._request, "user", None)
-        if user is None or not user.is_staff:
-            return None
-        return super().authenticate(request)
+        return super().authenticate(request) if _is_staff(user) else None
+
+
+def _is_staff(user: Any) -> bool:
+    """Return whether the user is staff and has permissions; a project's user model may have neither."""
+    return bool(getattr(user, "is_staff", False)) and hasattr(user, "has_perm")
 
 
 def _bearer_token(request: Request) -> str | None:

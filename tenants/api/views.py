@@ -126,7 +126,8 @@ class TenantViewSet(TenantReadViewSet):
         if isinstance(user, ClerkUser):
             is_allowed = not staff_only and _is_admin_of(tenant)
         else:
-            is_allowed = user.has_perms(permissions)
+            # Django requires `has_perm` of a user model for its admin, but not `has_perms`.
+            is_allowed = all(map(user.has_perm, permissions))
         if not is_allowed:
             raise PermissionDenied
         return tenant

@@ -198,9 +198,10 @@ def _actor(run: SyncRun) -> Any:
     """Return the user for whom the batch runs; raise BatchStopped if the user may not do this any more."""
     if run.cursor["user"] is None:
         return None
-    user = get_user_model().objects.filter(pk=run.cursor["user"]).first()
+    user: Any = get_user_model()._default_manager.filter(pk=run.cursor["user"]).first()
     permission = STEPS[run.cursor["step"]].permission
-    if user is None or not (user.is_active and user.is_staff and user.has_perm(permission)):
+    is_staff = user is not None and user.is_active and getattr(user, "is_staff", False)
+    if not (is_staff and user.has_perm(permission)):
         raise BatchStopped(f"{run.started_by or 'The user'} may not do this any more.")
     return user
 

@@ -169,6 +169,18 @@ def log_in(client: httpx.Client) -> None:
     assert client.post("/back-office/login/", data=form).status_code == 302
 
 
+def import_file(client: httpx.Client) -> None:
+    """Check a file on the page that imports tenants, and confirm it."""
+    page, token = "/back-office/tenants/tenant/import/", {"csrfmiddlewaretoken": client.cookies["csrftoken"]}
+    csv = b"external_id,name\nolder-1,Older\n"
+    checked = client.post(page, data=token, files={"file": ("old.csv", csv)})
+    assert checked.status_code == 200, checked.text
+    found = re.search(r'name="preview" value="([^"]+)"', checked.text)
+    assert found is not None
+    confirmed = client.post(page, data={**token, "preview": found[1]})
+    assert confirmed.status_code == 302, confirmed.text
+
+
 def sync(shop: Shop) -> None:
     """Complete a full sync and a dry run; `sync_runs` shows when they began, in UTC."""
     shop.run("sync_from_clerk")
@@ -216,6 +228,8 @@ def use(client: httpx.Client, sandbox: SandboxControl, shop: Shop) -> None:
     for page in (*PAGES, *(f"{row}/{name}/" for name in ("change", "rename", "compare", "do/suspend"))):
         shown = client.get(f"/back-office/{page}")
         assert shown.status_code == 200, page
+    import_file(client)
+    assert client.get(f"/v2/tenants/{tenant['id']}").json()["id"] == tenant["id"]
     assert "Renamed" in client.get("/back-office/tenants/tenant/").text
     page = client.get(f"/back-office/{row}/change/").text
     assert '<h1 class="tenants-title" dir="auto">Renamed</h1>' in page

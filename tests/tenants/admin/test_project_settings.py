@@ -33,8 +33,7 @@ def pages(rows: Rows) -> Iterator[tuple[str, str]]:
     for url in (*ours, *(url.format(run=rows.running.pk) for url in CSV_AND_JSON)):
         response = client.get(url, follow=True)
         assert response.status_code == 200, url
-        content = b"".join(response.streaming_content) if response.streaming else response.content
-        yield url, content.decode()
+        yield url, response.getvalue().decode()
 
 
 def store_checks_and_runs() -> None:
