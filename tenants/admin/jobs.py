@@ -51,7 +51,7 @@ class DueFilter(admin.SimpleListFilter):
 class JobAdmin(ReadOnlyAdmin):
     """Lists jobs for staff who may look at runs."""
 
-    list_display = ("id", "task_name", "status_badge", "attempts", "arguments", "scheduled", "queue_name")
+    list_display = ("number", "task_name", "status_badge", "attempts", "arguments", "scheduled", "queue_name")
     list_filter = ("status", DueFilter, "queue_name")
     ordering = ("-id",)
     show_full_result_count = False
@@ -79,6 +79,11 @@ class JobAdmin(ReadOnlyAdmin):
     def change_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Redirect to the list."""
         return redirect("admin:procrastinate_procrastinatejob_changelist")
+
+    @admin.display(description="ID", ordering="id")
+    def number(self, job: ProcrastinateJob) -> str:
+        """Return the id of the job; the admin would write a number with separators."""
+        return str(job.pk)
 
     @admin.display(description="status")
     def status_badge(self, job: ProcrastinateJob) -> SafeString:

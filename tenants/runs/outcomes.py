@@ -36,7 +36,7 @@ CROSS JOIN LATERAL (
     ) AS item
 WHERE slice.run_id = %(run)s AND (slice.part, slice.number) >= (%(part)s, %(number)s)
   AND (slice.part, slice.number, item.place) > (%(part)s, %(number)s, %(place)s)
-  AND (%(result)s IS NULL OR item.result = %(result)s)
+  AND (%(result)s::text IS NULL OR item.result = %(result)s)
 ORDER BY slice.part, slice.number, item.place
 LIMIT %(size)s
 """

@@ -134,7 +134,7 @@ def _add_job() -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO procrastinate_jobs (queue_name, task_name, args, scheduled_at)"
-            " VALUES (%s, %s, jsonb_build_object('run_id', %s), now() + interval '1 day')",
+            " VALUES (%s, %s, jsonb_build_object('run_id', %s::text), now() + interval '1 day')",
             [SCRIPT, ALL[:128], ALL],
         )
 
