@@ -43,6 +43,9 @@ SHOWN_COLUMNS = frozenset(
 OUT_OF_DATE = timedelta(days=1)
 """A tenant that was not compared with Clerk for longer is out of date: a full sync runs every night."""
 
+NUL = "\0"
+"""The character that no text of PostgreSQL contains, so a search for it finds nothing."""
+
 MAX_ID_DIGITS = 18
 """A number with more digits may not fit into a bigint."""
 
@@ -108,6 +111,8 @@ class TenantQuerySet(QuerySet["Tenant"]):
 
     def found_by_staff(self, text: str) -> Self:
         """Keep the tenants that `matching` finds, that have this user as a member, or that have this id."""
+        if NUL in text:
+            return self.none()
         memberships = apps.get_model("tenants", "Membership")._default_manager
         of_member = memberships.filter(clerk_user_id=text).order_by().values("tenant_id")
         found = self.model._default_manager.all().found_by_name(text)
@@ -118,6 +123,8 @@ class TenantQuerySet(QuerySet["Tenant"]):
 
     def found_by_name(self, search: str) -> Self:
         """Keep the tenants with words that begin so in the name, or with this slug or organization id."""
+        if NUL in search:
+            return self.none()
         return self.filter(Q(name_matches(search)) | Q(slug=search) | Q(clerk_org_id=search))
 
     def drifted(self) -> Self:
@@ -196,6 +203,8 @@ class MembershipQuerySet(QuerySet["Membership"]):
 
     def found_by_staff(self, text: str) -> Self:
         """Keep the memberships with this user id or id, and those of the tenants that `text` finds."""
+        if NUL in text:
+            return self.none()
         tenants: TenantQuerySet = apps.get_model("tenants", "Tenant")._default_manager.all()
         of_tenants = is_in_array("tenant_id", tenants.found_by_name(text).order_by().values("pk"))
         return self.filter(Q(clerk_user_id=text) | Q(clerk_membership_id=text) | Q(of_tenants))

@@ -3,11 +3,14 @@
 from collections.abc import Callable
 
 import pytest
+from django.contrib import admin
 from django.db import connection
-from django.test import Client
+from django.db.models import Model
+from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 
-from tenants.models import Membership, Tenant
+from clerk_integration.models import WebhookDelivery
+from tenants.models import CreationAttempt, Membership, Tenant, TenantHistory
 from tests.tenants.admin.conftest import CHANGELIST, Staff
 
 MEMBERSHIPS = "/admin/tenants/membership/"
@@ -85,6 +88,32 @@ def test_list_with_a_filter_that_postgresql_refuses_leads_to_the_whole_list(view
     response = viewer.get(path)
     assert response.status_code == 302
     assert viewer.get(response["Location"]).status_code == 200
+
+
+def test_autocomplete_of_tenants_finds_by_name_and_nothing_for_a_nul(
+    viewer: Staff, legacy: Callable[..., Tenant]
+) -> None:
+    """Django's own view, which passes on what a list refuses."""
+    legacy("Acme")
+    url = "/admin/autocomplete/?app_label=tenants&model_name=membership&field_name=tenant&term="
+
+    assert [found["text"] for found in viewer.get(f"{url}acm").json()["results"]] == ["Acme"]
+    for term in ("%00", "acm%00"):
+        assert viewer.get(url + term).json()["results"] == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("model", [Tenant, Membership, TenantHistory, CreationAttempt, WebhookDelivery])
+def test_search_for_a_nul_finds_nothing(legacy: Callable[..., Tenant], model: type[Model]) -> None:
+    legacy("Acme", {"user_ada": "owner"})
+    Tenant.objects.update(name="Renamed")
+    CreationAttempt.objects.create(clerk_user_id="user_ada", body_hash="")
+    WebhookDelivery.objects.create(svix_id="msg_1", event_type="x")
+    page = admin.site.get_model_admin(model)
+
+    rows, _ = page.get_search_results(RequestFactory().get("/"), model._default_manager.all(), "a\0")
+
+    assert (model._default_manager.exists(), list(rows)) == (True, [])
 
 
 def test_membership_list_shows_the_tenant(viewer: Staff, legacy: Callable[..., Tenant]) -> None:
