@@ -19,6 +19,7 @@ from procrastinate.types import JSONDict
 from clerk_integration.conf import JOB_TIMEOUT_SECONDS
 from clerk_integration.exceptions import WrongInstance
 from clerk_integration.jobs.queue import queue
+from clerk_integration.times import utc_text
 from clerk_integration.wire.deadlines import clerk_deadline
 from clerk_integration.wire.overlap import OVERLAP
 from tenants.creation.instances import require_own_instance, right_instance
@@ -68,7 +69,7 @@ def run_full_sync(
     for replaced in waiting:
         progress.note(f"Full sync {replaced}, which waits for workers, is replaced by this run.")
     if resumed:
-        progress.note(f"Resuming full sync {run.pk}, which began {run.started_at:%Y-%m-%d %H:%M:%S} UTC.")
+        progress.note(f"Resuming full sync {run.pk}, which began {utc_text(run.started_at)}.")
     with _recorded(run), leases.kept_alive(run):
         _sync_listing(run, ListingReader(run, ORGANIZATIONS, progress, stopping))
         if not skip_memberships:
