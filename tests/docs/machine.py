@@ -31,6 +31,10 @@ CLERK = (
     "uv run manage.py clerk_sandbox --env-file .env --port 9100 --organizations 20 --users 20"
     " --memberships-per-organization 3 --webhook-url http://127.0.0.1:8000/api/v1/webhooks/clerk"
 )
+HALF_COMPILED_FILES = "*.pyc.*"
+HALF_COMPILED = shutil.ignore_patterns(HALF_COMPILED_FILES)
+"""Files that another process is writing; they are renamed while they are copied."""
+
 SERVERS = {
     "web": Block(0, "sh", "uv run manage.py runserver --noreload 8000", ready="Quit the server"),
     "worker": Block(0, "sh", "uv run manage.py procrastinate worker", ready="Starting worker"),
@@ -124,7 +128,7 @@ class Machine:
         (directory / "home").mkdir()
         _write_tools(directory / "bin")
         self._project = directory / "project"
-        shutil.copytree(self._copy, self._project)
+        shutil.copytree(self._copy, self._project, ignore=HALF_COMPILED)
         self._clerk = self.shell("clerk", self._project)
         self._clerk.start(on_this_machine(CLERK, self._ports))
         self._clerk.wait_for("apiUrl")
@@ -152,14 +156,14 @@ class Machine:
             if page.begins != "project":
                 ports = {port: free_port() for port in self._ports}
             if page.begins == "clone":
-                shutil.copytree(self._copy, directory)
+                shutil.copytree(self._copy, directory, ignore=HALF_COMPILED)
                 stack.callback(forget_database, directory)
             elif page.begins == "nothing":
                 directory.mkdir(parents=True)
                 server = stack.enter_context(_database(empty=True))
                 variables = {f"PG{key.upper()}": value for key, value in server.items()}
             else:
-                shutil.copytree(self._project, directory)
+                shutil.copytree(self._project, directory, ignore=HALF_COMPILED)
                 server = stack.enter_context(_database(empty=False))
                 url = "postgres://{user}@/{database}?host={host}&port={port}".format(**server)
                 _write(directory / ".env", f"DATABASE_URL={url}\n")
@@ -255,8 +259,8 @@ def on_this_machine(text: str, replaced: Mapping[str, str]) -> str:
 
 def _copy_project(target: Path) -> None:
     """Copy the files of the repository, with compiled modules if there are any, which saves seconds."""
-    ignored = shutil.ignore_patterns(".git", ".venv*", ".env", ".*_cache", ".postgres", "site", "staticfiles")
-    shutil.copytree(PROJECT, target, ignore=ignored)
+    ignored = (".git", ".venv*", ".env", ".*_cache", ".coverage*", ".postgres", "site", "staticfiles")
+    shutil.copytree(PROJECT, target, ignore=shutil.ignore_patterns(*ignored, HALF_COMPILED_FILES))
 
 
 def _write_tools(directory: Path) -> None:
