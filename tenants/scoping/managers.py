@@ -14,10 +14,10 @@ from django.db.models import BigIntegerField, Expression, Manager, Model, QueryS
 from django.db.models.sql.where import AND
 
 from tenants.scoping.context import are_scopes_disabled, require_tenant
-from tenants.scoping.deletions import check_deletions
 from tenants.scoping.references import tenant_path
 from tenants.scoping.related_managers import check_additions
-from tenants.scoping.writes import check_rows, check_upsert, check_values
+from tenants.scoping.stored_rows import check_deletions, check_updates
+from tenants.scoping.writes import check_rows, check_upsert, check_values, without_tenant
 
 Row = TypeVar("Row", bound=Model)
 
@@ -60,7 +60,7 @@ class TenantScopedQuerySet(QuerySet[Row]):
         """
         rows = list(objs)
         are_inserted = not (ignore_conflicts or update_conflicts)
-        check_rows(rows, using=self._write_db(), are_inserted_together=are_inserted)
+        check_rows(rows, using=self._write_db(), may_refer_to_each_other=are_inserted)
         if update_conflicts:
             check_upsert(self.model, unique_fields or ())
         return super().bulk_create(
@@ -71,7 +71,7 @@ class TenantScopedQuerySet(QuerySet[Row]):
         """Update the current tenant's rows; raise CrossTenantWrite for another tenant's row."""
         rows, names = list(objs), list(fields)
         check_rows(rows, using=self._write_db(), written=names)
-        return super().bulk_update(rows, names, *args, **kwargs)
+        return super().bulk_update(rows, without_tenant(self.model, names) or names, *args, **kwargs)
 
     def update(self, **values: Any) -> int:
         """Update the current tenant's rows; raise CrossTenantWrite if they would leave the tenant."""
@@ -102,8 +102,9 @@ class TenantScopedManager(Manager[Row]):
         check_additions(cls)
 
     def contribute_to_class(self, cls: type[Model], name: str) -> None:
-        """Add the manager to a model, whose rows are then deleted inside the current tenant only."""
+        """Add the manager to a model; its rows are then saved and deleted inside the current tenant only."""
         super().contribute_to_class(cls, name)
+        check_updates(cls)
         check_deletions(cls)
 
     def get_queryset(self) -> QuerySet[Row]:

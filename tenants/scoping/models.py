@@ -23,6 +23,9 @@ class TenantOwnedModel(models.Model):
     objects: ClassVar[Any] = TenantScopedManager()
     unscoped: ClassVar[models.Manager[Any]] = models.Manager()
 
+    _updates_are_checked = True
+    """By `_do_update`, in the UPDATE itself; see `tenants.scoping.stored_rows`."""
+
     class Meta:
         abstract = True
 

@@ -48,14 +48,14 @@ def check_references(
     relation: Relation,
     using: str,
     written: Collection[str] | None,
-    are_inserted_together: bool,
+    may_refer_to_each_other: bool,
 ) -> None:
     """Raise CrossTenantWrite unless the foreign key of all rows refers to rows of the current tenant."""
     field = relation.field
     keys = {_key_in_memory(row, relation) for row in rows}
     if written is not None and not {field.name, field.attname} & {*written}:
         return
-    if are_inserted_together and issubclass(type(rows[0]), field.related_model):
+    if may_refer_to_each_other and issubclass(type(rows[0]), field.related_model):
         keys -= {getattr(row, field.target_field.attname) for row in rows}
     _check_keys(relation, keys - {None}, using)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.models import Model
 
-from tenants.scoping.context import are_scopes_disabled, require_tenant
+from tenants.scoping.context import are_scopes_disabled, current_tenant, require_tenant
 from tenants.scoping.exceptions import CrossTenantWrite
 from tenants.scoping.references import check_key, check_references, scoped_relations, tenant_path
 
@@ -22,9 +22,8 @@ def check_saved_row(
     path = tenant_path(type(instance))
     if path is None or raw or are_scopes_disabled():
         return
-    check_rows([instance], using=using, written=update_fields)
-    if "__" in path and _may_update(instance):
-        check_stored_rows([instance], using)
+    # A row may refer to itself by its id: a stored row with that id is checked before the UPDATE.
+    check_rows([instance], using=using, written=update_fields, may_refer_to_each_other=True)
 
 
 def check_rows(
@@ -32,12 +31,12 @@ def check_rows(
     *,
     using: str,
     written: Collection[str] | None = None,
-    are_inserted_together: bool = False,
+    may_refer_to_each_other: bool = False,
 ) -> None:
     """Put rows without a tenant into the current one; raise CrossTenantWrite unless all belong there.
 
     The rows that they refer to must belong there too. `written` names the fields to write, None means all.
-    Rows that are inserted together may refer to each other.
+    `may_refer_to_each_other`: the rows need not be stored for that, because they are inserted together.
     """
     path = tenant_path(type(rows[0])) if rows else None
     if path is None or are_scopes_disabled():
@@ -45,7 +44,14 @@ def check_rows(
     for row in rows:
         _check_own_tenant(row, path)
     for relation in scoped_relations(type(rows[0]), path):
-        check_references(rows, relation, using, written, are_inserted_together)
+        check_references(rows, relation, using, written, may_refer_to_each_other)
+
+
+def check_updated_row(row: Model, using: str) -> None:
+    """Raise CrossTenantWrite if the row, as it is stored, belongs to another tenant. Skip fixtures."""
+    # Without a current tenant, scopes are disabled, or a fixture is loaded: a save would have been refused.
+    if tenant_path(type(row)) is not None and current_tenant() is not None:
+        check_stored_rows([row], using)
 
 
 def check_deleted_row(row: Model, using: str) -> None:
@@ -58,12 +64,16 @@ def check_deleted_row(row: Model, using: str) -> None:
 
 
 def check_added_rows(rows: Sequence[Model], field: Any, owner: Model, using: str) -> None:
-    """Set the foreign key to the owner; raise CrossTenantWrite for rows or an owner of another tenant."""
+    """Set the foreign key, if there is one, to the owner; raise CrossTenantWrite for another tenant's row.
+
+    The owner's tenant is checked, too. A generic relation has no foreign key.
+    """
     if not rows or tenant_path(type(rows[0])) is None or are_scopes_disabled():
         return
-    for row in rows:
-        setattr(row, field.name, owner)
-    check_rows(rows, using=using, written=[field.name])
+    if field is not None:
+        for row in rows:
+            setattr(row, field.name, owner)
+        check_rows(rows, using=using, written=[field.name])
     check_stored_rows(rows, using)
 
 
@@ -93,6 +103,16 @@ def check_values(model: type[Model], values: dict[str, Any], using: str) -> None
             check_key(relations[field], value, using)
 
 
+def without_tenant(model: type[Model], names: Sequence[str]) -> list[str]:
+    """Return the names of fields without the foreign key `tenant`, unless scopes are disabled.
+
+    A bulk update need not write it: the rows in memory are checked, and the stored rows are filtered.
+    """
+    if are_scopes_disabled():
+        return list(names)
+    return [name for name in names if model._meta.get_field(name).name != tenant_path(model)]
+
+
 def check_upsert(model: type[Model], unique_fields: Collection[str]) -> None:
     """Raise CrossTenantWrite if `bulk_create` could update a row of another tenant.
 
@@ -116,8 +136,8 @@ def check_upsert(model: type[Model], unique_fields: Collection[str]) -> None:
 def cross_tenant_write(row: Model) -> CrossTenantWrite:
     """Return the error for a row that belongs to another tenant."""
     return CrossTenantWrite(
-        f"This {row._meta.verbose_name} ({row.pk or 'new'}) belongs to another tenant than tenant "
-        f"{require_tenant().pk}. Nothing was saved or deleted."
+        f"This {row._meta.verbose_name} ({row.pk or 'new'}) does not belong to tenant "
+        f"{require_tenant().pk}, but to another tenant or to none. Nothing was saved or deleted."
     )
 
 
@@ -140,8 +160,3 @@ def _check_new_tenant(field: Any, value: Any) -> None:
             f"{field} of these rows cannot be set to {value}: they belong to tenant {tenant.pk}. "
             "Nothing was saved."
         )
-
-
-def _may_update(row: Model) -> bool:
-    """Return whether Django sends an UPDATE: not for a new row whose key has a default."""
-    return row.pk is not None and not (row._state.adding and row._meta.pk.has_default())

@@ -28,9 +28,9 @@ RULES = {
     ),
     "the tenant of rows that are referred to by id": ("references.py", "if elsewhere:", "if False:"),
     "the check of the stored row of a line": (
-        "writes.py",
-        "check_stored_rows([instance], using)",
-        "pass",
+        "managers.py",
+        "        check_updates(cls)\n",
+        "",
     ),
     "the check of the stored row": (
         "models.py",
@@ -53,8 +53,8 @@ RULES = {
     "the check of deletions": ("managers.py", "        check_deletions(cls)\n", ""),
     "the check of the stored row of a deletion": (
         "writes.py",
-        "    check_stored_rows([row], using)\n",
-        "",
+        "_check_own_tenant(row, path)\n    check_stored_rows([row], using)\n",
+        "_check_own_tenant(row, path)\n",
     ),
     "the check of added rows": ("managers.py", "        check_additions(cls)\n", ""),
     "the membership of the header's tenant": (

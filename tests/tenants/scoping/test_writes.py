@@ -344,6 +344,19 @@ def test_bulk_update_in_bulk_and_update_or_create_by_another_tenant_s_id_find_no
     assert snapshot() == before
 
 
+def test_bulk_update_of_all_fields_with_the_tenant_writes_the_others(acme: Tenant, globex: Tenant) -> None:
+    with tenant_context(acme):
+        invoice = Invoice.objects.first()
+        invoice.number = "A-9"
+
+        assert Invoice.objects.bulk_update([invoice], ["tenant", "number"]) == 1
+
+    with scopes_disabled():
+        invoice.tenant = globex
+        Invoice.objects.bulk_update([invoice], ["tenant"])
+    assert numbers(Invoice.unscoped.filter(tenant=globex).order_by("number")) == ["A-9", "G-1"]
+
+
 @pytest.mark.parametrize("count", [1, 3, 9])
 def test_deletions_check_the_row_alone_whatever_it_takes_along(acme: Tenant, count: int) -> None:
     with tenant_context(acme):
