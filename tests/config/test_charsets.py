@@ -1,4 +1,4 @@
-"""Requests whose Content-Type names a charset that is no charset of text."""
+"""Requests whose Content-Type has parameters that Django cannot use."""
 
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -26,6 +26,21 @@ def status_of(path: str, query: str, content_type: str) -> str:
 @pytest.mark.parametrize("query", ["", "x=1", "name=%ff", "name=\xe4"])
 def test_request_with_any_charset_is_answered(charset: str, query: str) -> None:
     assert status_of("/healthz", query, f"text/plain; charset={charset}") == "200 OK"
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "charset*=unknown''utf-8",
+        "x*=unknown''x",
+        "charset*=utf-8''zlib",
+        "charset*=utf-8''%00",
+        "charset*0=z",
+        "x",
+    ],
+)
+def test_request_with_a_parameter_that_cannot_be_read_is_answered(parameter: str) -> None:
+    assert status_of("/healthz", "x=1", f"text/plain; {parameter}") == "200 OK"
 
 
 @pytest.mark.django_db
