@@ -72,7 +72,25 @@ def unusual() -> Iterator[Any]:
         def __str__(self) -> str:
             return "a plan"
 
-    made: list[type[models.Model]] = [Note, Folder, Document, Plan]
+    class Archived(models.Model):
+        is_archived = models.BooleanField(default=False)
+
+        class Meta:
+            abstract = True
+
+        def delete(self, *args: Any, **kwargs: Any) -> Any:
+            self.is_archived = True
+            self.save()
+            return 0, {}
+
+    class Contract(TenantOwnedModel, Archived):
+        class Meta:
+            app_label = "invoicing"
+
+        def __str__(self) -> str:
+            return "a contract"
+
+    made: list[type[models.Model]] = [Note, Folder, Document, Plan, Contract]
     with ExitStack() as tables:
         for model in made:
             tables.enter_context(table_of(model))
@@ -125,6 +143,18 @@ def test_save_by_a_foreign_key_of_another_name_checks_the_stored_row(
             unusual.Plan(pk=foreign.pk, text="X").save()
 
     assert unusual.Plan.unscoped.filter(pk=foreign.pk, text="", company=globex).exists()
+
+
+def test_deletion_calls_the_method_of_the_next_base_class(unusual: Any, acme: Tenant, globex: Tenant) -> None:
+    with tenant_context(globex):
+        foreign = unusual.Contract.objects.create()
+    with tenant_context(acme):
+        unusual.Contract.objects.create().delete()
+        with pytest.raises(CrossTenantWrite):
+            unusual.Contract(pk=foreign.pk).delete()
+
+    archived = unusual.Contract.unscoped.order_by("pk").values_list("tenant", "is_archived")
+    assert set(archived) == {(acme.pk, True), (globex.pk, False)}
 
 
 @pytest.mark.parametrize("count", [1, 3, 9])
