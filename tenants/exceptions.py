@@ -85,7 +85,7 @@ class AlreadyLinked(TenantError):
 
 
 class AbsorbRefused(TenantError):
-    """The tenant that is linked to the organization already has local data, or was linked on purpose."""
+    """The tenant that is linked to the organization already has local data, or was itself linked."""
 
     def __init__(self, message: str, *, reasons: Sequence[str]) -> None:
         super().__init__(message)

@@ -47,8 +47,8 @@ MAX_PAUSE_SECONDS = 60.0
 MAX_AHEAD_SECONDS = 2 * MAX_PAUSE_SECONDS
 """A next slot further ahead was stored before the database's clock was set back. It counts as free now."""
 
-# Returns the wait for the first slot, and whether slots were reserved: not if that wait is too long. It is
-# longer than `max_wait` then, even if the snapshot of the statement still has an older row, or none.
+# Returns the wait for the first slot, and whether slots were reserved. None is reserved if the wait is too
+# long. The returned wait is then `max_wait` at least: the snapshot of the statement may have an older row.
 _RESERVE = """
 WITH reserved AS (
     INSERT INTO clerk_pace AS pace (id, next_slot_at)

@@ -24,7 +24,7 @@ def finish_abandoned() -> int:
     """Finish what was begun for tenants with an unfinished attempt; return the number of these tenants.
 
     Consider only attempts that are due (`creation.search.is_due`) and younger than MAX_AGE, of tenants that
-    nobody has unlinked since. Write the same rows and send the same requests as `step.migrate`, but add only
+    were not unlinked since. Write the same rows and send the same requests as `step.migrate`, but add only
     the members that the attempt was to add. Raise ClerkError.
     """
     now = writer.clock()

@@ -20,7 +20,7 @@ def absorb(mirror: Tenant, target: Tenant) -> list[str]:
 
     All members move with their times, ended members too: their rows may be newer than the records that the
     caller writes next. Return the users whose primary tenant was `mirror`; the caller makes `target` their
-    primary. Raise AbsorbRefused, with every reason, if `mirror` has local data or was linked by someone.
+    primary. Raise AbsorbRefused, with every reason, if `mirror` has local data or was itself linked.
     Call it with both rows locked.
     """
     see_all_tenants()
@@ -41,7 +41,7 @@ def absorb(mirror: Tenant, target: Tenant) -> list[str]:
 
 
 def why_not_absorbed(tenant: Tenant) -> list[str]:
-    """Return what keeps the tenant from being absorbed: local data, a link; empty if it can be absorbed."""
+    """Return the reasons not to absorb the tenant: local data, or its own link; empty if there is none."""
     return [*_touched_columns(tenant), *_links(tenant), *_referring_rows(tenant)]
 
 
@@ -59,7 +59,7 @@ def _touched_columns(tenant: Tenant) -> list[str]:
 
 
 def _links(tenant: Tenant) -> list[str]:
-    """Describe when the tenant was linked. A tenant that mirrors an organization from the start never was."""
+    """Describe the last link of the tenant. A tenant that was created for its organization has none."""
     links = TenantHistory.objects.filter(tenant_id=tenant.pk, action=TenantHistory.Action.LINKED)
     last = links.order_by("id").last()
     return [] if last is None else [f"it was linked on {last.at:%Y-%m-%d}, and can be unlinked"]

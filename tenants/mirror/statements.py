@@ -136,8 +136,9 @@ TENANT_CAN_BE_RETIRED = """(
 MIRRORED_MEMBERSHIP = """(
     memberships.clerk_membership_id IS NOT NULL OR memberships.clerk_created_at IS NOT NULL)"""
 
-# A row that was written in the future is older than the list: the database's clock was set back since. The
-# minute excludes a list that was read while the clock was set back.
+# A row whose time of writing lies in the future is older than the list: the database's clock was set back
+# after it was written. A row that was written during the list may lie up to a minute in the future, if the
+# clock was set back during the list.
 _WRITTEN_BEFORE_THE_CLOCK_WAS_SET_BACK = """(
     memberships.written_at > clock_timestamp() + interval '1 minute'
     AND %(as_of)s::timestamptz <= clock_timestamp())"""
