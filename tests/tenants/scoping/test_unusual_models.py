@@ -95,6 +95,7 @@ def unusual() -> Iterator[Any]:
         for model in made:
             tables.enter_context(table_of(model))
         yield SimpleNamespace(**{model.__name__: model for model in made})
+    ContentType.objects.clear_cache()
 
 
 def test_row_that_refers_to_itself_by_its_id_is_saved(unusual: Any, acme: Tenant, globex: Tenant) -> None:
