@@ -41,7 +41,7 @@ RULES = {
     "the check of updated foreign keys": ("writes.py", "check_key(relations[field], value, using)", "pass"),
     "the check of bulk_create": (
         "managers.py",
-        "check_rows(rows, using=self._write_db(), are_inserted_together=are_inserted)",
+        "check_rows(rows, using=self._write_db(), may_refer_to_each_other=are_inserted)",
         "pass",
     ),
     "the check of bulk_update": (
