@@ -1,18 +1,22 @@
 """Check that foreign keys refer to rows of the current tenant.
 
 An object in memory is checked there. For keys without their object, one statement is sent for each foreign
-key, however many rows are written. Expressions, such as a subquery, are not checked; the foreign key that
-leads to the tenant must not be one.
+key and MAX_KEYS keys, however many rows are written. Expressions, such as a subquery, are not checked; the
+foreign key that leads to the tenant must not be one.
 """
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from django.db.models import Model
 
 from tenants.scoping.context import require_tenant
 from tenants.scoping.exceptions import CrossTenantWrite
+
+MAX_KEYS = 10_000
+"""The keys in one statement. PostgreSQL accepts up to 65,535 parameters (`server_side_binding`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,10 @@ def _check_keys(relation: Relation, keys: Collection[Any], using: str) -> None:
     target = relation.field.target_field
     wanted = {target.to_python(key) for key in keys}
     rows = relation.field.related_model._base_manager.using(using)
-    own = rows.filter(**{f"{target.attname}__in": wanted, relation.tenant_path: require_tenant().pk})
-    elsewhere = wanted.difference(own.values_list(target.attname, flat=True))
+    own = rows.filter(**{relation.tenant_path: require_tenant().pk}).values_list(target.attname, flat=True)
+    remaining, elsewhere = iter(wanted), set(wanted)
+    while some := list(islice(remaining, MAX_KEYS)):
+        elsewhere.difference_update(own.filter(**{f"{target.attname}__in": some}))
     if elsewhere:
         raise _refers_elsewhere(relation, elsewhere)
 

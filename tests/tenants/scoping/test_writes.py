@@ -10,7 +10,7 @@ from django.db.models import Value
 from django.test.utils import CaptureQueriesContext
 
 from tenants.models import Tenant
-from tenants.scoping import CrossTenantWrite, NoCurrentTenant, scopes_disabled, tenant_context
+from tenants.scoping import CrossTenantWrite, NoCurrentTenant, references, scopes_disabled, tenant_context
 from tests.example_app.models import Customer, Invoice, InvoiceLine
 from tests.tenants.scoping.conftest import invoice_of
 
@@ -150,6 +150,21 @@ def test_bulk_writes_with_ids_take_one_more_statement_for_all_rows(acme: Tenant,
             row.customer_id = own
         assert statements_of(lambda: Invoice.objects.bulk_update(rows, ["customer"])) == 2
         assert statements_of(lambda: Invoice.objects.bulk_update(rows, ["number"])) == 1
+
+
+@pytest.mark.parametrize(("count", "statements"), [(4, 1), (5, 2), (9, 3)])
+def test_bulk_create_with_many_ids_checks_some_at_a_time(
+    acme: Tenant, globex: Tenant, monkeypatch: pytest.MonkeyPatch, count: int, statements: int
+) -> None:
+    monkeypatch.setattr(references, "MAX_KEYS", 4)
+    foreign = invoice_of(globex).customer_id
+    with tenant_context(acme):
+        many = Customer.objects.bulk_create([Customer(name=f"Customer {number}") for number in range(count)])
+        rows = [Invoice(number=f"B-{one.pk}", customer_id=one.pk) for one in many]
+        with pytest.raises(CrossTenantWrite, match=f"cannot be {foreign}:"):
+            Invoice.objects.bulk_create([*rows, Invoice(number="X", customer_id=foreign)])
+
+        assert statements_of(lambda: Invoice.objects.bulk_create(rows)) == statements + 1
 
 
 def references_by_id(own: int, foreign: int) -> list[Invoice]:
