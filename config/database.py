@@ -41,8 +41,7 @@ def database_settings(env: environ.Env, *, debug: bool, base_dir: Path) -> dict[
     | unset        | false | a backend that raises ImproperlyConfigured as soon as a query is made |
 
     Raise ImproperlyConfigured if DATABASE_URL is not a PostgreSQL URL, or if DATABASE_POOL is neither true
-    nor false. The message never shows the value,
-    because the value holds the password.
+    nor false. The message never shows the URL, because the URL holds the password.
     """
     url = env.str("DATABASE_URL", default="").strip()
     if url:

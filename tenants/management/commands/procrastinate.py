@@ -46,7 +46,7 @@ def _export(address: str, port: int) -> None:
     try:
         serve_worker_metrics(address, port)
     except (OSError, OverflowError, TypeError) as error:  # not free; not a port; not an address
-        reason = getattr(error, "strerror", None) or error
+        reason = str(getattr(error, "strerror", None) or error).rstrip(".")
         raise CommandError(
             f"The metrics cannot be exported at {address}:{port}: {reason}. The worker was not started."
             " Choose another port or address."
