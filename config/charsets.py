@@ -5,12 +5,13 @@ charset that Python knows and that is no charset of text, such as `zlib`, would 
 status 500 and a traceback in the log, and so would a parameter in an unknown encoding, `x*=unknown''value`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from django.utils.http import parse_header_parameters
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+AsgiApplication = Callable[[dict[str, Any], Callable[..., Any], Callable[..., Any]], Awaitable[None]]
 
 
 class IgnoreOddCharsets:
@@ -20,12 +21,39 @@ class IgnoreOddCharsets:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        media_type, has_parameters, _ = environ.get("CONTENT_TYPE", "").partition(";")
-        if has_parameters:
+        if content_type := environ.get("CONTENT_TYPE"):
             query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
-            if not _can_use(environ["CONTENT_TYPE"], query):
-                environ["CONTENT_TYPE"] = media_type.strip()
+            environ["CONTENT_TYPE"] = _usable(content_type, query)
         return self._application(environ, start_response)
+
+
+class IgnoreOddCharsetsOfAsgi:
+    """ASGI middleware that does the same."""
+
+    def __init__(self, application: AsgiApplication) -> None:
+        self._application = application
+
+    async def __call__(
+        self, scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]
+    ) -> None:
+        if scope["type"] == "http":
+            query = scope.get("query_string", b"")
+            headers = [(name, _usable_header(name, value, query)) for name, value in scope["headers"]]
+            scope = {**scope, "headers": headers}
+        await self._application(scope, receive, send)
+
+
+def _usable_header(name: bytes, value: bytes, query: bytes) -> bytes:
+    if name.lower() != b"content-type":
+        return value
+    return _usable(value.decode("latin-1"), query).encode("latin-1")
+
+
+def _usable(content_type: str, query: bytes) -> str:
+    media_type, has_parameters, _ = content_type.partition(";")
+    if has_parameters and not _can_use(content_type, query):
+        return media_type.strip()
+    return content_type
 
 
 def _can_use(content_type: str, query: bytes) -> bool:
