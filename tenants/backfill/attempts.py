@@ -49,9 +49,9 @@ def unfinished_attempts() -> list[CreationAttempt]:
     return list(ours.filter(Q(answer__isnull=True) | ~Q(answer__has_key=BACKFILLED)))
 
 
-def close(attempt: CreationAttempt, organization: ClerkOrganization) -> None:
-    """Record that the organization made for the tenant is linked and has its members."""
-    CreationAttempt.objects.filter(pk=attempt.pk).update(
+def close_for(tenant_id: int, organization: ClerkOrganization) -> None:
+    """Record in the tenant's attempt, if any, that its organization is linked and has its members."""
+    CreationAttempt.objects.filter(clerk_user_id=CALLER, idempotency_key=key_for(tenant_id)).update(
         state=State.SUCCEEDED, answer={"clerk_org_id": organization.id, BACKFILLED: True}
     )
 

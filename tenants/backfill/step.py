@@ -22,7 +22,7 @@ from clerk_integration.instance import get_clerk_organization_settings
 from clerk_integration.organizations import iter_clerk_memberships
 from clerk_integration.wire.deadlines import clerk_deadline, default_deadline
 from clerk_integration.wire.passes import ClerkList
-from tenants.backfill.attempts import attempt_for, close, is_unfinished
+from tenants.backfill.attempts import attempt_for, close_for, is_unfinished
 from tenants.backfill.members import MemberResult, create_members, owners_by_tenant
 from tenants.backfill.organization import Draft, FindSnapshot, get_or_create, refuse_in_flight
 from tenants.backfill.plan import Action, PlanRow
@@ -119,7 +119,7 @@ def _migrate(row: PlanRow, draft: Draft, find_snapshot: FindSnapshot) -> Outcome
         # Another run may be creating the tenant's members.
         refuse_in_flight(attempt)
     draft = _up_to_date(draft, tenant)
-    organization, created = _retry_rate_limited(draft, row.organization_id, find_snapshot)
+    organization, created = _retry_rate_limited(draft, attempt, row.organization_id, find_snapshot)
     members = MemberResult()
     if draft.adds_members:
         members = create_members(tenant.pk, organization, owner=draft.owner)
@@ -142,16 +142,20 @@ def _up_to_date(draft: Draft, tenant: Tenant) -> Draft:
 
 
 def _retry_rate_limited(
-    draft: Draft, clerk_org_id: str | None, find_snapshot: FindSnapshot
+    draft: Draft,
+    attempt: CreationAttempt | None,
+    clerk_org_id: str | None,
+    find_snapshot: FindSnapshot,
 ) -> tuple[ClerkOrganization, bool]:
     """Get or create the organization; after a 429, repeat the request when the shared pace allows it."""
     for tries_left in reversed(range(RATE_LIMIT_TRIES)):
         try:
-            return get_or_create(draft, attempt_for(draft.tenant_id), clerk_org_id, find_snapshot)
+            return get_or_create(draft, attempt, clerk_org_id, find_snapshot)
         except ClerkRateLimited as limited:
             if not tries_left:
                 raise
             logger.info("Retrying tenant %s: %s", draft.tenant_id, limited)
+            attempt = attempt_for(draft.tenant_id)
     raise AssertionError("unreachable")
 
 
@@ -189,9 +193,7 @@ def link_organization(
         skipped_ids=[] if listed is None else listed.skipped_ids,
         acting_user=acting_user,
     )
-    attempt = attempt_for(tenant.pk)
-    if attempt is not None:
-        close(attempt, organization)
+    close_for(tenant.pk, organization)
     return linked
 
 
