@@ -96,4 +96,5 @@ def hold_user(clerk_user_id: str) -> None:
 
 def hold_primaries(clerk_user_ids: Iterable[str]) -> None:
     """Block other changes of these users' primary tenants until the end of the open transaction."""
-    query_locked(HOLD, kind=PRIMARIES, ids=list(clerk_user_ids), count=PRIMARY_LOCKS)
+    if ids := list(clerk_user_ids):
+        query_locked(HOLD, kind=PRIMARIES, ids=ids, count=PRIMARY_LOCKS)

@@ -1,8 +1,16 @@
 """Unlink a tenant from its organization, and mirror the organization in a new tenant."""
 
+from collections.abc import Iterable
+
+from django.db.models import Q
+
 from tenants import signals
 from tenants.mirror.rows import MIRRORED_COLUMNS, MIRRORED_MEMBER_COLUMNS, values_of
 from tenants.models import Membership, Tenant
+
+TENANT_COLUMNS = ("clerk_org_id", "clerk_created_at", "clerk_updated_at", "deleted_at")
+MEMBER_COLUMNS = ("clerk_membership_id", "clerk_created_at", "clerk_updated_at")
+"""The columns that are empty in rows that mirror nothing."""
 
 
 def unlink_tenant(tenant: Tenant) -> None:
@@ -21,13 +29,14 @@ def unlink_tenant(tenant: Tenant) -> None:
 
 
 def forget_organization(tenant: Tenant) -> None:
-    """Clear Clerk's ids and times in the rows of the tenant and its members."""
-    Membership.objects.filter(tenant=tenant).update(
-        clerk_membership_id=None, clerk_created_at=None, clerk_updated_at=None
-    )
-    Tenant.objects.filter(pk=tenant.pk).update(
-        clerk_org_id=None, clerk_created_at=None, clerk_updated_at=None, deleted_at=None
-    )
+    """Clear Clerk's ids and times in the rows of the tenant and its members, where there are any."""
+    Membership.objects.filter(_any_of(MEMBER_COLUMNS), tenant=tenant).update(**dict.fromkeys(MEMBER_COLUMNS))
+    Tenant.objects.filter(_any_of(TENANT_COLUMNS), pk=tenant.pk).update(**dict.fromkeys(TENANT_COLUMNS))
+
+
+def _any_of(columns: Iterable[str]) -> Q:
+    """Return the condition that one of the columns has a value."""
+    return Q(*((f"{column}__isnull", False) for column in columns), _connector=Q.OR)
 
 
 def _insert_mirror_only_tenant(mirrored: Tenant, members: list[Membership]) -> None:

@@ -29,6 +29,7 @@ from tenants.models import CreationAttempt, Installation, Membership, SyncRun, T
 from tenants.runs import slices
 from tenants.services import TenantService
 from tests.sandbox import SandboxControl
+from tests.webhooks import statements
 from tests.workers import empty_queue, register_worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -639,6 +640,24 @@ def test_enqueued_migration_of_conflicts_takes_as_few_statements_for_a_thousand_
 
     assert len(reported) == 1_000
     assert taken[0] == taken[1] == taken[2]
+
+
+def test_migration_takes_27_statements_for_each_tenant_with_three_members(
+    sandbox: SandboxControl, legacy: Callable[..., Tenant], migrate: Callable[..., Json]
+) -> None:
+    taken: list[int] = []
+    for tenants in (1, 3, 5):
+        for _ in range(tenants):
+            legacy(members={str(sandbox.user()["id"]): role for role in ("owner", "admin", "member")})
+        run_id = migrate("--enqueue")["run"]
+        with statements() as found:
+            migration.migrate_slice(run_id, "tenants", 0)
+        # One statement reserves the slots of 50 ms: how many there are depends on the time.
+        taken.append(sum("clerk_pace" not in statement for statement in found))
+
+    per_tenant = [more / 2 for more in (taken[1] - taken[0], taken[2] - taken[1])]
+    assert per_tenant == [27, 27]
+    assert Tenant.objects.filter(clerk_org_id=None).count() == 0
 
 
 @pytest.mark.parametrize("report", ["/nowhere/report.csv", "/dev/full"])
