@@ -1,7 +1,7 @@
 """Give each request an id, for its log lines and its answer."""
 
 import re
-from uuid import uuid4
+from secrets import token_hex
 
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
@@ -19,7 +19,7 @@ class RequestIdMiddleware(MiddlewareMixin):
     def process_request(self, request: HttpRequest) -> None:
         """Begin the log context of the request."""
         sent = request.META.get("HTTP_X_REQUEST_ID", "")
-        request_id = sent if _WELL_FORMED.fullmatch(sent) else uuid4().hex
+        request_id = sent if _WELL_FORMED.fullmatch(sent) else token_hex(16)
         request.META["HTTP_X_REQUEST_ID"] = request_id
         begin_log_context(request_id=request_id)
 

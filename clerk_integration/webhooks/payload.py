@@ -84,7 +84,7 @@ def _remove_private_metadata(value: Any, depth: int = 0) -> None:
 
 def _decode(text: str) -> Any:
     """Return the JSON in a form that PostgreSQL can store; call the slow decoders only if needed."""
-    if not (_UNSTORABLE.search(text) or _LONG_INTEGER.search(text)):
+    if not (_UNSTORABLE.search(text) or _LONG_INTEGER in text.encode().translate(_AS_ZERO)):
         with suppress(ValueError):  # It is not JSON, or nested too deeply, or a number is too large.
             return orjson.loads(text)
     try:
@@ -103,9 +103,10 @@ _decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=integer)
 # refuse an unescaped NUL.
 _UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
-# An integer of more than 64 bits, which orjson turns into a float. `re` finds a set much faster than a
-# repeated set, and two patterns faster than their alternation.
-_LONG_INTEGER = re.compile(r"[0-9][0-9]{18}")
+# Digits in a row that may be an integer of more than 64 bits, which orjson turns into a float. To replace all
+# digits and to look for zeros takes a fifth of the time of a regular expression.
+_AS_ZERO = bytes.maketrans(b"123456789", b"000000000")
+_LONG_INTEGER = b"0" * 19
 
 
 def _check(payload: Any) -> None:
