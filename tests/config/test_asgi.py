@@ -93,3 +93,10 @@ def test_asgi_server_while_clerk_hangs_serves_the_mirror_and_keeps_no_connection
         wait_until(lambda: list_all() == {(200, "synced", 1): CLIENTS}, seconds=20)
         # PostgreSQL ends a session shortly after its client has closed the connection.
         wait_until(lambda: sessions() <= before, seconds=5)
+
+
+def test_asgi_server_answers_a_request_whose_content_type_django_cannot_read(sandbox: SandboxControl) -> None:
+    with asgi_server(**child_environment(sandbox.description)) as http:
+        answer = http.get("/healthz", headers={"Content-Type": "text/plain; x*=unknown''x"})
+
+    assert answer.status_code == 200
