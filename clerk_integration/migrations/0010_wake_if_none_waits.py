@@ -4,14 +4,16 @@ from django.db import migrations
 
 BEFORE = import_module("clerk_integration.migrations.0009_store_in_one_call").STORE
 
-# As before, but the function that adds a wake-up is called only if none is waiting: it has the same condition,
-# and the call takes longer than the search.
+# As in 0009, but it first looks for a waiting wake-up. `webhook_deliveries_wake_worker` looks again, with the same
+# condition; a call takes longer than the search. Change both functions together.
 #
 # the message id is          | delivery afterwards   | result | wakes a worker
 # ---------------------------+-----------------------+--------+--------------------
 # new                        | stored with `state`   | true   | if `state` is received
 # known, failed, not claimed | received, due now     | false  | yes
 # known otherwise            | unchanged             | false  | no
+#
+# The sender gives up after 15 s; a request that waits longer than 5 s for a lock only blocks a web worker.
 STORE = """
 CREATE OR REPLACE FUNCTION webhook_deliveries_store(
     message_id text, type text, organization text, event jsonb, state text

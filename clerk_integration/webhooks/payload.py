@@ -103,8 +103,8 @@ _decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=integer)
 # refuse an unescaped NUL.
 _UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
-# Digits in a row that may be an integer of more than 64 bits, which orjson turns into a float. To replace all
-# digits and to look for zeros takes a fifth of the time of a regular expression.
+# Digits in a row that may be an integer of more than 64 bits, which orjson turns into a float. Replacing all
+# digits by zeros and searching for 19 zeros is five times as fast as a regular expression.
 _AS_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _LONG_INTEGER = b"0" * 19
 

@@ -20,7 +20,7 @@ DUE = """status IN ('received', 'failed') AND claim IS NULL AND crashes = 0
       AND due_at <= statement_timestamp()"""
 
 WAKE_WORKER = "webhook_deliveries_wake_worker()"
-"""Calls the function that adds a wake-up if none is waiting; its name and its rules are in a migration."""
+"""Calls the function that adds a wake-up if none is waiting. Migrations 0009 and 0010 have its condition."""
 
 # ORDER BY makes PostgreSQL use the index, whatever its statistics say about the number of due deliveries.
 _WAKE_IF_DUE = f"""

@@ -8,9 +8,9 @@ from tenants import signals
 from tenants.mirror.rows import MIRRORED_COLUMNS, MIRRORED_MEMBER_COLUMNS, values_of
 from tenants.models import Membership, Tenant
 
+# The columns that are NULL in a legacy tenant and in its members.
 TENANT_COLUMNS = ("clerk_org_id", "clerk_created_at", "clerk_updated_at", "deleted_at")
 MEMBER_COLUMNS = ("clerk_membership_id", "clerk_created_at", "clerk_updated_at")
-"""The columns that are empty in rows that mirror nothing."""
 
 
 def unlink_tenant(tenant: Tenant) -> None:
@@ -29,7 +29,7 @@ def unlink_tenant(tenant: Tenant) -> None:
 
 
 def forget_organization(tenant: Tenant) -> None:
-    """Clear Clerk's ids and times in the rows of the tenant and its members, where there are any."""
+    """Set Clerk's ids and times to NULL in the rows of the tenant and its members; write no other row."""
     Membership.objects.filter(_any_of(MEMBER_COLUMNS), tenant=tenant).update(**dict.fromkeys(MEMBER_COLUMNS))
     Tenant.objects.filter(_any_of(TENANT_COLUMNS), pk=tenant.pk).update(**dict.fromkeys(TENANT_COLUMNS))
 

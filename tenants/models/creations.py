@@ -39,7 +39,8 @@ INSERT INTO creation_attempts (marker, clerk_user_id, idempotency_key, body_hash
 VALUES (%(marker)s, %(clerk_user_id)s, %(idempotency_key)s, %(body_hash)s, 'sent', %(adds_members)s)
 ON CONFLICT DO NOTHING RETURNING *
 """
-"""Outside a transaction, it commits by itself: one round trip to the database before the POST."""
+"""Outside of a transaction, the statement commits by itself, in one round trip. Columns that it does not name
+need a `db_default`."""
 
 
 class CreationAttemptQuerySet(models.QuerySet["CreationAttempt"]):

@@ -20,6 +20,7 @@ from tenants.exceptions import (
 from tenants.mirror import deletions, leases
 from tenants.models import Membership, Tenant, Tombstone, UserSync
 from tenants.services import SyncState, TenantService, sync_clerk_org_to_db, sync_organization
+from tenants.sql import query
 from tests.sandbox import SandboxControl
 from tests.tenants.conftest import Caller
 from tests.tenants.temporary_models import table_of
@@ -260,6 +261,20 @@ def test_link_gives_a_legacy_tenant_its_organization_and_members(
     assert (linked.pk, linked.clerk_org_id, linked.name) == (tenant.pk, organization["id"], "Acme")
     rows = Membership.objects.order_by("id").values_list("clerk_user_id", "role", "is_active")
     assert list(rows) == [(ada.id, "org:admin", True), ("user_gone", "member", True)]
+
+
+def test_link_writes_no_row_of_a_member_whom_clerk_does_not_list(
+    sandbox: SandboxControl, ada: Caller, legacy: Callable[..., Tenant]
+) -> None:
+    organization = sandbox.organization("Acme", created_by=ada.id)
+    tenant = legacy(members={ada.id: "owner", "user_gone": "member", "user_left": "member"})
+    unlisted = "SELECT ctid::text FROM memberships WHERE clerk_user_id IN ('user_gone', 'user_left')"
+    before = query(unlisted)
+
+    TenantService.link_to_clerk_org(tenant, organization["id"], acting_user=None)
+
+    assert query(unlisted) == before
+    assert len(before) == 2
 
 
 def test_link_absorbs_the_mirror_only_tenant_and_keeps_its_primaries(
