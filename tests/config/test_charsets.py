@@ -13,7 +13,7 @@ from django.core.handlers.wsgi import WSGIHandler
 
 from config.charsets import IgnoreOddCharsets, IgnoreOddCharsetsOfAsgi
 
-# At the begin and at the end of each request, Django closes old connections to the database.
+# At the beginning and at the end of each request, Django closes old connections to the database.
 pytestmark = pytest.mark.django_db
 
 ODD = ["zlib", "bz2", "rot13", "base64", "hex", "undefined", "punycode", "idna", "no-such-charset", ""]
